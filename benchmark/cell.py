@@ -1,0 +1,70 @@
+"""One cell: play a setting with a dataset, a model, a defense and a threat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from benchmark.compatibility import refusal
+from benchmark.data.base import Source
+from benchmark.defenses.base import Defense, Stack
+from benchmark.errors import Refused
+from benchmark.outcome import Outcome
+from benchmark.settings.base import Memo, Setting, Stage, forgetful
+from benchmark.threats.base import Threat
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One (dataset, model, setting, threat, defense, seed).
+
+    >>> # cell = Cell(Digits(...), partial(LeNet), Collaboration(...), DLG(...), [GradientNoise(std=0.01)], seed=0)
+    >>> # play(cell).risk["ssim"]
+    """
+
+    dataset: Source
+    architecture: Callable[..., nn.Module]
+    setting: Setting
+    threat: Threat
+    defenses: Sequence[Defense]
+    seed: int
+
+
+def traits(dataset: type[Source], model: object) -> dict[str, str]:
+    """Facts that a threat may need, told by classes: ``{"dataset.kind": "image", "model.first_layer": "linear"}``."""
+    return {"dataset.kind": dataset.kind, "model.first_layer": str(getattr(model, "first_layer", "unknown"))}
+
+
+def play(
+    cell: Cell, *, root: Path | None = None, device: str | torch.device = "cpu", memo: Memo = forgetful
+) -> tuple[Outcome, str]:
+    """Load the data, play the setting; give the outcome and the digest of the data used.
+
+    Raises:
+        Refused: threat and defense do not meet.
+        DataMissing: the data set is not under ``root``.
+        Diverged: training failed numerically.
+    """
+    model = getattr(cell.architecture, "func", cell.architecture)
+    reason = refusal(
+        type(cell.setting), type(cell.threat), [type(d) for d in cell.defenses], traits(type(cell.dataset), model)
+    )
+    if reason:
+        raise Refused(reason)
+    data = cell.dataset.load(root, cell.seed)
+    stage = Stage(
+        data=data.to(device),
+        architecture=cell.architecture,
+        defense=cell.defenses[0] if len(cell.defenses) == 1 else Stack(cell.defenses),
+        threat=cell.threat,
+        seed=cell.seed,
+        device=torch.device(device),
+        memo=memo,
+    )
+    outcome = cell.setting.play(stage)
+    outcome.diagnostics["adaptive"] = "yes" if cell.threat.adaptive else "no"
+    return outcome, data.digest

@@ -1,0 +1,38 @@
+"""Which threat meets which defense: derived from the surface attacked and the hooks that a defense overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from benchmark.defenses.base import Defense
+from benchmark.defenses.none import NoDefense
+from benchmark.settings.base import Setting
+from benchmark.threats.base import Threat
+
+
+def refusal(
+    setting: type[Setting],
+    threat: type[Threat],
+    defenses: Iterable[type[Defense]],
+    traits: Mapping[str, str] | None = None,
+) -> str | None:
+    """Why these do not meet, in one sentence, or None when they do. Needs classes only: nothing is built or loaded.
+
+    Args:
+        traits: ``model.*`` and ``dataset.*`` facts to hold against ``threat.needs``.
+    """
+    if threat.setting != setting.name:
+        return f"{threat.__name__} lives in setting={threat.setting}, not {setting.name}; leave `setting` out to get it."
+    acting = setting.surfaces[threat.surface]
+    for defense in defenses:
+        if defense is not NoDefense and not (defense.hooks() & acting):
+            does = ", ".join(sorted(defense.hooks())) or "nothing"
+            return (
+                f"{threat.__name__} attacks the surface {threat.surface!r} of {setting.name}, on which only defenses with "
+                f"{', '.join(sorted(acting))} act; {defense.__name__} changes {does}."
+            )
+    for trait, wanted in threat.needs.items():
+        got = (traits or {}).get(trait)
+        if traits is not None and got != wanted:
+            return f"{threat.__name__} needs {trait}={wanted}, but here it is {got}."
+    return None

@@ -1,0 +1,172 @@
+"""What every dataset looks like, and how its disjoint splits are drawn."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark.errors import ConfigError, DataMissing
+from benchmark.seeds import generator
+
+PRIVATE_SPLITS = ("owner", "attacker", "public", "calibration")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples of one role.
+
+    Attributes:
+        x: float32 (n, channels, height, width) in [0, 1]; tabular data are (n, features).
+        y: int64 (n,), the label of the task.
+        sensitive: int64 (n,), a private attribute that is not the task, or None.
+        group: int64 (n,), the subject or recording that a sample comes from, or None.
+    """
+
+    x: Tensor
+    y: Tensor
+    sensitive: Tensor | None = None
+    group: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, index: Tensor | slice) -> Split:
+        return self._each(lambda tensor: tensor[index])
+
+    def to(self, device: torch.device | str) -> Split:
+        return self._each(lambda tensor: tensor.to(device))
+
+    def _each(self, change) -> Split:  # type: ignore[no-untyped-def]
+        return Split(*(None if t is None else change(t) for t in (self.x, self.y, self.sensitive, self.group)))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Private data with a task, cut into disjoint roles.
+
+    Attributes:
+        owner: the private data that a defense protects (in ``collaboration``: dealt out to the parties).
+        attacker: the adversary's own samples of the same domain.
+        public: samples that everybody may see.
+        calibration: held-out samples of the honest side (thresholds, validation, auditing).
+        test: samples of the original test part; never trained on by anybody.
+        digest: SHA-256 over the tensors actually used, for the record.
+    """
+
+    name: str
+    owner: Split
+    attacker: Split
+    public: Split
+    calibration: Split
+    test: Split
+    num_classes: int
+    digest: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample, e.g. (channels, height, width)."""
+        return tuple(self.test.x.shape[1:])
+
+    def to(self, device: torch.device | str) -> Dataset:
+        return replace(self, **{role: getattr(self, role).to(device) for role in (*PRIVATE_SPLITS, "test")})
+
+
+class Source(ABC):
+    """A loader. Subclasses read the raw pools; this base draws class-balanced, disjoint splits from them.
+
+    Args:
+        sizes: samples per role (``owner``, ``attacker``, ``public``, ``calibration``, ``test``). A role may be left
+            out or 0 (empty); ``test: null`` takes the whole test pool.
+    """
+
+    kind: ClassVar[str] = "image"
+
+    def __init__(self, *, sizes: Mapping[str, int | None]) -> None:
+        unknown = set(sizes) - {*PRIVATE_SPLITS, "test"}
+        if unknown:
+            raise ConfigError(
+                f"dataset.sizes has no role {sorted(unknown)}; the roles are {[*PRIVATE_SPLITS, 'test']}."
+            )
+        if any(size is not None and size < 0 for size in sizes.values()):
+            raise ConfigError(f"dataset.sizes must not be negative, got {dict(sizes)}.")
+        self.sizes = dict(sizes)
+
+    @abstractmethod
+    def pools(self, root: Path | None) -> tuple[Split, Split, int]:
+        """The training pool, the test pool and the number of classes.
+
+        Images may be uint8, 0 to 255: ``load`` scales the samples that it keeps, which spares a float copy of the rest.
+
+        Args:
+            root: the folder that holds all data sets (``data.root``), or None when the user named none.
+
+        Raises:
+            DataMissing: the files are not there; the message says where they are expected.
+        """
+
+    def load(self, root: Path | None, seed: int) -> Dataset:
+        """Draw the splits of ``seed``; the same seed gives the same samples whatever threat or defense uses them."""
+        train, test, num_classes = self.pools(root)
+        rng = generator(seed, "data.split")
+        wanted = {role: int(self.sizes.get(role) or 0) for role in PRIVATE_SPLITS}
+        if sum(wanted.values()) > len(train):
+            raise ConfigError(
+                f"dataset.sizes asks for {sum(wanted.values())} training samples ({wanted}), but there are {len(train)}."
+            )
+        if (self.sizes.get("test") or 0) > len(test):
+            raise ConfigError(f"dataset.sizes asks for {self.sizes['test']} test samples, but there are {len(test)}.")
+        order = balanced_order(train.y, rng)
+        splits, start = {}, 0
+        for role, size in wanted.items():
+            splits[role] = _scaled(train[order[start : start + size]])
+            start += size
+        held_out = balanced_order(test.y, rng)[: self.sizes.get("test")]
+        splits["test"] = _scaled(test[held_out])
+        return Dataset(
+            name=type(self).__name__.lower(), num_classes=num_classes, digest=digest(splits.values()), **splits
+        )
+
+
+def no_root(option: str) -> DataMissing:
+    """The error of a data set that lives in files, when nobody said where."""
+    return DataMissing(
+        f"dataset={option} lies in the data root, which is not set: name the folder with data.root=PATH or GAUNTLET_DATA, "
+        "or use dataset=digits, which needs no files."
+    )
+
+
+def _scaled(split: Split) -> Split:
+    """uint8 images as float32 in [0, 1]; float samples as they are."""
+    return replace(split, x=split.x.float() / 255) if split.x.dtype == torch.uint8 else split
+
+
+def balanced_order(y: Tensor, rng: torch.Generator) -> Tensor:
+    """A random order of the indices (n,) of ``y`` in which every prefix is class-balanced as far as samples last.
+
+    Sample i of a class goes to place (i + u) / n_c with one u in [0, 1) for each class, so classes interleave in
+    proportion to their share.
+    """
+    place = torch.empty(len(y), dtype=torch.float64)
+    for label in y.unique():
+        members = (y == label).nonzero().squeeze(1)
+        members = members[torch.randperm(len(members), generator=rng)]
+        offset = torch.rand((), generator=rng, dtype=torch.float64)
+        place[members] = (torch.arange(len(members), dtype=torch.float64) + offset) / len(members)
+    return place.argsort()
+
+
+def digest(splits) -> str:  # type: ignore[no-untyped-def]
+    """SHA-256 over the bytes of all splits' tensors."""
+    state = hashlib.sha256()
+    for split in splits:
+        for tensor in (split.x, split.y, split.sensitive, split.group):
+            if tensor is not None:
+                state.update(tensor.contiguous().numpy().tobytes())
+    return state.hexdigest()

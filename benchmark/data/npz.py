@@ -1,0 +1,104 @@
+"""Bring your own images: one ``.npz`` file with four arrays."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.data.base import Source, Split, no_root
+from benchmark.errors import ConfigError, DataMissing
+
+VERSION = 1
+
+ARRAYS = ("train_x", "train_y", "test_x", "test_y")
+
+
+class Npz(Source):
+    """Images from an ``.npz`` file, never unpickled.
+
+    The arrays are ``train_x`` and ``test_x``, (n, channels, height, width) or (n, height, width), uint8 or float in
+    [0, 1]; and ``train_y`` and ``test_y``, integers (n,) from 0 to classes - 1. Other arrays are ignored.
+
+    Args:
+        path: of the file, relative to the data root: an absolute path would make a cell's key differ by machine.
+        sha256: hex digest that the file must have, or None to take any.
+    """
+
+    def __init__(self, *, sizes: Mapping[str, int | None], path: str, sha256: str | None) -> None:
+        super().__init__(sizes=sizes)
+        relative = PurePosixPath(path)
+        if relative.is_absolute() or ".." in relative.parts:
+            raise ConfigError(f"dataset.path must be relative to the data root (data.root or GAUNTLET_DATA), got {path!r}.")
+        self.path, self.sha256 = relative, sha256
+
+    def pools(self, root: Path | None) -> tuple[Split, Split, int]:
+        if root is None:
+            raise no_root(f"npz (dataset.path={self.path})")
+        file = root / self.path
+        if not file.is_file():
+            raise DataMissing(
+                f"dataset.path={self.path} is expected at {file}, where there is no file. Put it there, or name another "
+                f"folder with data.root=PATH or GAUNTLET_DATA; it must hold the arrays {', '.join(ARRAYS)}."
+            )
+        if self.sha256 is not None and _sha256(file) != self.sha256:
+            raise DataMissing(f"{file} is not the file that dataset.sha256 names; get it again or correct the digest.")
+        arrays = _read(file)
+        splits = {part: self._split(file, arrays, part) for part in ("train", "test")}
+        train, test = splits["train"], splits["test"]
+        if train.x.shape[1:] != test.x.shape[1:]:
+            raise _fault(file, f"train_x holds samples of {tuple(train.x.shape[1:])}, test_x of {tuple(test.x.shape[1:])}")
+        return train, test, int(max(train.y.max(), test.y.max())) + 1
+
+    @staticmethod
+    def _split(file: Path, arrays: Mapping[str, np.ndarray], part: str) -> Split:
+        labels = arrays[f"{part}_y"]
+        if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or len(labels) == 0 or labels.min() < 0:
+            raise _fault(file, f"{part}_y must be a list of integers from 0 up, it is {labels.dtype} {labels.shape}")
+        images = _images(file, arrays[f"{part}_x"], f"{part}_x")
+        if len(images) != len(labels):
+            raise _fault(file, f"{part}_x holds {len(images)} samples, {part}_y {len(labels)}")
+        return Split(images, torch.as_tensor(labels.astype(np.int64)))
+
+
+def _read(file: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            absent = [name for name in ARRAYS if name not in archive]
+            arrays = {name: archive[name] for name in ARRAYS if name not in absent}
+    except Exception as error:  # a damaged zip raises from zipfile, zlib, struct or numpy, whichever meets it first
+        raise _fault(file, f"{type(error).__name__}: {error}") from error
+    if absent:
+        raise _fault(file, f"it has no array {', '.join(absent)}")
+    return arrays
+
+
+def _images(file: Path, array: np.ndarray, name: str) -> Tensor:
+    """The array as a tensor (n, channels, height, width), uint8 as it is, floats as float32."""
+    if array.ndim == 3:
+        array = array[:, None]
+    if array.ndim != 4:
+        raise _fault(file, f"{name} must be (n, channels, height, width) or (n, height, width), it is {array.shape}")
+    if array.shape[1] > array.shape[3]:
+        raise _fault(file, f"{name} is {array.shape}, channels seem to come last; transpose it to (n, channels, h, w)")
+    if array.dtype == np.uint8:
+        return torch.from_numpy(np.ascontiguousarray(array))
+    if not np.issubdtype(array.dtype, np.floating):
+        raise _fault(file, f"{name} must be uint8 or float, it is {array.dtype}")
+    # Written so that NaN fails too.
+    if not (array.min() >= 0 and array.max() <= 1):
+        raise _fault(file, f"{name} must lie in [0, 1], it spans {array.min():g} to {array.max():g}")
+    return torch.as_tensor(array, dtype=torch.float32)
+
+
+def _fault(file: Path, what: str) -> DataMissing:
+    return DataMissing(f"{file} is not a data set of images: {what}.")
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

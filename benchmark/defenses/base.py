@@ -1,0 +1,295 @@
+"""The hooks of a defense, all of which do nothing here.
+
+A defense overrides what the honest side does differently. Which threats it meets follows from which hooks it
+overrides (``benchmark.compatibility``), so a subclass must not override a hook just to call the parent's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.data.base import Split
+from benchmark.errors import ConfigError
+
+if TYPE_CHECKING:
+    from benchmark.training.functional import Layout, Net
+
+Predictor = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class LocalPlan:
+    """How much work stands behind one upload.
+
+    Attributes:
+        batch_size: samples in each local step.
+        local_steps: local SGD steps between download and upload.
+        lr: local learning rate.
+    """
+
+    batch_size: int
+    local_steps: int
+    lr: float
+
+
+@dataclass
+class LocalStep:
+    """One party's batch, from which a defense computes what it calls the gradient.
+
+    Attributes:
+        net: the model as a function of a parameter vector.
+        params: (d,) where the gradient is taken.
+        x: (batch, ...) inputs; y: (batch,) labels or (batch, classes) soft labels.
+        rng: the party's own randomness.
+    """
+
+    net: Net
+    params: Tensor
+    x: Tensor
+    y: Tensor
+    rng: torch.Generator
+
+    def gradient(self) -> Tensor:
+        """The plain mean gradient (d,)."""
+        return self.net.gradient(self.params, self.x, self.y)
+
+    def per_sample(self) -> Tensor:
+        """The gradient of each sample, (batch, d)."""
+        return self.net.per_sample_gradients(self.params, self.x, self.y)
+
+
+@dataclass
+class Round:
+    """One round of a collaboration: what a protocol needs to know, and what it publishes and spends.
+
+    Attributes:
+        index: 0, 1, ...
+        layout: how a flat update (d,) is cut into parameters.
+        params: (d,) the global model that was sent out.
+        parties: int64 (n,) identities of the selected parties; row i of every update matrix is theirs.
+        rng: randomness of this round's protocol.
+        published: what the defense's users would publish, by the vocabulary of :class:`Published`.
+        active: bool (n,), cleared for parties that end up contributing nothing.
+        bytes_sent, messages: traffic between all parties and the server that the protocol adds or causes.
+    """
+
+    index: int
+    layout: Layout
+    params: Tensor
+    parties: Tensor
+    rng: torch.Generator
+    published: Published = field(default_factory=lambda: Published())
+    active: Tensor = field(default=None)  # type: ignore[assignment]
+    bytes_sent: float = 0.0
+    messages: int = 0
+
+    def __post_init__(self) -> None:
+        if self.active is None:
+            self.active = torch.ones(len(self.parties), dtype=torch.bool)
+
+    def publish(self, **facts: Any) -> None:
+        """Tell everybody a fact about this round, e.g. ``publish(groups=pairs)``; see :class:`Published`."""
+        self.published = replace(self.published, **facts)
+
+    def send(self, *, bytes_sent: float, messages: int) -> None:
+        """Count traffic of the protocol itself (the download and the upload are counted by the setting)."""
+        self.bytes_sent += bytes_sent
+        self.messages += messages
+
+
+@dataclass(frozen=True)
+class Published:
+    """What is publicly known of a defense, in words that any adaptive threat understands.
+
+    Attributes:
+        mask: bool (n, d) or (d,), True where an upload carries information (pruning, withheld layers).
+        noise_std: standard deviation of the noise on each coordinate of an upload.
+        clip_norm: L2 bound to which uploads (or samples' gradients) were scaled down.
+        groups: int64 (n,), uploads with the same number sum to the sum of their members' updates though no single
+            one need be anybody's update (mixing, pairwise masks).
+    """
+
+    mask: Tensor | None = None
+    noise_std: float | None = None
+    clip_norm: float | None = None
+    groups: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Release:
+    """What an owner publishes in place of the private data.
+
+    Attributes:
+        x: (m, ...) released inputs; y: (m,) labels or (m, classes) soft labels.
+        source: int64 (m,), the private sample that row i stems from, or None for synthetic data. It is the truth
+            that metrics need and stays with the setting.
+    """
+
+    x: Tensor
+    y: Tensor
+    source: Tensor | None = None
+
+
+class Defense:
+    """Base of all defenses: the honest side as it is without one. See DESIGN, section 3.
+
+    The parameters' values go into a record through the config, so a subclass only keeps what its hooks need.
+    """
+
+    def facts(self) -> dict[str, Any]:
+        """What the defense's users would publish: parameters, never keys. An adaptive threat is granted it.
+
+        In ``collaboration`` the words are those of :class:`Published`, which every round starts from.
+        """
+        return {}
+
+    # -- release -----------------------------------------------------------------------------------
+    def release(self, private: Split, rng: torch.Generator) -> Release:
+        """Derive what is published from the private data. ``rng`` is the secret key's randomness."""
+        return Release(private.x, private.y, torch.arange(len(private)))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Encode a test-time input as the released inputs were, (n, ...) -> (n, ...). Called after :meth:`release`."""
+        return x
+
+    # -- collaboration -----------------------------------------------------------------------------
+    def start(self, parties: int, layout: Layout) -> None:
+        """Forget all state of earlier rounds: ``parties`` parties begin a new collaboration. Not a hook of its own."""
+
+    def local_data(self, data: Split, rng: torch.Generator) -> Split:
+        """What one party trains on instead of its own samples."""
+        return data
+
+    def local_plan(self, plan: LocalPlan) -> LocalPlan:
+        """How many samples and steps stand behind one upload."""
+        return plan
+
+    def local_step(self, step: LocalStep) -> Tensor:
+        """The gradient (d,) that a party takes a local step with."""
+        return step.gradient()
+
+    def protect(self, updates: Tensor, round: Round) -> Tensor:
+        """What each party does to its own update before anything leaves it: (n, d) -> (n, d), row by row.
+
+        Updates are descent directions in gradient units: (params before - params after) / lr.
+        """
+        return updates
+
+    def select(self, candidates: Tensor, round: Round) -> Tensor:
+        """Which of the ``candidates``, int64 (n,), take part in this round."""
+        return candidates
+
+    def exchange(self, updates: Tensor, round: Round) -> Tensor:
+        """What the parties do among themselves before the upload: (n, d) -> (n, d), row i is what party i uploads."""
+        return updates
+
+    def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
+        """The server's one direction (d,) from the uploads (n, d) of the active parties."""
+        return uploads.mean(dim=0)
+
+    def finish(self, net: Net, params: Tensor, local_models: Tensor) -> Predictor:
+        """The model that is deployed: inputs (n, ...) -> logits (n, classes).
+
+        Args:
+            params: (d,) the last global model.
+            local_models: (parties, d) the last model that each party trained.
+        """
+        return lambda x: net.logits(params, x)
+
+    def epsilon(self, *, samples: int, batch_size: int, steps: int) -> tuple[float, float] | None:
+        """(epsilon, delta) that an accountant computes for a party's records, or None without such a guarantee.
+
+        Args:
+            samples: records of one party; batch_size: drawn without replacement each step; steps: local steps in all.
+        """
+        return None
+
+    # -- service -----------------------------------------------------------------------------------
+    def screen_model(self, model: nn.Module, data: Split) -> float:
+        """Suspicion that the provider's model is dishonest, judged on the user's labelled samples; higher is worse."""
+        return 0.0
+
+    def reveal(self, logits: Tensor) -> Tensor:
+        """What the user lets out of the model's logits, (n, classes) -> (n, outputs)."""
+        return logits
+
+    # -- deployment --------------------------------------------------------------------------------
+    def fit(self, fresh: Callable[[], nn.Module], data: Split, train: Callable[..., nn.Module]) -> nn.Module:
+        """Train the classifier that is deployed.
+
+        Args:
+            fresh: gives a newly initialised model (the same weights at every call).
+            train: ``train(module, x, y, loss=...)``, the suite's loop with this cell's epochs and seed.
+        """
+        return train(fresh(), data.x, data.y)
+
+    def screen_inputs(self, x: Tensor) -> Tensor:
+        """Suspicion (n,) that an input is not from the training distribution; higher is worse."""
+        return torch.zeros(len(x))
+
+    # ----------------------------------------------------------------------------------------------
+    @classmethod
+    def hooks(cls) -> frozenset[str]:
+        """Names of the hooks that this class overrides."""
+        return frozenset(name for name in HOOKS if getattr(cls, name) is not getattr(Defense, name))
+
+    def overrides(self, hook: str) -> bool:
+        return hook in self.hooks()
+
+
+HOOKS = (
+    *("release", "encode"),
+    *("local_data", "local_plan", "local_step", "protect", "select", "exchange", "aggregate", "finish"),
+    *("screen_model", "reveal"),
+    *("fit", "screen_inputs"),
+)
+
+# Hooks that hand a value on, so that stacked defenses act one after the other; of the others one stack may hold one.
+CHAINED = {"encode": 0, "local_data": 0, "local_plan": 0, "protect": 0, "select": 0, "exchange": 0, "reveal": 0}
+
+
+class Stack(Defense):
+    """Several defenses as one; their hooks run in the order given.
+
+    Raises:
+        ConfigError: two members override the same hook that cannot be chained (e.g. two aggregators).
+    """
+
+    def __init__(self, members: Sequence[Defense]) -> None:
+        self.members = list(members)
+        for hook in HOOKS:
+            owners = [type(member).__name__ for member in members if member.overrides(hook)]
+            if len(owners) > 1 and hook not in CHAINED:
+                raise ConfigError(f"{' and '.join(owners)} cannot be stacked: each of them replaces {hook!r}.")
+            if owners:
+                setattr(self, hook, self._chain(hook))
+
+    def _chain(self, hook: str) -> Callable[..., Any]:
+        acting = [getattr(member, hook) for member in self.members if member.overrides(hook)]
+
+        def run(value: Any, *rest: Any) -> Any:
+            for act in acting:
+                value = act(value, *rest)
+            return value
+
+        return run if hook in CHAINED else acting[0]
+
+    def start(self, parties: int, layout: Layout) -> None:
+        for member in self.members:
+            member.start(parties, layout)
+
+    def facts(self) -> dict[str, Any]:
+        return {word: fact for member in self.members for word, fact in member.facts().items()}
+
+    def epsilon(self, **run: int) -> tuple[float, float] | None:
+        # A guarantee survives what is done after it (post-processing), so the best one holds for the stack.
+        known = [spent for member in self.members if (spent := member.epsilon(**run)) is not None]
+        return min(known, default=None)
+
+    def overrides(self, hook: str) -> bool:
+        return any(member.overrides(hook) for member in self.members)

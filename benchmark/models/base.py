@@ -1,0 +1,63 @@
+"""What the architectures share: a body that gives features, a linear head that gives logits, activations by name."""
+
+from __future__ import annotations
+
+import difflib
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from benchmark.errors import ConfigError
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+
+
+class Classifier(nn.Module):
+    """A body and a linear head. The head is registered last, so its weight and bias are a model's last parameters.
+
+    Class attributes:
+        first_layer: ``linear`` or ``conv``; attacks that invert the first layer in closed form need to know.
+
+    Args:
+        body: (n, *shape) -> (n, features).
+        head: (n, features) -> logits (n, classes).
+    """
+
+    first_layer: ClassVar[str]
+
+    def __init__(self, body: nn.Module, head: nn.Linear) -> None:
+        super().__init__()
+        self.body = body
+        self.head = head
+
+    def features(self, x: Tensor) -> Tensor:
+        """The penultimate representation, (n, features)."""
+        return self.body(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))
+
+
+def activation(name: str) -> nn.Module:
+    """The activation called ``name``.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in ACTIVATIONS:
+        near = difflib.get_close_matches(name, ACTIVATIONS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"model.activation must be one of {list(ACTIVATIONS)}, got {name!r}.{hint}")
+    return ACTIVATIONS[name]()
+
+
+def image_shape(model: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """``shape`` as (channels, height, width).
+
+    Raises:
+        ConfigError: the samples are not images.
+    """
+    if len(shape) != 3:
+        raise ConfigError(f"model={model} needs images, but a sample of this dataset has shape {tuple(shape)}; use model=mlp.")
+    channels, height, width = shape
+    return channels, height, width

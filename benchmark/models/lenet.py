@@ -1,0 +1,51 @@
+"""The LeNet that gradient-leakage papers attack."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import nn
+
+from benchmark.errors import ConfigError
+from benchmark.models import base
+from benchmark.models.base import Classifier, image_shape
+
+VERSION = 1
+
+CHANNELS, KERNEL = 12, 5
+INITS = ("default", "uniform")
+
+
+class LeNet(Classifier):
+    """Three 5x5 convolutions of 12 channels and a linear layer (Zhu, Liu, Han, NeurIPS 2019, section 5 and their code).
+
+    The paper's own has strides (2, 2, 1), sigmoids and every parameter from U(-0.5, 0.5): it leaks well but hardly
+    trains. Smooth activations are what matching attacks by second-order optimisers need.
+
+    Args:
+        shape: (channels, height, width); num_classes: logits.
+        activation: after each convolution.
+        init: ``default`` (PyTorch's) or ``uniform``, U(-0.5, 0.5).
+        strides: of the three convolutions.
+    """
+
+    first_layer = "conv"
+
+    def __init__(
+        self, *, shape: tuple[int, ...], num_classes: int, activation: str, init: str, strides: Sequence[int]
+    ) -> None:
+        channels, height, width = image_shape("lenet", shape)
+        if init not in INITS:
+            raise ConfigError(f"model.init must be one of {list(INITS)}, got {init!r}.")
+        layers: list[nn.Module] = []
+        for stride in strides:
+            layers += [
+                nn.Conv2d(channels, CHANNELS, KERNEL, stride=stride, padding=KERNEL // 2),
+                base.activation(activation),
+            ]
+            channels, height, width = CHANNELS, math.ceil(height / stride), math.ceil(width / stride)
+        super().__init__(nn.Sequential(*layers, nn.Flatten()), nn.Linear(channels * height * width, num_classes))
+        if init == "uniform":
+            for parameter in self.parameters():
+                nn.init.uniform_(parameter, -0.5, 0.5)

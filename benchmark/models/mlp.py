@@ -1,0 +1,32 @@
+"""A multi-layer perceptron for images and tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import nn
+
+from benchmark.models import base
+from benchmark.models.base import Classifier
+
+VERSION = 1
+
+
+class MLP(Classifier):
+    """Fully connected layers.
+
+    Args:
+        shape: of one sample, any number of dimensions; num_classes: logits.
+        hidden: width of each hidden layer.
+        activation: after each hidden layer.
+    """
+
+    first_layer = "linear"
+
+    def __init__(self, *, shape: tuple[int, ...], num_classes: int, hidden: Sequence[int], activation: str) -> None:
+        widths = [math.prod(shape), *hidden]
+        layers: list[nn.Module] = [nn.Flatten()]
+        for inputs, outputs in zip(widths, widths[1:], strict=False):
+            layers += [nn.Linear(inputs, outputs), base.activation(activation)]
+        super().__init__(nn.Sequential(*layers), nn.Linear(widths[-1], num_classes))

@@ -1,0 +1,48 @@
+"""ResNet-18, torchvision's, for large and small images."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import nn
+
+from benchmark.errors import ConfigError
+from benchmark.models.base import Classifier, image_shape
+
+VERSION = 1
+
+GROUPS = 32  # Wu and He, Group Normalization, 2018
+NORMS = ("group", "batch")
+STEMS = ("small", "imagenet")
+
+
+class ResNet18(Classifier):
+    """Residual network of 18 layers (He et al. 2016).
+
+    Args:
+        shape: (channels, height, width); num_classes: logits.
+        norm: ``group``, or ``batch``, which keeps running statistics and so cannot be trained through updates.
+        stem: ``small`` is a 3x3 convolution without pooling, as is usual for images of 32x32 and below;
+            ``imagenet`` is the paper's 7x7 with stride 2 and pooling.
+    """
+
+    first_layer = "conv"
+
+    def __init__(self, *, shape: tuple[int, ...], num_classes: int, norm: str, stem: str) -> None:
+        from torchvision.models import resnet18
+
+        channels, _, _ = image_shape("resnet18", shape)
+        if norm not in NORMS:
+            raise ConfigError(f"model.norm must be one of {list(NORMS)}, got {norm!r}.")
+        if stem not in STEMS:
+            raise ConfigError(f"model.stem must be one of {list(STEMS)}, got {stem!r}.")
+        body = resnet18(norm_layer=partial(nn.GroupNorm, GROUPS) if norm == "group" else nn.BatchNorm2d)
+        width = body.conv1.out_channels
+        if stem == "small":
+            body.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+            body.maxpool = nn.Identity()
+        else:
+            body.conv1 = nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)
+        features = body.fc.in_features
+        body.fc = nn.Identity()
+        super().__init__(body, nn.Linear(features, num_classes))

@@ -1,0 +1,60 @@
+"""Randomness by purpose: every use of chance has a name, so that changing one never shifts another.
+
+Cells that differ only in the defense therefore share data split, initial weights and client sampling: the names of
+those purposes do not mention the defense, and comparisons between the cells are paired.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def derive(seed: int, purpose: str) -> int:
+    """A 63-bit seed for ``purpose``; distinct purposes give independent streams.
+
+    >>> derive(0, "model.init") != derive(0, "data.split")
+    True
+    """
+    digest = hashlib.blake2b(f"{seed}/{purpose}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def generator(seed: int, purpose: str) -> torch.Generator:
+    """A CPU generator for ``purpose``. Draws are made on the CPU and moved, so every device sees the same numbers."""
+    return torch.Generator().manual_seed(derive(seed, purpose))
+
+
+def normal_like(reference: Tensor, rng: torch.Generator) -> Tensor:
+    """Standard normal noise of the shape, type and device of ``reference``, drawn from ``rng``."""
+    return torch.randn(reference.shape, generator=rng, dtype=reference.dtype).to(reference.device)
+
+
+def child(rng: torch.Generator) -> int:
+    """A fresh integer seed drawn from ``rng``, for libraries that take seeds rather than generators."""
+    return int(torch.randint(0, 2**31 - 1, (), generator=rng))
+
+
+@contextmanager
+def isolated(seed: int, purpose: str) -> Iterator[None]:
+    """Seed the global generators of torch, numpy and Python inside the block, and put them back afterwards.
+
+    For code that can only draw from global state (layer initialisation, dropout, scikit-learn).
+    """
+    value = derive(seed, purpose)
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        torch.manual_seed(value)
+        random.seed(value)
+        np.random.seed(value % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)

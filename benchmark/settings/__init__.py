@@ -1,0 +1,1 @@
+"""Settings: where learning happens, and so what an adversary can see or touch."""

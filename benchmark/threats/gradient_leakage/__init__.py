@@ -1,0 +1,1 @@
+"""What gradients and model updates give away about the samples behind them."""

@@ -1,0 +1,76 @@
+"""Inputs of a fully connected first layer in closed form: x = dL/dW_i / dL/db_i.
+
+Phong et al. 2018, eq. 6; Geiping et al. 2020, Proposition 3.1. Exact for one sample; for a batch a row that only one
+sample activates still gives that sample.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark.settings.collaboration import UploadSurface, UploadThreat
+from benchmark.threats.base import Floor, Reconstruction
+from benchmark.threats.gradient_leakage.labels import restore_labels
+from benchmark.threats.gradient_leakage.matching import targets_of
+
+VERSION = 1
+
+
+def row_ratio(weight: Tensor, bias: Tensor, batch: int) -> Tensor:
+    """The ``batch`` rows with the largest bias gradient, each divided by it.
+
+    Args:
+        weight: (n, hidden, inputs), bias: (n, hidden): gradients of the first layer.
+
+    Returns:
+        (n, batch, inputs); rows that don't exist or have no bias gradient are 0.
+    """
+    strongest = bias.abs().topk(min(batch, bias.shape[1]), dim=1).indices
+    divisor = bias.gather(1, strongest)
+    rows = weight.gather(1, strongest[..., None].expand(-1, -1, weight.shape[2]))
+    found = torch.where(divisor[..., None] != 0, rows / divisor[..., None], 0.0)
+    return torch.nn.functional.pad(found, (0, 0, 0, batch - found.shape[1]))
+
+
+def least_squares(weight: Tensor, bias: Tensor, weight_mask: Tensor, bias_mask: Tensor) -> Tensor:
+    """One sample from all rows at once: the x that minimises sum_i (dW_i - db_i x)^2 over surviving entries.
+
+    Averages independent noise on the rows and needs, of each pixel, only one surviving row. Shapes as in
+    :func:`row_ratio`, masks bool alike; returns (n, 1, inputs).
+    """
+    pair = (weight_mask & bias_mask[..., None]).to(weight)
+    top = (pair * weight * bias[..., None]).sum(dim=1)
+    bottom = (pair * bias.square()[..., None]).sum(dim=1)
+    return torch.where(bottom > 0, top / bottom.clamp_min(1e-20), 0.0).unsqueeze(1)
+
+
+class AnalyticFC(UploadThreat):
+    """Divides rows of the first layer's weight gradient by their bias gradient.
+
+    Args:
+        observations: rounds averaged by the adaptive form, which for single samples also pools all surviving rows.
+    """
+
+    family = "gradient_leakage"
+    headline = "ssim"
+    floor = Floor("ssim", 0.9)
+    needs = {"model.first_layer": "linear"}
+
+    def __init__(self, *, observations: int, adaptive: bool) -> None:
+        super().__init__(adaptive=adaptive)
+        self.observations = observations if adaptive else 1
+
+    def attack(self, surface: UploadSurface, rng: torch.Generator) -> Reconstruction:
+        targets = targets_of(surface, self.adaptive)
+        layout = surface.net.layout
+        samples = targets.members * surface.batch_size
+        weight, bias = list(layout.split(targets.gradients).values())[:2]
+        if self.adaptive and samples == 1:
+            mask = targets.mask if targets.mask is not None else torch.ones_like(targets.gradients, dtype=torch.bool)
+            found = least_squares(weight, bias, *list(layout.split(mask).values())[:2])
+        else:
+            found = row_ratio(weight, bias, samples)
+        x = found.view(len(found), samples, *surface.shape).clamp(0, 1)
+        labels = restore_labels(targets.gradients, layout, samples)
+        return Reconstruction(targets.scatter(x), targets.scatter(labels), targets.groups)

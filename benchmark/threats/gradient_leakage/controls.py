@@ -1,0 +1,50 @@
+"""Rows that bound every attack on uploads: knowing nothing, knowing the average, knowing everything."""
+
+from __future__ import annotations
+
+import torch
+
+from benchmark.settings.collaboration import UploadSurface, UploadThreat
+from benchmark.threats.base import Reconstruction
+
+VERSION = 1
+
+
+class UniformNoise(UploadThreat):
+    """Negative control: pixels from U(0, 1), labels at random."""
+
+    family = "gradient_leakage"
+    headline = "ssim"
+    control = "negative"
+
+    def attack(self, surface: UploadSurface, rng: torch.Generator) -> Reconstruction:
+        victims = surface.uploads.shape[1]
+        x = torch.rand((victims, surface.batch_size, *surface.shape), generator=rng)
+        labels = torch.randint(surface.num_classes, (victims, surface.batch_size), generator=rng)
+        return Reconstruction(x.to(surface.params.device), labels.to(surface.params.device))
+
+
+class MeanImage(UploadThreat):
+    """Negative control: the mean of the public samples for every victim; an attack that learned anything beats it."""
+
+    family = "gradient_leakage"
+    headline = "ssim"
+    control = "negative"
+    knowledge = frozenset({"public"})
+
+    def attack(self, surface: UploadSurface, rng: torch.Generator) -> Reconstruction:
+        victims = surface.uploads.shape[1]
+        mean = surface.public.x.mean(dim=0)
+        return Reconstruction(mean.expand(victims, surface.batch_size, *surface.shape))
+
+
+class Copy(UploadThreat):
+    """Positive control: the private samples themselves, which no defense on uploads can change."""
+
+    family = "gradient_leakage"
+    headline = "ssim"
+    control = "positive"
+    knowledge = frozenset({"truth", "labels"})
+
+    def attack(self, surface: UploadSurface, rng: torch.Generator) -> Reconstruction:
+        return Reconstruction(surface.truth, surface.labels)

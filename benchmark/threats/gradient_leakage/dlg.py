@@ -1,0 +1,79 @@
+"""Deep leakage from gradients: dummy samples, and in DLG dummy labels, fitted by L-BFGS to the observed gradient.
+
+DLG: Zhu, Liu, Han, *Deep Leakage from Gradients*, NeurIPS 2019, Algorithm 1. iDLG: Zhao, Mopuri, Bilen, 2020
+(arXiv 2001.02610): the label is read off the last layer first. Deviations: L-BFGS with a Wolfe line search instead of
+a fixed step (it diverges without), and all victims and restarts as one batch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmark.errors import positive
+from benchmark.settings.collaboration import UploadSurface, UploadThreat
+from benchmark.threats.base import Floor, Reconstruction
+from benchmark.threats.gradient_leakage.labels import restore_labels
+from benchmark.threats.gradient_leakage.matching import Matcher, squared_distance, targets_of
+from benchmark.training.lbfgs import minimize
+
+VERSION = 1
+
+
+class DLG(UploadThreat):
+    """Jointly fits samples and soft labels.
+
+    Args:
+        iterations: L-BFGS iterations.
+        restarts: starts from U(0, 1) images; the best is kept by the attack's own objective.
+        labels: ``joint`` (DLG) or ``restored`` (iDLG).
+        observations: rounds averaged by the adaptive form.
+        adaptive: reads what the defense publishes, see :func:`~.matching.targets_of`.
+    """
+
+    family = "gradient_leakage"
+    headline = "ssim"
+    floor = Floor("ssim", 0.5)
+
+    def __init__(self, *, iterations: int, restarts: int, labels: str, observations: int, adaptive: bool) -> None:
+        super().__init__(adaptive=adaptive)
+        positive("threat.iterations", iterations)
+        positive("threat.restarts", restarts)
+        self.iterations, self.restarts, self.joint = iterations, restarts, labels == "joint"
+        self.observations = observations if adaptive else 1
+
+    def attack(self, surface: UploadSurface, rng: torch.Generator) -> Reconstruction:
+        targets = targets_of(surface, self.adaptive)
+        matcher = Matcher(surface, targets, distance=squared_distance, restarts=self.restarts)
+        samples = targets.members * surface.batch_size
+        classes = surface.num_classes
+        images = torch.rand((matcher.count, *matcher.sample_shape), generator=rng).to(surface.params.device)
+        fixed = restore_labels(targets.gradients, surface.net.layout, samples).repeat_interleave(self.restarts, dim=0)
+        logits = torch.randn((matcher.count, samples, classes), generator=rng).to(images.device)
+        pixels = images[0].numel()
+        label_shape = (targets.members, surface.batch_size, classes)
+
+        def objective(point: Tensor) -> tuple[Tensor, Tensor]:
+            x = point[:, :pixels].view_as(images)
+            if not self.joint:
+                y = F.one_hot(fixed, classes).to(x).view(-1, *label_shape)
+                value, grad_x, _ = matcher.objective(x, y)
+                return value, grad_x.flatten(1)
+            dummy = point[:, pixels:].view(-1, *label_shape)
+            y = dummy.softmax(dim=-1)
+            value, grad_x, grad_y = matcher.objective(x, y)
+            grad_dummy = y * (grad_y - (grad_y * y).sum(dim=-1, keepdim=True))  # through the softmax
+            return value, torch.cat([grad_x.flatten(1), grad_dummy.flatten(1)], dim=1)
+
+        start = torch.cat([images.flatten(1), logits.flatten(1)], dim=1) if self.joint else images.flatten(1)
+        found, value = minimize(objective, start, iterations=self.iterations, tolerance=1e-12)
+        found, value = matcher.best(found, value)
+        x = found[:, :pixels].view(-1, samples, *surface.shape).clamp(0, 1)
+        labels = found[:, pixels:].view(-1, samples, classes).argmax(-1) if self.joint else fixed[:: self.restarts]
+        return Reconstruction(
+            targets.scatter(x),
+            targets.scatter(labels),
+            targets.groups,
+            diagnostics={"matching_loss": value.mean().item()},
+        )

@@ -1,0 +1,162 @@
+"""Gradient matching: many independent inversions as one batch.
+
+Restarts and victims share the weights, so all of them are one vectorised evaluation: ``torch.func.vmap`` over the
+objective of a single inversion. ``dlg.py`` and ``inverting_gradients.py`` differ only in objective and optimiser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import grad_and_value, vmap
+from torch.nn import functional as F
+
+from benchmark.settings.collaboration import UploadSurface
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a matching attack aims at.
+
+    Attributes:
+        gradients: (n, d) per inversion, scaled to the gradient of the mean loss of one member's batch.
+        mask: bool (n, d), coordinates that carry information, or None for all.
+        members: victims behind one inversion (more than 1 when only their sum is known).
+        rows: int64 (n, members), which victims.
+        groups: int64 (victims,) for :class:`~benchmark.threats.base.Reconstruction`, None when each is its own.
+        steps: local steps that the attack unrolls (1: it takes the update for one gradient).
+        scale_free: only the direction of ``gradients`` is meaningful.
+    """
+
+    gradients: Tensor
+    mask: Tensor | None
+    members: int
+    rows: Tensor
+    groups: Tensor | None
+    steps: int
+    scale_free: bool
+
+    def scatter(self, found: Tensor) -> Tensor:
+        """(n, members * batch, ...) found by the inversions -> (victims, batch, ...) in the order of the victims."""
+        per_victim = found.reshape(self.rows.numel(), found.shape[1] // self.members, *found.shape[2:])
+        return per_victim[self.rows.flatten().argsort()]
+
+
+def targets_of(surface: UploadSurface, adaptive: bool) -> Targets:
+    """Read the uploads, naively or with all that the defense publishes.
+
+    Naive: the first observation, taken as one gradient of each victim. Adaptive: observations are averaged (noise),
+    only surviving coordinates count (pruning, withheld layers), only the direction counts where norms were clipped,
+    local steps are unrolled, and where single uploads are mixed their group's sum is inverted instead.
+    """
+    victims = surface.uploads.shape[1]
+    alone = torch.arange(victims)[:, None]
+    if not adaptive:
+        return Targets(surface.uploads[0] / surface.local_steps, None, 1, alone, None, 1, False)
+    published = surface.published[0]
+    scale_free, steps = published.clip_norm is not None, surface.local_steps
+    if published.groups is not None:
+        # Partners change from round to round, so the rounds' sums belong to different groups: use the first.
+        rows = torch.stack([(published.groups == g).nonzero().squeeze(1) for g in published.groups.unique()])
+        sums = surface.uploads[0][rows].sum(dim=1) / (rows.shape[1] * steps)
+        groups = published.groups if rows.shape[1] > 1 else None
+        return Targets(sums, None, rows.shape[1], rows, groups, steps, scale_free)
+    mean = surface.uploads.mean(dim=0) / steps
+    mask = published.mask
+    if mask is not None and mask.ndim == 1:
+        mask = mask.expand_as(mean)
+    return Targets(mean, mask, 1, alone, None, steps, scale_free)
+
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+
+
+def squared_distance(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Sum of squared differences of two vectors (d,) (Zhu et al. 2019, eq. 3)."""
+    return (ours - theirs).square().sum()
+
+
+def cosine_distance(ours: Tensor, theirs: Tensor) -> Tensor:
+    """1 - cosine similarity of two vectors (d,), in [0, 2] (Geiping et al. 2020, eq. 4)."""
+    return 1 - F.cosine_similarity(ours, theirs, dim=0, eps=1e-20)
+
+
+def total_variation(x: Tensor) -> Tensor:
+    """Anisotropic total variation of images (..., height, width): mean absolute difference of neighbours."""
+    return (x[..., 1:, :] - x[..., :-1, :]).abs().mean() + (x[..., :, 1:] - x[..., :, :-1]).abs().mean()
+
+
+class Matcher:
+    """The matching objective of all inversions of a surface.
+
+    Args:
+        distance: between the dummy's and the observed gradient.
+        total_variation_weight: strength of the image prior.
+        restarts: inversions per target, each from its own start.
+    """
+
+    def __init__(
+        self,
+        surface: UploadSurface,
+        targets: Targets,
+        *,
+        distance: Distance,
+        restarts: int = 1,
+        total_variation_weight: float = 0.0,
+    ) -> None:
+        self.surface, self.targets, self.restarts = surface, targets, restarts
+        self.distance = cosine_distance if targets.scale_free else distance
+        self.tv_weight = total_variation_weight if len(surface.shape) == 3 else 0.0
+        mask = torch.ones_like(targets.gradients) if targets.mask is None else targets.mask.to(targets.gradients)
+        self.mask = mask.repeat_interleave(restarts, dim=0)
+        self.observed = (targets.gradients * mask).repeat_interleave(restarts, dim=0)
+        self._objective = vmap(grad_and_value(self._single, argnums=(0, 1)))
+
+    @property
+    def count(self) -> int:
+        """Inversions in the batch: targets x restarts."""
+        return len(self.observed)
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of the samples of one inversion: (members, batch, ...)."""
+        return (self.targets.members, self.surface.batch_size, *self.surface.shape)
+
+    def simulate(self, x: Tensor, y: Tensor) -> Tensor:
+        """The update (d,) that ``members`` parties with samples x (members, batch, ...) would have caused together."""
+
+        def one(x: Tensor, y: Tensor) -> Tensor:
+            params, lr = self.surface.params, self.surface.lr
+            total = self.surface.net.gradient(params, x, y)
+            for _ in range(self.targets.steps - 1):
+                total = total + self.surface.net.gradient(params - lr * total, x, y)
+            return total / self.targets.steps
+
+        if self.targets.members == 1:
+            return one(x[0], y[0])
+        return vmap(one)(x, y).mean(dim=0)
+
+    def _single(self, x: Tensor, y: Tensor, observed: Tensor, mask: Tensor) -> Tensor:
+        value = self.distance(self.simulate(x, y) * mask, observed)
+        return value + self.tv_weight * total_variation(x) if self.tv_weight else value
+
+    def objective(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Values (count,) and gradients at x (count, members, batch, ...) and soft y (count, members, batch, classes)."""
+        (grad_x, grad_y), value = self._objective(x, y, self.observed, self.mask)
+        return value, grad_x, grad_y
+
+    def best(self, found: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each target's restarts the one with the smallest objective: the attacker's own choice, blind to the truth.
+
+        Args:
+            found: (count, ...); value: (count,), NaN counts as worst.
+
+        Returns:
+            (targets, ...) and the values (targets,).
+        """
+        by_target = value.nan_to_num(float("inf"), float("inf")).view(-1, self.restarts)
+        chosen = by_target.argmin(dim=1) + torch.arange(len(by_target), device=value.device) * self.restarts
+        return found[chosen], value[chosen]

@@ -1,0 +1,41 @@
+"""Privacy budgets, computed by dp-accounting for what a run really did."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from benchmark.errors import ConfigError
+
+
+@lru_cache(maxsize=256)
+def sampled_gaussian_epsilon(
+    *, noise_multiplier: float, samples: int, batch_size: int, steps: int, delta: float
+) -> float:
+    """Epsilon of ``steps`` Gaussian steps on batches drawn without replacement, for replacing one record.
+
+    Replacing a record moves a clipped sum by up to 2 C, so noise of ``noise_multiplier`` x C is ``noise_multiplier``/2
+    sensitivities. Renyi accounting of Wang, Balle, Kasiviswanathan 2019 (subsampling without replacement).
+
+    Args:
+        noise_multiplier: standard deviation of the noise on the sum of clipped gradients, over the clipping bound C.
+        samples, batch_size: records of one party, and how many each step draws.
+
+    Returns:
+        epsilon >= 0; infinite without noise.
+    """
+    if noise_multiplier == 0:
+        return float("inf")
+    if not 0 < batch_size <= samples:
+        raise ConfigError(f"A batch of {batch_size} cannot be drawn without replacement from {samples} records.")
+    from dp_accounting import (
+        GaussianDpEvent,
+        NeighboringRelation,
+        SampledWithoutReplacementDpEvent,
+        SelfComposedDpEvent,
+    )
+    from dp_accounting.rdp import RdpAccountant
+
+    step = SampledWithoutReplacementDpEvent(samples, batch_size, GaussianDpEvent(noise_multiplier / 2))
+    accountant = RdpAccountant(neighboring_relation=NeighboringRelation.REPLACE_ONE)
+    accountant.compose(SelfComposedDpEvent(step, steps))
+    return float(accountant.get_epsilon(delta))

@@ -1,0 +1,117 @@
+"""L-BFGS on many independent problems at once: one row a problem, one function call for all.
+
+``torch.optim.LBFGS`` treats all it is given as one problem, so a batch of inversions would share one step length and
+one curvature history. Here each row has its own; a row's path is the same whatever the other rows are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Objective = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""(n, d) -> values (n,) and gradients (n, d), each row its own problem."""
+
+SUFFICIENT_DECREASE, CURVATURE = 1e-4, 0.9
+STALLED = 1e-7  # relative decrease of one iteration below which a row is finished (single precision ends about there)
+
+
+def minimize(
+    objective: Objective,
+    start: Tensor,
+    *,
+    iterations: int,
+    history: int = 20,
+    line_search: int = 12,
+    tolerance: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Minimise every row of ``start`` (n, d).
+
+    Steps satisfy the weak Wolfe conditions, found by bisection and doubling (Lewis & Overton, *Nonsmooth optimization
+    via quasi-Newton methods*, 2013, Algorithm 2.6); a row whose line search fails, whose value is not finite, no longer
+    falls or is at most ``tolerance`` stays where it is.
+
+    Returns:
+        (n, d) the best points and (n,) the values measured there.
+    """
+    x = start.clone()
+    value, gradient = objective(x)
+    alive = torch.isfinite(value) & torch.isfinite(gradient).all(dim=1)
+    steps: list[Tensor] = []
+    changes: list[Tensor] = []
+    for _ in range(iterations):
+        direction = -_precondition(gradient, steps, changes)
+        slope = (direction * gradient).sum(dim=1)
+        uphill = slope >= 0
+        direction[uphill] = -gradient[uphill]
+        slope[uphill] = -gradient[uphill].square().sum(dim=1)
+        first = torch.ones_like(value) if steps else (1 / gradient.abs().sum(dim=1).clamp_min(1e-12)).clamp_max(1.0)
+        x_new, value_new, gradient_new, moved = _wolfe(objective, x, value, direction, slope, first, alive, line_search)
+        steps.append(torch.where(moved[:, None], x_new - x, 0.0))
+        changes.append(torch.where(moved[:, None], gradient_new - gradient, 0.0))
+        del steps[:-history], changes[:-history]
+        x = torch.where(moved[:, None], x_new, x)
+        gradient = torch.where(moved[:, None], gradient_new, gradient)
+        stalled = value - value_new <= STALLED * value.abs()
+        value = torch.where(moved, value_new, value)
+        alive = alive & moved & ~stalled & (value > tolerance)
+        if not alive.any():
+            break
+    return x, value
+
+
+def _precondition(gradient: Tensor, steps: list[Tensor], changes: list[Tensor]) -> Tensor:
+    """The two-loop recursion (Nocedal & Wright, Algorithm 7.4), row by row; pairs without curvature are skipped."""
+    q = gradient.clone()
+    kept = []
+    for s, y in zip(reversed(steps), reversed(changes), strict=True):
+        sy = (s * y).sum(dim=1)
+        rho = torch.where(sy > 1e-12, 1 / sy.clamp_min(1e-12), 0.0)
+        alpha = rho * (s * q).sum(dim=1)
+        q = q - alpha[:, None] * y
+        kept.append((s, y, rho, alpha))
+    if steps:
+        s, y = steps[-1], changes[-1]
+        sy, yy = (s * y).sum(dim=1), y.square().sum(dim=1)
+        q = q * torch.where(sy > 1e-12, sy / yy.clamp_min(1e-20), 1.0)[:, None]
+    for s, y, rho, alpha in reversed(kept):
+        beta = rho * (y * q).sum(dim=1)
+        q = q + (alpha - beta)[:, None] * s
+    return q
+
+
+def _wolfe(
+    objective: Objective,
+    x: Tensor,
+    value: Tensor,
+    direction: Tensor,
+    slope: Tensor,
+    first: Tensor,
+    alive: Tensor,
+    tries: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One step length a row; gives the new points, values, gradients and which rows moved downhill."""
+    low, high = torch.zeros_like(value), torch.full_like(value, float("inf"))
+    length = first.clone()
+    best, best_value, best_gradient = x.clone(), value.clone(), torch.zeros_like(x)
+    moved, searching = torch.zeros_like(alive), alive.clone()
+    for _ in range(tries):
+        trial = x + length[:, None] * direction
+        trial_value, trial_gradient = objective(trial)
+        enough = trial_value <= value + SUFFICIENT_DECREASE * length * slope
+        flat = (trial_gradient * direction).sum(dim=1) >= CURVATURE * slope
+        # Keep every point that decreases enough: if no point is flat enough in time, the last of them still moves.
+        accept = searching & enough
+        best = torch.where(accept[:, None], trial, best)
+        best_gradient = torch.where(accept[:, None], trial_gradient, best_gradient)
+        best_value = torch.where(accept, trial_value, best_value)
+        moved = moved | accept
+        searching = searching & ~(enough & flat)
+        if not searching.any():
+            break
+        high = torch.where(enough, high, length)
+        low = torch.where(enough, length, low)
+        length = torch.where(torch.isinf(high), 2 * low, (low + high) / 2)
+    return best, best_value, best_gradient, moved

@@ -1,0 +1,57 @@
+"""The one training loop for models that are trained in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmark.errors import Diverged
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def batches(count: int, batch_size: int, rng: torch.Generator) -> Iterator[Tensor]:
+    """Shuffled index batches that cover ``count`` samples once; the last may be smaller."""
+    yield from torch.randperm(count, generator=rng).split(batch_size)
+
+
+def train(
+    module: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    epochs: int,
+    rng: torch.Generator,
+    lr: float = 1e-3,
+    batch_size: int = 64,
+    loss: Loss = F.cross_entropy,
+) -> nn.Module:
+    """Fit ``module`` to (x, y) with Adam and return it in eval mode.
+
+    Args:
+        x: (n, ...) inputs.
+        y: (n,) labels, (n, classes) soft labels, or whatever ``loss(module(x), y)`` takes.
+
+    Raises:
+        Diverged: the loss became NaN or infinite.
+    """
+    optimizer = torch.optim.Adam(module.parameters(), lr=lr)
+    module.train()
+    for _ in range(epochs):
+        for index in batches(len(x), batch_size, rng):
+            value = loss(module(x[index]), y[index])
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            optimizer.step()
+        if not torch.isfinite(value):
+            raise Diverged(f"training of {type(module).__name__} gave a loss of {value.item()}")
+    return module.eval()
+
+
+@torch.no_grad()
+def predict(module: Callable[[Tensor], Tensor], x: Tensor, batch_size: int = 1024) -> Tensor:
+    """``module(x)`` in batches, without gradients."""
+    return torch.cat([module(part) for part in x.split(batch_size)])

@@ -1,0 +1,114 @@
+"""Small networks, data and surfaces that tests of the science share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.data.base import Dataset, Split
+from benchmark.defenses.base import Defense, LocalPlan
+from benchmark.settings.base import Stage
+from benchmark.settings.collaboration import Collaboration, UploadSurface
+from benchmark.threats.base import Threat
+from benchmark.training.functional import Net
+
+
+class TinyNet(nn.Module):
+    """Two tanh convolutions and a linear layer for 8x8 images."""
+
+    first_layer = "conv"
+
+    def __init__(self, *, shape: tuple[int, ...] = (1, 8, 8), num_classes: int = 10) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(shape[0], 6, 3, padding=1),
+            nn.Tanh(),
+            nn.Conv2d(6, 8, 3, padding=1, stride=2),
+            nn.Tanh(),
+            nn.Flatten(),
+            nn.Linear(8 * shape[1] * shape[2] // 4, num_classes),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+class TinyMLP(nn.Module):
+    first_layer = "linear"
+
+    def __init__(self, *, shape: tuple[int, ...] = (1, 8, 8), num_classes: int = 10, hidden: int = 32) -> None:
+        super().__init__()
+        pixels = shape[0] * shape[1] * shape[2]
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(pixels, hidden), nn.Tanh(), nn.Linear(hidden, num_classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+def digits_like(n: int, seed: int = 0, num_classes: int = 10) -> Split:
+    """Learnable fake images: one smooth prototype a class plus noise."""
+    rng = torch.Generator().manual_seed(seed)
+    prototypes = torch.rand((num_classes, 1, 8, 8), generator=torch.Generator().manual_seed(99))
+    y = torch.arange(n) % num_classes
+    x = (prototypes[y] + 0.15 * torch.randn((n, 1, 8, 8), generator=rng)).clamp(0, 1)
+    return Split(x, y)
+
+
+def fake_dataset() -> Dataset:
+    return Dataset(
+        name="fake",
+        owner=digits_like(200, 0),
+        attacker=digits_like(60, 1),
+        public=digits_like(40, 2),
+        calibration=digits_like(40, 3),
+        test=digits_like(100, 4),
+        num_classes=10,
+        digest="fake",
+    )
+
+
+def collaboration(**overrides) -> Collaboration:
+    settings = dict(
+        parties=4,
+        fraction=1.0,
+        rounds=15,
+        batch_size=16,
+        local_steps=1,
+        lr=0.5,
+        victims=2,
+        victim_batch_size=1,
+        model_state="untrained",
+    )
+    return Collaboration(**(settings | overrides))
+
+
+def stage(threat: Threat, defense: Defense | None = None, *, architecture=TinyNet, seed: int = 0, memo=None) -> Stage:
+    extra = {} if memo is None else {"memo": memo}
+    return Stage(
+        data=fake_dataset(),
+        architecture=architecture,
+        defense=defense or Defense(),
+        threat=threat,
+        seed=seed,
+        device=torch.device("cpu"),
+        **extra,
+    )
+
+
+def observe(
+    defense: Defense | None = None,
+    *,
+    architecture=TinyNet,
+    victims: int = 2,
+    batch: int = 1,
+    observations: int = 1,
+    seed: int = 0,
+) -> UploadSurface:
+    """What a server sees of ``victims`` parties of an untrained model."""
+    setting = collaboration(victims=victims, victim_batch_size=batch)
+    play = stage(None, defense, architecture=architecture, seed=seed)  # type: ignore[arg-type]
+    net = Net(play.fresh_model())
+    return setting._observe(play, net, net.initial(), observations)
+
+
+PLAN = LocalPlan(batch_size=16, local_steps=1, lr=0.5)

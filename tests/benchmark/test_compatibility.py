@@ -1,0 +1,42 @@
+from benchmark.compatibility import refusal
+from benchmark.defenses.base import Defense
+from benchmark.defenses.gradient_noise import GradientNoise
+from benchmark.defenses.none import NoDefense
+from benchmark.settings.collaboration import Collaboration
+from benchmark.threats.gradient_leakage.analytic import AnalyticFC
+from benchmark.threats.gradient_leakage.dlg import DLG
+
+
+class Aggregator(Defense):
+    def aggregate(self, uploads, round):
+        return uploads.sum(0)
+
+
+class Elsewhere(DLG):
+    setting = "deployment"
+
+
+def test_a_defense_that_acts_on_the_surface_meets_the_threat():
+    assert refusal(Collaboration, DLG, [GradientNoise]) is None
+    assert refusal(Collaboration, DLG, [NoDefense]) is None
+
+
+def test_a_defense_that_acts_elsewhere_is_refused_with_surface_and_hooks():
+    reason = refusal(Collaboration, DLG, [Aggregator])
+    assert "DLG attacks the surface 'uploads'" in reason
+    assert "protect" in reason and "Aggregator changes aggregate" in reason
+
+
+def test_every_member_of_a_stack_must_act():
+    assert "Aggregator" in refusal(Collaboration, DLG, [GradientNoise, Aggregator])
+
+
+def test_a_threat_of_another_setting_is_refused():
+    assert "lives in setting=deployment" in refusal(Collaboration, Elsewhere, [NoDefense])
+
+
+def test_traits_of_the_model_are_held_against_the_threat():
+    assert refusal(Collaboration, AnalyticFC, [NoDefense], {"model.first_layer": "linear"}) is None
+    assert "needs model.first_layer=linear" in refusal(
+        Collaboration, AnalyticFC, [NoDefense], {"model.first_layer": "conv"}
+    )

@@ -1,0 +1,256 @@
+"""Attacks on uploads: closed forms, oracles, and what each adaptive mode must see through."""
+
+import pytest
+import torch
+from torch import nn
+
+from benchmark.defenses.base import Defense
+from benchmark.defenses.batch_aggregation import BatchAggregation
+from benchmark.defenses.gradient_clipping import GradientClipping
+from benchmark.defenses.gradient_noise import GradientNoise
+from benchmark.defenses.gradient_pruning import GradientPruning
+from benchmark.errors import ConfigError
+from benchmark.metrics.images import psnr_db
+from benchmark.threats.base import AccessError, Threat
+from benchmark.threats.gradient_leakage.analytic import AnalyticFC
+from benchmark.threats.gradient_leakage.controls import Copy, MeanImage, UniformNoise
+from benchmark.threats.gradient_leakage.dlg import DLG
+from benchmark.threats.gradient_leakage.inverting_gradients import InvertingGradients
+from benchmark.threats.gradient_leakage.labels import LabelRestoration, restore_labels
+from benchmark.threats.gradient_leakage.matching import (
+    Matcher,
+    cosine_distance,
+    squared_distance,
+    targets_of,
+    total_variation,
+)
+from benchmark.training.functional import Net
+from tests.benchmark.helpers import TinyMLP, TinyNet, observe
+
+
+def idlg(adaptive: bool = False, observations: int = 50) -> DLG:
+    return DLG(iterations=80, restarts=2, labels="restored", observations=observations, adaptive=adaptive)
+
+
+def quality(threat: Threat, surface) -> float:
+    """Mean PSNR (dB) of the guess on a surface, image order kept."""
+    guess = threat(surface, seed=0)
+    return psnr_db(guess.x.flatten(0, 1), surface.truth.flatten(0, 1)).mean().item()
+
+
+# -- labels ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", [nn.Tanh, nn.ReLU, nn.Sigmoid])
+def test_the_label_of_one_sample_is_exact(activation):
+    torch.manual_seed(0)
+    net = Net(nn.Sequential(nn.Flatten(), nn.Linear(64, 16), activation(), nn.Linear(16, 10)))
+    x, y = torch.rand(300, 1, 8, 8), torch.randint(10, (300,))
+    gradients = net.per_sample_gradients(net.initial(), x, y)
+    for method in ("bias_corrected", "row_minimum"):
+        # A row sum can be zero when no ReLU fires, so row_sum is only exact for positive features.
+        assert torch.equal(restore_labels(gradients, net.layout, 1, method).squeeze(1), y)
+
+
+def test_repeated_labels_of_a_batch_are_counted():
+    torch.manual_seed(0)
+    net = Net(TinyNet())
+    y = torch.tensor([3, 3, 3, 7, 7, 1, 0, 0])
+    gradient = net.gradient(net.initial(), torch.rand(8, 1, 8, 8), y)
+    assert sorted(restore_labels(gradient[None], net.layout, 8)[0].tolist()) == sorted(y.tolist())
+
+
+def test_an_unknown_label_method_is_refused():
+    with pytest.raises(ConfigError, match="bias_corrected.*not by 'magic'"):
+        restore_labels(torch.zeros(1, 10), Net(nn.Linear(1, 5)).layout, 1, "magic")
+
+
+def test_label_restoration_reads_every_victim():
+    surface = observe(victims=6)
+    guess = LabelRestoration(method="bias_corrected", observations=1, adaptive=False)(surface, seed=0)
+    assert guess.x is None
+    assert torch.equal(guess.labels, surface.labels)
+
+
+# -- the matching objective -----------------------------------------------------------------------
+
+
+def one_hot(surface, targets):
+    y = nn.functional.one_hot(surface.labels, surface.num_classes).float()
+    return y.view(-1, targets.members, surface.batch_size, surface.num_classes)
+
+
+@pytest.mark.parametrize("distance", [squared_distance, cosine_distance])
+def test_the_objective_is_zero_at_the_truth(distance):
+    surface = observe(victims=3)
+    targets = targets_of(surface, adaptive=False)
+    matcher = Matcher(surface, targets, distance=distance)
+    value, *_ = matcher.objective(surface.truth.unsqueeze(1), one_hot(surface, targets))
+    assert value.abs().max() < 1e-5
+
+
+def test_cosine_matching_ignores_the_scale_of_the_gradient():
+    surface = observe(victims=2)
+    scaled = type(surface)(**{**vars_of(surface), "uploads": 7 * surface.uploads})
+    x = torch.rand(2, 1, 1, *surface.shape)
+    values = [
+        Matcher(s, t, distance=cosine_distance).objective(x, one_hot(s, t))[0]
+        for s in (surface, scaled)
+        for t in [targets_of(s, adaptive=False)]
+    ]
+    torch.testing.assert_close(*values)
+
+
+def vars_of(surface) -> dict:
+    return {name: getattr(surface, name) for name in surface.visible()}
+
+
+def test_the_batched_objective_equals_a_plain_loop_over_inversions():
+    surface = observe(victims=3, batch=2)
+    targets = targets_of(surface, adaptive=False)
+    matcher = Matcher(surface, targets, distance=cosine_distance, restarts=2, total_variation_weight=0.1)
+    x = torch.rand(6, 1, 2, *surface.shape)
+    y = one_hot(surface, targets).repeat_interleave(2, dim=0)
+    value, gradient, _ = matcher.objective(x, y)
+    for i in range(6):
+        single = x[i].clone().requires_grad_()
+        module, weights = surface.net.module, list(surface.net.module.parameters())
+        loss = nn.functional.cross_entropy(module(single[0]), y[i, 0])
+        dummy = torch.cat([g.flatten() for g in torch.autograd.grad(loss, weights, create_graph=True)])
+        slow = cosine_distance(dummy, targets.gradients[i // 2]) + 0.1 * total_variation(single)
+        torch.testing.assert_close(value[i], slow.detach(), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(gradient[i], torch.autograd.grad(slow, single)[0], atol=1e-5, rtol=1e-3)
+
+
+def test_the_best_restart_is_chosen_by_the_objective_and_nan_never_wins():
+    surface = observe(victims=2)
+    matcher = Matcher(surface, targets_of(surface, False), distance=squared_distance, restarts=3)
+    value = torch.tensor([3.0, float("nan"), 1.0, float("nan"), 5.0, 9.0])
+    found, best = matcher.best(torch.arange(6), value)
+    assert found.tolist() == [2, 4]
+    assert best.tolist() == [1.0, 5.0]
+
+
+# -- attacks --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labels", ["joint", "restored"])
+def test_dlg_recovers_single_images(labels):
+    threat = DLG(iterations=120, restarts=2, labels=labels, observations=1, adaptive=False)
+    assert quality(threat, observe(victims=3)) > 30
+
+
+def test_inverting_gradients_recovers_single_images():
+    threat = InvertingGradients(
+        iterations=250, step=0.1, total_variation=1e-4, restarts=1, observations=1, adaptive=False
+    )
+    assert quality(threat, observe(victims=2)) > 20
+
+
+def test_the_analytic_attack_is_exact_in_double_precision():
+    surface = observe(architecture=TinyMLP, victims=4)
+    net = Net(surface.net.module.double())
+    params, x = net.initial(), surface.truth.double()
+    uploads = net.gradients(params, x, surface.labels)[None]
+    exact = type(surface)(**{**vars_of(surface), "net": net, "params": params, "uploads": uploads, "truth": x})
+    guess = AnalyticFC(observations=1, adaptive=False)(exact, seed=0)
+    assert (guess.x - x).square().mean() < 1e-8
+    assert torch.equal(guess.labels, surface.labels)
+
+
+def test_a_row_that_only_one_sample_activates_gives_that_sample():
+    net = Net(nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 2)))
+    with torch.no_grad():
+        net.module[1].weight.copy_(torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, 1]]))
+        net.module[1].bias.zero_()
+    x = torch.tensor([[0.9, 0.4, 0.0, 0.0], [0.0, 0.0, 0.3, 0.8]]).view(2, 1, 2, 2)
+    weight, bias = list(net.layout.split(net.gradient(net.initial(), x, torch.tensor([0, 1]))[None]).values())[:2]
+    from benchmark.threats.gradient_leakage.analytic import row_ratio
+
+    found = row_ratio(weight, bias, 2)[0]
+    for sample in x.flatten(1):
+        assert (found - sample).abs().amax(dim=1).min() < 1e-5
+
+
+# -- what each defense does, and what its adaptive attack sees through ----------------------------
+
+
+def test_pruning_stops_the_naive_attack_and_not_the_one_that_knows_the_mask():
+    surface = observe(GradientPruning(ratio=0.9), victims=3)
+    naive, adaptive = quality(idlg(), surface), quality(idlg(adaptive=True), surface)
+    assert adaptive > 30
+    assert naive < adaptive - 10
+
+
+def test_averaging_repeated_rounds_sees_through_noise():
+    noise = GradientNoise(std=0.03, distribution="gaussian")
+    naive = quality(idlg(), observe(noise, victims=3))
+    adaptive = quality(idlg(adaptive=True), observe(noise, victims=3, observations=100))
+    assert adaptive > naive + 5
+
+
+def test_clipping_stops_matching_of_magnitudes_but_not_of_directions():
+    surface = observe(GradientClipping(max_norm=0.05), victims=3)
+    assert quality(idlg(), surface) < 15
+    assert quality(idlg(adaptive=True), surface) > 30
+
+
+def test_unrolling_local_steps_beats_taking_the_update_for_one_gradient():
+    surface = observe(BatchAggregation(batch_size=1, local_steps=4), victims=2)
+    assert quality(idlg(adaptive=True), surface) > quality(idlg(), surface) + 10
+
+
+def test_the_sum_of_a_mixed_pair_is_inverted_as_one_batch():
+    class Swap(Defense):
+        """Partners swap every other coordinate."""
+
+        def exchange(self, updates, round):
+            mask = torch.arange(updates.shape[1]) % 2 == 0
+            round.publish(groups=torch.arange(len(updates)) // 2)
+            partner = updates.view(-1, 2, updates.shape[1]).flip(1).reshape(updates.shape)
+            return torch.where(mask, partner, updates)
+
+    surface = observe(Swap(), victims=4)
+    targets = targets_of(surface, adaptive=True)
+    assert (targets.members, targets.rows.tolist()) == (2, [[0, 1], [2, 3]])
+    honest = observe(victims=4).uploads[0]
+    torch.testing.assert_close(targets.gradients, honest.view(2, 2, -1).mean(1), atol=1e-6, rtol=1e-4)
+    guess = idlg(adaptive=True)(surface, seed=0)
+    assert guess.x.shape == surface.truth.shape
+    assert torch.equal(guess.groups, torch.tensor([0, 0, 1, 1]))
+
+
+# -- access, controls, determinism ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "grant"), [("published", "mechanism"), ("truth", "truth"), ("labels", "labels"), ("public", "public")]
+)
+def test_what_is_not_granted_raises_when_touched(field, grant):
+    surface = observe(victims=2)
+    with pytest.raises(AccessError, match=f"'{field}' is hidden.*'{grant}'"):
+        getattr(surface.restrict(()), field)
+    assert getattr(surface.restrict([grant]), field) is not None
+
+
+def test_naive_attacks_work_blind_and_only_adaptive_ones_read_the_mechanism():
+    blind = observe(victims=2).restrict(())
+    idlg()(blind, seed=0)
+    assert "mechanism" not in idlg().knowledge
+    assert idlg(adaptive=True).knowledge == {"mechanism"}
+
+
+def test_controls_bound_the_attacks():
+    surface = observe(victims=3)
+    assert quality(Copy(), surface) == 60
+    assert quality(UniformNoise(), surface) < 12
+    assert quality(MeanImage(), surface) < 20
+
+
+def test_an_attack_gives_the_same_answer_twice_whatever_came_before():
+    surface = observe(victims=2)
+    first = idlg()(surface, seed=3)
+    torch.rand(17)
+    again = idlg()(surface, seed=3)
+    assert torch.equal(first.x, again.x)
+    assert not torch.equal(first.x, idlg()(surface, seed=4).x)

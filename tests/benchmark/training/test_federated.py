@@ -1,0 +1,73 @@
+import pytest
+import torch
+
+from benchmark.defenses.base import Defense, LocalStep
+from benchmark.errors import ConfigError
+from benchmark.seeds import generator
+from benchmark.training.federated import deal, federate, local_updates
+from benchmark.training.functional import Net
+from tests.benchmark.helpers import PLAN, TinyNet, digits_like
+
+
+class Looped(Defense):
+    """The plain gradient through the hook, which takes the slow path."""
+
+    def local_step(self, step: LocalStep):
+        return step.gradient()
+
+
+@pytest.fixture
+def net() -> Net:
+    torch.manual_seed(1)
+    return Net(TinyNet())
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_vectorised_parties_equal_the_loop(net, steps):
+    data = digits_like(3 * steps * 4)
+    x, y = data.x.view(3, steps, 4, 1, 8, 8), data.y.view(3, steps, 4)
+    rngs = [generator(0, str(i)) for i in range(3)]
+    fast = local_updates(net, Defense(), net.initial(), x, y, 0.3, rngs)
+    slow = local_updates(net, Looped(), net.initial(), x, y, 0.3, rngs)
+    torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-4)
+
+
+def test_one_full_batch_round_of_n_parties_equals_central_sgd(net):
+    data = digits_like(40)
+    shares = deal(data, 4, generator(0, "deal"))
+    plan = PLAN.__class__(batch_size=10, local_steps=1, lr=0.5)
+    run = federate(net, shares, Defense(), plan=plan, rounds=1, fraction=1.0, seed=0)
+    expected = net.initial() - 0.5 * net.gradient(net.initial(), data.x, data.y)
+    torch.testing.assert_close(run.params, expected, atol=1e-6, rtol=1e-4)
+
+
+def test_shares_are_disjoint_and_of_one_size():
+    data = digits_like(43)
+    shares = deal(data, 4, generator(0, "deal"))
+    assert [len(s) for s in shares] == [10] * 4
+    seen = torch.cat([s.x for s in shares]).flatten(1)
+    assert len(torch.unique(seen, dim=0)) == 40
+
+
+def test_too_many_parties_are_refused():
+    with pytest.raises(ConfigError, match="lower setting.parties"):
+        deal(digits_like(3), 4, generator(0, "deal"))
+
+
+def test_traffic_is_counted(net):
+    shares = deal(digits_like(40), 4, generator(0, "deal"))
+    run = federate(net, shares, Defense(), plan=PLAN, rounds=3, fraction=0.5, seed=0)
+    assert run.bytes_sent == 3 * 2 * 2 * 4 * net.layout.size
+    assert run.messages == 3 * 2 * 2
+
+
+def test_deviating_rows_reach_the_aggregate_and_only_those(net):
+    shares = deal(digits_like(40), 4, generator(0, "deal"))
+
+    def deviate(turn, updates):
+        return torch.cat([torch.zeros_like(updates[:1]), updates[1:]])
+
+    honest = federate(net, shares, Defense(), plan=PLAN, rounds=1, fraction=1.0, seed=0)
+    attacked = federate(net, shares, Defense(), plan=PLAN, rounds=1, fraction=1.0, seed=0, deviate=deviate)
+    missing = (attacked.params - honest.params) * 4
+    torch.testing.assert_close(missing, net.initial() - honest.local_models[0], atol=1e-5, rtol=1e-3)

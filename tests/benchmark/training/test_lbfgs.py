@@ -1,0 +1,61 @@
+import torch
+
+from benchmark.training.lbfgs import minimize
+
+
+def quadratics(matrices, targets):
+    def objective(x):
+        residual = torch.einsum("nij,nj->ni", matrices, x - targets)
+        return (residual * (x - targets)).sum(1) / 2, residual
+
+    return objective
+
+
+def rosenbrock(x):
+    x = x.detach().requires_grad_()
+    value = 100 * (x[:, 1] - x[:, 0] ** 2) ** 2 + (1 - x[:, 0]) ** 2
+    (gradient,) = torch.autograd.grad(value.sum(), x)
+    return value.detach(), gradient
+
+
+def test_every_row_reaches_its_own_minimum():
+    torch.manual_seed(0)
+    root = torch.randn(5, 8, 8, dtype=torch.float64)
+    matrices = root @ root.transpose(1, 2) + 0.1 * torch.eye(8, dtype=torch.float64)
+    targets = torch.randn(5, 8, dtype=torch.float64)
+    found, value = minimize(quadratics(matrices, targets), torch.zeros(5, 8, dtype=torch.float64), iterations=100)
+    torch.testing.assert_close(found, targets, atol=1e-5, rtol=0)
+    assert value.max() < 1e-9
+
+
+def test_rosenbrock_from_the_classical_start():
+    start = torch.tensor([[-1.2, 1.0], [2.0, -2.0]], dtype=torch.float64)
+    found, _ = minimize(rosenbrock, start, iterations=100)
+    torch.testing.assert_close(found, torch.ones(2, 2, dtype=torch.float64), atol=1e-6, rtol=0)
+
+
+def test_a_row_does_not_feel_its_neighbours():
+    start = torch.tensor([[-1.2, 1.0], [30.0, -2.0]], dtype=torch.float64)
+    together, _ = minimize(rosenbrock, start, iterations=12)
+    alone, _ = minimize(rosenbrock, start[:1], iterations=12)
+    torch.testing.assert_close(together[:1], alone, atol=1e-12, rtol=0)
+
+
+def test_a_row_that_is_not_finite_stays_and_spoils_nothing():
+    def objective(x):
+        value, gradient = x.square().sum(1), 2 * x
+        return torch.where(torch.arange(2) == 1, float("nan"), value), gradient
+
+    found, _ = minimize(objective, torch.ones(2, 3), iterations=20)
+    assert found[0].abs().max() < 1e-4
+    assert torch.equal(found[1], torch.ones(3))
+
+
+def test_the_value_given_belongs_to_the_point_given_and_never_rises():
+    start = torch.tensor([[-1.2, 1.0]], dtype=torch.float64)
+    values = []
+    for iterations in range(1, 20):
+        found, value = minimize(rosenbrock, start, iterations=iterations)
+        torch.testing.assert_close(rosenbrock(found)[0], value)
+        values.append(value.item())
+    assert all(later <= earlier for earlier, later in zip(values, values[1:], strict=False))
