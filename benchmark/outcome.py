@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+NO_SUCCESS = ("mse", "nan_samples")
+"""Scores of a guess of which more is not worse for the defender."""
+
 
 @dataclass
 class Outcome:
@@ -29,6 +32,11 @@ class Outcome:
     pictures: dict[str, Tensor] = field(default_factory=dict)
     captions: dict[str, list[str]] = field(default_factory=dict)
     curves: dict[str, list[float]] = field(default_factory=dict)
+
+    def score(self, scores: dict[str, float]) -> None:
+        """Sort what a metric said of a guess: successes into ``risk``, what is no success into ``diagnostics``."""
+        for name, value in scores.items():
+            (self.diagnostics if name in NO_SUCCESS else self.risk)[name] = value
 
     def picture(self, name: str, rows: dict[str, Tensor], columns: int = 8) -> None:
         """Keep the grid ``name``: a row for each entry, (n, channels, height, width), cut to ``columns`` images."""

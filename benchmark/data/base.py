@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -43,8 +43,10 @@ class Split:
     def to(self, device: torch.device | str) -> Split:
         return self._each(lambda tensor: tensor.to(device))
 
-    def _each(self, change) -> Split:  # type: ignore[no-untyped-def]
-        return Split(*(None if t is None else change(t) for t in (self.x, self.y, self.sensitive, self.group)))
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Split:
+        sensitive = None if self.sensitive is None else change(self.sensitive)
+        group = None if self.group is None else change(self.group)
+        return Split(change(self.x), change(self.y), sensitive, group)
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ class Source(ABC):
         wanted = {role: int(self.sizes.get(role) or 0) for role in PRIVATE_SPLITS}
         if sum(wanted.values()) > len(train):
             raise ConfigError(
-                f"dataset.sizes asks for {sum(wanted.values())} training samples ({wanted}), but there are {len(train)}."
+                f"dataset.sizes asks for {sum(wanted.values())} training samples ({wanted}), "
+                f"but there are {len(train)}."
             )
         if (self.sizes.get("test") or 0) > len(test):
             raise ConfigError(f"dataset.sizes asks for {self.sizes['test']} test samples, but there are {len(test)}.")
@@ -137,8 +140,8 @@ class Source(ABC):
 def no_root(option: str) -> DataMissing:
     """The error of a data set that lives in files, when nobody said where."""
     return DataMissing(
-        f"dataset={option} lies in the data root, which is not set: name the folder with data.root=PATH or GAUNTLET_DATA, "
-        "or use dataset=digits, which needs no files."
+        f"dataset={option} lies in the data root, which is not set: name the folder with data.root=PATH or "
+        "GAUNTLET_DATA, or use dataset=digits, which needs no files."
     )
 
 
@@ -162,7 +165,7 @@ def balanced_order(y: Tensor, rng: torch.Generator) -> Tensor:
     return place.argsort()
 
 
-def digest(splits) -> str:  # type: ignore[no-untyped-def]
+def digest(splits: Iterable[Split]) -> str:
     """SHA-256 over the bytes of all splits' tensors."""
     state = hashlib.sha256()
     for split in splits:

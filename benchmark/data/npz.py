@@ -33,7 +33,9 @@ class Npz(Source):
         super().__init__(sizes=sizes)
         relative = PurePosixPath(path)
         if relative.is_absolute() or ".." in relative.parts:
-            raise ConfigError(f"dataset.path must be relative to the data root (data.root or GAUNTLET_DATA), got {path!r}.")
+            raise ConfigError(
+                f"dataset.path must be relative to the data root (data.root or GAUNTLET_DATA), got {path!r}."
+            )
         self.path, self.sha256 = relative, sha256
 
     def pools(self, root: Path | None) -> tuple[Split, Split, int]:
@@ -42,8 +44,8 @@ class Npz(Source):
         file = root / self.path
         if not file.is_file():
             raise DataMissing(
-                f"dataset.path={self.path} is expected at {file}, where there is no file. Put it there, or name another "
-                f"folder with data.root=PATH or GAUNTLET_DATA; it must hold the arrays {', '.join(ARRAYS)}."
+                f"dataset.path={self.path} is expected at {file}, where there is no file. Put it there, or name "
+                f"another folder with data.root=PATH or GAUNTLET_DATA; it must hold the arrays {', '.join(ARRAYS)}."
             )
         if self.sha256 is not None and _sha256(file) != self.sha256:
             raise DataMissing(f"{file} is not the file that dataset.sha256 names; get it again or correct the digest.")
@@ -51,7 +53,8 @@ class Npz(Source):
         splits = {part: self._split(file, arrays, part) for part in ("train", "test")}
         train, test = splits["train"], splits["test"]
         if train.x.shape[1:] != test.x.shape[1:]:
-            raise _fault(file, f"train_x holds samples of {tuple(train.x.shape[1:])}, test_x of {tuple(test.x.shape[1:])}")
+            shapes = tuple(train.x.shape[1:]), tuple(test.x.shape[1:])
+            raise _fault(file, f"train_x holds samples of {shapes[0]}, test_x of {shapes[1]}")
         return train, test, int(max(train.y.max(), test.y.max())) + 1
 
     @staticmethod
@@ -67,7 +70,8 @@ class Npz(Source):
 
 def _read(file: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        # Opened here, because numpy leaves a damaged file open.
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             absent = [name for name in ARRAYS if name not in archive]
             arrays = {name: archive[name] for name in ARRAYS if name not in absent}
     except Exception as error:  # a damaged zip raises from zipfile, zlib, struct or numpy, whichever meets it first

@@ -45,6 +45,8 @@ class TorchvisionSource(Source):
             raise self._missing(root, error) from error
         # MNIST-like sets hold a uint8 tensor (n, h, w), CIFAR a uint8 array (n, h, w, channels).
         images = part.data if torch.is_tensor(part.data) else torch.from_numpy(np.ascontiguousarray(part.data))
+        if len(images) != len(part.targets):
+            raise self._missing(root, ValueError(f"{len(images)} images but {len(part.targets)} labels"))
         images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
         return Split(images, torch.as_tensor(part.targets, dtype=torch.int64))
 

@@ -6,6 +6,7 @@ overrides (``benchmark.compatibility``), so a subclass must not override a hook 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,8 @@ class Round:
         rng: randomness of this round's protocol.
         published: what the defense's users would publish, by the vocabulary of :class:`Published`.
         active: bool (n,), cleared for parties that end up contributing nothing.
+        server_update: gives the update (d,) that the server computes on its own root data with the parties' plan, from
+            ``params``; None where the server holds no data.
         bytes_sent, messages: traffic between all parties and the server that the protocol adds or causes.
     """
 
@@ -85,6 +88,7 @@ class Round:
     rng: torch.Generator
     published: Published = field(default_factory=lambda: Published())
     active: Tensor = field(default=None)  # type: ignore[assignment]
+    server_update: Callable[[], Tensor] | None = None
     bytes_sent: float = 0.0
     messages: int = 0
 
@@ -278,6 +282,10 @@ class Stack(Defense):
             return value
 
         return run if hook in CHAINED else acting[0]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Stack:
+        # The hooks set above are bound to the members: a copy has to bind them to the copied ones.
+        return Stack(copy.deepcopy(self.members, memo))
 
     def start(self, parties: int, layout: Layout) -> None:
         for member in self.members:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,7 +73,7 @@ def _labels(predicted: Tensor) -> Tensor:
     return predicted.argmax(dim=-1) if predicted.ndim == 2 else predicted
 
 
-def _both(positive: Tensor):  # type: ignore[no-untyped-def]
+def _both(positive: Tensor) -> np.ndarray:
     """``positive`` as an int array that holds both groups; ROC measures mean nothing otherwise."""
     array = positive.detach().cpu().long().numpy()
     if array.min() == array.max():

@@ -32,8 +32,8 @@ def ssim(guess: Tensor, truth: Tensor) -> Tensor:
     Uniform 7x7 windows that lie inside the image, data range 1, K1 = 0.01, K2 = 0.03: scikit-image's default, but with
     population instead of sample covariances. Images with a side below 7 use the largest odd window that fits.
 
-    Written out here because importing torchmetrics costs several times the attack on a small image; tests hold it
-    against torchmetrics.
+    Written out because torchmetrics also averages windows over a mirrored border, which raises the value on small
+    images, and takes seconds to import; tests hold the windows inside against torchmetrics.
 
     Raises:
         ValueError: a side is below 3, so that no window has a variance.
@@ -56,7 +56,7 @@ def ssim(guess: Tensor, truth: Tensor) -> Tensor:
 
 
 def match(guess: Tensor, truth: Tensor) -> Tensor:
-    """The assignment of guesses to truths with the least total MSE: ``guess[match(guess, truth)]`` lines up with ``truth``.
+    """The assignment with the least total MSE: ``guess[match(guess, truth)]`` lines up with ``truth``.
 
     Args:
         guess, truth: (n, ...), finite, the same shape.
@@ -72,5 +72,5 @@ def match(guess: Tensor, truth: Tensor) -> Tensor:
 
 
 def recovered_share(psnr: Tensor) -> float:
-    """Share of images, in [0, 1], that came back with a PSNR above 20 dB. Higher is worse for the owner of the images."""
+    """Share of images, in [0, 1], that came back with a PSNR above 20 dB; higher is worse for their owner."""
     return (psnr > RECOVERED_DB).double().mean().item()

@@ -64,7 +64,11 @@ def _ordered(guess: Tensor, truth: Tensor, members: list[Tensor]) -> Tensor:
 
 def _score_samples(guess: Tensor, truth: Tensor) -> dict[str, float]:
     psnr = psnr_db(guess, truth)
-    scores = {"psnr_db": psnr.mean().item(), "mse": mse(guess, truth).mean().item(), "recovered_share": recovered_share(psnr)}
+    scores = {
+        "psnr_db": psnr.mean().item(),
+        "mse": mse(guess, truth).mean().item(),
+        "recovered_share": recovered_share(psnr),
+    }
     if truth.ndim == 4:
         scores["ssim"] = ssim(guess, truth).mean().item()
     return scores

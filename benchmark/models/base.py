@@ -58,6 +58,8 @@ def image_shape(model: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
         ConfigError: the samples are not images.
     """
     if len(shape) != 3:
-        raise ConfigError(f"model={model} needs images, but a sample of this dataset has shape {tuple(shape)}; use model=mlp.")
+        raise ConfigError(
+            f"model={model} needs images, but a sample of this dataset has shape {tuple(shape)}; use model=mlp."
+        )
     channels, height, width = shape
     return channels, height, width

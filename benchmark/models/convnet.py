@@ -31,7 +31,8 @@ class ConvNet(Classifier):
         inputs, height, width = image_shape("convnet", shape)
         if min(height, width) >> len(channels) == 0:
             raise ConfigError(
-                f"{len(channels)} convolutions with pooling leave nothing of {height}x{width} pixels; shorten model.channels."
+                f"{len(channels)} convolutions with pooling leave nothing of {height}x{width} pixels; "
+                "shorten model.channels."
             )
         layers: list[nn.Module] = []
         for outputs in channels:

@@ -27,17 +27,20 @@ class LeNet(Classifier):
         shape: (channels, height, width); num_classes: logits.
         activation: after each convolution.
         init: ``default`` (PyTorch's) or ``uniform``, U(-0.5, 0.5).
-        strides: of the three convolutions.
+        strides: of the three convolutions; None is the paper's (2, 2, 1), or (1, 2, 1) for images with a side below 16,
+            of which the paper's would leave too little to train on.
     """
 
     first_layer = "conv"
 
     def __init__(
-        self, *, shape: tuple[int, ...], num_classes: int, activation: str, init: str, strides: Sequence[int]
+        self, *, shape: tuple[int, ...], num_classes: int, activation: str, init: str, strides: Sequence[int] | None
     ) -> None:
         channels, height, width = image_shape("lenet", shape)
         if init not in INITS:
             raise ConfigError(f"model.init must be one of {list(INITS)}, got {init!r}.")
+        if strides is None:
+            strides = (2, 2, 1) if min(height, width) >= 16 else (1, 2, 1)
         layers: list[nn.Module] = []
         for stride in strides:
             layers += [

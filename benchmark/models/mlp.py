@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import nn
 
@@ -27,6 +28,6 @@ class MLP(Classifier):
     def __init__(self, *, shape: tuple[int, ...], num_classes: int, hidden: Sequence[int], activation: str) -> None:
         widths = [math.prod(shape), *hidden]
         layers: list[nn.Module] = [nn.Flatten()]
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
+        for inputs, outputs in pairwise(widths):
             layers += [nn.Linear(inputs, outputs), base.activation(activation)]
         super().__init__(nn.Sequential(*layers), nn.Linear(widths[-1], num_classes))

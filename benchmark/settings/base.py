@@ -61,12 +61,20 @@ class Stage:
         with isolated(self.seed, purpose):
             return self.architecture(**arguments).to(self.device)
 
-    def trained(self, key: tuple[str, ...], build: Callable[[nn.Module], nn.Module], **overrides: object) -> nn.Module:
+    def trained(
+        self,
+        key: tuple[str, ...],
+        build: Callable[[nn.Module], nn.Module],
+        *,
+        purpose: str = "model.init",
+        **overrides: object,
+    ) -> nn.Module:
         """A model trained by ``build(fresh model)``, shared through the memo; ``key`` as for :data:`Memo`."""
-        model = self.fresh_model(**overrides)
+        model = self.fresh_model(purpose, **overrides)
 
         def state() -> Artifact:
-            return {name: tensor.detach().cpu() for name, tensor in build(model).state_dict().items()}
+            with isolated(self.seed, f"{key[0]}.train"):  # dropout draws from global state
+                return {name: tensor.detach().cpu() for name, tensor in build(model).state_dict().items()}
 
         model.load_state_dict(self.memo(key, state))
         return model.to(self.device).eval()
@@ -78,7 +86,7 @@ class Stage:
             own = self.data.attacker
             return train(model, own.x, own.y, epochs=epochs, rng=self.rng("examiner.batches"))
 
-        return self.trained(("examiner", "dataset", "model", "setting", "scale"), build)
+        return self.trained(("examiner", "dataset", "model", "setting", "scale"), build, purpose="examiner.init")
 
 
 class Setting(ABC):

@@ -5,123 +5,43 @@ FedSGD is ``local_steps=1``; FedAvg is more. Updates are in gradient units, (bef
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
-from benchmark.data.base import Split
-from benchmark.defenses.base import LocalPlan, Published, Round
-from benchmark.errors import ConfigError, Diverged
-from benchmark.metrics.classification import accuracy
+from benchmark.defenses.base import LocalPlan, Predictor, Round
+from benchmark.errors import ConfigError, Diverged, positive
+from benchmark.metrics.classification import accuracy, attack_success
 from benchmark.metrics.reconstruction import score_reconstruction
 from benchmark.outcome import Outcome
-from benchmark.seeds import derive
 from benchmark.settings.base import Artifact, Setting, Stage
-from benchmark.threats.base import Guess, Reconstruction, Surface, Threat
-from benchmark.training.federated import Deviate, Federation, deal, federate, local_updates
-from benchmark.training.functional import Layout, Net
+from benchmark.settings.collaboration_surfaces import (
+    Accomplice,
+    Contribution,
+    ContributionSurface,
+    ContributionThreat,
+    UploadSurface,
+    UploadThreat,
+)
+from benchmark.settings.malice import Malice
+from benchmark.threats.base import Reconstruction
+from benchmark.training.federated import Federation, deal, federate, local_updates
+from benchmark.training.functional import Net
+from benchmark.training.loop import predict
+
+__all__ = [
+    "Accomplice",
+    "Collaboration",
+    "Contribution",
+    "ContributionSurface",
+    "ContributionThreat",
+    "UploadSurface",
+    "UploadThreat",
+]
+
+VERSION = 1
 
 SENDING = frozenset({"local_data", "local_plan", "local_step", "protect", "exchange"})
 ROBUST = frozenset({"local_step", "protect", "select", "exchange", "aggregate", "finish"})
-
-
-@dataclass(frozen=True)
-class UploadSurface(Surface):
-    """What an honest-but-curious server sees: every party's upload, and the model that it was computed on.
-
-    Attributes:
-        net, params: architecture and the global model (d,) sent out.
-        uploads: (observations, victims, d); more than one observation only where the threat declares repeated rounds
-            on the same private batches.
-        batch_size, local_steps, lr: what stands behind one upload.
-        shape, num_classes: of one sample and of the task.
-        published: one a round; what the defense's users publish (grant ``mechanism``).
-        labels: int64 (victims, batch) (grant ``labels``).
-        public: everybody's samples (grant ``public``).
-        truth: (victims, batch, ...) the private samples, for positive controls (grant ``truth``).
-    """
-
-    granted_by: ClassVar[Mapping[str, str]] = {
-        "published": "mechanism",
-        "labels": "labels",
-        "public": "public",
-        "truth": "truth",
-    }
-
-    net: Net
-    params: Tensor
-    uploads: Tensor
-    batch_size: int
-    local_steps: int
-    lr: float
-    shape: tuple[int, ...]
-    num_classes: int
-    published: list[Published]
-    labels: Tensor
-    public: Split
-    truth: Tensor
-
-
-class UploadThreat(Threat):
-    """A server that reads uploads.
-
-    Attributes:
-        observations: rounds in which it sees the same private batches on the same model; 1 unless it declares more.
-    """
-
-    setting = "collaboration"
-    surface = "uploads"
-    observations: int = 1
-
-
-@dataclass(frozen=True)
-class ContributionSurface(Surface):
-    """What malicious participants see in one round.
-
-    Attributes:
-        round: its index; params: (d,) the global model; layout: how it is cut.
-        own: (m, d) the updates that they would upload if they were honest.
-        honest: (n - m, d) the others' updates (grant ``updates``: an omniscient adversary).
-    """
-
-    granted_by: ClassVar[Mapping[str, str]] = {"honest": "updates"}
-
-    round: int
-    params: Tensor
-    layout: Layout
-    own: Tensor
-    honest: Tensor
-
-
-@dataclass
-class Contribution(Guess):
-    """``updates`` (m, d): what malicious parties hand out in place of their own."""
-
-    updates: Tensor
-
-
-class ContributionThreat(Threat):
-    """Malicious participants.
-
-    Args:
-        fraction: share of the parties that are malicious, in [0, 1).
-        follows_exchange: whether they take part honestly in what a protocol does between parties; if not, they hand
-            their bad update to partners and upload it unmixed as well.
-    """
-
-    setting = "collaboration"
-    surface = "contributions"
-    headline = "accuracy_drop"
-
-    def __init__(self, *, fraction: float, follows_exchange: bool, adaptive: bool = False) -> None:
-        super().__init__(adaptive=adaptive)
-        if not 0 <= fraction < 1:
-            raise ConfigError(f"threat.fraction must be in [0, 1), got {fraction}.")
-        self.fraction = fraction
-        self.follows_exchange = follows_exchange
 
 
 class Collaboration(Setting):
@@ -134,6 +54,7 @@ class Collaboration(Setting):
         victims: parties whose uploads an ``uploads`` threat sees.
         victim_batch_size: private samples behind each such upload (before a defense changes the plan).
         model_state: ``untrained`` or ``trained``: the global model that the victims start from.
+        dirichlet_alpha: None deals the private data to the parties at random (IID), a number unequally by class.
     """
 
     name = "collaboration"
@@ -151,30 +72,36 @@ class Collaboration(Setting):
         victims: int,
         victim_batch_size: int,
         model_state: str,
+        dirichlet_alpha: float | None = None,
     ) -> None:
         if model_state not in ("untrained", "trained"):
             raise ConfigError(f"setting.model_state must be untrained or trained, got {model_state!r}.")
         if not 0 < fraction <= 1:
             raise ConfigError(f"setting.fraction must be in (0, 1], got {fraction}.")
+        if dirichlet_alpha is not None:
+            positive("setting.dirichlet_alpha", dirichlet_alpha)
         self.parties, self.fraction, self.rounds = parties, fraction, rounds
         self.plan = LocalPlan(batch_size, local_steps, lr)
         self.victims, self.victim_plan = victims, LocalPlan(victim_batch_size, 1, lr)
         self.model_state = model_state
+        self.dirichlet_alpha = dirichlet_alpha
 
     def play(self, stage: Stage) -> Outcome:
         scenes = {"uploads": self._uploads, "contributions": self._contributions}
         return scenes[stage.threat.surface](stage)
 
     # -- training together -------------------------------------------------------------------------
-    def _train(self, stage: Stage, deviate: Deviate | None = None, follows_exchange: bool = True) -> Federation:
+    def _train(self, stage: Stage, malice: Malice | None = None) -> Federation:
         """The collaboration under the stage's defense."""
         net = Net(stage.fresh_model())
         test = stage.data.test
+        shares = deal(stage.data.owner, self.parties, stage.rng("data.deal"), self.dirichlet_alpha)
+        if malice is not None:
+            shares = malice.poisoned(shares)
         shares = [
-            stage.defense.local_data(share, stage.rng(f"defense.local_data.{i}"))
-            for i, share in enumerate(deal(stage.data.owner, self.parties, stage.rng("data.deal")))
+            stage.defense.local_data(share, stage.rng(f"defense.local_data.{i}")) for i, share in enumerate(shares)
         ]
-        extra = {} if deviate is None else {"deviate": deviate, "follows_exchange": follows_exchange}
+        extra = {} if malice is None else {"deviate": malice.deviate, "unmixed": malice.unmixed}
         return federate(
             net,
             shares,
@@ -183,18 +110,23 @@ class Collaboration(Setting):
             rounds=self.rounds,
             fraction=self.fraction,
             seed=stage.seed,
+            root=stage.data.calibration,
             watch=lambda params: accuracy(net.logits(params, test.x), test.y),
             **extra,  # type: ignore[arg-type]
         )
 
     def _honest(self, stage: Stage) -> Artifact:
-        """The honest collaboration, shared by all threats: ``params``, ``accuracy``, ``curve`` and its costs."""
+        """The honest collaboration, shared by all threats: its models, ``accuracy``, ``curve`` and costs."""
 
         def build() -> Artifact:
             run = self._train(stage)
+            logits = predict(self._predictor(stage, run.params, run.local_models), stage.data.test.x)
+            # Only a defense that deploys something else than the last global model needs the parties' own ones.
+            kept = len(run.local_models) if stage.defense.overrides("finish") else 0
             return {
                 "params": run.params.cpu(),
-                "accuracy": torch.tensor(self._accuracy(stage, run)),
+                "local_models": run.local_models[:kept].cpu(),
+                "accuracy": torch.tensor(accuracy(logits, stage.data.test.y)),
                 "curve": torch.tensor(run.curve),
                 "costs": torch.tensor([run.seconds, run.bytes_sent, run.messages], dtype=torch.float64),
             }
@@ -202,9 +134,10 @@ class Collaboration(Setting):
         return stage.memo(("federated", "dataset", "model", "setting", "defense", "scale"), build)
 
     @staticmethod
-    def _accuracy(stage: Stage, run: Federation) -> float:
-        predictor = stage.defense.finish(Net(stage.fresh_model()), run.params, run.local_models)
-        return accuracy(predictor(stage.data.test.x), stage.data.test.y)
+    def _predictor(stage: Stage, params: Tensor, local_models: Tensor) -> Predictor:
+        """What is deployed in the end."""
+        net = Net(stage.fresh_model())
+        return stage.defense.finish(net, params.to(stage.device), local_models.to(stage.device))
 
     def _report(self, stage: Stage) -> tuple[Outcome, Artifact]:
         """An outcome with utility and cost of the honest collaboration."""
@@ -285,8 +218,7 @@ class Collaboration(Setting):
     def _score(outcome: Outcome, guess: Reconstruction, surface: UploadSurface) -> None:
         """Compare the guess with the truth, which only the setting holds."""
         scores, matched = score_reconstruction(guess.x, guess.labels, surface.truth, surface.labels, guess.groups)
-        outcome.diagnostics["mse"] = scores.pop("mse", float("nan")) if guess.x is not None else "no images guessed"
-        outcome.risk.update(scores)
+        outcome.score(scores)
         outcome.diagnostics.update(guess.diagnostics)
         outcome.diagnostics["attack_seconds"] = guess.seconds
         outcome.diagnostics["observations"] = len(surface.uploads)
@@ -297,24 +229,21 @@ class Collaboration(Setting):
 
     # -- what malicious parties do -----------------------------------------------------------------
     def _contributions(self, stage: Stage) -> Outcome:
-        threat = stage.threat
+        threat, test = stage.threat, stage.data.test
         assert isinstance(threat, ContributionThreat)
         outcome, trained = self._report(stage)
-        chosen = torch.randperm(self.parties, generator=stage.rng("malicious"))[: round(threat.fraction * self.parties)]
-
-        def deviate(turn: Round, updates: Tensor) -> Tensor:
-            bad = torch.isin(turn.parties, chosen)
-            if not bad.any():
-                return updates
-            view = ContributionSurface(turn.index, turn.params, turn.layout, updates[bad], updates[~bad])
-            handed_out = updates.clone()
-            handed_out[bad] = threat(view, seed=derive(stage.seed, f"poison.{turn.index}")).updates
-            return handed_out
-
-        attacked = self._train(stage, deviate, threat.follows_exchange)
-        reached = self._accuracy(stage, attacked)
+        clean = self._predictor(stage, trained["params"], trained["local_models"])
+        goal = threat.goal(test, predict(clean, test.x))
+        order = torch.randperm(self.parties, generator=stage.rng("malicious"))
+        malice = Malice(stage, threat, order[: round(threat.fraction * self.parties)], self.parties, goal)
+        run = self._train(stage, malice)
+        attacked = self._predictor(stage, run.params, run.local_models)
+        reached = accuracy(predict(attacked, test.x), test.y)
         outcome.utility["attacked_accuracy"] = reached
         outcome.risk["accuracy_drop"] = outcome.utility["test_accuracy"] - reached
-        outcome.curves["test_accuracy by round, attacked"] = attacked.curve
-        outcome.diagnostics["malicious_parties"] = len(chosen)
+        if goal is not None:
+            outcome.risk["attack_success"] = attack_success(predict(attacked, goal.x), goal.y)
+            outcome.diagnostics["attack_success_without_attack"] = attack_success(predict(clean, goal.x), goal.y)
+        outcome.curves["test_accuracy by round, attacked"] = run.curve
+        outcome.diagnostics["malicious_parties"] = len(malice.members)
         return outcome

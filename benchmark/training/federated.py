@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from benchmark.data.base import Split
 from benchmark.defenses.base import Defense, LocalPlan, LocalStep, Round
 from benchmark.errors import ConfigError
-from benchmark.seeds import generator
+from benchmark.seeds import child, generator
 from benchmark.training.functional import Net
 
 BYTES_PER_FLOAT = 4
@@ -56,8 +58,12 @@ def _one_party(
     return total
 
 
-def deal(data: Split, parties: int, rng: torch.Generator) -> list[Split]:
-    """Deal samples to ``parties`` equal shares at random (IID).
+def deal(data: Split, parties: int, rng: torch.Generator, alpha: float | None = None) -> list[Split]:
+    """Deal samples to ``parties`` disjoint shares of one size.
+
+    Args:
+        alpha: None deals at random (IID). A number gives each party its own mixture of classes, drawn from a symmetric
+            Dirichlet distribution (Hsu et al. 2019, arXiv 1909.06335): the smaller, the fewer classes a party holds.
 
     Raises:
         ConfigError: fewer samples than parties.
@@ -66,7 +72,26 @@ def deal(data: Split, parties: int, rng: torch.Generator) -> list[Split]:
     if share == 0:
         raise ConfigError(f"{len(data)} samples cannot be dealt to {parties} parties; lower setting.parties.")
     order = torch.randperm(len(data), generator=rng)
-    return [data[order[i * share : (i + 1) * share]] for i in range(parties)]
+    if alpha is None:
+        return [data[order[i * share : (i + 1) * share]] for i in range(parties)]
+    return [data[order[rows]] for rows in _by_mixture(data.y.cpu()[order].numpy(), parties, share, alpha, child(rng))]
+
+
+def _by_mixture(y: np.ndarray, parties: int, share: int, alpha: float, seed: int) -> list[Tensor]:
+    """Row numbers of each party's share. Parties take turns in random order, so that all of them meet the same shortage
+    towards the end, when a party whose classes have run out takes what is left."""
+    rng = np.random.default_rng(seed)
+    labels = np.unique(y)
+    piles = [list(np.flatnonzero(y == label)) for label in labels]
+    mixtures = rng.dirichlet(np.full(len(labels), alpha), size=parties)
+    rows: list[list[int]] = [[] for _ in range(parties)]
+    for party in rng.permutation(np.repeat(np.arange(parties), share)):
+        left = np.array([len(pile) for pile in piles])
+        wish = mixtures[party] * (left > 0)
+        wish = wish if wish.sum() > 0 else left
+        pile = piles[rng.choice(len(labels), p=wish / wish.sum())]
+        rows[party].append(int(pile.pop()))
+    return [torch.tensor(taken) for taken in rows]
 
 
 @dataclass
@@ -99,17 +124,19 @@ def federate(
     fraction: float,
     seed: int,
     deviate: Deviate = honest,
-    follows_exchange: bool = True,
+    unmixed: Tensor | None = None,
+    root: Split | None = None,
     watch: Callable[[Tensor], float] | None = None,
 ) -> Federation:
     """Train together for ``rounds`` rounds.
 
     Args:
-        shares: each party's own samples (equally many).
+        shares: each party's own samples.
         plan: the setting's plan, before the defense changes it.
         fraction: share of the parties that the server samples each round, in (0, 1].
         deviate: replaces rows of the updates by what malicious parties hand out.
-        follows_exchange: False lets deviating parties upload their own row however the exchange turned out.
+        unmixed: parties that upload their own row however the exchange turned out.
+        root: the server's own samples, for defenses that want a trusted update.
         watch: called with the global model after each round.
     """
     params = net.initial().to(shares[0].x.device)
@@ -122,6 +149,8 @@ def federate(
         sampling = generator(seed, f"federated.clients.{index}")
         candidates = torch.randperm(len(shares), generator=sampling)[:sampled].sort().values
         turn = Round(index, net.layout, params, candidates, generator(seed, f"federated.protocol.{index}"))
+        if root is not None and len(root):
+            turn.server_update = partial(_server_update, net, root, params, plan, seed, index)
         turn.publish(**defense.facts())
         turn.parties = defense.select(candidates, turn)
         turn.active = torch.ones(len(turn.parties), dtype=torch.bool)
@@ -130,12 +159,8 @@ def federate(
         updates = local_updates(net, defense, params, x, y, plan.lr, rngs)
         result.local_models[turn.parties] = params - plan.lr * updates
         updates = defense.protect(updates, turn)
-        handed_out = deviate(turn, updates)
-        uploads = defense.exchange(handed_out, turn)
-        if not follows_exchange:
-            cheats = (handed_out != updates).any(dim=1)
-            uploads = torch.where(cheats[:, None], handed_out, uploads)
-        params = params - plan.lr * defense.aggregate(uploads[turn.active], turn)
+        direction = receive(defense, deviate(turn, updates), turn, unmixed)
+        params = params - plan.lr * direction
         result.params = params
         result.bytes_sent += turn.bytes_sent + 2 * len(turn.parties) * params.numel() * BYTES_PER_FLOAT
         result.messages += turn.messages + 2 * len(turn.parties)
@@ -145,14 +170,34 @@ def federate(
     return result
 
 
+def receive(defense: Defense, handed_out: Tensor, turn: Round, unmixed: Tensor | None = None) -> Tensor:
+    """The direction (d,) that comes of what the parties hand out, (n, d): exchange, upload, aggregate."""
+    uploads = defense.exchange(handed_out, turn)
+    if unmixed is not None:
+        cheats = torch.isin(turn.parties, unmixed).to(uploads.device)
+        uploads = torch.where(cheats[:, None], handed_out, uploads)
+    return defense.aggregate(uploads[turn.active], turn)
+
+
+def _server_update(net: Net, root: Split, params: Tensor, plan: LocalPlan, seed: int, index: int) -> Tensor:
+    """The update (d,) of an honest party that holds the server's root data."""
+    rng = generator(seed, f"federated.batch.server.{index}")
+    x, y = _draw(root, min(plan.batch_size, len(root)), plan.local_steps, rng)
+    return local_updates(net, Defense(), params, x[None], y[None], plan.lr, [rng])[0].detach()
+
+
 def _batches(shares: Sequence[Split], parties: Tensor, plan: LocalPlan, seed: int, index: int) -> tuple[Tensor, Tensor]:
-    """Batches (n, steps, batch, ...) and labels, each drawn without replacement from the party's share."""
-    size = min(plan.batch_size, len(shares[0]))
-    xs, ys = [], []
-    for party in parties.tolist():
-        rng = generator(seed, f"federated.batch.{party}.{index}")
-        share = shares[party]
-        rows = torch.stack([torch.randperm(len(share), generator=rng)[:size] for _ in range(plan.local_steps)])
-        xs.append(share.x[rows])
-        ys.append(share.y[rows])
+    """Batches (n, steps, batch, ...) and labels; all of one size, which the smallest share limits."""
+    size = min(plan.batch_size, *(len(share) for share in shares))
+    drawn = [
+        _draw(shares[party], size, plan.local_steps, generator(seed, f"federated.batch.{party}.{index}"))
+        for party in parties.tolist()
+    ]
+    xs, ys = zip(*drawn, strict=True)
     return torch.stack(xs), torch.stack(ys)
+
+
+def _draw(share: Split, size: int, steps: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Inputs (steps, size, ...) and labels; each batch is drawn without replacement."""
+    rows = torch.stack([torch.randperm(len(share), generator=rng)[:size] for _ in range(steps)])
+    return share.x[rows], share.y[rows]

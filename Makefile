@@ -1,0 +1,54 @@
+# Everything that a user or CI does. `make help` lists it.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+SWEEP ?= demo
+STORE ?= outputs
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types sweep table leaderboard check bench
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.stamp ## build .venv with everything that demo and test need
+
+# With uv where there is one; else pip fetches uv into the environment, for it is many times faster; else plain pip.
+$(VENV)/.stamp: pyproject.toml constraints.txt
+	@if command -v uv >/dev/null; then \
+		uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'; \
+	else \
+		$(PYTHON) -m venv $(VENV) && \
+		if $(BIN)/pip install --quiet uv; then $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'; \
+		else $(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'; fi; \
+	fi
+	@touch $@
+
+demo: setup ## a sweep of gradient leakage on digits, with its leaderboard
+	$(BIN)/python -m runners.sweep sweep=demo hydra/launcher=joblib hydra.launcher.n_jobs=2 store=$(STORE)
+
+test: setup ## the default tests; `make test ARGS='-m slow'` for others
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: setup ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## static types
+	$(BIN)/mypy
+
+sweep: setup ## the cells of SWEEP=name into STORE=folder
+	$(BIN)/python -m runners.sweep sweep=$(SWEEP) store=$(STORE) $(ARGS)
+
+table: setup ## all records of STORE as table.parquet and table.csv
+	$(BIN)/gauntlet table --store $(STORE) --write $(STORE)/table
+
+leaderboard: setup ## the leaderboards of STORE anew from its records
+	$(BIN)/gauntlet leaderboard --store $(STORE)
+
+check: setup ## reported and accepted numbers against what is measured now
+	$(BIN)/python -m runners.check $(ARGS)
+
+bench: setup ## speed of each hot path against a plain reference
+	$(BIN)/python -m runners.bench $(ARGS)

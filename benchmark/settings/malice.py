@@ -1,0 +1,84 @@
+"""The malicious side of a collaboration: who belongs to it, what they train on and what they hand out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from benchmark.data.base import Split
+from benchmark.defenses.base import Published, Round
+from benchmark.seeds import derive, generator
+from benchmark.settings.base import Stage
+from benchmark.settings.collaboration_surfaces import Accomplice, ContributionSurface, ContributionThreat
+from benchmark.training.federated import receive
+
+
+@dataclass(frozen=True)
+class Malice:
+    """The malicious parties of one cell.
+
+    Attributes:
+        stage: of the cell; its defense is what the threat may rehearse against.
+        threat: the mind behind them.
+        members: int64 (m,), their identities.
+        parties: how many parties there are in all.
+        goal: the inputs that the threat wants misclassified, or None.
+    """
+
+    stage: Stage
+    threat: ContributionThreat
+    members: Tensor
+    parties: int
+    goal: Split | None
+
+    @property
+    def unmixed(self) -> Tensor | None:
+        """Parties that upload what they handed to partners, whatever the exchange made of it."""
+        return None if self.threat.follows_exchange else self.members
+
+    def poisoned(self, shares: Sequence[Split]) -> list[Split]:
+        """Every party's samples, those of members as the threat prepares them."""
+        shares = list(shares)
+        for index, party in enumerate(self.members.tolist()):
+            known = Accomplice(index, len(self.members), self.stage.data.num_classes, self.goal)
+            rng = self.stage.rng(f"poison.data.{party}")
+            shares[party] = self.threat.poison_data(shares[party], known.restrict(self.threat.knowledge), rng)
+        return shares
+
+    def deviate(self, turn: Round, updates: Tensor) -> Tensor:
+        """(n, d) -> (n, d) with the rows of members replaced by what the threat makes of them."""
+        bad = torch.isin(turn.parties, self.members)
+        if not bad.any():
+            return updates
+
+        def server(mine: Tensor, others: Tensor) -> Tensor:
+            handed_out = torch.empty_like(updates)
+            handed_out[bad], handed_out[~bad] = mine, others
+            return self._rehearse(turn, handed_out)
+
+        view = ContributionSurface(
+            round=turn.index,
+            params=turn.params,
+            layout=turn.layout,
+            parties=self.parties,
+            own=updates[bad],
+            honest=updates[~bad],
+            server=server,
+        )
+        handed_out = updates.clone()
+        handed_out[bad] = self.threat(view, seed=derive(self.stage.seed, f"poison.{turn.index}")).updates
+        return handed_out
+
+    def _rehearse(self, turn: Round, handed_out: Tensor) -> Tensor:
+        """What the server would make of ``handed_out``, on copies of all state and with other protocol randomness."""
+        again = replace(
+            turn,
+            rng=generator(self.stage.seed, f"poison.rehearsal.{turn.index}"),
+            published=Published(),
+            active=torch.ones(len(turn.parties), dtype=torch.bool),
+        )
+        return receive(copy.deepcopy(self.stage.defense), handed_out, again, self.unmixed)

@@ -1,0 +1,53 @@
+"""Rows that bound every reconstruction from outputs: knowing the average, the label, or everything."""
+
+from __future__ import annotations
+
+import torch
+
+from benchmark.settings.service import OutputSurface, OutputThreat
+from benchmark.threats.base import Reconstruction
+
+VERSION = 1
+
+
+class MeanImage(OutputThreat):
+    """Negative control: the mean of the public samples for every input."""
+
+    family = "reconstruction"
+    headline = "r_ridge"
+    control = "negative"
+    knowledge = frozenset({"public"})
+
+    def attack(self, surface: OutputSurface, rng: torch.Generator) -> Reconstruction:
+        return Reconstruction(surface.public.x.mean(dim=0).expand(len(surface.outputs), 1, *surface.shape))
+
+
+class ClassMeanImage(OutputThreat):
+    """Negative control: the provider's mean image of the predicted class, which any useful output gives away."""
+
+    family = "reconstruction"
+    headline = "r_ridge"
+    control = "negative"
+    knowledge = frozenset({"provider"})
+
+    def attack(self, surface: OutputSurface, rng: torch.Generator) -> Reconstruction:
+        data = surface.provider.data
+        means = torch.stack(
+            [
+                data.x[data.y == label].mean(dim=0) if (data.y == label).any() else data.x.mean(dim=0)
+                for label in range(surface.num_classes)
+            ]
+        )
+        return Reconstruction(means[surface.outputs.argmax(dim=1)].unsqueeze(1))
+
+
+class Copy(OutputThreat):
+    """Positive control: the private inputs themselves, which no treatment of outputs can change."""
+
+    family = "reconstruction"
+    headline = "r_ridge"
+    control = "positive"
+    knowledge = frozenset({"truth"})
+
+    def attack(self, surface: OutputSurface, rng: torch.Generator) -> Reconstruction:
+        return Reconstruction(surface.truth.unsqueeze(1), surface.labels.unsqueeze(1))

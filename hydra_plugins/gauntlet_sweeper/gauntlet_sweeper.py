@@ -1,0 +1,33 @@
+"""The suite's Hydra sweeper: Hydra's side of :func:`runners.sweep.sweep`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class GauntletSweeper(Sweeper):
+    """Expands a sweep's blocks, skips finished cells and hands the rest to the launcher, whichever it is.
+
+    Args:
+        plan_only: ``text`` or ``json`` prints the plan and stops.
+    """
+
+    def __init__(self, plan_only: str | None = None) -> None:
+        self.plan_only = plan_only
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.config = config
+        self.hydra_context = hydra_context
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from runners.sweep import sweep
+
+        return sweep(self.hydra_context.config_loader, self.config, self.launcher, arguments, plan_only=self.plan_only)

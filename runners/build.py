@@ -1,0 +1,120 @@
+"""From a component's config to the component: the only place that instantiates, and only what is allowed."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+
+from benchmark.errors import ConfigError, GauntletError
+
+ALLOWED = ("benchmark.", "torch.nn.", "torch.optim.", "torchvision.")
+CONTROL_KEYS = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")
+
+
+def build(node: Mapping[str, Any], path: str, trusted: Iterable[str] = ()) -> Any:
+    """Instantiate ``node``.
+
+    Args:
+        node: a resolved component config with a ``_target_``.
+        path: where it stands in the config (``threat``), for messages.
+        trusted: prefixes allowed beside :data:`ALLOWED`.
+
+    Raises:
+        ConfigError: a target is missing or not allowed, or an argument is unknown, absent or of the wrong type.
+    """
+    check(node, path, (*ALLOWED, *trusted))
+    try:
+        return instantiate(dict(node), _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, GauntletError):
+            raise error.__cause__ from error
+        if isinstance(error.__cause__, TypeError | ValueError):
+            raise ConfigError(f"{path}: {error.__cause__}") from error
+        raise error.__cause__ or error from error
+
+
+def check(node: Any, path: str, allowed: tuple[str, ...]) -> None:
+    """Refuse what must not be instantiated, in ``node`` and everything nested in it; see :func:`build`."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            _check_call(node, path, locate(str(node["_target_"]), path, allowed))
+        for key, value in node.items():
+            check(value, f"{path}.{key}", allowed)
+    elif isinstance(node, list):
+        for index, item in enumerate(node):
+            check(item, f"{path}[{index}]", allowed)
+
+
+def locate(target: str, path: str, allowed: tuple[str, ...] = ALLOWED) -> Any:
+    """The class or function that ``target`` names.
+
+    Raises:
+        ConfigError: it does not exist, or it was not defined under one of the ``allowed`` prefixes.
+    """
+    refusal = f"{path}._target_={target} is not allowed: it must be defined under {', '.join(allowed)}"
+    if not target.startswith(allowed):
+        raise ConfigError(f"{refusal}; add its package to `trusted` if it is yours.")
+    try:
+        found = get_object(target)
+    except Exception as error:  # whatever the import of the module raises
+        raise ConfigError(f"{path}._target_={target} cannot be imported: {error}") from error
+    # A module reached through another one's imports (benchmark.seeds.random) is not the suite's own.
+    if not str(getattr(found, "__module__", "")).startswith(allowed):
+        raise ConfigError(f"{refusal}.")
+    return found
+
+
+def _check_call(node: Mapping[str, Any], path: str, target: Any) -> None:
+    """Hold the node's arguments against the signature of ``target``: names first, then simple types."""
+    signature = inspect.signature(target)
+    given = {key: value for key, value in node.items() if key not in CONTROL_KEYS}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    for name in given:
+        if name not in signature.parameters and not takes_any:
+            raise ConfigError(f"{path} has no parameter {name!r}{nearest(name, signature.parameters)}")
+    try:
+        (signature.bind_partial if node.get("_partial_") else signature.bind)(*node.get("_args_", ()), **given)
+    except TypeError as error:
+        raise ConfigError(f"{path}: {error}.") from error
+    for name, annotation in _annotations(target).items():
+        if name in given and not _fits(given[name], annotation):
+            wanted = getattr(annotation, "__name__", str(annotation))
+            raise ConfigError(f"{path}.{name} must be {wanted}, got {given[name]!r}.")
+
+
+def _annotations(target: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except NameError:  # a name that is imported for type checkers only
+        return {}
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    """Whether ``value`` may be passed where ``annotation`` stands; anything but plain scalars is let through."""
+    if isinstance(value, Mapping) and "_target_" in value:
+        return True
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return any(_fits(value, option) for option in typing.get_args(annotation))
+    if annotation is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if annotation in (bool, str, type(None)):
+        return isinstance(value, annotation)
+    return True
+
+
+def nearest(name: str, options: Iterable[str]) -> str:
+    """The end of a sentence on an unknown ``name``: ``; did you mean X?``, or ``; there is X, Y, Z.``"""
+    options = [option for option in options if not option.startswith("_")]
+    close = get_close_matches(name, options, n=3, cutoff=0.6)
+    if close:
+        return f"; did you mean {' or '.join(close)}?"
+    return f"; there is {', '.join(options)}." if options else "."

@@ -1,0 +1,155 @@
+"""The command ``gauntlet``. Imports stay inside the sub-commands, so that none pays for another's."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from runners import catalogue
+
+Action = Callable[[argparse.Namespace], None]
+
+HYDRA = {
+    "run": "play one cell: gauntlet run threat=leakage_dlg defense=gradient_noise seed=1",
+    "sweep": "play a set of cells, skipping finished ones: gauntlet sweep sweep=demo",
+    "plan": "print what a sweep would do: gauntlet plan sweep=demo [--json]",
+}
+
+
+def run(arguments: list[str]) -> int:
+    from runners.run import main
+
+    return _hand_over("run", arguments, main)
+
+
+def sweep(arguments: list[str]) -> int:
+    from runners.sweep import main
+
+    return _hand_over("sweep", arguments, main)
+
+
+def plan(arguments: list[str]) -> int:
+    kind = "json" if "--json" in arguments else "text"
+    return sweep([*(a for a in arguments if a != "--json"), f"hydra.sweeper.plan_only={kind}"])
+
+
+def _hand_over(command: str, arguments: list[str], main: Callable[[], int]) -> int:
+    """Let a Hydra application read the command line as its own."""
+    sys.argv = ["gauntlet" if "-sc" in arguments else f"gauntlet {command}", *arguments]
+    return main()
+
+
+def list_options(arguments: argparse.Namespace) -> None:
+    groups = [arguments.group.rstrip("s")] if arguments.group else catalogue.GROUPS
+    for group in groups:
+        found = catalogue.options(group)
+        width = max(len(option.name) for option in found)
+        print(f"{group}=")
+        for option in found:
+            print(f"  {option.name:{width}}  {option.description}")
+
+
+def show(arguments: argparse.Namespace) -> None:
+    from runners.records import Store
+
+    print(json.dumps(Store(arguments.store).find(arguments.key), indent=1))
+
+
+def explain(arguments: argparse.Namespace) -> None:
+    from runners.explain import command
+    from runners.records import Store
+
+    record = Store(arguments.store).find(arguments.key)
+    shell, changed = command(record["config"])
+    versions = {name: value for name, value in record["versions"].items() if name != "components"}
+    reason = (record["reason"].splitlines() or [""])[-1]
+    print(f"cell      {record['key']}\nstatus    {record['status']} {reason}".rstrip())
+    print(f"command   {shell}")
+    for change in changed:
+        print(f"changed   {change}; the command plays a different cell now")
+    print(f"started   {record['started']} on {record['device']}, took {record['seconds']} s")
+    print(f"versions  {', '.join(f'{name} {value}' for name, value in versions.items())}")
+    for target, component in record["versions"]["components"].items():
+        print(f"          {target} {component['version']} ({component['source']})")
+    for path in record["media"].values():
+        print(f"picture   {arguments.store / path}")
+
+
+def table(arguments: argparse.Namespace) -> None:
+    from runners import table as tables
+
+    frame = tables.load(arguments.store)
+    if arguments.query:
+        frame = frame.query(arguments.query)
+    if arguments.write:
+        print("\n".join(str(path) for path in tables.write(frame, arguments.write)))
+    else:
+        columns = ["key", "status", "dataset", "model", "threat_label", "defense_label", "scale", "seed", "seconds"]
+        print(frame[columns].assign(key=frame["key"].str[:8]).to_string(index=False))
+
+
+def leaderboard(arguments: argparse.Namespace) -> None:
+    from runners import leaderboard as boards
+
+    for path in boards.write(arguments.store):
+        print(path)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The sub-commands that are not Hydra applications; the three that are appear for ``--help`` only."""
+    top = argparse.ArgumentParser(
+        prog="gauntlet", description="Which defense survives which threat, and what does it cost?"
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in HYDRA.items():
+        commands.add_parser(name, help=text, add_help=False)
+    groups = sorted({*catalogue.GROUPS, *(f"{group}s" for group in catalogue.GROUPS)})
+    listing = _command(commands, "list", list_options, "the options of every group, with a line on each", store=False)
+    listing.add_argument("group", nargs="?", choices=groups, metavar="GROUP", help=", ".join(catalogue.GROUPS))
+    for name, action, text in (
+        ("show", show, "print a record"),
+        ("explain", explain, "the command and code behind a record"),
+    ):
+        _command(commands, name, action, text).add_argument("key", help="the record's key or how it begins")
+    tabled = _command(commands, "table", table, "all records as one table")
+    tabled.add_argument("--query", help="rows to keep, in pandas' query language: \"threat == 'leakage_dlg'\"")
+    tabled.add_argument("--write", type=Path, metavar="PATH", help="write PATH as Parquet and CSV instead of printing")
+    _command(commands, "leaderboard", leaderboard, "write the leaderboards anew from the records")
+    return top
+
+
+def _command(commands: Any, name: str, action: Action, text: str, store: bool = True) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    made.set_defaults(action=action)
+    if store:
+        made.add_argument("--store", type=Path, default=Path("outputs"), help="folder of records (default: outputs)")
+    return made
+
+
+def main() -> int:
+    """The command line; gives the exit code."""
+    command, arguments = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
+    if command == "-sc":  # the shell asks for completions: answer for the sub-command that is being typed
+        words = os.environ.get("COMP_LINE", "").split(maxsplit=2)
+        command, arguments = (words[1] if words[1:] and words[1] in HYDRA else "run"), sys.argv[1:]
+        os.environ["COMP_LINE"] = " ".join([*words[:1], *words[2:]])
+    if command in HYDRA:
+        return {"run": run, "sweep": sweep, "plan": plan}[command](arguments)
+    from benchmark.errors import GauntletError
+
+    parsed = parser().parse_args()
+    try:
+        parsed.action(parsed)
+    except GauntletError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

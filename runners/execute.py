@@ -1,0 +1,220 @@
+"""Play one composed cell and turn what happened, whatever it was, into a record."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import ConfigError, Diverged, GauntletError
+from runners import environment
+from runners.build import ALLOWED, build, locate
+from runners.cache import Cache
+from runners.compose import SINGLE, ComposedCell
+from runners.records import Record, finite
+
+if TYPE_CHECKING:
+    from benchmark.cell import Cell
+    from benchmark.outcome import Outcome
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported, which nothing above does
+
+SECTIONS = ("utility", "risk", "cost", "diagnostics", "curves")
+
+
+class TimeLimit(BaseException):
+    """The cell's time is up. Not an ``Exception``, lest a component's own handler swallow it."""
+
+
+@dataclass(frozen=True)
+class Played:
+    """A record, and what the artifact cache did for it (which is not part of it: it depends on who came first)."""
+
+    record: Record
+    hits: int = 0
+    misses: int = 0
+
+
+def execute(composed: ComposedCell, *, refuse: bool) -> Played:
+    """Build and play the cell.
+
+    Args:
+        refuse: let a user's mistake (:class:`GauntletError`) out instead of recording it as a failed cell.
+    """
+    started, clock = datetime.now(UTC), time.perf_counter()
+    stage = _Stage(composed)
+    status, reason = "ok", ""
+    try:
+        with time_limit(composed.options.time_limit):
+            reason = stage.play()
+    except TimeLimit:
+        status, reason = "timeout", f"stopped after time_limit={composed.options.time_limit} s"
+    except Diverged as error:
+        status, reason = "diverged", str(error)
+    except GauntletError as error:
+        if refuse:
+            raise
+        status, reason = "failed", str(error)
+    except Exception as error:
+        status, reason = "failed", _explained(error)
+    record = Record(
+        key=composed.key,
+        sweep=composed.options.sweep,
+        status=status,
+        reason=reason,
+        config=composed.config,
+        facts=stage.facts,
+        seed=composed.config["seed"],
+        started=started.isoformat(timespec="seconds"),
+        seconds=round(time.perf_counter() - clock, 3),
+        peak_memory_mb=stage.memory.read() if stage.memory else None,
+        device=stage.device_name,
+        versions=environment.versions(composed.targets()),
+        **stage.measured,
+    )
+    _free(stage.device)
+    return Played(record, stage.cache.hits if stage.cache else 0, stage.cache.misses if stage.cache else 0)
+
+
+class _Stage:
+    """What is known of a cell while it plays, so that a record can be made at whatever point it stops.
+
+    Attributes:
+        facts: of the threat. measured: the fields of a record that come from the outcome.
+    """
+
+    def __init__(self, composed: ComposedCell) -> None:
+        self.composed = composed
+        self.device = self.device_name = composed.options.device
+        self.memory: environment.PeakMemory | None = None
+        self.cache: Cache | None = None
+        self.facts: dict[str, Any] = {}
+        self.measured: dict[str, Any] = {"data": None}
+
+    def play(self) -> str:
+        """Build and play the cell; says which numbers were lost for not being finite."""
+        from benchmark.cell import play
+        from benchmark.settings.base import forgetful
+        from runners import pictures
+
+        composed, options = self.composed, self.composed.options
+        self.facts = threat_facts(composed)
+        self.device = environment.resolve_device(options.device)
+        self.device_name = environment.device_name(self.device)
+        _prepare_torch(options.threads, self.device)
+        self.memory = environment.PeakMemory(self.device)
+        cell = build_cell(composed)
+        self.facts = threat_facts(composed, cell.threat)
+        if options.cache:
+            self.cache = Cache(options.store, composed.config, self.device)
+        outcome, data = play(cell, root=options.data_root, device=self.device, memo=self.cache or forgetful)
+        sections, lost = _sections(outcome)
+        media = pictures.save(outcome, options.store, composed.key[:16])
+        self.measured = {**sections, "captions": outcome.captions, "media": media, "data": data}
+        return "; ".join(lost)
+
+
+def build_cell(composed: ComposedCell) -> Cell:
+    """Instantiate every component of the cell.
+
+    Raises:
+        ConfigError: see :func:`runners.build.build`.
+    """
+    from benchmark.cell import Cell
+
+    nodes, trusted = composed.nodes, composed.options.trusted
+    parts = {group: build(nodes[group], group, trusted) for group in SINGLE}
+    return Cell(
+        dataset=parts["dataset"],
+        architecture=parts["model"],
+        setting=parts["setting"],
+        threat=parts["threat"],
+        defenses=[build(node, f"defense.{name}", trusted) for name, node in nodes["defense"].items()],
+        seed=composed.config["seed"],
+    )
+
+
+def threat_facts(composed: ComposedCell, threat: Any = None) -> dict[str, Any]:
+    """What leaderboards need to know of the threat, from the object or, before it is built, from its class."""
+    node = composed.nodes["threat"]
+    source = threat or locate(node["_target_"], "threat", (*ALLOWED, *composed.options.trusted))
+    facts = {name: getattr(source, name, None) for name in ("family", "setting", "surface", "headline", "control")}
+    floor = getattr(source, "floor", None)
+    facts["floor"] = None if floor is None else {"metric": floor.metric, "at_least": floor.at_least}
+    facts["adaptive"] = bool(getattr(threat, "adaptive", node.get("adaptive", False)))
+    return facts
+
+
+def _sections(outcome: Outcome) -> tuple[dict[str, Any], list[str]]:
+    fields, lost = {}, []
+    for section in SECTIONS:
+        fields[section], gone = finite(section, getattr(outcome, section))
+        lost += gone
+    return fields, lost
+
+
+def _prepare_torch(threads: int, device: str) -> None:
+    """The same arithmetic on every run: fixed thread count, deterministic kernels."""
+    if device.startswith("cuda"):
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
+    import torch
+
+    torch.set_num_threads(threads)
+    if device.startswith("cuda"):
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def _free(device: str) -> None:
+    """Give the GPU's memory back to whoever shares it."""
+    if device.startswith("cuda"):
+        import gc
+
+        import torch
+
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def _explained(error: Exception) -> str:
+    """The traceback, headed by a remedy where there is one."""
+    import torch
+
+    trace = "".join(traceback.format_exception(error)).rstrip()
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        return f"out of memory: lower the batch size, restarts or victims, or run fewer cells at once\n{trace}"
+    return trace
+
+
+@contextmanager
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """Raise :class:`TimeLimit` in the block after ``seconds``; None sets no limit.
+
+    Raises:
+        ConfigError: called outside the main thread, where no signal arrives; every launcher plays cells in it.
+    """
+    if seconds is None:
+        yield
+        return
+    if threading.current_thread() is not threading.main_thread():
+        raise ConfigError("time_limit works only where cells run in the main thread; leave it out with this launcher.")
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise TimeLimit
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,175 @@
+"""Durable outcomes: one JSON document a cell, in a store that survives the death of any writer at any moment."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from benchmark.errors import GauntletError
+
+SCHEMA = 1
+FINISHED = frozenset({"ok", "diverged"})
+
+
+class StoreError(GauntletError):
+    """The store cannot be written or read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What a cell left behind.
+
+    Attributes:
+        key: SHA-256 over ``config``.
+        status: ``ok``, ``failed``, ``timeout`` or ``diverged``.
+        reason: why it is not ``ok``, or which numbers were not finite; else empty.
+        facts: of the threat's class: ``family``, ``setting``, ``surface``, ``headline``, ``floor``, ``control``,
+            ``adaptive``, so that leaderboards need no class.
+        utility, risk, cost, diagnostics, curves, captions: as in :class:`benchmark.outcome.Outcome`.
+        media: picture -> path relative to the store.
+        started: UTC, ISO 8601. seconds: wall time. peak_memory_mb: of the process, or of the GPU.
+        versions: suite, git, python, torch and the cell's components with their source digests.
+        data: digest of the data used.
+    """
+
+    schema: int = SCHEMA
+    key: str
+    sweep: str | None
+    status: str
+    reason: str
+    config: dict[str, Any]
+    facts: dict[str, Any]
+    utility: dict[str, float | None] = field(default_factory=dict)
+    risk: dict[str, float | None] = field(default_factory=dict)
+    cost: dict[str, float | None] = field(default_factory=dict)
+    diagnostics: dict[str, float | str | None] = field(default_factory=dict)
+    curves: dict[str, list[float | None]] = field(default_factory=dict)
+    media: dict[str, str] = field(default_factory=dict)
+    captions: dict[str, list[str]] = field(default_factory=dict)
+    seed: int
+    started: str
+    seconds: float
+    peak_memory_mb: float | None
+    device: str
+    versions: dict[str, Any]
+    data: str | None
+
+
+def finite(section: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """``values`` with None in place of NaN and infinity, and where those were (``risk.psnr_db is nan``)."""
+    clean: dict[str, Any] = {}
+    lost: list[str] = []
+    for name, value in values.items():
+        if isinstance(value, list):
+            clean[name] = [item if math.isfinite(item) else None for item in value]
+            if None in clean[name]:
+                lost.append(f"{section}.{name} has values that are not finite")
+        elif isinstance(value, float) and not math.isfinite(value):
+            clean[name] = None
+            lost.append(f"{section}.{name} is {value}")
+        else:
+            clean[name] = value
+    return clean, lost
+
+
+class Store:
+    """The folder ``records/``, ``media/``, ``cache/`` and ``leaderboard/`` of ``store=PATH``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, key: str) -> Path:
+        return self.root / "records" / key[:2] / f"{key}.json"
+
+    def read(self, key: str) -> dict[str, Any] | None:
+        """The record of ``key``, or None."""
+        path = self.path(key)
+        return _load(path) if path.exists() else None
+
+    def finished(self, key: str) -> bool:
+        """Whether this cell need not be run again."""
+        record = self.read(key)
+        return record is not None and record["status"] in FINISHED
+
+    def all(self) -> Iterator[dict[str, Any]]:
+        """Every record, in the order of keys."""
+        for path in sorted(self.root.glob("records/*/*.json")):
+            yield _load(path)
+
+    def find(self, prefix: str) -> dict[str, Any]:
+        """The one record whose key begins with ``prefix``.
+
+        Raises:
+            StoreError: there is none, or more than one.
+        """
+        paths = sorted(self.root.glob(f"records/*/{prefix}*.json"))
+        if len(paths) != 1:
+            what = "No record" if not paths else f"{len(paths)} records"
+            raise StoreError(
+                f"{what} in {self.root} with a key that begins with {prefix!r}; `gauntlet table` lists all."
+            )
+        return _load(paths[0])
+
+    def write(self, record: Record) -> Path:
+        """Make ``record`` durable, in place of an earlier one of the same cell.
+
+        Raises:
+            StoreError: the disk is full or the folder cannot be written; earlier records are untouched.
+            ValueError: the record holds NaN or infinity.
+        """
+        path = self.path(record.key)
+        text = json.dumps(asdict(record), allow_nan=False, indent=1)
+        try:
+            write_atomically(path, text.encode())
+        except OSError as error:
+            raise StoreError(f"The record {path} could not be written: {error.strerror}.") from error
+        return path
+
+    @contextmanager
+    def claim(self, key: str) -> Iterator[None]:
+        """Hold a cell so that no other process on this store plays it at the same time; waits for who holds it."""
+        with FileLock(lock_path(self.root, key)):
+            yield
+
+
+def lock_path(root: Path, key: str) -> Path:
+    """Where the lock for ``key`` lies; its folder is made. A lock is freed by the death of its holder."""
+    folder = root / "cache" / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{key}.lock"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """All of ``content`` at ``path``, or nothing, even if power fails in between."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:16]}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise StoreError(f"The record {path} cannot be read ({error}); move it away and run its cell again.") from error

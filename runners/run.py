@@ -1,0 +1,101 @@
+"""One cell: ``python -m runners.run threat=leakage_dlg defense=gradient_noise seed=1``. Also the job of every sweep."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from runners import compose
+from runners.compose import ComposedCell
+from runners.execute import execute
+from runners.plan import deferred
+from runners.problems import CellsFailed, guarded, sentence
+from runners.records import Record, Store
+
+compose.register()
+
+
+def task(config: DictConfig) -> dict[str, Any] | None:
+    """What Hydra calls for each cell, in whatever process its launcher chose.
+
+    Returns:
+        For a sweep, what :func:`job` says.
+    """
+    chosen = HydraConfig.get()
+    if chosen.mode == RunMode.MULTIRUN:
+        return job(compose.cell_of(config, chosen.runtime.choices))
+    code = guarded(lambda: single(compose.cell_of(config, chosen.runtime.choices)))
+    if code:
+        sys.exit(code)  # past Hydra, which would add its own words to those that were just printed
+    return None
+
+
+def single(cell: ComposedCell) -> None:
+    """Play the cell, whatever the store says of it, and print what was measured.
+
+    Raises:
+        GauntletError: the user's mistake, which leaves no record.
+        CellsFailed: the cell did not give an outcome; its record says why.
+    """
+    store = Store(cell.options.store)
+    with store.claim(cell.key):
+        record = execute(cell, refuse=True).record
+        path = store.write(record)
+    print(f"{cell.label}: {record.status} in {record.seconds:.1f} s")
+    if record.status != "ok":
+        raise CellsFailed(f"{record.reason}\nRecorded in {path}")
+    _print_numbers(record)
+    for picture in record.media.values():
+        print(f"picture  {store.root / picture}")
+    print(f"record   {path}")
+
+
+def job(cell: ComposedCell) -> dict[str, Any]:
+    """Play the cell for a sweep unless it was finished meanwhile; never raises, so that any launcher goes on.
+
+    Returns:
+        ``key``, ``status``, and the ``hits`` and ``misses`` of the artifact cache.
+    """
+    store = Store(cell.options.store)
+    try:
+        with store.claim(cell.key):
+            if store.finished(cell.key):
+                return {"key": cell.key, "status": "finished", "hits": 0, "misses": 0}
+            played = execute(cell, refuse=False)
+            store.write(played.record)
+        return {"key": cell.key, "status": played.record.status, "hits": played.hits, "misses": played.misses}
+    except Exception as error:  # the record itself could not be made or written: the sweep misses it and says so
+        return {"key": cell.key, "status": "unrecorded", "reason": sentence(error) or repr(error)}
+
+
+def _print_numbers(record: Record) -> None:
+    for section in ("utility", "risk", "cost"):
+        for name, value in getattr(record, section).items():
+            print(f"{section:8} {name:24} {'-' if value is None else format(value, '.4g')}")
+
+
+def application(config_name: str) -> int:
+    """The Hydra application on ``conf/<config_name>.yaml``; gives the exit code."""
+
+    def start() -> None:
+        if {"-m", "--multirun"} & set(sys.argv):
+            sys.argv[1:] = deferred(sys.argv[1:])
+        hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(task)()
+
+    return guarded(start)
+
+
+def main() -> int:
+    """The command line; gives the exit code."""
+    return application("config")
+
+
+if __name__ == "__main__":
+    from runners.run import main as importable  # other processes cannot find the task of a module named __main__
+
+    sys.exit(importable())

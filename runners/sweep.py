@@ -1,0 +1,140 @@
+"""A set of cells: ``python -m runners.sweep sweep=NAME``. Plan, launch what is missing, report.
+
+Nothing is kept but the records, so a sweep may die at any moment: the same command goes on with what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.table import Table
+
+from runners.environment import resolve_device
+from runners.plan import Plan, Planned, make_plan
+from runners.problems import CellsFailed
+from runners.progress import Tally, duration, watch
+from runners.records import FINISHED, Store
+from runners.run import application
+
+LOCAL_LAUNCHERS = ("basic", "joblib")
+PICTURES_SHOWN = 5
+
+
+def sweep(
+    loader: ConfigLoader, config: DictConfig, launcher: Launcher, arguments: Sequence[str], *, plan_only: str | None
+) -> None:
+    """Everything that happens in the parent process of a sweep.
+
+    Args:
+        loader: Hydra's. config: the composed master config. launcher: any of Hydra's.
+        arguments: the command line's task overrides.
+        plan_only: ``text`` or ``json`` prints the plan and stops.
+
+    Raises:
+        CellsFailed: some cells have no finished record at the end.
+    """
+    console = Console()
+    store = Store(Path(config.store))
+    if config.hydra.runtime.choices["hydra/launcher"] in LOCAL_LAUNCHERS:
+        resolve_device(str(config.device))  # a mistake here would fail every cell
+    plan = make_plan(loader, config, arguments, store)
+    if plan_only == "json":
+        print(json.dumps(plan.summary(), indent=1))
+        return
+    show_plan(console, plan, config.hydra.runtime.choices.get("sweep"))
+    if plan_only:
+        return
+    answers = launch(console, launcher, plan, store) if plan.to_run else []
+    report(console, plan, store, answers, print_board=bool(OmegaConf.select(config, "sweep.print_leaderboard")))
+
+
+def show_plan(console: Console, plan: Plan, name: str | None) -> None:
+    """Print counts, reasons for refusals and the expected time."""
+    table = Table(title=f"Plan of sweep={name}" if name else "Plan", title_justify="left")
+    table.add_column("cells", justify="right")
+    table.add_column("what")
+    expected = "time unknown" if plan.estimate is None else f"about {duration(plan.estimate)} in one process"
+    if plan.estimate is not None and plan.unknown:
+        expected += f", and {plan.unknown} cells of unknown length"
+    table.add_row(str(len(plan.to_run)), f"to run ({expected})" if plan.to_run else "to run")
+    if plan.failed_before:
+        table.add_row(str(len(plan.failed_before)), "of these failed before")
+    table.add_row(str(len(plan.finished)), "finished")
+    for reason, count in Counter(reason for _, reason in plan.refused).most_common():
+        table.add_row(str(count), f"refused: {reason}")
+    console.print(table)
+
+
+def launch(console: Console, launcher: Launcher, plan: Plan, store: Store) -> list[dict[str, Any]]:
+    """Run the plan's cells; gives what the jobs answered, which is nothing if the launcher itself broke down."""
+    tally = Tally(store, [planned.cell.key for planned in plan.to_run])
+    with watch(tally, console):
+        try:
+            returns = launcher.launch([list(planned.overrides) for planned in plan.to_run], initial_job_idx=0)
+            answers = [job.return_value for job in returns]
+        except Exception as error:  # e.g. a worker was killed; the store knows what was finished
+            console.print(f"The launcher stopped: {type(error).__name__}: {str(error).strip()[:500]}", highlight=False)
+            answers = []
+    console.print(f"{tally.done} of {tally.total} cells done in {duration(time.monotonic() - tally.started)}.")
+    return answers
+
+
+def report(console: Console, plan: Plan, store: Store, answers: Sequence[dict[str, Any]], *, print_board: bool) -> None:
+    """Print what came out and where it is; see :func:`sweep` for what is raised."""
+    from runners import leaderboard
+
+    hits, misses = (sum(answer.get(name, 0) for answer in answers) for name in ("hits", "misses"))
+    if hits + misses:
+        share = hits / (hits + misses)
+        console.print(f"Shared artifacts: {misses} made, {hits} reused ({share:.0%} of the requests).", highlight=False)
+    boards = leaderboard.write(store.root)
+    if print_board:
+        console.print(Markdown(leaderboard.overview_text(store.root)))
+    pictures = [
+        path
+        for p in (*plan.finished, *plan.to_run)
+        for path in (store.read(p.cell.key) or {}).get("media", {}).values()
+    ]
+    lines = [f"leaderboard  {path}" for path in boards]
+    lines += [f"picture      {store.root / path}" for path in pictures[:PICTURES_SHOWN]]
+    if len(pictures) > PICTURES_SHOWN:
+        lines.append(f"             and {len(pictures) - PICTURES_SHOWN} more in {store.root / 'media'}")
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    failures = [text for planned in plan.to_run if (text := _failure(planned, store, answers))]
+    if failures:
+        raise CellsFailed("\n".join([f"{len(failures)} of {len(plan.to_run)} cells failed:", *failures]))
+
+
+def _failure(planned: Planned, store: Store, answers: Sequence[dict[str, Any]]) -> str | None:
+    """Why this cell is not finished, and the command that runs it alone; None when it is."""
+    record = store.read(planned.cell.key)
+    if record is not None and record["status"] in FINISHED:
+        return None
+    if record is not None:
+        reason = f"{record['status']}: {record['reason'].splitlines()[-1]}"
+    else:
+        told = [answer["reason"] for answer in answers if answer["key"] == planned.cell.key and "reason" in answer]
+        reason = told[0] if told else "its worker died; start the sweep again"
+    return f"  {planned.cell.label}: {reason}\n    {planned.command()}"
+
+
+def main() -> int:
+    """The command line; gives the exit code."""
+    if not any(argument.startswith("-") for argument in sys.argv[1:]):
+        sys.argv.append("--multirun")  # also where the config cannot be composed: Hydra would else fall back to one run
+    return application("sweeps")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""All records of a store as one table: a row a record.
+
+Reads JSON only, never torch, so that a table of thousands of records is there within a second or two.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmark.errors import GauntletError
+
+Record = dict[str, Any]
+Context = tuple[str, ...]
+
+REMEDY = "delete it and start its sweep again."
+COMPONENTS = ("dataset", "model", "setting", "threat")
+LABELS = [f"{kind}_label" for kind in (*COMPONENTS, "defense")]
+ORDER = ["scale", *LABELS, "seed", "key"]
+FIRST = [
+    *("key", "status", "reason", "dataset", "model", "setting", "threat", "defense", "scale", "seed"),
+    *LABELS,
+    *("family", "surface", "adaptive", "control", "headline", "headline_value", "floor_metric", "floor_at_least"),
+    *("utility_metric", "seconds", "peak_memory_mb", "device", "sweep", "started", "data"),
+]
+
+
+def load(store: Path) -> pd.DataFrame:
+    """The table of ``<store>/records``, in an order that depends on the records alone; empty when there are none.
+
+    Besides the fields of a record it has
+
+    * ``headline_value``: the risk metric that the threat is judged by; ``utility_metric``: name of the first utility;
+    * ``utility.*``, ``risk.*``, ``cost.*``, ``diagnostics.*``, ``media.*``: one column an entry;
+    * ``dataset``, ``model``, ``setting``, ``threat``, ``defense``: names, a stack joined by ``+``;
+    * ``*_label``: the name with those parameters in which records of that name differ. Only records of the same
+      dataset and scale are compared, since numbers differ between scales by design.
+
+    Raises:
+        GauntletError: a file is not a record; the message names it.
+    """
+    records = [_read(path) for path in sorted(Path(store).glob("records/*/[0-9a-f]*.json"))]
+    differing = _differing(records)
+    frame = pd.DataFrame([_row(record, differing) for record in records])
+    frame = frame.reindex(columns=[*FIRST, *sorted(set(frame.columns) - set(FIRST))])
+    for column in frame:
+        if pd.api.types.is_object_dtype(frame[column]):
+            frame[column] = _uniform(frame[column])
+    return frame.sort_values(ORDER, ignore_index=True)
+
+
+def write(frame: pd.DataFrame, path: Path) -> list[Path]:
+    """Write ``frame`` as ``path`` with the endings ``.parquet`` and ``.csv``; give both paths."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parquet, csv = path.with_suffix(".parquet"), path.with_suffix(".csv")
+    frame.to_parquet(parquet, index=False)
+    frame.to_csv(csv, index=False, lineterminator="\n")
+    return [parquet, csv]
+
+
+def _read(path: Path) -> Record:
+    try:
+        record: Record = json.loads(path.read_text(encoding="utf-8"))
+        missing = {"key", "status", "config", "facts", "seed"} - set(record)
+    except (OSError, ValueError, TypeError) as error:
+        raise GauntletError(f"{path} cannot be read as a record ({error}); {REMEDY}") from error
+    if missing:
+        raise GauntletError(f"{path} is not a record: it lacks {', '.join(sorted(missing))}; {REMEDY}")
+    return record
+
+
+def _row(record: Record, differing: dict[Context, set[str]]) -> dict[str, Any]:
+    """One record, flat."""
+    config, facts = record["config"], record["facts"]
+    floor = facts.get("floor") or {}
+    row = {name: record.get(name) for name in FIRST if name in record}
+    row |= {name: facts.get(name) for name in ("family", "surface", "control", "headline")}
+    # A cell that failed before its threat could be imported has no facts.
+    row["adaptive"] = bool(facts.get("adaptive", config["threat"].get("adaptive", False)))
+    row |= {kind: config[kind]["name"] for kind in COMPONENTS}
+    row |= {f"{kind}_label": _label(record, kind, config[kind], differing) for kind in COMPONENTS}
+    if row["adaptive"]:
+        row["threat_label"] = f"{row['threat_label']} · adaptive"
+    row["defense"] = "+".join(node["name"] for node in config["defense"])
+    row["defense_label"] = " + ".join(_label(record, "defense", node, differing) for node in config["defense"])
+    row["scale"] = config["scale"]["name"]
+    row["floor_metric"], row["floor_at_least"] = floor.get("metric"), floor.get("at_least")
+    row["headline_value"] = (record.get("risk") or {}).get(facts.get("headline"))
+    row["utility_metric"] = next(iter(record.get("utility") or {}), None)
+    for group in ("utility", "risk", "cost", "diagnostics", "media"):
+        row |= {f"{group}.{name}": value for name, value in (record.get(group) or {}).items()}
+    return row
+
+
+def _uniform(column: pd.Series) -> pd.Series:
+    """A column of one type, as Parquet wants it: text where any entry is text, else numbers or truth values."""
+    known = column.dropna()
+    if known.map(lambda value: isinstance(value, str)).any():
+        return column.map(str, na_action="ignore")
+    return column if known.map(lambda value: isinstance(value, bool)).any() else pd.to_numeric(column)
+
+
+# -- labels -----------------------------------------------------------------------------------------------------------
+def _differing(records: list[Record]) -> dict[Context, set[str]]:
+    """(scale, dataset, kind, name) -> the parameters that not all of its records share."""
+    values: dict[Context, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    holders: dict[Context, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    total: dict[Context, int] = defaultdict(int)
+    for record in records:
+        nodes = [(kind, record["config"][kind]) for kind in COMPONENTS]
+        nodes += [("defense", node) for node in record["config"]["defense"]]
+        for kind, node in nodes:
+            context = _context(record, kind, node)
+            total[context] += 1
+            for name, value in _parameters(node):
+                values[context][name].add(value)
+                holders[context][name] += 1
+    return {
+        context: {name for name in found if len(found[name]) > 1 or holders[context][name] < total[context]}
+        for context, found in values.items()
+    }
+
+
+def _context(record: Record, kind: str, node: Record) -> Context:
+    config = record["config"]
+    return config["scale"]["name"], config["dataset"]["name"], kind, node["name"]
+
+
+def _label(record: Record, kind: str, node: Record, differing: dict[Context, set[str]]) -> str:
+    """The node's name with the parameters that tell it from others of that name, e.g. ``gradient_noise (std=0.1)``."""
+    telling = differing.get(_context(record, kind, node), set())
+    shown = ", ".join(f"{name}={value}" for name, value in sorted(_parameters(node)) if name in telling)
+    return f"{node['name']} ({shown})" if shown else str(node["name"])
+
+
+def _parameters(node: Record, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted name and value, as text, of every parameter; ``adaptive`` has its own mark."""
+    for name, value in node.items():
+        if isinstance(value, dict):
+            yield from _parameters(value, f"{prefix}{name}.")
+        elif prefix or name not in ("name", "adaptive"):
+            yield f"{prefix}{name.strip('_')}", value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,141 @@
+"""How a leaderboard puts its numbers: as cells of a table, and as a few sentences above it."""
+
+from __future__ import annotations
+
+from runners.boards import NOT_RUN, Board, Cell, Column, Row
+from runners.statistics import Summary
+
+
+def number(value: float) -> str:
+    """Three decimals, fewer for large values; no minus before a zero."""
+    digits = 3 if abs(value) < 10 else 1
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def interval(summary: Summary | None, bold: bool = False) -> str:
+    """``mean ± half width``, a dash without values."""
+    if summary is None:
+        return "–"
+    mean = f"**{number(summary.mean)}**" if bold else number(summary.mean)
+    return mean if summary.half_width is None else f"{mean} ± {number(summary.half_width)}"
+
+
+def scaled(board: Board, summary: Summary | None) -> str:
+    """Utility, in per cent (one decimal) where it is a share."""
+    if summary is None or not board.fraction:
+        return interval(summary)
+    half = "" if summary.half_width is None else f" ± {100 * summary.half_width:.1f}"
+    return f"{round(100 * summary.mean, 1) + 0.0:.1f}{half}"
+
+
+def price(board: Board, row: Row) -> str:
+    """Utility lost against no defense, in points where utility is a share."""
+    return scaled(board, row.price)
+
+
+def worst_case(board: Board, row: Row, metric: str) -> str:
+    """The strongest attack on a row: tied with the best?, a bound only?, the risk, and by whom."""
+    worst = row.worst[metric]
+    if worst is None:
+        return "–"
+    best = board.best(metric)
+    tie = "≈ " if row.defense in board.tied[metric] else ""
+    bound = "" if worst.complete else "≥ "
+    return f"{tie}{bound}{interval(worst.cell.summary, bold=row is best)} ({worst.threat})"
+
+
+def spent(kind: str, row: Row) -> str:
+    """One kind of cost with its unit; epsilon never without its delta where that is known."""
+    if kind not in row.costs:
+        return "–"
+    value = row.costs[kind]
+    if kind == "epsilon":
+        return f"{value:.3g} (δ={row.costs['delta']:g})" if "delta" in row.costs else f"{value:.3g}"
+    return _bytes(value) if kind == "bytes_sent" else f"{value:.1f}"
+
+
+def _bytes(value: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} GB"
+
+
+def remarks(row: Row) -> str:
+    """What limits the row's claim."""
+    adaptive = "" if row.plain or row.met_adaptive else "no adaptive threat met"
+    return "; ".join(filter(None, [adaptive, lost(row)]))
+
+
+def lost(row: Row) -> str:
+    """Runs that gave no number, counted by reason."""
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(row.lost.items()))
+
+
+def risk(cell: Cell, column: Column, bold: bool) -> str:
+    """The risk in one cell, struck where the attack is invalid, with the runs that gave no number."""
+    if not cell.risk:
+        return state(cell)
+    shown = interval(cell.summary, bold)
+    some = "".join(f", {count} {reason}" for reason, count in sorted(cell.lost.items()) if reason != NOT_RUN)
+    return (f"~~{shown}~~ invalid" if column.invalid else shown) + some
+
+
+def state(cell: Cell) -> str:
+    """What became of a cell without a number; a run that broke says more than one that never was."""
+    return min(cell.lost, key=lambda reason: (reason == NOT_RUN, reason), default=NOT_RUN)
+
+
+# -- sentences --------------------------------------------------------------------------------------------------------
+NOTHING = "nothing can be said about any defense"
+BELOW = "Below half way against every attack"
+BROKEN = "Broken by its adaptive attack"
+ABOVE = "Not below half way"
+OPEN = "Below half way so far, but not every attack has a number"
+UNKNOWN = "Without any number"
+VERDICTS = (BELOW, BROKEN, ABOVE, OPEN, UNKNOWN)
+
+
+def reading(board: Board) -> str:
+    """What the board says, for each risk metric: a list of findings, computed from the rows alone."""
+    items = []
+    for metric in board.metrics:
+        opening, *findings = _findings(board, metric)
+        items += [f"* {opening}", *(f"  * {finding}" for finding in findings)]
+    return "\n".join(items)
+
+
+def _findings(board: Board, metric: str) -> list[str]:
+    bare = board.undefended.worst[metric] if board.undefended else None
+    if bare is None:
+        return [f"**{metric}**: no attack is known to work here without a defense: {NOTHING}."]
+    chance = board.chance(metric)
+    half = (bare.mean + chance) / 2
+    opening = f"**{metric}**: without a defense the strongest attack is {bare.threat} ({number(bare.mean)})"
+    if bare.mean <= chance:
+        return [f"{opening}, no better than a negative control ({number(chance)}): {NOTHING}."]
+    groups: dict[str, list[str]] = {}
+    for row in board.rows:
+        if not row.plain:
+            kind, told = _verdict(board, row, metric, half)
+            groups.setdefault(kind, []).append(told)
+    control = f"the best negative control reaches {number(chance)}" if chance else "no negative control stands above 0"
+    lines = [f"{opening}; {control}, so half way is {number(half)}."]
+    return lines + [f"{kind}: {', '.join(groups[kind])}." for kind in VERDICTS if kind in groups]
+
+
+def _verdict(board: Board, row: Row, metric: str, half: float) -> tuple[str, str]:
+    """The group that the defense falls into, and how it is told there."""
+    worst, fixed = row.worst[metric], row.fixed_only[metric]
+    if worst is None:
+        return UNKNOWN, row.defense
+    if worst.mean >= half:
+        if fixed is not None and fixed.complete and fixed.mean < half:
+            return BROKEN, f"{row.defense} ({number(fixed.mean)} → {number(worst.mean)} by {worst.threat})"
+        return ABOVE, f"{row.defense} ({number(worst.mean)})"
+    unit = "points of " if board.fraction else ""
+    notes = [f"costs {price(board, row)} {unit}{board.utility}" if row.price else "cost unknown"]
+    if not row.met_adaptive:
+        notes.append("no adaptive threat met")
+    return (BELOW if worst.complete else OPEN), f"{row.defense} ({'; '.join(notes)})"

@@ -1,0 +1,94 @@
+"""Bring your own arrays: what is read, and how a bad file is named."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.data.npz import Npz
+from benchmark.errors import ConfigError, DataMissing
+
+RNG = np.random.default_rng(0)
+GOOD = {
+    "train_x": RNG.integers(0, 256, (30, 3, 8, 8), dtype=np.uint8),
+    "train_y": np.arange(30) % 3,
+    "test_x": RNG.integers(0, 256, (9, 3, 8, 8), dtype=np.uint8),
+    "test_y": np.arange(9) % 3,
+}
+
+
+def source(path: str = "mine/set.npz", sha256: str | None = None) -> Npz:
+    return Npz(sizes={"owner": 12, "attacker": 6, "test": None}, path=path, sha256=sha256)
+
+
+def write(root, **changes):
+    file = root / "mine" / "set.npz"
+    file.parent.mkdir(exist_ok=True)
+    np.savez(file, **{name: array for name, array in (GOOD | changes).items() if array is not None})
+    return file
+
+
+def test_bytes_are_scaled_and_kept_in_order(tmp_path):
+    write(tmp_path)
+    data = source().load(tmp_path, 0)
+    assert data.shape == (3, 8, 8) and data.num_classes == 3 and len(data.test) == 9
+    expected = {image.tobytes(): label for image, label in zip(GOOD["test_x"], GOOD["test_y"], strict=True)}
+    for image, label in zip(data.test.x, data.test.y, strict=True):
+        assert expected[(image * 255).round().to(torch.uint8).numpy().tobytes()] == label
+
+
+def test_grey_floats_gain_a_channel(tmp_path):
+    write(tmp_path, train_x=RNG.random((30, 8, 8)), test_x=RNG.random((9, 8, 8)))
+    data = source().load(tmp_path, 0)
+    assert data.shape == (1, 8, 8) and data.owner.x.dtype == torch.float32
+
+
+def test_a_digest_that_fits_is_accepted_and_another_refused(tmp_path):
+    digest = hashlib.sha256(write(tmp_path).read_bytes()).hexdigest()
+    assert len(source(sha256=digest).load(tmp_path, 0).owner) == 12
+    with pytest.raises(DataMissing, match=r"not the file that dataset\.sha256 names"):
+        source(sha256="0" * 64).load(tmp_path, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"test_y": None}, "no array test_y"),
+        ({"train_y": np.arange(29)}, "train_x holds 30 samples, train_y 29"),
+        ({"train_y": np.linspace(0, 1, 30)}, "train_y must be a list of integers"),
+        ({"test_y": np.full(9, -1)}, "test_y must be a list of integers"),
+        ({"train_x": GOOD["train_x"] / 1.0}, r"train_x must lie in \[0, 1\], it spans 0 to 255"),
+        ({"train_x": np.full((30, 3, 8, 8), np.nan)}, r"train_x must lie in \[0, 1\]"),
+        ({"train_x": GOOD["train_x"].astype(np.int32)}, "train_x must be uint8 or float"),
+        ({"train_x": GOOD["train_x"].transpose(0, 2, 3, 1)}, "channels seem to come last"),
+        ({"train_x": RNG.random((30, 64))}, r"train_x must be \(n, channels, height, width\)"),
+        ({"test_x": RNG.random((9, 3, 9, 9))}, r"train_x holds samples of \(3, 8, 8\), test_x of \(3, 9, 9\)"),
+        ({"train_y": np.array([None] * 30)}, "allow_pickle=False"),
+    ],
+)
+def test_faults_of_a_file_are_named(tmp_path, changes, message):
+    write(tmp_path, **changes)
+    with pytest.raises(DataMissing, match=message):
+        source().load(tmp_path, 0)
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[: len(raw) // 2], lambda raw: b"", lambda raw: b"no zip at all"])
+def test_damaged_files_are_a_data_error(tmp_path, damage):
+    file = write(tmp_path)
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(DataMissing, match="is not a data set of images"):
+        source().load(tmp_path, 0)
+
+
+def test_a_missing_file_or_root_says_where_it_is_expected(tmp_path):
+    with pytest.raises(DataMissing, match=r"expected at .*mine/set\.npz.*GAUNTLET_DATA.*train_x"):
+        source().load(tmp_path, 0)
+    with pytest.raises(DataMissing, match=r"data\.root=PATH or GAUNTLET_DATA"):
+        source().load(None, 0)
+
+
+@pytest.mark.parametrize("path", ["/data/set.npz", "../set.npz"])
+def test_paths_that_depend_on_the_machine_are_refused(path):
+    with pytest.raises(ConfigError, match="must be relative to the data root"):
+        source(path)

@@ -1,0 +1,180 @@
+import pytest
+import torch
+from torch import nn
+
+from benchmark.defenses.base import Defense
+from benchmark.errors import AccessError, ConfigError
+from benchmark.settings.service import OutputThreat, ProviderThreat, Service
+from benchmark.threats.base import AdversarialExamples, Reconstruction
+from benchmark.threats.reconstruction.output_controls import ClassMeanImage, Copy, MeanImage
+from benchmark.training.loop import train
+from tests.benchmark.helpers import stage
+
+
+def service(**changes) -> Service:
+    return Service(**({"epochs": 15, "victims": 20} | changes))
+
+
+class Looker(OutputThreat):
+    """Keeps what it saw and guesses grey images."""
+
+    family = "reconstruction"
+    headline = "ssim"
+
+    def __init__(self, *knowledge: str) -> None:
+        super().__init__()
+        self.knowledge = frozenset(knowledge)
+
+    def attack(self, surface, rng):
+        self.seen = surface
+        return Reconstruction(torch.full((len(surface.outputs), 1, *surface.shape), 0.5))
+
+
+class Lazy(ProviderThreat):
+    """Supplies a model that was never trained, and keeps a module that it marks."""
+
+    family = "reconstruction"
+    headline = "ssim"
+
+    def secret(self, view):
+        return nn.Linear(view.num_classes, 1)
+
+    def provide(self, model, secret, view, rng):
+        self.view = view
+        with torch.no_grad():
+            secret.bias.fill_(7.0)
+
+    def attack(self, surface, rng):
+        self.seen = surface
+        return Reconstruction(torch.zeros(len(surface.outputs), 1, *surface.shape))
+
+
+class Faithful(Lazy):
+    """Trains as an honest provider would, with its own batches."""
+
+    def provide(self, model, secret, view, rng):
+        train(model, view.data.x, view.data.y, epochs=view.epochs, rng=rng)
+
+
+class Negated(Defense):
+    def reveal(self, logits):
+        return -logits
+
+
+class Auditor(Defense):
+    def screen_model(self, model, data):
+        return model(data.x).std().item()
+
+
+def test_the_user_reveals_outputs_of_private_inputs():
+    threat = Looker("provider")
+    outcome = service().play(stage(threat))
+    assert threat.seen.outputs.shape == (20, 10)
+    assert outcome.utility["test_accuracy"] > 0.5
+    assert outcome.cost["bytes_sent"] == 40
+    assert threat.seen.secret is None
+    assert "attacked_accuracy" not in outcome.utility and "suspicion" not in outcome.diagnostics
+
+
+def test_a_defense_changes_what_is_revealed_and_so_the_accuracy():
+    plain, negated = Looker(), Looker()
+    service().play(stage(plain))
+    outcome = service().play(stage(negated, Negated()))
+    assert torch.equal(negated.seen.outputs, -plain.seen.outputs)
+    assert outcome.utility["test_accuracy"] < 0.1
+
+
+def test_a_supplied_model_takes_the_honest_ones_place_and_its_secret_comes_back():
+    threat = Lazy()
+    outcome = service().play(stage(threat))
+    assert outcome.utility["attacked_accuracy"] < 0.3 < outcome.utility["test_accuracy"]
+    assert threat.seen.secret.bias.item() == 7
+
+
+def test_a_provider_that_trains_honestly_supplies_a_good_model():
+    assert service().play(stage(Faithful())).utility["attacked_accuracy"] > 0.5
+
+
+def test_what_a_provider_trained_is_shared_by_cells_that_differ_in_the_defense_unless_it_is_adaptive():
+    keys = []
+
+    def memo(key, build):
+        keys.append(key)
+        return build()
+
+    service().play(stage(Lazy(), memo=memo))
+    service().play(stage(Lazy(adaptive=True), memo=memo))
+    assert [key[0] for key in keys] == ["honest provider", "dishonest provider"] * 2
+    assert "threat" not in keys[0] and "defense" not in keys[0]
+    assert "threat" in keys[1] and "defense" not in keys[1]
+    assert "defense" in keys[3]
+
+
+def test_a_remembered_provider_gives_the_same_outcome():
+    shelf = {}
+
+    def memo(key, build):
+        if key not in shelf:
+            shelf[key] = build()
+        return shelf[key]
+
+    threat = Faithful()
+    first = service().play(stage(threat, memo=memo))
+    outputs = threat.seen.outputs
+    again = Faithful()
+    second = service().play(stage(again, memo=memo))
+    assert not hasattr(again, "view")
+    assert torch.equal(outputs, again.seen.outputs)
+    assert first.utility == second.utility
+
+
+def test_both_models_are_audited():
+    outcome = service().play(stage(Lazy(), Auditor()))
+    assert outcome.diagnostics["suspicion"] < outcome.diagnostics["suspicion_of_honest"]
+
+
+@pytest.mark.parametrize(
+    ("field", "grant"), [("provider", "provider"), ("model", "provider"), ("public", "public"), ("truth", "truth")]
+)
+def test_what_is_not_granted_is_hidden(field, grant):
+    threat = Looker()
+    service().play(stage(threat))
+    with pytest.raises(AccessError, match=grant):
+        getattr(threat.seen, field)
+
+
+def test_only_an_adaptive_provider_knows_the_treatment_of_outputs():
+    naive, adaptive = Lazy(), Lazy(adaptive=True)
+    service().play(stage(naive, Negated()))
+    service().play(stage(adaptive, Negated()))
+    with pytest.raises(AccessError, match="mechanism"):
+        _ = naive.view.reveal
+    assert adaptive.view.reveal(torch.ones(1)) == -1
+
+
+def test_knowing_the_provider_does_not_tell_the_treatment_of_outputs():
+    threat = Looker("provider")
+    service().play(stage(threat, Negated()))
+    with pytest.raises(AccessError, match="mechanism"):
+        _ = threat.seen.provider.reveal
+
+
+def test_controls_bound_the_scale():
+    mean, by_class, copy = (service().play(stage(threat())).risk for threat in (MeanImage, ClassMeanImage, Copy))
+    assert mean["r_ridge"] == pytest.approx(1, abs=0.1)
+    assert mean["psnr_db"] + 3 < by_class["psnr_db"] < copy["psnr_db"] == 60
+    assert copy["ssim"] == pytest.approx(1) and copy["label_accuracy"] == 1
+
+
+def test_a_guess_of_another_kind_is_a_fault():
+    class Stranger(Looker):
+        def attack(self, surface, rng):
+            return AdversarialExamples(torch.zeros(1), torch.zeros(1, dtype=torch.bool))
+
+    with pytest.raises(TypeError, match="cannot score a AdversarialExamples"):
+        service().play(stage(Stranger()))
+
+
+def test_too_few_inputs_are_refused():
+    with pytest.raises(ConfigError, match="at least 2 or null"):
+        service(victims=1)

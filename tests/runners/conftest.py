@@ -1,0 +1,57 @@
+"""The command line in this process and in others, with cells that cost nothing (``fakes``)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_module
+
+from runners import cli
+from runners.compose import ComposedCell, cell_of, register
+
+ROOT = Path(__file__).resolve().parents[2]
+SEARCH = (f"hydra.searchpath=[file://{ROOT}/tests/runners/conf]", "trusted=[tests.runners.]")
+FAKE_CELL = ("dataset=fake", "model=fake", "setting=fake", "threat=fake")
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    """``command("run", *arguments)`` -> (exit code, stdout, stderr); the store is ``tmp_path``."""
+
+    def call(name: str, *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["gauntlet", name, *arguments, f"store={tmp_path}", *SEARCH])
+        monkeypatch.setenv("COLUMNS", "200")
+        try:
+            code = cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return code, *capfd.readouterr()
+
+    return call
+
+
+def start(name: str, store: Path, *arguments: str) -> subprocess.Popen[str]:
+    """The same in a process of its own."""
+    line = [sys.executable, "-m", f"runners.{name}", *arguments, f"store={store}", *SEARCH]
+    return subprocess.Popen(line, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def composed(*overrides: str) -> ComposedCell:
+    """A cell as ``runners.run`` composes it."""
+    register()
+    with initialize_config_module("conf", version_base="1.3"):
+        config = compose("config", [*overrides, *SEARCH], return_hydra_config=True)
+    return cell_of(config, config.hydra.runtime.choices)
+
+
+def records(store: Path) -> list[dict[str, Any]]:
+    """Every record of a store, each of which must be whole."""
+    return [json.loads(path.read_text()) for path in sorted(store.glob("records/*/*.json"))]

@@ -1,0 +1,95 @@
+"""Components that cost nothing, for tests of the machine room; their YAML files are in ``tests/runners/conf``."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.data.base import Source, Split
+from benchmark.errors import ConfigError, Diverged
+from benchmark.outcome import Outcome
+from benchmark.settings.base import Setting, Stage
+from benchmark.threats.base import Floor, Guess, Threat
+
+VERSION = 1
+
+
+class FakeData(Source):
+    def __init__(self, *, sizes: Mapping[str, int | None]) -> None:
+        super().__init__(sizes=sizes)
+
+    def pools(self, root: Path | None) -> tuple[Split, Split, int]:
+        pool = Split(torch.rand((20, 1, 8, 8), generator=torch.Generator().manual_seed(0)), torch.arange(20) % 2)
+        return pool, pool, 2
+
+
+class FakeModel(nn.Module):
+    first_layer = "linear"
+
+    def __init__(self, *, shape: tuple[int, ...], num_classes: int, width: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(width, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+class FakeSetting(Setting):
+    """Trains nothing, but asks the memo for an artifact that depends on the defense."""
+
+    name = "collaboration"
+    surfaces = {"uploads": frozenset({"protect"}), "inputs": frozenset({"screen_inputs"})}
+
+    def play(self, stage: Stage) -> Outcome:
+        key = ("victim", "dataset", "model", "setting", "defense", "scale")
+        victim = stage.memo(key, lambda: {"weights": torch.rand(3, generator=stage.rng("victim"))})
+        guess = stage.threat(stage.threat.surface_for(victim), seed=stage.seed)  # type: ignore[attr-defined]
+        outcome = Outcome(utility={"test_accuracy": victim["weights"].mean().item()}, risk=guess.diagnostics)  # type: ignore[arg-type]
+        outcome.picture("images", {"original": stage.data.owner.x})
+        return outcome
+
+
+class FakeThreat(Threat):
+    """Does what it is told: sleeps, fails, diverges, gives NaN, refuses its parameters or dies."""
+
+    family, setting, surface, headline = "gradient_leakage", "collaboration", "uploads", "ssim"
+    floor = Floor("ssim", 0.1)
+
+    def __init__(self, *, does: str, sleep: float, risk: float, adaptive: bool = False) -> None:
+        super().__init__(adaptive=adaptive)
+        if risk < 0:
+            raise ConfigError(f"threat.risk must not be negative, got {risk}.")
+        self.does, self.sleep, self.risk = does, sleep, risk
+
+    def surface_for(self, victim: dict[str, Tensor]) -> FakeThreat:
+        return self
+
+    def restrict(self, knowledge: object) -> FakeThreat:
+        return self
+
+    def attack(self, surface: object, rng: torch.Generator) -> Guess:
+        if "FAKE_LOG" in os.environ:  # one line a play, to count them over processes
+            with open(os.environ["FAKE_LOG"], "a") as log:
+                log.write("played\n")
+        deadline = time.monotonic() + self.sleep
+        while time.monotonic() < deadline:
+            time.sleep(0.01)
+        if self.does == "fail":
+            raise ZeroDivisionError("told to fail")
+        if self.does == "diverge":
+            raise Diverged("told to diverge")
+        if self.does == "die":
+            os._exit(9)
+        risk = float("nan") if self.does == "lose" else self.risk + torch.rand((), generator=rng).item()
+        return Guess(diagnostics={"ssim": risk})
+
+
+class FakeInputThreat(FakeThreat):
+    """Lives on a surface that no gradient defense acts on."""
+
+    surface = "inputs"

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runners import leaderboard
+from runners.wording import number
+from tests.runners.synthetic import noise, record, store
+
+
+def text(folder: Path, records: list[dict[str, Any]]) -> str:
+    return leaderboard.write(store(folder, records))[0].read_text(encoding="utf-8")
+
+
+def line(markdown: str, start: str) -> list[str]:
+    """The cells of the first table line that begins with ``start``."""
+    found = next(one for one in markdown.splitlines() if one.startswith(f"| {start} "))
+    return [cell.strip() for cell in found.strip("|").split("|")]
+
+
+def attacked(defense: str, fixed: float, adaptive: float, **more: Any) -> list[dict[str, Any]]:
+    """Two records: the plain and the adaptive form of one attack."""
+    return [record(defense=defense, risk=fixed, **more), record(defense=defense, risk=adaptive, adaptive=True, **more)]
+
+
+@pytest.fixture
+def records() -> list[dict[str, Any]]:
+    """One of each kind: a strong, a broken and a weak defense, a stack, and runs that went wrong."""
+    clip = {"name": "gradient_clipping", "_target_": "d.C", "max_norm": 1.0, "version": 1}
+    epsilon = {"epsilon": 3.14159, "delta": 1e-3}
+    return [
+        *(one for seed in (0, 1) for one in attacked("none", 0.9, 0.9, seed=seed, media={"grid": f"media/{seed}.png"})),
+        *(one for seed in (0, 1) for one in attacked("dp_sgd", 0.1, 0.2, seed=seed, accuracy=0.85, cost=epsilon)),
+        *attacked("gradient_noise", 0.2, 0.8),
+        *attacked("gradient_pruning", 0.7, 0.8),
+        record(defense=[clip, noise(0.1)], risk=0.3),
+        record(defense="local_only", status="diverged"),
+        record(defense="local_only", status="failed", adaptive=True),
+        record("leakage_weak", risk=0.12),
+        record("leakage_weak", "dp_sgd", risk=0.12, accuracy=0.85),
+        record("leakage_control_mean", risk=0.3, control="negative"),
+    ]
+
+
+def test_written_again_it_is_the_same_to_the_byte_in_any_order(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+    one = leaderboard.write(store(tmp_path / "one", records))
+    first = {path.name: path.read_bytes() for path in one}
+    other = leaderboard.write(store(tmp_path / "other", records[::-1]))
+    assert {path.name: path.read_bytes() for path in other} == first
+    assert {path.name: path.read_bytes() for path in leaderboard.write(tmp_path / "one")} == first
+
+
+def test_the_reading_sorts_defenses_by_their_worst_case(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+    markdown = text(tmp_path, records)
+    assert "strongest attack is leakage_dlg (0.900); the best negative control reaches 0.300" in markdown
+    assert "so half way is 0.600." in markdown
+    assert "Below half way against every attack: dp_sgd (costs 10.0 ± 0.0 points of test_accuracy)." in markdown
+    broken = "gradient_noise (target=d.gradient_noise) (0.200 → 0.800 by leakage_dlg · adaptive)"
+    assert f"Broken by its adaptive attack: {broken}." in markdown
+    assert "Not below half way: gradient_pruning (0.800)." in markdown
+    assert "Without any number: local_only." in markdown
+
+
+def test_a_defense_without_an_adaptive_threat_is_marked_and_its_worst_case_a_bound(
+    tmp_path: Path, records: list[dict[str, Any]]
+) -> None:
+    stack = next(one for one in text(tmp_path, records).splitlines() if one.startswith("| gradient_clipping + "))
+    assert "≥ 0.300 (leakage_dlg)" in stack
+    assert "no adaptive threat met" in stack
+
+
+def test_cells_say_what_became_of_them(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+    markdown = text(tmp_path, records).split("### Every threat")[1]
+    assert line(markdown, "local_only") == ["local_only", "diverged", "failed", "not run", "not run"]
+    assert line(markdown, "dp_sgd")[3] == "~~0.120~~ invalid"
+    assert "invalid: attack reaches ssim 0.12 < 0.5 without defense." in markdown
+
+
+def test_the_best_is_bold_and_epsilon_comes_with_its_delta(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+    cells = line(text(tmp_path, records).split("## collaboration")[1], "dp_sgd")
+    assert cells[3].startswith("**0.200** ± 0.000 (leakage_dlg · adaptive)")
+    assert "3.14 (δ=0.001)" in cells and "1.5 MB" in cells
+
+
+def test_pictures_are_linked_relative_to_the_leaderboard(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+    markdown = text(tmp_path, records)
+    assert "![leakage_dlg against none: grid](../media/0.png)" in markdown
+    assert "media/1.png" not in markdown
+    assert markdown.count("<details>") == markdown.count("</details>") == 2
+
+
+def test_the_csv_spells_validity_out(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+    paths = {path.name: path for path in leaderboard.write(store(tmp_path, records))}
+    with paths["collaboration-digits-lenet-smoke.csv"].open(encoding="utf-8") as file:
+        rows = {row["defense"]: row for row in csv.DictReader(file)}
+    assert rows["dp_sgd"]["leakage_weak (ssim)"] == "0.12"
+    assert rows["dp_sgd"]["leakage_weak (ssim) status"].startswith("invalid: attack reaches ssim 0.12")
+    assert rows["local_only"]["leakage_dlg (ssim) status"] == "diverged"
+    assert rows["dp_sgd"]["worst ssim by"] == "leakage_dlg · adaptive"
+
+
+def test_when_no_attack_works_no_defense_gets_credit(tmp_path: Path) -> None:
+    markdown = text(tmp_path, [record(risk=0.1), record(defense="dp_sgd", risk=0.0)])
+    assert "no attack is known to work here without a defense: nothing can be said about any defense" in markdown
+    assert line(markdown, "collaboration")[5:] == ["none known to work", "–", "–", "–", "–"]
+
+
+def test_an_attack_no_better_than_a_control_proves_nothing(tmp_path: Path) -> None:
+    mean = record("leakage_control_mean", risk=0.7, control="negative")
+    markdown = text(tmp_path, [record(risk=0.6), record(defense="dp_sgd", risk=0.1), mean])
+    assert "no better than a negative control (0.700)" in markdown
+    assert "Below half way" not in markdown
+
+
+def test_boards_that_are_no_more_leave_no_file(tmp_path: Path) -> None:
+    leaderboard.write(store(tmp_path, [record(), record(model="mlp")]))
+    for path in (tmp_path / "records").rglob("*.json"):
+        path.unlink()
+    leaderboard.write(store(tmp_path, [record()]))
+    names = sorted(path.name for path in (tmp_path / "leaderboard").iterdir())
+    assert names == ["README.md", "collaboration-digits-lenet-smoke.csv", "overview.csv"]
+
+
+def test_an_empty_store_says_how_to_fill_it(tmp_path: Path) -> None:
+    assert "gauntlet sweep sweep=demo" in text(tmp_path, [])
+    assert "gauntlet sweep sweep=demo" in leaderboard.overview_text(tmp_path)
+
+
+def test_the_terminal_gets_the_main_boards_without_pictures(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+    shown = leaderboard.overview_text(store(tmp_path, records))
+    assert "## collaboration · digits · lenet · smoke" in shown
+    assert "<" not in shown and "media/" not in shown
+
+
+def test_every_line_of_a_table_has_as_many_cells_as_its_head(tmp_path: Path) -> None:
+    odd = record(defense=[noise(0.1) | {"how": "a|b"}])
+    block = text(tmp_path, [record(), odd, record(defense=[noise(0.2)])]).replace("\\|", "/")
+    for part in block.split("\n\n"):
+        if part.startswith("|"):
+            assert len({one.count("|") for one in part.splitlines()}) == 1
+
+
+def test_utility_that_is_no_share_stays_in_its_unit(tmp_path: Path) -> None:
+    markdown = text(tmp_path, [record(accuracy=31.5), record(defense="dp_sgd", risk=0.1, accuracy=30.0)])
+    assert "costs 1.500 test_accuracy" in markdown
+    assert "test_accuracy (%)" not in markdown
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.12345, "0.123"), (-0.0001, "0.000"), (31.44, "31.4"), (1.0, "1.000")])
+def test_number(value: float, shown: str) -> None:
+    assert number(value) == shown
+
+
+def test_a_store_of_failures_only_is_a_board_without_numbers(tmp_path: Path) -> None:
+    markdown = text(tmp_path, [record(status="failed"), record(defense="dp_sgd", status="timeout")])
+    assert line(markdown.split("## collaboration")[1], "none")[1:4] == ["–", "–", "–"]
+    assert line(markdown.split("### Every threat")[1], "dp_sgd") == ["dp_sgd", "timeout"]

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.runners.conftest import Command, records, start
+
+CELLS = 10  # of conf/sweep/fake.yaml, besides two that are refused
+
+
+def numbers(store: Path) -> dict[str, tuple[dict[str, float], dict[str, float]]]:
+    return {record["key"]: (record["risk"], record["utility"]) for record in records(store)}
+
+
+def stamps(store: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in store.glob("records/*/*.json")}
+
+
+def test_a_sweep_runs_what_can_be_run_and_nothing_twice(command: Command, tmp_path: Path) -> None:
+    code, out, _ = command("sweep", "sweep=fake")
+    assert code == 0
+    assert f"{CELLS} │ to run" in out and "2 │ refused" in out
+    assert "4 made, 6 reused" in out, "one artifact for each defense and seed"
+    assert {record["status"] for record in records(tmp_path)} == {"ok"}
+    assert {record["sweep"] for record in records(tmp_path)} == {"fake"}
+    before = stamps(tmp_path)
+    assert len(before) == CELLS
+    code, out, _ = command("sweep", "sweep=fake")
+    assert code == 0
+    assert "0 │ to run" in out and f"{CELLS} │ finished" in out
+    assert stamps(tmp_path) == before
+
+
+def test_a_failed_cell_stops_nothing_and_is_run_again(command: Command, tmp_path: Path) -> None:
+    code, _, error = command("sweep", "sweep=fake", "threat.does=succeed,fail", "seed=0", "defense=none")
+    assert code == 1
+    assert sorted(record["status"] for record in records(tmp_path)) == ["failed"] * 3 + ["ok"] * 3
+    assert "3 of 6 cells failed" in error and "ZeroDivisionError: told to fail" in error
+    again = next(line for line in error.splitlines() if "python -m runners.run" in line)
+    assert "threat.does=fail" in again and "hydra.searchpath" in again and "sweep=" not in again
+    _, out, _ = command("plan", "sweep=fake", "threat.does=succeed,fail", "seed=0", "defense=none", "--json")
+    plan = json.loads(out)
+    assert (len(plan["to_run"]), len(plan["failed_before"]), len(plan["finished"])) == (3, 3, 3)
+
+
+def test_arguments_replace_or_add_axes(command: Command) -> None:
+    _, out, _ = command("plan", "sweep=fake", "seed=range(0,5)", "threat.adaptive=true", "threat.sleep=0,1", "--json")
+    plan = json.loads(out)
+    assert len(plan["to_run"]) == 5 * 2 * (2 + 1)
+    assert sum(plan["refused"].values()) == 5 * 2
+    assert all("threat.adaptive=True" in cell["overrides"] for cell in plan["to_run"])
+
+
+def test_cells_that_share_an_artifact_are_neighbours(command: Command) -> None:
+    _, out, _ = command("plan", "sweep=fake", "--json")
+    shared = [tuple(o for o in c["overrides"] if o.startswith(("seed", "defense"))) for c in json.loads(out)["to_run"]]
+    assert len([1 for one, other in itertools.pairwise(shared) if one != other]) == len(set(shared)) - 1
+
+
+def test_globs_and_stacks_expand(command: Command) -> None:
+    cell = ("dataset=fake", "model=fake", "setting=fake", "seed=0")
+    axes = ("threat=glob(leakage_control_*)", "defense=[none],[gradient_noise,gradient_clipping]")
+    code, out, _ = command("run", "--multirun", *cell, *axes, "hydra.sweeper.plan_only=json")
+    labels = [planned["cell"] for planned in json.loads(out)["to_run"]]
+    assert code == 0
+    assert len(labels) == 2 * 3
+    assert sum("vs gradient_noise+gradient_clipping on" in label for label in labels) == 3
+
+
+def test_multirun_of_run_is_a_sweep_without_a_name(command: Command, tmp_path: Path) -> None:
+    cell = ("dataset=fake", "model=fake", "setting=fake", "threat=fake")
+    code, out, _ = command("run", "--multirun", *cell, "seed=0,1")
+    assert code == 0
+    assert "2 │ to run" in out
+    assert [record["sweep"] for record in records(tmp_path)] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("sweep=fakee", "seed=0,1"), "There is no sweep 'fakee'; did you mean fake"),
+        (("sweep=fake,demo",), "One sweep at a time"),
+        (("sweep=fake", "threat=fake,faked"), "There is no threat 'faked'; did you mean fake"),
+        (("sweep=fake", "seed=interval(0,1)"), "names no finite list of values"),
+        (("sweep=fake", "threat=glob(nothing*)"), "matches nothing"),
+        (("sweep=fake", "device=cuda:99"), "device=cuda:99, but this machine has"),
+        (("sweep=fake", "threat.risk=x,1"), "threat.risk must be float, got 'x'"),
+    ],
+)
+def test_a_mistake_is_answered_before_anything_runs(
+    command: Command, tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    code, _, error = command("sweep", *arguments)
+    assert code == 2
+    assert words in error
+    assert records(tmp_path) == []
+
+
+def test_the_order_of_cells_changes_no_number(command: Command, tmp_path: Path) -> None:
+    command("sweep", "sweep=fake", "seed=0,1")
+    first = numbers(tmp_path)
+    for path in tmp_path.glob("*/*/*"):
+        path.unlink()
+    for seed in ("1", "0"):
+        command("sweep", "sweep=fake", "defense=gradient_noise,none", f"seed={seed}")
+    assert numbers(tmp_path) == first
+
+
+def test_workers_give_the_same_numbers(command: Command, tmp_path: Path) -> None:
+    command("sweep", "sweep=fake")
+    elsewhere = tmp_path / "joblib"
+    process = start("sweep", elsewhere, "sweep=fake", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    _, error = process.communicate()
+    assert process.returncode == 0, error
+    assert numbers(elsewhere) == numbers(tmp_path)
+
+
+def test_two_sweeps_on_one_store_play_each_cell_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "log"
+    monkeypatch.setenv("FAKE_LOG", str(log))
+    processes = [start("sweep", tmp_path, "sweep=fake", "threat.sleep=0.2") for _ in range(2)]
+    errors = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
+    assert log.read_text().count("played") == CELLS == len(records(tmp_path))
+
+
+def kill_and_finish(store: Path, kills: int, *launcher: str) -> None:
+    """Kill the sweep ``kills`` times at a random moment of its cells, then let it finish: all there, none replaced."""
+    arguments = ("sweep=fake", "threat.sleep=0.3", *launcher)
+    chance = random.Random(0)
+    for _ in range(kills):
+        process = start("sweep", store, *arguments)
+        known = len(records(store))
+        while process.poll() is None and len(records(store)) == known < CELLS:
+            time.sleep(0.02)
+        time.sleep(chance.random() * 0.4)
+        process.kill()
+        process.communicate()
+    before = stamps(store)
+    process = start("sweep", store, *arguments)
+    _, error = process.communicate()
+    assert process.returncode == 0, error
+    after = stamps(store)
+    assert len(after) == CELLS
+    assert {name: after[name] for name in before} == before
+    assert {record["status"] for record in records(store)} == {"ok"}
+
+
+def test_a_killed_sweep_is_finished_by_the_same_command(tmp_path: Path) -> None:
+    kill_and_finish(tmp_path, kills=2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_twenty_kills(tmp_path: Path) -> None:
+    for batch in range(4):
+        kill_and_finish(tmp_path / str(batch), kills=5)
+
+
+def test_a_worker_that_dies_is_reported(tmp_path: Path) -> None:
+    launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    arguments = ("sweep=fake", "threat.does=die", "seed=0", "defense=none", "threat=fake", "threat.adaptive=false")
+    process = start("sweep", tmp_path, *arguments, "threat.risk=0.1,0.2", *launcher)
+    _, error = process.communicate()
+    assert process.returncode == 1
+    assert "2 of 2 cells failed" in error and "its worker died; start the sweep again" in error
