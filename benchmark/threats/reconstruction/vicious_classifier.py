@@ -1,0 +1,125 @@
+"""A provider whose classifier writes the input into its outputs, and the honest row that it is compared with.
+
+Malekzadeh, Gunduz, *Vicious Classifiers: Data Reconstruction Attack at Inference Time*, arXiv 2212.04223. Classifier F
+and secret decoder G are trained together on ``beta_C * CE(F(x), y) + beta_R * L_R(G(F(x)), x)`` (one Adam, which equals
+the authors' two of the same rate). Deviations: a small decoder, SSIM with the suite's 7x7 window, no augmentation, and
+no selection by validation.
+
+The adaptive provider knows what the user does to the outputs and trains through it; where that has no gradient (a bare
+label, rounding) the gradient is passed straight through a softmax.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmark.settings.service import OutputSurface, OutputThreat, ProviderSurface, ProviderThreat, Reveal
+from benchmark.threats.base import Floor, Reconstruction
+from benchmark.threats.reconstruction.decoder import Decoder, rebuilding_loss
+from benchmark.training.loop import predict, train
+
+VERSION = 1
+
+
+class ViciousClassifier(ProviderThreat):
+    """Joint training of the classifier and a decoder.
+
+    Args:
+        class_weight, rebuild_weight: beta_C and beta_R.
+        mse_weight, ssim_weight: alpha_mse and alpha_ssim of the reconstruction loss.
+        width: of the decoder's coarsest map.
+    """
+
+    family = "reconstruction"
+    headline = "r_ridge"
+    floor = Floor("r_ridge", 1.25)
+
+    def __init__(
+        self,
+        *,
+        class_weight: float,
+        rebuild_weight: float,
+        mse_weight: float,
+        ssim_weight: float,
+        width: int,
+        adaptive: bool,
+    ) -> None:
+        super().__init__(adaptive=adaptive)
+        self.class_weight, self.rebuild_weight, self.width = class_weight, rebuild_weight, width
+        self.rebuilding = partial(rebuilding_loss, mse_weight=mse_weight, ssim_weight=ssim_weight)
+
+    def secret(self, view: ProviderSurface) -> nn.Module:
+        return Decoder(num_classes=view.num_classes, shape=view.shape, width=self.width)
+
+    def provide(self, model: nn.Module, secret: nn.Module, view: ProviderSurface, rng: torch.Generator) -> None:
+        reveal = trainable(view.reveal, view.num_classes) if self.adaptive else nn.Identity()
+
+        def loss(result: Any, y: Tensor) -> Tensor:
+            logits, rebuilt, x = result
+            return self.class_weight * F.cross_entropy(logits, y) + self.rebuild_weight * self.rebuilding(rebuilt, x)
+
+        train(Jointly(model, secret, reveal), view.data.x, view.data.y, epochs=view.epochs, rng=rng, loss=loss)
+
+    def attack(self, surface: OutputSurface, rng: torch.Generator) -> Reconstruction:
+        assert surface.secret is not None
+        return Reconstruction(predict(surface.secret, surface.outputs).unsqueeze(1))
+
+
+class HonestPosthoc(OutputThreat):
+    """The same decoder with the same budget, trained on the frozen outputs of an honest classifier.
+
+    Args:
+        mse_weight, ssim_weight, width: as of :class:`ViciousClassifier`.
+    """
+
+    family = "reconstruction"
+    headline = "r_ridge"
+    floor = Floor("r_ridge", 1.1)
+    knowledge = frozenset({"provider"})
+
+    def __init__(self, *, mse_weight: float, ssim_weight: float, width: int, adaptive: bool) -> None:
+        super().__init__(adaptive=adaptive)
+        self.width = width
+        self.rebuilding = partial(rebuilding_loss, mse_weight=mse_weight, ssim_weight=ssim_weight)
+
+    def attack(self, surface: OutputSurface, rng: torch.Generator) -> Reconstruction:
+        view = surface.provider
+        seen = predict(surface.model, view.data.x)
+        if self.adaptive:
+            seen = view.reveal(seen)
+        decoder = Decoder(num_classes=view.num_classes, shape=view.shape, width=self.width).to(seen.device)
+        train(decoder, seen, view.data.x, epochs=view.epochs, rng=rng, loss=self.rebuilding)
+        return Reconstruction(predict(decoder, surface.outputs).unsqueeze(1))
+
+
+class Jointly(nn.Module):
+    """x -> (logits, reconstruction, x): all that the joint loss needs."""
+
+    def __init__(self, model: nn.Module, decoder: nn.Module, reveal: Reveal) -> None:
+        super().__init__()
+        self.model, self.decoder, self.reveal = model, decoder, reveal
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits = self.model(x)
+        return logits, self.decoder(self.reveal(logits)), x
+
+
+def trainable(reveal: Reveal, num_classes: int) -> Reveal:
+    """``reveal`` with a gradient that is not zero: its own, or else that of a softmax passed straight through."""
+    probe = torch.linspace(-1.0, 1.0, num_classes).unsqueeze(0).requires_grad_()
+    revealed = reveal(probe)
+    if revealed.requires_grad:
+        (slope,) = torch.autograd.grad(revealed.square().sum(), probe)
+        if slope.abs().max() > 0:
+            return reveal
+
+    def straight_through(logits: Tensor) -> Tensor:
+        soft = logits.softmax(dim=1)
+        return soft + (reveal(logits) - soft).detach()
+
+    return straight_through

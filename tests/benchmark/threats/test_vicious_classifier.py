@@ -1,0 +1,104 @@
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+
+from benchmark.data.digits import Digits
+from benchmark.defenses.argmax_only import ArgmaxOnly
+from benchmark.defenses.logit_spread import LogitSpread
+from benchmark.errors import ConfigError
+from benchmark.models.convnet_bn import ConvNetBN
+from benchmark.settings.service import Service
+from benchmark.threats.reconstruction.decoder import Decoder, rebuilding_loss
+from benchmark.threats.reconstruction.output_controls import ClassMeanImage
+from benchmark.threats.reconstruction.vicious_classifier import HonestPosthoc, ViciousClassifier, trainable
+from tests.benchmark.helpers import stage
+
+REBUILDING = {"mse_weight": 5.0, "ssim_weight": 1.0, "width": 16}
+
+
+def vicious(adaptive: bool = False, class_weight: float = 1.0, **changes) -> ViciousClassifier:
+    options = REBUILDING | changes
+    return ViciousClassifier(class_weight=class_weight, rebuild_weight=3.0, adaptive=adaptive, **options)
+
+
+def play(threat, defense=None, epochs: int = 40):
+    return Service(epochs=epochs, victims=None).play(stage(threat, defense))
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 9, 13), (1, 3, 3)])
+def test_the_decoder_gives_images_of_any_shape(shape):
+    images = Decoder(num_classes=7, shape=shape, width=16)(torch.randn(3, 7))
+    assert images.shape == (3, *shape)
+    assert images.min() >= 0 and images.max() <= 1
+
+
+def test_the_decoder_refuses_tables():
+    with pytest.raises(ConfigError, match="rebuilds images"):
+        Decoder(num_classes=2, shape=(5,), width=8)
+
+
+def test_the_loss_is_half_the_squared_error_and_the_lack_of_likeness():
+    x, guess = torch.rand(4, 1, 8, 8), torch.rand(4, 1, 8, 8)
+    huber = torch.nn.functional.huber_loss(guess, x)
+    assert rebuilding_loss(guess, x, mse_weight=2.0, ssim_weight=0.0).item() == pytest.approx(
+        2 * huber.item(), rel=1e-4
+    )
+    assert rebuilding_loss(x, x, mse_weight=5.0, ssim_weight=1.0).item() == pytest.approx(0, abs=1e-4)
+
+
+def test_a_vicious_provider_rebuilds_more_than_a_later_decoder_and_keeps_its_accuracy():
+    """On real digits, for fake ones differ from their class by noise that nothing can rebuild."""
+    sizes = {"owner": 600, "public": 50, "calibration": 50, "test": 150}
+
+    def measure(threat):
+        cell = replace(
+            stage(threat, architecture=partial(ConvNetBN, channels=[16, 32, 32])),
+            data=Digits(sizes=sizes).load(None, seed=0),
+        )
+        return Service(epochs=40, victims=None).play(cell)
+
+    attacked, honest = measure(vicious(width=64)), measure(HonestPosthoc(adaptive=False, **REBUILDING | {"width": 64}))
+    assert attacked.utility["attacked_accuracy"] > honest.utility["test_accuracy"] - 0.05
+    assert attacked.risk["psnr_db"] > honest.risk["psnr_db"] + 1
+    assert attacked.risk["r_ridge"] > honest.risk["r_ridge"] > measure(ClassMeanImage()).risk["r_ridge"]
+
+
+def test_without_the_weight_on_classes_the_model_does_not_classify():
+    assert play(vicious(class_weight=0.0)).utility["attacked_accuracy"] < 0.4
+
+
+def test_an_adaptive_provider_trains_for_what_the_user_reveals():
+    naive, adaptive = play(vicious(), ArgmaxOnly()), play(vicious(adaptive=True), ArgmaxOnly())
+    assert adaptive.risk["psnr_db"] > naive.risk["psnr_db"] + 1
+
+
+def test_an_adaptive_decoder_is_fitted_to_what_the_user_reveals():
+    naive = play(HonestPosthoc(adaptive=False, **REBUILDING), ArgmaxOnly())
+    adaptive = play(HonestPosthoc(adaptive=True, **REBUILDING), ArgmaxOnly())
+    assert adaptive.risk["psnr_db"] > naive.risk["psnr_db"] + 1
+
+
+def test_labels_alone_pass_a_gradient_straight_through():
+    logits = torch.randn(4, 10, requires_grad=True)
+    revealed = trainable(ArgmaxOnly().reveal, 10)(logits)
+    assert torch.allclose(revealed, ArgmaxOnly().reveal(logits), atol=1e-6)
+    revealed[:, 0].sum().backward()
+    assert logits.grad.abs().sum() > 0
+
+
+def test_rounding_has_a_zero_gradient_and_passes_it_straight_through():
+    logits = torch.randn(4, 10, requires_grad=True)
+    trainable(torch.round, 10)(logits)[:, 0].sum().backward()
+    assert logits.grad.abs().sum() > 0
+
+
+def test_what_has_a_gradient_keeps_it():
+    reveal = lambda logits: logits.softmax(dim=1)  # noqa: E731
+    assert trainable(reveal, 10) is reveal
+
+
+def test_the_detector_is_told_about_both_models():
+    diagnostics = play(vicious(), LogitSpread()).diagnostics
+    assert diagnostics["suspicion"] > 0 and diagnostics["suspicion_of_honest"] > 0
