@@ -1,0 +1,1 @@
+"""Malicious participants who spoil or steer a collaboration."""
