@@ -48,7 +48,7 @@ leaderboard: setup ## the leaderboards of STORE anew from its records
 	$(BIN)/gauntlet leaderboard --store $(STORE)
 
 check: setup ## reported and accepted numbers against what is measured now
-	$(BIN)/python -m runners.check $(ARGS)
+	$(BIN)/gauntlet check --store $(STORE) $(ARGS)
 
 bench: setup ## speed of each hot path against a plain reference
-	$(BIN)/python -m runners.bench $(ARGS)
+	$(BIN)/gauntlet bench --store $(STORE) $(ARGS)

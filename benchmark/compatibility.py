@@ -22,14 +22,16 @@ def refusal(
         traits: ``model.*`` and ``dataset.*`` facts to hold against ``threat.needs``.
     """
     if threat.setting != setting.name:
-        return f"{threat.__name__} lives in setting={threat.setting}, not {setting.name}; leave `setting` out to get it."
+        return (
+            f"{threat.__name__} lives in setting={threat.setting}, not {setting.name}; leave `setting` out to get it."
+        )
     acting = setting.surfaces[threat.surface]
     for defense in defenses:
         if defense is not NoDefense and not (defense.hooks() & acting):
             does = ", ".join(sorted(defense.hooks())) or "nothing"
             return (
-                f"{threat.__name__} attacks the surface {threat.surface!r} of {setting.name}, on which only defenses with "
-                f"{', '.join(sorted(acting))} act; {defense.__name__} changes {does}."
+                f"{threat.__name__} attacks the surface {threat.surface!r} of {setting.name}, on which only defenses "
+                f"with {', '.join(sorted(acting))} act; {defense.__name__} changes {does}."
             )
     for trait, wanted in threat.needs.items():
         got = (traits or {}).get(trait)

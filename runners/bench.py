@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -147,7 +146,7 @@ def measure(name: str) -> dict[str, Any]:
     }
 
 
-def main(names: list[str], store: Path) -> int:
+def run_all(names: list[str], store: Path) -> None:
     """Measure the named paths (all when none is named), print a line each and keep them in ``<store>/bench.json``."""
     import torch
 
@@ -160,8 +159,3 @@ def main(names: list[str], store: Path) -> int:
         )
     store.mkdir(parents=True, exist_ok=True)
     (store / "bench.json").write_text(json.dumps(results, indent=1) + "\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], Path("outputs")))

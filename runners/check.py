@@ -27,7 +27,8 @@ def numbers(table: pd.DataFrame) -> dict[tuple[str, ...], dict[str, float]]:
     """(group..., metric) -> mean, sd and n over the seeds of the finished cells: headline risk and utility."""
     found: dict[tuple[str, ...], dict[str, float]] = {}
     finished = table[table.status == "ok"]
-    for group, cells in finished.groupby(GROUP):
+    for labels, cells in finished.groupby(GROUP):
+        group = tuple(str(label) for label in labels)
         first = cells.iloc[0]
         for metric, values in (
             (f"risk.{first.headline}", cells.headline_value),
@@ -62,17 +63,9 @@ def read(path: Path) -> dict[tuple[str, ...], dict[str, float]]:
     return {tuple(entry["cell"]): entry["number"] for entry in json.loads(path.read_text())}
 
 
-def main(store: Path, baseline: Path, *, scale: str | None = None, update: bool = False) -> int:
-    """Print a line for each accepted number that is not inside, and the counts; 1 when any is outside."""
+def compare(store: Path, baseline: Path, *, scale: str | None) -> int:
+    """Print a line for each accepted number that drifted, and the counts; 1 when there is one."""
     measured = numbers(load(store))
-    if scale:
-        measured = {cell: number for cell, number in measured.items() if cell[0] == scale}
-    if update:
-        entries: list[dict[str, Any]] = [{"cell": list(cell), "number": measured[cell]} for cell in sorted(measured)]
-        baseline.parent.mkdir(parents=True, exist_ok=True)
-        baseline.write_text(json.dumps(entries, indent=1) + "\n")
-        print(f"{len(entries)} numbers written to {baseline}; review them before committing.")
-        return 0
     counts = {"inside": 0, "outside": 0, "not run": 0}
     for cell, accepted in read(baseline).items():
         if scale and cell[0] != scale:
@@ -83,3 +76,15 @@ def main(store: Path, baseline: Path, *, scale: str | None = None, update: bool 
             print(f"outside: {' / '.join(cell)}: {measured[cell]['mean']:.4g}, accepted {accepted['mean']:.4g}")
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
     return 1 if counts["outside"] else 0
+
+
+def update(store: Path, baseline: Path, *, scale: str | None) -> int:
+    """Accept the store's numbers: write them to ``baseline``."""
+    measured = numbers(load(store))
+    entries: list[dict[str, Any]] = [
+        {"cell": list(cell), "number": measured[cell]} for cell in sorted(measured) if scale in (None, cell[0])
+    ]
+    baseline.parent.mkdir(parents=True, exist_ok=True)
+    baseline.write_text(json.dumps(entries, indent=1) + "\n")
+    print(f"{len(entries)} numbers written to {baseline}; review them before committing.")
+    return 0

@@ -12,7 +12,7 @@ from typing import Any
 
 from runners import catalogue
 
-Action = Callable[[argparse.Namespace], None]
+Action = Callable[[argparse.Namespace], int | None]
 
 HYDRA = {
     "run": "play one cell: gauntlet run threat=leakage_dlg defense=gradient_noise seed=1",
@@ -100,6 +100,20 @@ def leaderboard(arguments: argparse.Namespace) -> None:
         print(path)
 
 
+def check(arguments: argparse.Namespace) -> int:
+    from runners.check import compare, update
+
+    if arguments.update_baseline:
+        return update(arguments.store, arguments.baseline, scale=arguments.scale)
+    return compare(arguments.store, arguments.baseline, scale=arguments.scale)
+
+
+def bench(arguments: argparse.Namespace) -> None:
+    from runners.bench import run_all
+
+    run_all(arguments.names, arguments.store)
+
+
 def parser() -> argparse.ArgumentParser:
     """The sub-commands that are not Hydra applications; the three that are appear for ``--help`` only."""
     top = argparse.ArgumentParser(
@@ -120,6 +134,12 @@ def parser() -> argparse.ArgumentParser:
     tabled.add_argument("--query", help="rows to keep, in pandas' query language: \"threat == 'leakage_dlg'\"")
     tabled.add_argument("--write", type=Path, metavar="PATH", help="write PATH as Parquet and CSV instead of printing")
     _command(commands, "leaderboard", leaderboard, "write the leaderboards anew from the records")
+    checked = _command(commands, "check", check, "compare the store's numbers with the accepted ones; 1 on a drift")
+    checked.add_argument("--baseline", type=Path, default=Path("results/baseline/accepted.json"))
+    checked.add_argument("--scale", choices=("smoke", "cpu", "full"), help="only cells of this scale")
+    checked.add_argument("--update-baseline", action="store_true", help="accept the store's numbers, for review")
+    timed = _command(commands, "bench", bench, "time each hot path against its plain oracle")
+    timed.add_argument("names", nargs="*", metavar="NAME", help="which paths (default: all)")
     return top
 
 
@@ -144,11 +164,10 @@ def main() -> int:
 
     parsed = parser().parse_args()
     try:
-        parsed.action(parsed)
+        return parsed.action(parsed) or 0
     except GauntletError as error:
         print(error, file=sys.stderr)
         return 2
-    return 0
 
 
 if __name__ == "__main__":

@@ -66,14 +66,6 @@ def render(boards: Sequence[Board]) -> str:
     return "\n\n".join([*parts, LEGEND])
 
 
-def overview_text(store: Path) -> str:
-    """The overview and the boards' main tables for a terminal, as plain Markdown without links or pictures."""
-    boards = build(load(store))
-    if not boards:
-        return EMPTY
-    return "\n\n".join([_markdown(*_overview(boards)), *(part for board in boards for part in _section(board))]) + "\n"
-
-
 # -- tables -----------------------------------------------------------------------------------------------------------
 def _overview(boards: Iterable[Board]) -> Table:
     head = ["setting", "dataset", "model", "scale", "risk", "strongest attack undefended", "its risk"]

@@ -17,7 +17,6 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.table import Table
 
 from runners.environment import resolve_device
@@ -92,7 +91,7 @@ def launch(console: Console, launcher: Launcher, plan: Plan, store: Store) -> li
 
 def report(console: Console, plan: Plan, store: Store, answers: Sequence[dict[str, Any]], *, print_board: bool) -> None:
     """Print what came out and where it is; see :func:`sweep` for what is raised."""
-    from runners import leaderboard
+    from runners import leaderboard, terminal
 
     hits, misses = (sum(answer.get(name, 0) for answer in answers) for name in ("hits", "misses"))
     if hits + misses:
@@ -100,7 +99,7 @@ def report(console: Console, plan: Plan, store: Store, answers: Sequence[dict[st
         console.print(f"Shared artifacts: {misses} made, {hits} reused ({share:.0%} of the requests).", highlight=False)
     boards = leaderboard.write(store.root)
     if print_board:
-        console.print(Markdown(leaderboard.overview_text(store.root)))
+        terminal.show(console, store.root)
     pictures = [
         path
         for p in (*plan.finished, *plan.to_run)

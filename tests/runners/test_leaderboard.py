@@ -126,13 +126,6 @@ def test_boards_that_are_no_more_leave_no_file(tmp_path: Path) -> None:
 
 def test_an_empty_store_says_how_to_fill_it(tmp_path: Path) -> None:
     assert "gauntlet sweep sweep=demo" in text(tmp_path, [])
-    assert "gauntlet sweep sweep=demo" in leaderboard.overview_text(tmp_path)
-
-
-def test_the_terminal_gets_the_main_boards_without_pictures(tmp_path: Path, records: list[dict[str, Any]]) -> None:
-    shown = leaderboard.overview_text(store(tmp_path, records))
-    assert "## collaboration · digits · lenet · smoke" in shown
-    assert "<" not in shown and "media/" not in shown
 
 
 def test_every_line_of_a_table_has_as_many_cells_as_its_head(tmp_path: Path) -> None:

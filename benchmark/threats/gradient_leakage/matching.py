@@ -144,7 +144,7 @@ class Matcher:
         return value + self.tv_weight * total_variation(x) if self.tv_weight else value
 
     def objective(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Values (count,) and gradients at x (count, members, batch, ...) and soft y (count, members, batch, classes)."""
+        """Values (count,) and gradients at x (count, members, batch, ...), soft y (count, members, batch, classes)."""
         (grad_x, grad_y), value = self._objective(x, y, self.observed, self.mask)
         return value, grad_x, grad_y
 

@@ -1,3 +1,5 @@
+import itertools
+
 import torch
 
 from benchmark.training.lbfgs import minimize
@@ -58,4 +60,4 @@ def test_the_value_given_belongs_to_the_point_given_and_never_rises():
         found, value = minimize(rosenbrock, start, iterations=iterations)
         torch.testing.assert_close(rosenbrock(found)[0], value)
         values.append(value.item())
-    assert all(later <= earlier for earlier, later in zip(values, values[1:], strict=False))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(values))
