@@ -71,3 +71,46 @@ def test_deviating_rows_reach_the_aggregate_and_only_those(net):
     attacked = federate(net, shares, Defense(), plan=PLAN, rounds=1, fraction=1.0, seed=0, deviate=deviate)
     missing = (attacked.params - honest.params) * 4
     torch.testing.assert_close(missing, net.initial() - honest.local_models[0], atol=1e-5, rtol=1e-3)
+
+
+def test_dirichlet_shares_are_disjoint_of_one_size_and_less_mixed_than_iid():
+    data = digits_like(400)
+    shares = {alpha: deal(data, 8, generator(0, "deal"), alpha) for alpha in (None, 100.0, 0.1)}
+    purity = {}
+    for alpha, dealt in shares.items():
+        assert [len(s) for s in dealt] == [50] * 8
+        assert len(torch.unique(torch.cat([s.x for s in dealt]).flatten(1), dim=0)) == 400
+        purity[alpha] = sum(s.y.bincount().max().item() for s in dealt) / 400
+    assert purity[0.1] > 0.4 > purity[100.0]
+    assert abs(purity[100.0] - purity[None]) < 0.1
+
+
+def test_dirichlet_shares_are_the_same_for_the_same_seed():
+    first, again = (deal(digits_like(100), 4, generator(3, "deal"), 0.5) for _ in range(2))
+    assert all(torch.equal(a.y, b.y) for a, b in zip(first, again, strict=True))
+
+
+def test_the_server_update_is_that_of_an_honest_party_with_the_root_data(net):
+    seen = []
+
+    class Asking(Defense):
+        def aggregate(self, uploads, round):
+            seen.append(round.server_update())
+            return uploads.mean(dim=0)
+
+    data = digits_like(40)
+    plan = PLAN.__class__(batch_size=40, local_steps=1, lr=0.5)
+    federate(net, [data] * 2, Asking(), plan=plan, rounds=1, fraction=1.0, seed=0, root=data)
+    torch.testing.assert_close(seen[0], net.gradient(net.initial(), data.x, data.y), atol=1e-6, rtol=1e-4)
+
+
+def test_without_root_data_there_is_no_server_update(net):
+    seen = []
+
+    class Asking(Defense):
+        def aggregate(self, uploads, round):
+            seen.append(round.server_update)
+            return uploads.mean(dim=0)
+
+    federate(net, [digits_like(20)] * 2, Asking(), plan=PLAN, rounds=1, fraction=1.0, seed=0, root=digits_like(5)[:0])
+    assert seen == [None]

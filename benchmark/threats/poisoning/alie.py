@@ -1,0 +1,62 @@
+"""A little is enough: deviations that hide in the honest updates' spread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import NormalDist
+
+from torch import Tensor
+
+from benchmark.errors import ConfigError
+from benchmark.settings.collaboration_surfaces import ContributionSurface
+from benchmark.threats.poisoning.omniscient import OmniscientPoison
+
+VERSION = 1
+
+
+class ALIE(OmniscientPoison):
+    """Hands out mu - z sigma, coordinate by coordinate.
+
+    Baruch, Baruch, Goldberg, *A Little Is Enough: Circumventing Defenses For Distributed Learning*, NeurIPS 2019,
+    algorithm 3: z = Phi^-1((n - m - s) / (n - m)) with s = floor(n / 2 + 1) - m, the deviation at which s honest
+    parties are expected to lie beyond the malicious ones.
+
+    Args:
+        z: None for the paper's formula, which gives 0 for a small minority (n = 10, m = 2).
+        omniscient: whether mu and sigma are the honest parties', or estimated from the malicious ones' own updates (the
+            paper's weaker adversary).
+    """
+
+    def __init__(
+        self,
+        *,
+        z: float | None,
+        omniscient: bool,
+        distances: Sequence[float],
+        fraction: float,
+        follows_exchange: bool,
+        adaptive: bool,
+    ) -> None:
+        super().__init__(distances=distances, fraction=fraction, follows_exchange=follows_exchange, adaptive=adaptive)
+        if adaptive and not omniscient:
+            raise ConfigError("threat.adaptive needs threat.omniscient=true: a rehearsal takes the others' updates.")
+        self.z, self.omniscient = z, omniscient
+        if not omniscient:
+            self.knowledge = self.knowledge - {"updates"}
+
+    def crowd(self, surface: ContributionSurface) -> Tensor:
+        return super().crowd(surface) if self.omniscient else surface.own
+
+    def direction(self, honest: Tensor) -> Tensor:
+        return -honest.std(dim=0, unbiased=len(honest) > 1)
+
+    def strength(self, honest: Tensor, direction: Tensor, surface: ContributionSurface) -> float:
+        return alie_z(surface.parties, round(self.fraction * surface.parties)) if self.z is None else self.z
+
+
+def alie_z(parties: int, malicious: int) -> float:
+    """The paper's z for n parties, m of them malicious; 0 where the formula gives a negative or infinite one."""
+    honest = parties - malicious
+    supporters = max(parties // 2 + 1 - malicious, 0)
+    share = (honest - supporters) / honest
+    return max(0.0, NormalDist().inv_cdf(min(share, 1 - 1e-6)))

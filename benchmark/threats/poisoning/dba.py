@@ -1,0 +1,23 @@
+"""A backdoor whose trigger is divided among the malicious parties."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from benchmark.data.base import Split
+from benchmark.settings.collaboration_surfaces import Accomplice
+from benchmark.threats.poisoning.badnets import BadNets
+from benchmark.threats.poisoning.triggers import part
+
+VERSION = 1
+
+
+class DBA(BadNets):
+    """Each malicious party stamps its own part of the trigger only; at test time the whole trigger is shown.
+
+    Xie, Huang, Chen, Li, *DBA: Distributed Backdoor Attacks against Federated Learning*, ICLR 2020. There are as many
+    parts as malicious parties; the paper's scaling of updates is ``poison_model_replacement``.
+    """
+
+    def own_trigger(self, data: Split, party: Accomplice) -> Tensor:
+        return part(self.trigger(data), party.index, party.count)

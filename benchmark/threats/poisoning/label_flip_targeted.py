@@ -1,0 +1,36 @@
+"""Label flipping from one class to another."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark.data.base import Split
+from benchmark.errors import ConfigError
+from benchmark.settings.collaboration_surfaces import Accomplice
+from benchmark.threats.base import Floor
+from benchmark.threats.poisoning.data_poison import DataPoison, relabel
+
+VERSION = 1
+
+
+class LabelFlipTargeted(DataPoison):
+    """Labels every sample of class ``source`` as ``target`` (Tolpegin et al., *Data Poisoning Attacks Against Federated
+    Learning Systems*, ESORICS 2020). Success: the share of the source class's test samples predicted as the target.
+    """
+
+    headline = "attack_success"
+    floor = Floor("attack_success", 0.3)
+
+    def __init__(self, *, source: int, target: int, fraction: float, follows_exchange: bool) -> None:
+        super().__init__(fraction=fraction, follows_exchange=follows_exchange)
+        if source == target:
+            raise ConfigError(f"threat.source and threat.target must differ, both are {source}.")
+        self.source, self.target = source, target
+
+    def goal(self, test: Split, clean: Tensor) -> Split:
+        source = test[test.y == self.source]
+        return Split(source.x, torch.full_like(source.y, self.target))
+
+    def poison_data(self, data: Split, party: Accomplice, rng: torch.Generator) -> Split:
+        return relabel(data, data.y == self.source, self.target)

@@ -1,0 +1,56 @@
+"""Min-Max: as far off as the farthest two honest updates are from each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmark.errors import ConfigError
+from benchmark.metrics.distances import squared_distances
+from benchmark.settings.collaboration_surfaces import ContributionSurface
+from benchmark.threats.poisoning.omniscient import OmniscientPoison
+
+VERSION = 1
+DIRECTIONS = ("unit", "std", "sign")
+
+
+class MinMax(OmniscientPoison):
+    """Hands out mu + g p with the largest g such that max_i ||u - u_i|| <= max_ij ||u_i - u_j||.
+
+    Shejwalkar, Houmansadr, *Manipulating the Byzantine: Optimizing Model Poisoning Attacks and Defenses for Federated
+    Learning*, NDSS 2021, equation 5 (the attack that does not know the aggregation rule). The paper bisects; each
+    constraint is a quadratic in g, so we take its root.
+
+    Args:
+        direction: p: ``unit`` -mu / ||mu||, ``std`` -sigma, ``sign`` -sign(mu).
+    """
+
+    def __init__(
+        self, *, direction: str, distances: Sequence[float], fraction: float, follows_exchange: bool, adaptive: bool
+    ) -> None:
+        super().__init__(distances=distances, fraction=fraction, follows_exchange=follows_exchange, adaptive=adaptive)
+        if direction not in DIRECTIONS:
+            raise ConfigError(f"threat.direction must be one of {', '.join(DIRECTIONS)}, got {direction!r}.")
+        self.kind = direction
+
+    def direction(self, honest: Tensor) -> Tensor:
+        mean = honest.mean(dim=0)
+        if self.kind == "unit":
+            return -F.normalize(mean, dim=0)
+        return -honest.std(dim=0, unbiased=len(honest) > 1) if self.kind == "std" else -mean.sign()
+
+    def strength(self, honest: Tensor, direction: Tensor, surface: ContributionSurface) -> float:
+        return self.largest(honest.double(), direction.double())
+
+    @staticmethod
+    def largest(honest: Tensor, direction: Tensor) -> float:
+        """The largest g for the honest updates (n, d) and p (d,), from a g^2 + 2 b_i g + c_i <= D^2 for every i."""
+        offsets = honest.mean(dim=0) - honest
+        a, b, c = direction @ direction, offsets @ direction, offsets.square().sum(dim=1)
+        if a == 0:
+            return 0.0
+        room = (squared_distances(honest).max() - c).clamp_min(0)
+        return float(((torch.sqrt(b * b + a * room) - b) / a).min())

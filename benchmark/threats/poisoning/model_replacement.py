@@ -1,0 +1,71 @@
+"""A backdoor whose update is scaled up so that it survives the averaging."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from benchmark.settings.collaboration_surfaces import Contribution, ContributionSurface
+from benchmark.threats.poisoning.badnets import BadNets
+
+VERSION = 1
+
+
+class ModelReplacement(BadNets):
+    """Scales the update of a backdoored model by gamma, so that the mean of all becomes (nearly) that model.
+
+    Bagdasaryan, Veit, Hua, Estrin, Shmatikov, *How To Backdoor Federated Learning*, AISTATS 2020, equation 3:
+    gamma = n / m replaces the global model when the honest updates cancel. The adaptive form rehearses the defense with
+    the others' updates and takes the gamma at which the aggregate goes nearest to one backdoored update's length in
+    that update's direction.
+
+    Args:
+        gamma: None for n / m.
+        first_round: the attack begins here; earlier the malicious parties hand out their unscaled update.
+        gammas: tried by the adaptive form.
+        target, size, share: as for :class:`BadNets`.
+    """
+
+    def __init__(
+        self,
+        *,
+        gamma: float | None,
+        first_round: int,
+        gammas: Sequence[float],
+        target: int,
+        size: int,
+        share: float,
+        fraction: float,
+        follows_exchange: bool,
+        adaptive: bool,
+    ) -> None:
+        super().__init__(
+            target=target,
+            size=size,
+            share=share,
+            fraction=fraction,
+            follows_exchange=follows_exchange,
+            adaptive=adaptive,
+        )
+        self.gamma, self.first_round, self.gammas = gamma, first_round, tuple(gammas)
+        if adaptive:
+            self.knowledge = self.knowledge | {"updates"}
+
+    def attack(self, surface: ContributionSurface, rng: torch.Generator) -> Contribution:
+        if surface.round < self.first_round:
+            return Contribution(surface.own)
+        gamma = self._strongest(surface) if self.adaptive else self._plain()
+        return Contribution(gamma * surface.own, diagnostics={"gamma": gamma})
+
+    def _plain(self) -> float:
+        return 1 / self.fraction if self.gamma is None else self.gamma
+
+    def _strongest(self, surface: ContributionSurface) -> float:
+        own = surface.own.mean(dim=0)
+
+        def miss(gamma: float) -> float:
+            step = surface.server(gamma * surface.own, surface.honest)
+            return abs(float(step @ own / (own @ own).clamp_min(1e-20)) - 1)
+
+        return min((self._plain(), *self.gammas), key=miss)

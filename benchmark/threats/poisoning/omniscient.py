@@ -1,0 +1,66 @@
+"""What attacks by one common update, put somewhere off the honest mean, have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from benchmark.metrics.distances import diameter
+from benchmark.settings.collaboration_surfaces import Contribution, ContributionSurface, ContributionThreat
+from benchmark.threats.base import Floor
+
+
+class OmniscientPoison(ContributionThreat):
+    """All malicious parties hand out mu + g p: mu is the honest mean, p a direction, g a strength.
+
+    The adaptive form rehearses the defense and takes the strength, out of a subclass's own one and those in
+    ``distances``, at which the aggregate ends up farthest from mu (Shejwalkar & Houmansadr, NDSS 2021, equation 1: the
+    attack tailored to the aggregation rule).
+
+    Args:
+        distances: lengths of g p that the adaptive form tries, as multiples of the honest updates' diameter.
+    """
+
+    family = "poisoning"
+    floor = Floor("accuracy_drop", 0.1)
+    knowledge = frozenset({"updates"})
+
+    def __init__(self, *, distances: Sequence[float], fraction: float, follows_exchange: bool, adaptive: bool) -> None:
+        super().__init__(fraction=fraction, follows_exchange=follows_exchange, adaptive=adaptive)
+        self.distances = tuple(distances)
+
+    @abstractmethod
+    def direction(self, honest: Tensor) -> Tensor:
+        """p (d,) from the honest updates (n, d)."""
+
+    @abstractmethod
+    def strength(self, honest: Tensor, direction: Tensor, surface: ContributionSurface) -> float:
+        """g as the attack's paper has it."""
+
+    def crowd(self, surface: ContributionSurface) -> Tensor:
+        """The honest updates as far as the adversary knows them; its own where nobody else takes part."""
+        return surface.honest if len(surface.honest) else surface.own
+
+    def attack(self, surface: ContributionSurface, rng: torch.Generator) -> Contribution:
+        crowd = self.crowd(surface)
+        mean, direction = crowd.mean(dim=0), self.direction(crowd)
+        strength = self.strength(crowd, direction, surface)
+        if self.adaptive:
+            scale = diameter(crowd) / float(direction.norm().clamp_min(1e-20))
+            candidates = [strength, *(distance * scale for distance in self.distances)]
+            strength = farthest(surface, mean, direction, candidates)
+        update = mean + strength * direction
+        return Contribution(update.expand_as(surface.own), diagnostics={"strength": strength})
+
+
+def farthest(surface: ContributionSurface, mean: Tensor, direction: Tensor, candidates: Iterable[float]) -> float:
+    """The strength at which the server's direction ends up farthest from ``mean``."""
+
+    def damage(strength: float) -> float:
+        mine = (mean + strength * direction).expand_as(surface.own)
+        return float((surface.server(mine, surface.honest) - mean).norm())
+
+    return max(candidates, key=damage)

@@ -1,0 +1,30 @@
+"""Updates of pure noise."""
+
+from __future__ import annotations
+
+import torch
+
+from benchmark.seeds import normal_like
+from benchmark.settings.collaboration_surfaces import Contribution, ContributionSurface, ContributionThreat
+from benchmark.threats.base import Floor
+
+VERSION = 1
+
+
+class RandomUpdate(ContributionThreat):
+    """Hands out N(0, std^2) in each coordinate in place of the own update (Blanchard et al., NeurIPS 2017, section 5:
+    the "Gaussian" adversary, there with std 200).
+
+    Args:
+        std: in gradient units.
+    """
+
+    family = "poisoning"
+    floor = Floor("accuracy_drop", 0.1)
+
+    def __init__(self, *, std: float, fraction: float, follows_exchange: bool) -> None:
+        super().__init__(fraction=fraction, follows_exchange=follows_exchange)
+        self.std = std
+
+    def attack(self, surface: ContributionSurface, rng: torch.Generator) -> Contribution:
+        return Contribution(self.std * normal_like(surface.own, rng))

@@ -1,0 +1,28 @@
+"""Updates that climb where the honest ones descend."""
+
+from __future__ import annotations
+
+import torch
+
+from benchmark.settings.collaboration_surfaces import Contribution, ContributionSurface, ContributionThreat
+from benchmark.threats.base import Floor
+
+VERSION = 1
+
+
+class SignFlip(ContributionThreat):
+    """Hands out u = -scale * own (Li et al., *RSA: Byzantine-Robust Stochastic Aggregation Methods*, AAAI 2019).
+
+    Args:
+        scale: 1 flips the sign only; more also drowns the honest parties.
+    """
+
+    family = "poisoning"
+    floor = Floor("accuracy_drop", 0.1)
+
+    def __init__(self, *, scale: float, fraction: float, follows_exchange: bool) -> None:
+        super().__init__(fraction=fraction, follows_exchange=follows_exchange)
+        self.scale = scale
+
+    def attack(self, surface: ContributionSurface, rng: torch.Generator) -> Contribution:
+        return Contribution(-self.scale * surface.own)

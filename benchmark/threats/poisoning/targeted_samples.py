@@ -1,0 +1,68 @@
+"""Misclassification of a few chosen inputs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark.data.base import Split
+from benchmark.errors import ConfigError
+from benchmark.settings.collaboration_surfaces import Accomplice
+from benchmark.threats.base import Floor
+from benchmark.threats.poisoning.data_poison import DataPoison
+
+VERSION = 1
+PICKS = ("top", "foot")
+
+
+class TargetedSamples(DataPoison):
+    """Inserts mislabelled near copies of k chosen test inputs of one class into the malicious parties' data.
+
+    The targeted attack of Chaudhari, Jagielski, Oprea, *SafeNet*, IEEE SaTML 2023 (TGT-Top and TGT-Foot; their budget
+    is our choice). The clean model chooses: ``top`` takes the inputs that it classifies most surely, the hardest to
+    flip, ``foot`` the least sure. Success: the share of these inputs that are predicted as the target.
+
+    Args:
+        source: class of the chosen inputs; target: class that they should get.
+        pick: ``top`` or ``foot``.
+        inputs: k, how many are chosen.
+        copies: inserted by each malicious party in all.
+        jitter: standard deviation of Gaussian noise on each copy, inputs being in [0, 1].
+    """
+
+    headline = "attack_success"
+    floor = Floor("attack_success", 0.5)
+    knowledge = frozenset({"targets"})
+
+    def __init__(
+        self,
+        *,
+        source: int,
+        target: int,
+        pick: str,
+        inputs: int,
+        copies: int,
+        jitter: float,
+        fraction: float,
+        follows_exchange: bool,
+    ) -> None:
+        super().__init__(fraction=fraction, follows_exchange=follows_exchange)
+        if pick not in PICKS:
+            raise ConfigError(f"threat.pick must be one of {', '.join(PICKS)}, got {pick!r}.")
+        if source == target:
+            raise ConfigError(f"threat.source and threat.target must differ, both are {source}.")
+        self.source, self.target, self.pick = source, target, pick
+        self.inputs, self.copies, self.jitter = inputs, copies, jitter
+
+    def goal(self, test: Split, clean: Tensor) -> Split:
+        rows = (test.y == self.source).nonzero().squeeze(1)
+        confidence = clean.softmax(dim=1)[rows, self.source]
+        rows = rows[confidence.argsort(descending=self.pick == "top")[: self.inputs]]
+        return Split(test.x[rows], torch.full_like(test.y[rows], self.target))
+
+    def poison_data(self, data: Split, party: Accomplice, rng: torch.Generator) -> Split:
+        assert party.goal is not None
+        rows = torch.arange(self.copies) % len(party.goal)
+        noise = torch.randn(self.copies, *data.x.shape[1:], generator=rng).to(data.x)
+        x = (party.goal.x[rows] + self.jitter * noise).clamp(0, 1)
+        return Split(torch.cat([data.x, x]), torch.cat([data.y, party.goal.y[rows]]))

@@ -1,0 +1,50 @@
+"""Backdoor triggers: pixels that a malicious party paints on an image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark.data.base import Split
+from benchmark.errors import ConfigError
+
+
+def corner(shape: tuple[int, ...], size: int) -> Tensor:
+    """bool (height, width), True in the square of ``size`` pixels in the lower right corner.
+
+    Args:
+        shape: of one image, (channels, height, width).
+
+    Raises:
+        ConfigError: the square does not fit.
+    """
+    height, width = shape[-2:]
+    if not 0 < size <= min(height, width):
+        raise ConfigError(f"threat.size must be between 1 and {min(height, width)} for images of {shape}, got {size}.")
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    mask[height - size :, width - size :] = True
+    return mask
+
+
+def part(mask: Tensor, index: int, count: int) -> Tensor:
+    """The ``index``-th of ``count`` disjoint parts of a trigger (height, width), as even in size as can be.
+
+    With more parts than pixels they begin anew, so that none is empty.
+    """
+    pixels = mask.nonzero()
+    pieces = torch.tensor_split(pixels, min(count, len(pixels)))
+    chosen = pieces[index % len(pieces)]
+    piece = torch.zeros_like(mask)
+    piece[chosen[:, 0], chosen[:, 1]] = True
+    return piece
+
+
+def stamp(x: Tensor, mask: Tensor) -> Tensor:
+    """Images (n, channels, height, width) in [0, 1] with the pixels of ``mask`` white."""
+    return x.masked_fill(mask.to(x.device), 1.0)
+
+
+def stamped_goal(test: Split, mask: Tensor, target: int) -> Split:
+    """All samples that are not of the target class, stamped, with the target as label: the measure of a backdoor."""
+    others = test[test.y != target]
+    return Split(stamp(others.x, mask), torch.full_like(others.y, target))
