@@ -26,7 +26,7 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup ## a sweep of gradient leakage on digits, with its leaderboard
-	$(BIN)/python -m runners.sweep sweep=demo hydra/launcher=joblib hydra.launcher.n_jobs=2 store=$(STORE)
+	$(BIN)/python -m runners.sweep sweep=demo store=$(STORE)
 
 test: setup ## the default tests; `make test ARGS='-m slow'` for others
 	$(BIN)/python -m pytest -n 2 $(ARGS)

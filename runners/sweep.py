@@ -25,8 +25,9 @@ from runners.problems import CellsFailed
 from runners.progress import Tally, duration, watch
 from runners.records import FINISHED, Store
 from runners.run import application
+from runners.tracking import check as check_logger
 
-LOCAL_LAUNCHERS = ("basic", "joblib")
+LOCAL_LAUNCHERS = ("basic", "joblib", "local")
 PICTURES_SHOWN = 5
 
 
