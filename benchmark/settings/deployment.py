@@ -1,0 +1,248 @@
+"""A trained classifier meets inputs from the world, some of them altered by an adversary.
+
+The honest side trains on the ``owner`` split and sets the alarm of its screen, where it has one, on ``calibration``;
+the world's clean inputs are ``test``.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmark.data.base import Split
+from benchmark.errors import ConfigError, Diverged
+from benchmark.metrics.classification import accuracy, attack_success
+from benchmark.metrics.evasion import distortion, sensitivity
+from benchmark.outcome import Outcome
+from benchmark.seeds import isolated
+from benchmark.settings.base import Artifact, Setting, Stage
+from benchmark.threats.base import AdversarialExamples, Guess, Surface, Threat
+from benchmark.training.loop import Loss, predict, train
+
+VERSION = 1
+SECONDS = "deployment.seconds"
+ROUNDING = 1e-5
+
+
+@dataclass(frozen=True)
+class InputSurface(Surface):
+    """What an adversary of a deployed classifier holds; row i of ``x``, ``y`` and ``targets`` is one attack.
+
+    Attributes:
+        model: the classifier as deployed, (n, ...) -> logits (n, classes); its parameters take no gradient.
+        x: (n, ...) clean inputs in [0, 1], rightly classified.
+        y: int64 (n,) their labels.
+        targets: int64 (n,) the class that each altered input should be taken for.
+        num_classes: of the task.
+        published: the defense's facts, by ``Defense.facts`` (grant ``mechanism``).
+        public: everybody's samples (grant ``public``).
+        attacker: the adversary's own samples of the domain (grant ``attacker_data``).
+    """
+
+    granted_by: ClassVar[Mapping[str, str]] = {
+        "published": "mechanism",
+        "public": "public",
+        "attacker": "attacker_data",
+    }
+
+    model: nn.Module
+    x: Tensor
+    y: Tensor
+    targets: Tensor
+    num_classes: int
+    published: Mapping[str, Any]
+    public: Split
+    attacker: Split
+
+
+class InputThreat(Threat):
+    """An adversary who alters inputs of a deployed classifier that it knows (white box)."""
+
+    setting = "deployment"
+    surface = "inputs"
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """The honest side as the world meets it.
+
+    Attributes:
+        model: gives logits; predictions are their argmax.
+        alarm: suspicion above which an input is turned away; None where nothing is screened.
+        seconds: of training.
+    """
+
+    model: nn.Module
+    alarm: float | None
+    seconds: float
+
+
+class Deployment(Setting):
+    """Train a classifier, deploy it, attack inputs that it classifies rightly.
+
+    An input that the defense's screen turns away is no success of the adversary, and no use to an honest user either.
+
+    Args:
+        epochs, lr: of each training.
+        victims: rightly classified test inputs under attack.
+        targets: other classes that each victim should be taken for; None: all of them.
+        false_alarm_rate: share of calibration inputs that a screen may turn away, in [0, 1).
+    """
+
+    name = "deployment"
+    surfaces = {"inputs": frozenset({"fit", "screen_inputs"})}
+
+    def __init__(self, *, epochs: int, lr: float, victims: int, targets: int | None, false_alarm_rate: float) -> None:
+        if victims < 1 or (targets is not None and targets < 1):
+            raise ConfigError(
+                f"setting.victims and setting.targets must be at least 1 (targets: null takes every other class), got "
+                f"{victims} and {targets}."
+            )
+        if not 0 <= false_alarm_rate < 1:
+            raise ConfigError(f"setting.false_alarm_rate must be in [0, 1), got {false_alarm_rate}.")
+        self.epochs, self.lr = epochs, lr
+        self.victims, self.targets, self.false_alarm_rate = victims, targets, false_alarm_rate
+
+    def play(self, stage: Stage) -> Outcome:
+        threat, test = stage.threat, stage.data.test
+        assert isinstance(threat, InputThreat)
+        deployed = self._deploy(stage)
+        logits, served = predict(deployed.model, test.x), self._served(stage, deployed, test.x)
+        right = (logits.argmax(dim=1) == test.y) & served
+        outcome = Outcome(utility={"test_accuracy": right.double().mean().item()}, cost={"seconds": deployed.seconds})
+        if deployed.alarm is not None:
+            outcome.diagnostics["false_alarm_rate"] = (~served).double().mean().item()
+        surface = self._observe(stage, deployed.model, right)
+        self._score(stage, outcome, deployed, surface, threat(surface, seed=stage.seed))
+        return outcome
+
+    def _deploy(self, stage: Stage) -> Deployed:
+        """The classifier that the defense fits, shared by all threats, and the alarm of its screen."""
+        model = stage.fresh_model()
+        rng = stage.rng("deployment.batches")
+
+        def fit(
+            module: nn.Module, x: Tensor, y: Tensor, *, loss: Loss = F.cross_entropy, epochs: int = self.epochs
+        ) -> nn.Module:
+            return train(module, x, y, epochs=epochs, rng=rng, lr=self.lr, loss=loss)
+
+        def build() -> Artifact:
+            started = time.perf_counter()
+            with isolated(stage.seed, "deployment.train"):  # dropout draws from global state
+                fitted = stage.defense.fit(lambda: copy.deepcopy(model), stage.data.owner, fit)
+            state = {name: tensor.detach().cpu() for name, tensor in fitted.state_dict().items()}
+            return {**state, SECONDS: torch.tensor(time.perf_counter() - started, dtype=torch.float64)}
+
+        parts = ("dataset", "model", "setting", "defense", "scale")
+        state = dict(stage.memo(("deployment", *parts), build))
+        seconds = state.pop(SECONDS).item()
+        model.load_state_dict(state)
+        return Deployed(model.to(stage.device).eval().requires_grad_(False), self._alarm(stage), seconds)
+
+    def _alarm(self, stage: Stage) -> float | None:
+        """The suspicion that at most ``false_alarm_rate`` of the calibration inputs exceed."""
+        if not stage.defense.overrides("screen_inputs"):
+            return None
+        if len(stage.data.calibration) == 0:
+            raise ConfigError("A screen's alarm is set on calibration inputs: set dataset.sizes.calibration above 0.")
+        calm = stage.defense.screen_inputs(stage.data.calibration.x)
+        return calm.quantile(1 - self.false_alarm_rate, interpolation="higher").item()
+
+    @staticmethod
+    def _served(stage: Stage, deployed: Deployed, x: Tensor) -> Tensor:
+        """Which inputs are not turned away, bool (n,)."""
+        if deployed.alarm is None:
+            return torch.ones(len(x), dtype=torch.bool, device=x.device)
+        return stage.defense.screen_inputs(x) <= deployed.alarm
+
+    def _observe(self, stage: Stage, model: nn.Module, right: Tensor) -> InputSurface:
+        """Victims in an order that no defense changes, each with the classes that it should be taken for."""
+        data, rng = stage.data, stage.rng("victims")
+        if self.victims > len(data.test):
+            raise ConfigError(
+                f"setting.victims asks for {self.victims} test inputs, but there are {len(data.test)}; lower it or "
+                "raise dataset.sizes.test."
+            )
+        order = torch.randperm(len(data.test), generator=rng).to(right.device)
+        chosen = order[right[order]][: self.victims]
+        if len(chosen) == 0:
+            raise Diverged("the deployed classifier is right about no test input, so there is nothing to attack.")
+        drawn = torch.rand((len(data.test), data.num_classes - 1), generator=rng).argsort(dim=1)
+        each = self._each(data.num_classes)
+        steps = drawn[:, :each].sort(dim=1).values.to(right.device)[chosen] + 1
+        victims = data.test[chosen.repeat_interleave(each)]
+        return InputSurface(
+            model=model,
+            x=victims.x,
+            y=victims.y,
+            targets=(victims.y + steps.flatten()) % data.num_classes,
+            num_classes=data.num_classes,
+            published=stage.defense.facts(),
+            public=data.public,
+            attacker=data.attacker,
+        )
+
+    def _each(self, num_classes: int) -> int:
+        """Attacks on one victim."""
+        return num_classes - 1 if self.targets is None else min(self.targets, num_classes - 1)
+
+    def _score(self, stage: Stage, outcome: Outcome, deployed: Deployed, surface: InputSurface, guess: Guess) -> None:
+        """Judge the altered inputs by what the deployed classifier makes of them."""
+        if not isinstance(guess, AdversarialExamples):
+            raise TypeError(f"deployment cannot score a {type(guess).__name__}.")
+        altered, each = checked(guess.x, surface.x), self._each(surface.num_classes)
+        logits, served = predict(deployed.model, altered), self._served(stage, deployed, altered)
+        predicted = logits.argmax(dim=1).where(served, -1)  # what is turned away is taken for no class
+        outcome.risk["attack_success"] = attack_success(predicted, surface.targets)
+        outcome.risk["error_rate"] = 1 - accuracy(predicted.where(served, surface.y), surface.y)
+        outcome.diagnostics |= {
+            "attacks": len(altered),
+            "stalled": guess.stalled.double().mean().item(),
+            **gradients_of(deployed.model, surface.x[::each]),
+            **guess.diagnostics,
+            "attack_seconds": guess.seconds,
+        }
+        succeeded = predicted == surface.targets
+        if succeeded.any():
+            for name, distances in distortion(surface.x[succeeded], altered[succeeded]).items():
+                outcome.diagnostics[name] = distances.mean().item()
+        if surface.x.ndim == 4:
+            show(outcome, surface.x, altered, each)
+
+
+def checked(altered: Tensor, clean: Tensor) -> Tensor:
+    """``altered`` as valid inputs.
+
+    Raises:
+        ValueError: the threat gave another shape, or values that are not finite or not in [0, 1].
+    """
+    if altered.shape != clean.shape:
+        raise ValueError(f"altered inputs have shape {tuple(altered.shape)}, asked for were {tuple(clean.shape)}.")
+    if not torch.isfinite(altered).all() or altered.min() < -ROUNDING or altered.max() > 1 + ROUNDING:
+        raise ValueError("altered inputs must be finite and in [0, 1].")
+    return altered.detach().to(clean).clamp(0, 1)
+
+
+def gradients_of(model: nn.Module, clean: Tensor) -> dict[str, float]:
+    """Signs of masked gradients at the clean victims: how far logits and probabilities leave float32's useful range."""
+    logits = predict(model, clean)
+    return {
+        "mean_abs_gradient": sensitivity(model, clean).mean().item(),
+        "max_abs_logit": logits.abs().max().item(),
+        "saturated": (logits.softmax(dim=1).max(dim=1).values == 1).double().mean().item(),
+    }
+
+
+def show(outcome: Outcome, clean: Tensor, altered: Tensor, each: int) -> None:
+    """A picture of one in ``each`` attacks, those on one victim; in the difference mid-grey is no change."""
+    victims = torch.arange(len(altered) // each)
+    index = victims * each + victims % each  # another target for every victim
+    before, after = clean[index], altered[index]
+    outcome.picture("adversarial", {"original": before, "adversarial": after, "difference": (after - before + 1) / 2})

@@ -1,0 +1,1 @@
+"""Adversaries who alter a deployed classifier's inputs."""
