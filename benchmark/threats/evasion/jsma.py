@@ -1,0 +1,135 @@
+"""JSMA: the pair of features that moves the outputs most towards the target class, changed again and again.
+
+Papernot et al., *The Limitations of Deep Learning in Adversarial Settings*, Euro S&P 2016 (arXiv 1511.07528),
+algorithm 3. The adaptive form divides logits by the temperature that the defense publishes: Carlini, Wagner,
+*Defensive Distillation is Not Robust to Adversarial Examples*, 2016 (arXiv 1607.04311).
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.errors import ConfigError, positive
+from benchmark.settings.deployment import InputSurface, InputThreat
+from benchmark.threats.base import AdversarialExamples, Floor
+
+VERSION = 1
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+PAIRS_AT_ONCE = 2**24  # bounds the memory of one chunk's pair scores
+
+
+class JSMA(InputThreat):
+    """Targeted saliency map attack on pairs of features, all inputs in one batch.
+
+    With outputs O, target t and pairs (p, q) of features that are not yet at their bound, let ``alpha = dO_t/dx_p +
+    dO_t/dx_q`` and ``beta`` the same for the sum of all other outputs. Of the pairs with ``alpha > 0 > beta`` that with
+    the largest ``-alpha * beta`` is changed by ``theta`` (for a negative theta both signs swap).
+
+    Args:
+        saliency_on: ``probs`` (softmax outputs) or ``logits``.
+        temperature: that logits are divided by; the adaptive form takes the defense's ``temperature`` where published.
+        dtype: ``float32`` or ``float64``, in which gradients are taken.
+        theta: added to each chosen feature, then clipped to [0, 1].
+        gamma: share of the features that may be changed, in (0, 1].
+        adaptive: knows the defense.
+    """
+
+    family = "evasion"
+    headline = "attack_success"
+    floor = Floor("attack_success", 0.5)
+
+    def __init__(
+        self, *, saliency_on: str, temperature: float, dtype: str, theta: float, gamma: float, adaptive: bool
+    ) -> None:
+        super().__init__(adaptive=adaptive)
+        if saliency_on not in ("probs", "logits"):
+            raise ConfigError(f"threat.saliency_on is probs or logits, not {saliency_on!r}.")
+        if dtype not in DTYPES:
+            raise ConfigError(f"threat.dtype is float32 or float64, not {dtype!r}.")
+        if theta == 0 or not 0 < gamma <= 1:
+            raise ConfigError(f"threat.theta must not be 0 and threat.gamma be in (0, 1], got {theta} and {gamma}.")
+        positive("threat.temperature", temperature)
+        self.saliency_on, self.temperature, self.dtype = saliency_on, temperature, DTYPES[dtype]
+        self.theta, self.gamma = theta, gamma
+
+    def attack(self, surface: InputSurface, rng: torch.Generator) -> AdversarialExamples:
+        published = surface.published if self.adaptive else {}
+        temperature = float(published.get("temperature", self.temperature))
+        outputs = Outputs(
+            copy.deepcopy(surface.model).to(self.dtype), self.saliency_on, temperature, surface.x.shape[1:]
+        )
+        x, stalled = self._search(outputs, surface.x.to(self.dtype).flatten(1).clone(), surface.targets)
+        altered = x.to(surface.x.dtype).view_as(surface.x)
+        return AdversarialExamples(altered, stalled, diagnostics={"jsma_temperature": temperature})
+
+    def _search(self, outputs: Outputs, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Change ``x`` (n, features) in place; gives it and which of them stalled, bool (n,)."""
+        stalled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        active = torch.arange(len(x), device=x.device)
+        chunk = max(1, PAIRS_AT_ONCE // x.shape[1] ** 2)
+        for _ in range(int(x.shape[1] * self.gamma / 2)):
+            going = []
+            for index in active.split(chunk):
+                alpha, beta, predicted = outputs.gradients(x[index], targets[index])
+                free = x[index] < 1 if self.theta > 0 else x[index] > 0
+                pair, found = best_pair(alpha, beta, free, rising=self.theta > 0)
+                aiming = predicted != targets[index]
+                stalled[index] = aiming & ~found & (free.sum(dim=1) > 1)
+                moving = aiming & found
+                rows = index[moving].unsqueeze(1)
+                x[rows, pair[moving]] = (x[rows, pair[moving]] + self.theta).clamp(0, 1)
+                going.append(index[moving])
+            active = torch.cat(going)
+            if len(active) == 0:
+                break
+        return x, stalled
+
+
+class Outputs:
+    """The function whose gradients the attack follows.
+
+    Args:
+        model: (n, ...) -> logits (n, classes).
+        saliency_on, temperature: as in :class:`JSMA`.
+        shape: of one input.
+    """
+
+    def __init__(self, model: nn.Module, saliency_on: str, temperature: float, shape: tuple[int, ...]) -> None:
+        self.model, self.saliency_on, self.temperature, self.shape = model, saliency_on, temperature, shape
+
+    def gradients(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients (n, features) of the target's output and of the sum of the others, and the predictions (n,).
+
+        Two backward passes stand for the whole Jacobian, since pairs need no more of it than this sum.
+        """
+        x = x.detach().requires_grad_()
+        logits = self.model(x.unflatten(1, self.shape))
+        scaled = logits / self.temperature
+        outputs = scaled.softmax(dim=1) if self.saliency_on == "probs" else scaled
+        wanted = torch.zeros_like(outputs).scatter_(1, targets.unsqueeze(1), 1.0)
+        (alpha,) = torch.autograd.grad(outputs, x, wanted, retain_graph=True)
+        (beta,) = torch.autograd.grad(outputs, x, 1 - wanted)
+        return alpha, beta, logits.argmax(dim=1)
+
+
+def best_pair(alpha: Tensor, beta: Tensor, free: Tensor, *, rising: bool) -> tuple[Tensor, Tensor]:
+    """The admissible pair with the largest ``-alpha * beta``, int64 (n, 2), and whether there is one, bool (n,).
+
+    Args:
+        alpha, beta: (n, features) as in :class:`JSMA`, of single features.
+        free: bool (n, features), may be changed.
+        rising: features grow; else the signs asked of alpha and beta swap.
+    """
+    features = alpha.shape[1]
+    if not rising:
+        alpha, beta = -alpha, -beta
+    both_alpha = alpha.unsqueeze(2) + alpha.unsqueeze(1)
+    both_beta = beta.unsqueeze(2) + beta.unsqueeze(1)
+    admissible = (free.unsqueeze(2) & free.unsqueeze(1)).triu(diagonal=1) & (both_alpha > 0) & (both_beta < 0)
+    # A product that underflows to 0 leaves the pair admissible: ties go to the first one.
+    scores = (-both_alpha * both_beta).masked_fill(~admissible, -torch.inf)
+    best, index = scores.flatten(1).max(dim=1)
+    return torch.stack([index // features, index % features], dim=1), best > -torch.inf
