@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,7 @@ from filelock import FileLock
 from safetensors import SafetensorError
 
 from runners.keys import digest
-from runners.records import lock_path, write_atomically
+from runners.records import StoreError, lock_path, write_atomically
 
 if TYPE_CHECKING:
     from benchmark.settings.base import Artifact
@@ -35,30 +37,39 @@ class Cache:
 
     def __call__(self, key: tuple[str, ...], build: Callable[[], Artifact]) -> Artifact:
         name = self.name(key)
+        label = {"artifact": key[0], "parts": json.dumps(key[1:]), "device": self.device}
         path = self.root / "cache" / name[:2] / f"{name}.safetensors"
         with FileLock(lock_path(self.root, name)):
             found = _read(path)
             if found is not None:
                 self.hits += 1
+                os.utime(path)  # when it was last of use, for pruning
                 return found
             self.misses += 1
             artifact = build()
-            _write(path, artifact)
+            try:
+                _write(path, artifact, label)
+            except OSError as error:
+                raise StoreError(f"The artifact {path} could not be written: {error.strerror}.") from error
             return artifact
 
     def name(self, key: tuple[str, ...]) -> str:
         """The content key, 64 hex digits."""
-        kind, *parts = key
-        made_from = {part: self.config[part] for part in parts}
-        return digest({"artifact": kind, "seed": self.config["seed"], "device": self.device, "from": made_from})
+        return artifact_name(self.config, key[0], key[1:], self.device)
 
 
-def _write(path: Path, artifact: Artifact) -> None:
+def artifact_name(config: dict[str, Any], artifact: str, parts: tuple[str, ...], device: str) -> str:
+    """The content key of an artifact that a cell of this ``config`` makes from its ``parts``; see :class:`Cache`."""
+    made_from = {part: config[part] for part in parts}
+    return digest({"artifact": artifact, "seed": config["seed"], "device": device, "from": made_from})
+
+
+def _write(path: Path, artifact: Artifact, label: dict[str, str]) -> None:
     from safetensors.torch import save
 
     # Clones, for safetensors refuses tensors that share memory.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in artifact.items()}
-    write_atomically(path, save(tensors, metadata={"sha256": _checksum(tensors)}))
+    write_atomically(path, save(tensors, metadata={**label, "sha256": _checksum(tensors)}))
 
 
 def _read(path: Path) -> Artifact | None:

@@ -80,15 +80,77 @@ def explain(arguments: argparse.Namespace) -> None:
         print(f"picture   {arguments.store / path}")
 
 
+def diff(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from runners import difference
+    from runners.records import Store
+
+    store = Store(arguments.store)
+    difference.show(Console(), store.find(arguments.key), store.find(arguments.other))
+
+
+def matrix(arguments: argparse.Namespace) -> None:
+    from runners import matrix as matrices
+
+    derived = matrices.derive()
+    if arguments.json:
+        print(json.dumps(derived.summary(), indent=1))
+        return
+    from rich.console import Console
+
+    matrices.show(Console(), derived)
+
+
+def merge(arguments: argparse.Namespace) -> int:
+    from runners.merge import merge as merged
+    from runners.records import Store
+
+    result = merged(Store(arguments.store), Store(arguments.other))
+    print(f"{len(result.added)} added, {len(result.replaced)} replaced (unfinished here), {len(result.kept)} kept.")
+    for key, fields in result.conflicts.items():
+        print(f"conflict {key[:16]}: {', '.join(fields)} differ; ours was kept")
+    return 1 if result.conflicts else 0
+
+
+def cache(arguments: argparse.Namespace) -> None:
+    from runners import shelf
+    from runners.records import Store
+
+    store = Store(arguments.store)
+    if arguments.days is not None or arguments.prune:
+        removed, left = shelf.prune(store, arguments.days)
+        print(f"{len(removed)} removed ({_megabytes(removed)}).")
+    else:
+        left = list(shelf.entries(store.root))
+    for artifact in sorted({entry.artifact for entry in left}):
+        of_it = [entry for entry in left if entry.artifact == artifact]
+        print(f"{len(of_it):6}  {_megabytes(of_it):>12}  {artifact}")
+    print(f"{len(left):6}  {_megabytes(left):>12}  in all")
+
+
+def _megabytes(entries: list[Any]) -> str:
+    return f"{sum(entry.size for entry in entries) / 1e6:.1f} MB"
+
+
 def table(arguments: argparse.Namespace) -> None:
     from runners import table as tables
 
     frame = tables.load(arguments.store)
     if arguments.query:
-        frame = frame.query(arguments.query)
+        frame = tables.select(frame, arguments.query)
+    written = []
     if arguments.write:
-        print("\n".join(str(path) for path in tables.write(frame, arguments.write)))
+        written = tables.write(frame, arguments.write)
+    for kind in ("csv", "parquet"):
+        if path := getattr(arguments, kind):
+            written.append(tables.write_as(frame, kind, path))
+    if written:
+        print("\n".join(str(path) for path in written))
     else:
+        if frame.empty:
+            print(f"No records in {arguments.store}.")
+            return
         columns = ["key", "status", "dataset", "model", "threat_label", "defense_label", "scale", "seed", "seconds"]
         print(frame[columns].assign(key=frame["key"].str[:8]).to_string(index=False))
 
@@ -130,9 +192,21 @@ def parser() -> argparse.ArgumentParser:
         ("explain", explain, "the command and code behind a record"),
     ):
         _command(commands, name, action, text).add_argument("key", help="the record's key or how it begins")
+    compared = _command(commands, "diff", diff, "what two records do not share: cell, code and numbers")
+    compared.add_argument("key", metavar="A", help="a record's key or how it begins")
+    compared.add_argument("other", metavar="B", help="another's")
+    paired = _command(commands, "matrix", matrix, "which threat meets which defense, and why not", store=False)
+    paired.add_argument("--json", action="store_true", help="every pair with its reason")
+    merging = _command(commands, "merge", merge, "take in the records and pictures of a store made elsewhere")
+    merging.add_argument("other", type=Path, metavar="OTHER_STORE", help="the folder; it stays as it is")
+    cached = _command(commands, "cache", cache, "what the artifact cache holds")
+    cached.add_argument("--prune", action="store_true", help="remove what no record of the store was made from")
+    cached.add_argument("--days", type=float, metavar="N", help="remove what was not used for N days")
     tabled = _command(commands, "table", table, "all records as one table")
     tabled.add_argument("--query", help="rows to keep, in pandas' query language: \"threat == 'leakage_dlg'\"")
-    tabled.add_argument("--write", type=Path, metavar="PATH", help="write PATH as Parquet and CSV instead of printing")
+    tabled.add_argument("--csv", type=Path, metavar="PATH", help="write PATH as CSV instead of printing")
+    tabled.add_argument("--parquet", type=Path, metavar="PATH", help="write PATH as Parquet instead of printing")
+    tabled.add_argument("--write", type=Path, metavar="PATH", help="write both, PATH.csv and PATH.parquet")
     _command(commands, "leaderboard", leaderboard, "write the leaderboards anew from the records")
     checked = _command(commands, "check", check, "compare the store's numbers with the accepted ones; 1 on a drift")
     checked.add_argument("--baseline", type=Path, default=Path("results/baseline/accepted.json"))

@@ -25,6 +25,7 @@ class Options:
     threads: int
     time_limit: float | None
     cache: bool
+    logger: str
     data_root: Path | None
     trusted: tuple[str, ...]
     sweep: str | None
@@ -116,6 +117,7 @@ def _options(config: DictConfig, sweep: str | None) -> Options:
         threads=int(config.threads),
         time_limit=config.time_limit,
         cache=bool(config.cache),
+        logger=str(config.logger),
         data_root=Path(root).expanduser() if root else None,
         trusted=tuple(config.trusted),
         sweep=sweep,

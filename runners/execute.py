@@ -15,7 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import ConfigError, Diverged, GauntletError
-from runners import environment
+from runners import devices, environment
 from runners.build import ALLOWED, build, locate
 from runners.cache import Cache
 from runners.compose import SINGLE, ComposedCell
@@ -107,7 +107,7 @@ class _Stage:
 
         composed, options = self.composed, self.composed.options
         self.facts = threat_facts(composed)
-        self.device = environment.resolve_device(options.device)
+        self.device = devices.assign(options.device)
         self.device_name = environment.device_name(self.device)
         _prepare_torch(options.threads, self.device)
         self.memory = environment.PeakMemory(self.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -56,6 +57,9 @@ def sentence(error: BaseException) -> str | None:
         return _composition(error.__cause__)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _first_line(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        place = error.filename or "the store"
+        return f"{error.strerror}: {place}. Finished cells are recorded; make room and start again."
     return None
 
 

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from runners import compose
+from runners import compose, tracking
 from runners.compose import ComposedCell
 from runners.execute import execute
 from runners.plan import deferred
@@ -43,9 +43,11 @@ def single(cell: ComposedCell) -> None:
         CellsFailed: the cell did not give an outcome; its record says why.
     """
     store = Store(cell.options.store)
+    tracking.check(cell.options.logger)
     with store.claim(cell.key):
         record = execute(cell, refuse=True).record
         path = store.write(record)
+    tracking.log(cell.options.logger, store.root, path)
     print(f"{cell.label}: {record.status} in {record.seconds:.1f} s")
     if record.status != "ok":
         raise CellsFailed(f"{record.reason}\nRecorded in {path}")
@@ -67,7 +69,8 @@ def job(cell: ComposedCell) -> dict[str, Any]:
             if store.finished(cell.key):
                 return {"key": cell.key, "status": "finished", "hits": 0, "misses": 0}
             played = execute(cell, refuse=False)
-            store.write(played.record)
+            path = store.write(played.record)
+        tracking.log(cell.options.logger, store.root, path)
         return {"key": cell.key, "status": played.record.status, "hits": played.hits, "misses": played.misses}
     except Exception as error:  # the record itself could not be made or written: the sweep misses it and says so
         return {"key": cell.key, "status": "unrecorded", "reason": sentence(error) or repr(error)}

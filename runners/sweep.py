@@ -46,6 +46,7 @@ def sweep(
     """
     console = Console()
     store = Store(Path(config.store))
+    check_logger(str(config.logger))
     if config.hydra.runtime.choices["hydra/launcher"] in LOCAL_LAUNCHERS:
         resolve_device(str(config.device))  # a mistake here would fail every cell
     plan = make_plan(loader, config, arguments, store)

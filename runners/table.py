@@ -54,13 +54,34 @@ def load(store: Path) -> pd.DataFrame:
     return frame.sort_values(ORDER, ignore_index=True)
 
 
+def select(frame: pd.DataFrame, query: str) -> pd.DataFrame:
+    """The rows that ``query`` keeps, in the language of :meth:`pandas.DataFrame.query`.
+
+    Raises:
+        GauntletError: pandas cannot make sense of it.
+    """
+    try:
+        return frame.query(query)
+    except Exception as error:  # whatever pandas' parser raises
+        raise GauntletError(
+            f"The query {query!r} cannot be answered: {str(error).splitlines()[0]}. "
+            "Columns with a dot stand in backticks (`risk.ssim` > 0.5), texts in quotes (threat == 'leakage_dlg')."
+        ) from error
+
+
 def write(frame: pd.DataFrame, path: Path) -> list[Path]:
     """Write ``frame`` as ``path`` with the endings ``.parquet`` and ``.csv``; give both paths."""
+    return [write_as(frame, kind, path.with_suffix(f".{kind}")) for kind in ("parquet", "csv")]
+
+
+def write_as(frame: pd.DataFrame, kind: str, path: Path) -> Path:
+    """Write ``frame`` to ``path`` as ``csv`` or ``parquet``; give the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    parquet, csv = path.with_suffix(".parquet"), path.with_suffix(".csv")
-    frame.to_parquet(parquet, index=False)
-    frame.to_csv(csv, index=False, lineterminator="\n")
-    return [parquet, csv]
+    if kind == "csv":
+        frame.to_csv(path, index=False, lineterminator="\n")
+    else:
+        frame.to_parquet(path, index=False)
+    return path
 
 
 def _read(path: Path) -> Record:
