@@ -9,10 +9,8 @@ import pytest
 import torch
 from filelock import FileLock
 
-import benchmark.cell
 from benchmark.errors import ConfigError
 from runners import devices
-from tests.runners.conftest import FAKE_CELL, Command, records
 
 CARDS = ["GPU-a", "GPU-b"]
 
@@ -36,17 +34,6 @@ def test_each_process_takes_a_card_that_nobody_has(tmp_path: Path, monkeypatch: 
     assert devices._take(CARDS, tmp_path) == 1, "free again"
 
 
-def test_a_crowd_shares_the_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    locks = [FileLock(tmp_path / f"{card}.lock", timeout=0) for card in CARDS]
-    for lock in locks:
-        lock.acquire()
-    for number in (4, 5):
-        monkeypatch.setattr("os.getpid", lambda number=number: number)
-        assert devices._take(CARDS, tmp_path) == number % 2
-    for lock in locks:
-        lock.release()
-
-
 def test_only_unnamed_gpus_are_assigned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -63,17 +50,3 @@ def test_only_unnamed_gpus_are_assigned(tmp_path: Path, monkeypatch: pytest.Monk
         }
     with pytest.raises(ConfigError, match="this machine has 2 GPUs"):
         devices.assign("cuda:2")
-
-
-@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")])
-def test_out_of_memory_is_a_failed_cell_with_the_remedy(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    def play(*arguments: object, **keywords: object) -> None:
-        raise error
-
-    monkeypatch.setattr(benchmark.cell, "play", play)
-    code, _, told = command("run", *FAKE_CELL)
-    assert code == 1
-    assert "out of memory: lower the batch size" in told
-    assert [record["status"] for record in records(tmp_path)] == ["failed"]
