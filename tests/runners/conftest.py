@@ -38,10 +38,11 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], 
     return call
 
 
-def start(name: str, store: Path, *arguments: str) -> subprocess.Popen[str]:
-    """The same in a process of its own."""
+def start(name: str, store: Path, *arguments: str, quiet: bool = False) -> subprocess.Popen[str]:
+    """The same in a process of its own; ``quiet`` throws its output away."""
     line = [sys.executable, "-m", f"runners.{name}", *arguments, f"store={store}", *SEARCH]
-    return subprocess.Popen(line, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    sink = subprocess.DEVNULL if quiet else subprocess.PIPE
+    return subprocess.Popen(line, cwd=ROOT, text=True, stdout=sink, stderr=sink)
 
 
 def composed(*overrides: str) -> ComposedCell:

@@ -134,13 +134,13 @@ def kill_and_finish(store: Path, kills: int, *launcher: str) -> None:
     arguments = ("sweep=fake", "threat.sleep=0.3", *launcher)
     chance = random.Random(0)
     for _ in range(kills):
-        process = start("sweep", store, *arguments)
+        process = start("sweep", store, *arguments, quiet=True)
         known = len(records(store))
         while process.poll() is None and len(records(store)) == known < CELLS:
             time.sleep(0.02)
         time.sleep(chance.random() * 0.4)
         process.kill()
-        process.communicate()
+        process.wait()  # not communicate(): the sweep's orphaned workers hold its pipes until they notice
     before = stamps(store)
     process = start("sweep", store, *arguments)
     _, error = process.communicate()
