@@ -29,6 +29,7 @@ from runners.tracking import check as check_logger
 
 LOCAL_LAUNCHERS = ("basic", "joblib", "local")
 PICTURES_SHOWN = 5
+LOG_WIDTH = 120  # where there is no terminal to ask
 
 
 def sweep(
@@ -44,7 +45,7 @@ def sweep(
     Raises:
         CellsFailed: some cells have no finished record at the end.
     """
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
     store = Store(Path(config.store))
     check_logger(str(config.logger))
     if config.hydra.runtime.choices["hydra/launcher"] in LOCAL_LAUNCHERS:

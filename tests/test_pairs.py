@@ -36,7 +36,7 @@ def shrink(node: Any) -> Any:
     }
 
 
-MODEL = {"leakage_analytic": ("model=mlp",)}
+MODEL = {"leakage_analytic": ("model=mlp",), "leakage_fishing": ("model=mlp",)}
 """Threats that need another model than their setting's own."""
 
 

@@ -78,6 +78,8 @@ class Round:
         active: bool (n,), cleared for parties that end up contributing nothing.
         server_update: gives the update (d,) that the server computes on its own root data with the parties' plan, from
             ``params``; None where the server holds no data.
+        inputs: (n, steps, batch, ...) what the parties' local steps read; only a party's own side of a defense may look
+            at its row. None where the setting does not tell.
         bytes_sent, messages: traffic between all parties and the server that the protocol adds or causes.
     """
 
@@ -89,6 +91,7 @@ class Round:
     published: Published = field(default_factory=lambda: Published())
     active: Tensor = field(default=None)  # type: ignore[assignment]
     server_update: Callable[[], Tensor] | None = None
+    inputs: Tensor | None = None
     bytes_sent: float = 0.0
     messages: int = 0
 

@@ -20,7 +20,7 @@ from benchmark.training.loop import train
 Artifact = dict[str, Tensor]
 Memo = Callable[[tuple[str, ...], Callable[[], Artifact]], Artifact]
 """``memo(key, build)`` gives what ``build()`` gives, perhaps from an earlier time. The key is a name followed by the
-parts of the cell that the artifact depends on, e.g. ``("federated", "dataset", "model", "setting", "defense")``;
+parts of the cell that the artifact depends on, e.g. ``("federation", "dataset", "model", "setting", "defense")``;
 the seed always counts."""
 
 PARTS = ("dataset", "model", "setting", "threat", "defense", "scale")

@@ -5,14 +5,18 @@ FedSGD is ``local_steps=1``; FedAvg is more. Updates are in gradient units, (bef
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from benchmark.data.base import Split
 from benchmark.defenses.base import LocalPlan, Predictor, Round
 from benchmark.errors import ConfigError, Diverged, positive
 from benchmark.metrics.classification import accuracy, attack_success
 from benchmark.metrics.reconstruction import score_reconstruction
 from benchmark.outcome import Outcome
+from benchmark.settings import broadcast
 from benchmark.settings.base import Artifact, Setting, Stage
 from benchmark.settings.collaboration_surfaces import (
     Accomplice,
@@ -23,8 +27,10 @@ from benchmark.settings.collaboration_surfaces import (
     UploadThreat,
 )
 from benchmark.settings.malice import Malice
+from benchmark.settings.participation import Insider, play_insider
+from benchmark.settings.participation_surfaces import GlobalModelSurface, InsiderThreat, Insight
 from benchmark.threats.base import Reconstruction
-from benchmark.training.federated import Federation, deal, federate, local_updates
+from benchmark.training.federated import ORDERS, Federation, deal, deal_by_class, federate, local_updates
 from benchmark.training.functional import Net
 from benchmark.training.loop import predict
 
@@ -34,6 +40,9 @@ __all__ = [
     "Contribution",
     "ContributionSurface",
     "ContributionThreat",
+    "GlobalModelSurface",
+    "InsiderThreat",
+    "Insight",
     "UploadSurface",
     "UploadThreat",
 ]
@@ -55,10 +64,12 @@ class Collaboration(Setting):
         victim_batch_size: private samples behind each such upload (before a defense changes the plan).
         model_state: ``untrained`` or ``trained``: the global model that the victims start from.
         dirichlet_alpha: None deals the private data to the parties at random (IID), a number unequally by class.
+        partition: ``mixed`` deals as ``dirichlet_alpha`` says; ``by_class`` gives every party classes of its own.
+        order: ``fedavg`` or ``roundrobin``, see :func:`benchmark.training.federated.federate`.
     """
 
     name = "collaboration"
-    surfaces = {"uploads": SENDING, "contributions": ROBUST}
+    surfaces = {"uploads": SENDING, "contributions": ROBUST, "global_models": SENDING, "broadcast": SENDING}
 
     def __init__(
         self,
@@ -73,7 +84,17 @@ class Collaboration(Setting):
         victim_batch_size: int,
         model_state: str,
         dirichlet_alpha: float | None = None,
+        partition: str = "mixed",
+        order: str = "fedavg",
     ) -> None:
+        if partition not in ("mixed", "by_class"):
+            raise ConfigError(f"setting.partition must be mixed or by_class, got {partition!r}.")
+        if order not in ORDERS:
+            raise ConfigError(f"setting.order must be one of {', '.join(ORDERS)}, got {order!r}.")
+        if partition == "by_class" and dirichlet_alpha is not None:
+            raise ConfigError(
+                "setting.dirichlet_alpha mixes classes and setting.partition=by_class parts them; drop one."
+            )
         if model_state not in ("untrained", "trained"):
             raise ConfigError(f"setting.model_state must be untrained or trained, got {model_state!r}.")
         if not 0 < fraction <= 1:
@@ -84,24 +105,43 @@ class Collaboration(Setting):
         self.plan = LocalPlan(batch_size, local_steps, lr)
         self.victims, self.victim_plan = victims, LocalPlan(victim_batch_size, 1, lr)
         self.model_state = model_state
-        self.dirichlet_alpha = dirichlet_alpha
+        self.dirichlet_alpha, self.partition, self.order = dirichlet_alpha, partition, order
 
     def play(self, stage: Stage) -> Outcome:
-        scenes = {"uploads": self._uploads, "contributions": self._contributions}
+        scenes = {
+            "uploads": self._uploads,
+            "contributions": self._contributions,
+            "global_models": self._participation,
+            "broadcast": self._broadcast,
+        }
         return scenes[stage.threat.surface](stage)
 
     # -- training together -------------------------------------------------------------------------
-    def _train(self, stage: Stage, malice: Malice | None = None) -> Federation:
+    @staticmethod
+    def _net(stage: Stage) -> Net:
+        """The model that is trained together; before an insider's eyes it has an extra output."""
+        extra = 1 if stage.threat.surface == "global_models" else 0
+        return Net(stage.fresh_model(num_classes=stage.data.num_classes + extra))
+
+    def _shares(self, stage: Stage) -> list[Split]:
+        """Each party's own samples."""
+        if self.partition == "by_class":
+            return deal_by_class(stage.data.owner, self.parties, stage.data.num_classes)
+        return deal(stage.data.owner, self.parties, stage.rng("data.deal"), self.dirichlet_alpha)
+
+    def _train(self, stage: Stage, malice: Malice | None = None, insider: Insider | None = None) -> Federation:
         """The collaboration under the stage's defense."""
-        net = Net(stage.fresh_model())
+        net = self._net(stage)
         test = stage.data.test
-        shares = deal(stage.data.owner, self.parties, stage.rng("data.deal"), self.dirichlet_alpha)
+        shares = self._shares(stage)
         if malice is not None:
             shares = malice.poisoned(shares)
         shares = [
             stage.defense.local_data(share, stage.rng(f"defense.local_data.{i}")) for i, share in enumerate(shares)
         ]
-        extra = {} if malice is None else {"deviate": malice.deviate, "unmixed": malice.unmixed}
+        extra: dict[str, Any] = {} if malice is None else {"deviate": malice.deviate, "unmixed": malice.unmixed}
+        if insider is not None:
+            extra["visit"] = insider.visit
         return federate(
             net,
             shares,
@@ -110,13 +150,14 @@ class Collaboration(Setting):
             rounds=self.rounds,
             fraction=self.fraction,
             seed=stage.seed,
+            order=self.order,
             root=stage.data.calibration,
             watch=lambda params: accuracy(net.logits(params, test.x), test.y),
-            **extra,  # type: ignore[arg-type]
+            **extra,
         )
 
     def _honest(self, stage: Stage) -> Artifact:
-        """The honest collaboration, shared by all threats: its models, ``accuracy``, ``curve`` and costs."""
+        """The honest collaboration, shared by all threats: its models, accuracy, curve, costs and privacy budget."""
 
         def build() -> Artifact:
             run = self._train(stage)
@@ -129,14 +170,23 @@ class Collaboration(Setting):
                 "accuracy": torch.tensor(accuracy(logits, stage.data.test.y)),
                 "curve": torch.tensor(run.curve),
                 "costs": torch.tensor([run.seconds, run.bytes_sent, run.messages], dtype=torch.float64),
+                # Kept with the run: an accountant that counts what the defense did knows it only right afterwards.
+                "privacy": torch.tensor(self._spent(stage), dtype=torch.float64),
             }
 
-        return stage.memo(("federated", "dataset", "model", "setting", "defense", "scale"), build)
+        scene = "participation" if stage.threat.surface == "global_models" else "federation"
+        return stage.memo((scene, "dataset", "model", "setting", "defense", "scale"), build)
 
-    @staticmethod
-    def _predictor(stage: Stage, params: Tensor, local_models: Tensor) -> Predictor:
+    def _spent(self, stage: Stage) -> tuple[float, ...]:
+        """(epsilon, delta) of the collaboration that the defense has just been through; empty without a guarantee."""
+        plan = stage.defense.local_plan(self.plan)
+        samples = len(stage.data.owner) // self.parties
+        steps = self.rounds * plan.local_steps
+        return stage.defense.epsilon(samples=samples, batch_size=min(plan.batch_size, samples), steps=steps) or ()
+
+    def _predictor(self, stage: Stage, params: Tensor, local_models: Tensor) -> Predictor:
         """What is deployed in the end."""
-        net = Net(stage.fresh_model())
+        net = self._net(stage)
         return stage.defense.finish(net, params.to(stage.device), local_models.to(stage.device))
 
     def _report(self, stage: Stage) -> tuple[Outcome, Artifact]:
@@ -152,12 +202,8 @@ class Collaboration(Setting):
             cost={"seconds": seconds, "bytes_sent": bytes_sent, "messages": messages, "rounds": self.rounds},
             curves={"test_accuracy by round": trained["curve"].tolist()},
         )
-        plan = stage.defense.local_plan(self.plan)
-        samples = len(stage.data.owner) // self.parties
-        steps = self.rounds * plan.local_steps
-        spent = stage.defense.epsilon(samples=samples, batch_size=min(plan.batch_size, samples), steps=steps)
-        if spent is not None:
-            outcome.cost["epsilon"], outcome.cost["delta"] = spent
+        if len(trained["privacy"]):
+            outcome.cost["epsilon"], outcome.cost["delta"] = trained["privacy"].tolist()
         return outcome, trained
 
     # -- what uploads leak -------------------------------------------------------------------------
@@ -171,6 +217,13 @@ class Collaboration(Setting):
         guess = threat(surface, seed=stage.seed)
         self._score(outcome, guess, surface)
         return outcome
+
+    def _broadcast(self, stage: Stage) -> Outcome:
+        outcome, trained = self._report(stage)
+        net = Net(stage.fresh_model())
+        params = (trained["params"] if self.model_state == "trained" else net.initial()).to(stage.device)
+        plan = stage.defense.local_plan(self.victim_plan)
+        return broadcast.play(stage, outcome, net, params, parties=self.victims, plan=plan)
 
     def _observe(self, stage: Stage, net: Net, params: Tensor, observations: int) -> UploadSurface:
         """The uploads of ``victims`` parties, each on its own private batch, seen ``observations`` times."""
@@ -194,6 +247,7 @@ class Collaboration(Setting):
         uploads, published = [], []
         for index in range(observations):
             turn = Round(index, net.layout, params, torch.arange(self.victims), stage.rng(f"leak.protocol.{index}"))
+            turn.inputs = steps_x
             turn.publish(**defense.facts())
             rngs = [stage.rng(f"leak.party.{i}.{index}") for i in range(self.victims)]
             updates = local_updates(net, defense, params, steps_x, steps_y, plan.lr, rngs)
@@ -247,3 +301,10 @@ class Collaboration(Setting):
         outcome.curves["test_accuracy by round, attacked"] = run.curve
         outcome.diagnostics["malicious_parties"] = len(malice.members)
         return outcome
+
+    # -- what a participant learns -----------------------------------------------------------------
+    def _participation(self, stage: Stage) -> Outcome:
+        outcome, _ = self._report(stage)
+        return play_insider(
+            stage, outcome, self._shares(stage), self.rounds, lambda insider: self._train(stage, insider=insider)
+        )

@@ -39,3 +39,25 @@ def sampled_gaussian_epsilon(
     accountant = RdpAccountant(neighboring_relation=NeighboringRelation.REPLACE_ONE)
     accountant.compose(SelfComposedDpEvent(step, steps))
     return float(accountant.get_epsilon(delta))
+
+
+@lru_cache(maxsize=256)
+def gaussian_epsilon(*, noise_multiplier: float, steps: int, delta: float) -> float:
+    """Epsilon of ``steps`` Gaussian releases without any sampling, for adding or removing what is protected.
+
+    Args:
+        noise_multiplier: standard deviation of the noise over the L2 sensitivity.
+
+    Returns:
+        epsilon >= 0; infinite without noise.
+    """
+    if noise_multiplier == 0:
+        return float("inf")
+    if steps == 0:
+        return 0.0
+    from dp_accounting import GaussianDpEvent, SelfComposedDpEvent
+    from dp_accounting.rdp import RdpAccountant
+
+    accountant = RdpAccountant()
+    accountant.compose(SelfComposedDpEvent(GaussianDpEvent(noise_multiplier), steps))
+    return float(accountant.get_epsilon(delta))

@@ -23,9 +23,20 @@ Deviate = Callable[[Round, Tensor], Tensor]
 """``deviate(round, updates (n, d)) -> (n, d)``: what malicious parties put in place of their own rows."""
 
 
+Visit = Callable[[Round, Sequence[Split]], Sequence[Split]]
+"""``visit(round, shares) -> shares``: called when the round's parties hold the global model; what all train on now."""
+
+ORDERS = ("fedavg", "roundrobin")
+
+
 def honest(round: Round, updates: Tensor) -> Tensor:
     """Nobody deviates."""
     return updates
+
+
+def unmoved(round: Round, shares: Sequence[Split]) -> Sequence[Split]:
+    """Everybody trains on its own samples."""
+    return shares
 
 
 def local_updates(
@@ -94,6 +105,25 @@ def _by_mixture(y: np.ndarray, parties: int, share: int, alpha: float, seed: int
     return [torch.tensor(taken) for taken in rows]
 
 
+def deal_by_class(data: Split, parties: int, num_classes: int) -> list[Split]:
+    """Deal whole classes: each party gets the next ``num_classes / parties`` of them, disjoint from all others'.
+
+    Shares are cut to the size of the smallest, so that every party has the same weight.
+
+    Raises:
+        ConfigError: fewer classes than parties, or a party without samples.
+    """
+    if parties > num_classes:
+        raise ConfigError(f"{num_classes} classes cannot be dealt to {parties} parties; lower setting.parties.")
+    shares = [data[torch.isin(data.y, classes.to(data.y))] for classes in torch.arange(num_classes).chunk(parties)]
+    size = min(len(share) for share in shares)
+    if size == 0 or len(shares) < parties:
+        raise ConfigError(
+            f"A party gets no samples when classes are dealt to {parties} parties; lower setting.parties."
+        )
+    return [share[:size] for share in shares]
+
+
 @dataclass
 class Federation:
     """A finished collaboration.
@@ -123,6 +153,8 @@ def federate(
     rounds: int,
     fraction: float,
     seed: int,
+    order: str = "fedavg",
+    visit: Visit = unmoved,
     deviate: Deviate = honest,
     unmixed: Tensor | None = None,
     root: Split | None = None,
@@ -134,6 +166,10 @@ def federate(
         shares: each party's own samples.
         plan: the setting's plan, before the defense changes it.
         fraction: share of the parties that the server samples each round, in (0, 1].
+        order: ``fedavg``: the sampled parties of a round train side by side. ``roundrobin``: in each round all parties
+            take turns, from the last to the first, each on what the one before left (``fraction`` plays no part);
+            every turn has a :class:`Round` of its own, so there are ``rounds`` times parties of them.
+        visit: sees the model that a round's parties download and may change what they train on in this round.
         deviate: replaces rows of the updates by what malicious parties hand out.
         unmixed: parties that upload their own row however the exchange turned out.
         root: the server's own samples, for defenses that want a trusted update.
@@ -143,18 +179,18 @@ def federate(
     plan = defense.local_plan(plan)
     result = Federation(params, params.repeat(len(shares), 1))
     defense.start(len(shares), net.layout)
-    sampled = max(1, round(fraction * len(shares)))
+    turns = rounds if order == "fedavg" else rounds * len(shares)
     started = time.perf_counter()
-    for index in range(rounds):
-        sampling = generator(seed, f"federated.clients.{index}")
-        candidates = torch.randperm(len(shares), generator=sampling)[:sampled].sort().values
+    for index in range(turns):
+        candidates = _candidates(order, len(shares), fraction, seed, index)
         turn = Round(index, net.layout, params, candidates, generator(seed, f"federated.protocol.{index}"))
         if root is not None and len(root):
             turn.server_update = partial(_server_update, net, root, params, plan, seed, index)
         turn.publish(**defense.facts())
         turn.parties = defense.select(candidates, turn)
         turn.active = torch.ones(len(turn.parties), dtype=torch.bool)
-        x, y = _batches(shares, turn.parties, plan, seed, index)
+        x, y = _batches(visit(turn, shares), turn.parties, plan, seed, index)
+        turn.inputs = x
         rngs = [generator(seed, f"federated.party.{party}.{index}") for party in turn.parties.tolist()]
         updates = local_updates(net, defense, params, x, y, plan.lr, rngs)
         result.local_models[turn.parties] = params - plan.lr * updates
@@ -164,10 +200,19 @@ def federate(
         result.params = params
         result.bytes_sent += turn.bytes_sent + 2 * len(turn.parties) * params.numel() * BYTES_PER_FLOAT
         result.messages += turn.messages + 2 * len(turn.parties)
-        if watch:
+        if watch and (index + 1) % (turns // rounds) == 0:
             result.curve.append(watch(params))
     result.seconds = time.perf_counter() - started
     return result
+
+
+def _candidates(order: str, parties: int, fraction: float, seed: int, index: int) -> Tensor:
+    """int64 (n,), sorted: the parties that the server asks in round ``index``."""
+    if order == "roundrobin":
+        return torch.tensor([parties - 1 - index % parties])
+    sampled = max(1, round(fraction * parties))
+    sampling = generator(seed, f"federated.clients.{index}")
+    return torch.randperm(parties, generator=sampling)[:sampled].sort().values
 
 
 def receive(defense: Defense, handed_out: Tensor, turn: Round, unmixed: Tensor | None = None) -> Tensor:
@@ -176,6 +221,8 @@ def receive(defense: Defense, handed_out: Tensor, turn: Round, unmixed: Tensor |
     if unmixed is not None:
         cheats = torch.isin(turn.parties, unmixed).to(uploads.device)
         uploads = torch.where(cheats[:, None], handed_out, uploads)
+    if not turn.active.any():  # e.g. nobody found a partner: the round changes nothing
+        return torch.zeros_like(turn.params)
     return defense.aggregate(uploads[turn.active], turn)
 
 

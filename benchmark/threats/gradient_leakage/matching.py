@@ -55,7 +55,7 @@ def targets_of(surface: UploadSurface, adaptive: bool) -> Targets:
     victims = surface.uploads.shape[1]
     alone = torch.arange(victims)[:, None]
     if not adaptive:
-        return Targets(surface.uploads[0] / surface.local_steps, None, 1, alone, None, 1, False)
+        return Targets((surface.uploads[0] / surface.local_steps).to(surface.params), None, 1, alone, None, 1, False)
     published = surface.published[0]
     scale_free, steps = published.clip_norm is not None, surface.local_steps
     if published.groups is not None:
@@ -63,6 +63,7 @@ def targets_of(surface: UploadSurface, adaptive: bool) -> Targets:
         rows = torch.stack([(published.groups == g).nonzero().squeeze(1) for g in published.groups.unique()])
         sums = surface.uploads[0][rows].sum(dim=1) / (rows.shape[1] * steps)
         groups = published.groups if rows.shape[1] > 1 else None
+        sums = sums.to(surface.params)  # masked uploads are float64, so that their sum is exact
         return Targets(sums, None, rows.shape[1], rows, groups, steps, scale_free)
     mean = surface.uploads.mean(dim=0) / steps
     mask = published.mask

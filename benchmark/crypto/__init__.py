@@ -1,0 +1,1 @@
+"""Cryptographic protocols that defenses run."""

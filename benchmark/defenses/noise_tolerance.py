@@ -1,0 +1,106 @@
+"""Noise tolerance: parties add noise that only averaging over parties and rounds removes.
+
+After Gilbert, *Secure Aggregation Is Not All You Need: Mitigating Privacy Attacks with Noise Tolerance in Federated
+Learning*, 2022 (arXiv 2211.06324). Status: reconstruction. Only its abstract was at hand, so the details are ours:
+don't trust the server, add noise at the party, and let learning tolerate it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmark.defenses.base import Defense, Round
+from benchmark.defenses.gradient_clipping import clip_rows
+from benchmark.errors import ConfigError, positive
+from benchmark.seeds import child, derive, normal_like
+from benchmark.training.accounting import sampled_gaussian_epsilon
+from benchmark.training.functional import Layout
+
+VERSION = 1
+
+
+class NoiseTolerance(Defense):
+    """Gaussian noise on every upload, drawn for each party by itself.
+
+    Only ``clip`` has a guarantee. The noise of ``rel`` depends on the private data, so it has no finite epsilon, and a
+    tensor without a gradient stays without noise and so tells that it had none.
+
+    Args:
+        kind: ``rel``: standard deviation ``amount`` x root mean square of the tensor's update, tensor by tensor.
+            ``abs``: ``amount``, in gradient units. ``clip``: the update is scaled down to the L2 norm ``max_norm`` and
+            gets noise of ``amount`` x ``max_norm`` / sqrt(``shares``).
+        amount: at least 0; floor: ``rel`` never uses less than this (a server must not steer it down).
+        max_norm, shares, delta: of ``clip``. With ``shares`` above 1 the epsilon holds for the sum of at least so many
+            honest uploads, so only under secure aggregation and without Sybils; with 1 it holds for each upload.
+        memo: noise follows from the party's secret and its batch, so that asking again gives nothing new. A server
+            that asks for the same batch on another model meets the same noise at another scale.
+    """
+
+    def __init__(
+        self, *, kind: str, amount: float, floor: float, max_norm: float, shares: int, delta: float, memo: bool
+    ) -> None:
+        if kind not in ("rel", "abs", "clip"):
+            raise ConfigError(f"noise_tolerance.kind must be rel, abs or clip, got {kind!r}.")
+        if amount < 0 or floor < 0:
+            raise ConfigError(f"noise_tolerance.amount and floor must be at least 0, got {amount} and {floor}.")
+        positive("noise_tolerance.max_norm", max_norm)
+        positive("noise_tolerance.shares", shares)
+        self.kind, self.amount = kind, max(amount, floor) if kind == "rel" else amount
+        self.max_norm, self.shares, self.delta, self.memo = max_norm, shares, delta, memo
+        self.secret: int | None = None
+        self.uploads = 0
+
+    def start(self, parties: int, layout: Layout) -> None:
+        self.secret, self.uploads = None, 0
+
+    def facts(self) -> dict[str, Any]:
+        if self.kind == "rel":
+            return {}
+        if self.kind == "abs":
+            return {"noise_std": self.amount}
+        return {"noise_std": self._clip_std, "clip_norm": self.max_norm}
+
+    @property
+    def _clip_std(self) -> float:
+        return self.amount * self.max_norm / self.shares**0.5
+
+    def protect(self, updates: Tensor, round: Round) -> Tensor:
+        self.uploads += 1
+        noise = self._noise(updates, round)
+        if self.kind == "abs":
+            return updates + self.amount * noise
+        if self.kind == "clip":
+            return clip_rows(updates, self.max_norm) + self._clip_std * noise
+        scale = torch.empty_like(updates)
+        for part in round.layout.slices().values():
+            scale[:, part] = updates[:, part].square().mean(dim=1, keepdim=True).sqrt()
+        return updates + self.amount * scale * noise
+
+    def _noise(self, updates: Tensor, round: Round) -> Tensor:
+        """Standard normal (n, d), row by row from the party's own stream."""
+        if not self.memo:
+            return normal_like(updates, round.rng)
+        if round.inputs is None:
+            raise ConfigError("noise_tolerance.memo needs to see the parties' batches, which this setting hides.")
+        if self.secret is None:
+            self.secret = child(round.rng)
+        rows = []
+        for row, party, batch in zip(updates, round.parties.tolist(), round.inputs, strict=True):
+            seen = hashlib.blake2b(batch.detach().cpu().contiguous().numpy().tobytes(), digest_size=16).hexdigest()
+            own = torch.Generator().manual_seed(derive(self.secret, f"noise_tolerance.{party}.{seen}"))
+            rows.append(normal_like(row, own))
+        return torch.stack(rows)
+
+    def epsilon(self, *, samples: int, batch_size: int, steps: int) -> tuple[float, float] | None:
+        """For replacing all of one party's data, over the rounds that have been played (before any: ``steps``)."""
+        if self.kind != "clip":
+            return None
+        rounds = self.uploads or steps
+        spent = sampled_gaussian_epsilon(
+            noise_multiplier=self.amount, samples=1, batch_size=1, steps=rounds, delta=self.delta
+        )
+        return spent, self.delta

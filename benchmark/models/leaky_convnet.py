@@ -1,0 +1,43 @@
+"""The strided convolutional classifier of GAN attacks: smooth enough to teach a generator, small enough for digits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from benchmark.models.base import Classifier, image_shape
+
+VERSION = 1
+SLOPE = 0.2
+
+
+class Centre(nn.Module):
+    """[0, 1] -> [-1, 1], the range that the attacks' papers train on."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x - 1
+
+
+class LeakyConvNet(Classifier):
+    """3x3 convolutions, the first of stride 1 and the others of stride 2, leaky ReLUs, a hidden layer and the head.
+
+    It has no pooling, whose gradient reaches few pixels, and takes images in [0, 1], which it centres itself.
+
+    Args:
+        shape: (channels, height, width); num_classes: logits.
+        channels: of each convolution.
+        hidden: width of the hidden linear layer, whose output are the features.
+    """
+
+    first_layer = "conv"
+
+    def __init__(self, *, shape: tuple[int, ...], num_classes: int, channels: Sequence[int], hidden: int) -> None:
+        inputs, height, width = image_shape("leaky_convnet", shape)
+        layers: list[nn.Module] = [Centre()]
+        for number, outputs in enumerate(channels):
+            stride = 1 if number == 0 else 2
+            layers += [nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1), nn.LeakyReLU(SLOPE)]
+            inputs, height, width = outputs, -(-height // stride), -(-width // stride)
+        layers += [nn.Flatten(), nn.Linear(inputs * height * width, hidden), nn.LeakyReLU(SLOPE)]
+        super().__init__(nn.Sequential(*layers), nn.Linear(hidden, num_classes))

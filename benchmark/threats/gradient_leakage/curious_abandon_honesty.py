@@ -1,0 +1,80 @@
+"""Curious abandon honesty: random trap weights that let few images of a batch activate a row.
+
+Boenisch, Dziedzic, Schuster, Shamsabadi, Shumailov, Papernot, *When the Curious Abandon Honesty: Federated Learning Is
+Not Private*, EuroS&P 2023 (arXiv 2112.02918), section 5. Numbers as in the public code of ``breaching``. Deviation: the
+rows sit in the block of :mod:`~.trap` in front of the model instead of in its own first layer.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from benchmark.errors import positive
+from benchmark.settings.broadcast_surfaces import DownlinkSurface
+from benchmark.threats.base import Floor
+from benchmark.threats.gradient_leakage.trap import Block, TrapThreat, implausible
+
+VERSION = 1
+SAME = 0.02  # root mean square distance below which two readings are one image; also how far it may leave [0, 1]
+
+
+class CuriousAbandonHonesty(TrapThreat):
+    """Each row: a random half of the weights is negative, drawn from -|N(0, sigma^2)|, the other half mirrors it.
+
+    A row that one image activates gives this image exactly. Which rows these are the attacker guesses from agreement:
+    different rows rarely hold the same mixture, but often the same image.
+
+    Args:
+        sigma: of the weights.
+        scale: factor of the positive half, below 1, so that most images stay below zero.
+    """
+
+    floor = Floor("recovered_share", 0.1)
+
+    def __init__(
+        self,
+        *,
+        sigma: float,
+        scale: float,
+        rows: int,
+        strength: float,
+        gain: float,
+        voiding: str,
+        observations: int,
+        adaptive: bool,
+    ) -> None:
+        super().__init__(
+            rows=rows, strength=strength, gain=gain, voiding=voiding, observations=observations, adaptive=adaptive
+        )
+        positive("threat.sigma", sigma)
+        positive("threat.scale", scale)
+        self.sigma, self.scale = sigma, scale
+
+    def block(self, downlink: DownlinkSurface, rng: torch.Generator) -> Block:
+        pixels = math.prod(downlink.shape)
+        half = pixels // 2
+        size = self.sigma * torch.randn(self.rows, half, generator=rng).abs()
+        values = torch.cat([-size, self.scale * size, torch.zeros(self.rows, pixels - 2 * half)], dim=1)
+        places = torch.rand(self.rows, pixels, generator=rng).argsort(dim=1)
+        weight = torch.zeros(self.rows, pixels).scatter(1, places, values).to(downlink.params)
+        bias = torch.zeros(self.rows).to(downlink.params)
+        return Block(weight / self.gain, bias, math.inf, self.strength * self.gain)
+
+    def read(self, weight: Tensor, bias: Tensor, block: Block, count: int) -> Tensor:
+        hit = bias != 0
+        found = weight[hit] / bias[hit][:, None]
+        found = found[implausible(found) < SAME]
+        if len(found) == 0:
+            return found
+        alike = torch.cdist(found, found) < SAME * found.shape[1] ** 0.5
+        free = torch.ones(len(found), dtype=torch.bool, device=found.device)
+        kept: list[Tensor] = []
+        while free.any() and len(kept) < count:
+            votes = (alike & free).sum(dim=1) * free
+            best = int(votes.argmax())
+            kept.append(found[alike[best] & free].median(dim=0).values)
+            free &= ~alike[best]
+        return torch.stack(kept)

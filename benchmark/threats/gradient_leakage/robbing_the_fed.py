@@ -1,0 +1,121 @@
+"""Robbing the Fed: bins of brightness in front of the model, so that every image falls into a bin of its own.
+
+Fowl, Geiping, Czaja, Goldblum, Goldstein, *Robbing the Fed: Directly Obtaining Private Data in Federated Learning with
+Modified Models*, ICLR 2022 (arXiv 2110.13057), section 3. Bin edges are quantiles of the server's own samples.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from benchmark.errors import ConfigError
+from benchmark.settings.broadcast_surfaces import DownlinkSurface
+from benchmark.threats.base import Floor
+from benchmark.threats.gradient_leakage.trap import Block, TrapThreat, implausible
+
+VERSION = 1
+LOWEST = 10.0  # the first bin begins so far below the darkest sample, as in the authors' code
+ROUNDING = 1e-6  # values nearer than this are one value
+
+
+def expected_share(images: int, bins: int) -> float:
+    """Share of ``images`` that are alone in their bin when all ``bins`` are equally likely: (1 - 1/K)^(N-1)."""
+    return (1 - 1 / bins) ** (images - 1)
+
+
+def bin_edges(values: Tensor, bins: int) -> Tensor:
+    """Lower edges (bins,) at the quantiles i / bins of ``values`` (n,); the first one lies below all that may come.
+
+    Pixels are whole numbers, so brightness is a multiple of a step, and a value on an edge would fall into either bin,
+    or none, by rounding. So edges are moved up by half the least step between values.
+    """
+    edges = values.quantile(torch.arange(bins, device=values.device) / bins, interpolation="lower")
+    steps = values.sort().values.diff()
+    steps = steps[steps > ROUNDING]
+    edges = edges + (steps.min() / 2 if len(steps) else 0.0)
+    edges[0] -= LOWEST
+    return edges
+
+
+class RobbingTheFed(TrapThreat):
+    """The imprint module.
+
+    Args:
+        rows: bins K.
+        variant: ``cumulative``: ReLU; row i is active above edge i, and differences of neighbouring rows give bins.
+            ``sparse``: hard tanh; an image excites the row of its own bin only, and no difference amplifies noise.
+        measurement: ``mean`` (mean pixel) or ``random`` (a random direction), which is binned.
+        ranking: which hits are kept when there are more than images: ``bias`` (largest bias gradient) or ``plausible``
+            (values in [0, 1], and in the bin that they came from).
+    """
+
+    floor = Floor("recovered_share", 0.3)
+    knowledge = frozenset({"auxiliary"})
+
+    def __init__(
+        self,
+        *,
+        variant: str,
+        measurement: str,
+        ranking: str,
+        rows: int,
+        strength: float,
+        gain: float,
+        voiding: str,
+        observations: int,
+        adaptive: bool,
+    ) -> None:
+        super().__init__(
+            rows=rows, strength=strength, gain=gain, voiding=voiding, observations=observations, adaptive=adaptive
+        )
+        for name, value, known in (
+            ("variant", variant, ("cumulative", "sparse")),
+            ("measurement", measurement, ("mean", "random")),
+            ("ranking", ranking, ("bias", "plausible")),
+        ):
+            if value not in known:
+                raise ConfigError(f"threat.{name} must be one of {', '.join(known)}, got {value!r}.")
+        self.variant, self.measurement, self.ranking = variant, measurement, ranking
+
+    def block(self, downlink: DownlinkSurface, rng: torch.Generator) -> Block:
+        pixels = math.prod(downlink.shape)
+        direction = torch.full((pixels,), 1 / pixels)
+        if self.measurement == "random":
+            direction = torch.randn(pixels, generator=rng)
+            direction = direction / direction.norm()
+        direction = direction.to(downlink.params)
+        values = downlink.auxiliary.x.flatten(start_dim=1) @ direction
+        edges = bin_edges(values, self.rows)
+        if self.variant == "cumulative":
+            scale = torch.ones_like(edges)
+            ceiling = math.inf
+        else:
+            scale = 1 / edges.diff(append=values.max()[None] + 1).clamp_min(ROUNDING)
+            ceiling = 1 / self.gain
+        weight = scale[:, None] * direction / self.gain
+        return Block(weight, -scale * edges / self.gain, ceiling, self.strength * self.gain)
+
+    def read(self, weight: Tensor, bias: Tensor, block: Block, count: int) -> Tensor:
+        if self.variant == "cumulative":
+            weight = -weight.diff(dim=0, append=torch.zeros_like(weight[:1]))
+            bias = -bias.diff(append=torch.zeros_like(bias[:1]))
+        hit = bias != 0
+        found = weight[hit] / bias[hit][:, None]
+        if self.ranking == "bias":
+            order = bias[hit].abs().argsort(descending=True)
+        else:
+            order = (implausible(found) + self._astray(found, block, hit)).argsort()
+        return found[order[:count]]
+
+    def _astray(self, found: Tensor, block: Block, hit: Tensor) -> Tensor:
+        """How far w x of each guess (m, pixels) lies outside the bin that it was read from, (m,)."""
+        length = block.weight.norm(dim=1)
+        direction = block.weight[0] / length[0]
+        edges = -block.bias / length
+        value = found @ direction
+        below = (edges[hit] - value).clamp_min(0)
+        above = (value - torch.cat([edges[1:], edges.new_full((1,), math.inf)])[hit]).clamp_min(0)
+        return below + above

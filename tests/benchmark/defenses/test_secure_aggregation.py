@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from benchmark.crypto.secure_sum import ProtocolAborted
+from benchmark.defenses.base import Round
+from benchmark.defenses.secure_aggregation import SecureAggregation
+from benchmark.errors import ConfigError, Refused
+from benchmark.seeds import generator
+from benchmark.threats.gradient_leakage.inverting_gradients import InvertingGradients
+from benchmark.threats.gradient_leakage.matching import Matcher, squared_distance, targets_of
+from benchmark.training.functional import Layout
+from tests.benchmark.helpers import collaboration, observe, stage
+
+LAYOUT = Layout(("w", "b"), ((10, 4), (10,)))
+STEP = 2.0**-20
+
+
+def secure(**changes) -> SecureAggregation:
+    rule = dict(mode="ideal", max_value=16.0, fraction_bits=20, threshold=0.6, dropout=0.0)
+    return SecureAggregation(**(rule | changes))
+
+
+def turn(n: int, size: int = 50) -> Round:
+    return Round(0, LAYOUT, torch.zeros(size), torch.arange(n), generator(0, "round"))
+
+
+def aggregated(defense: SecureAggregation, updates: torch.Tensor) -> tuple[torch.Tensor, Round]:
+    round = turn(len(updates), updates.shape[1])
+    uploads = defense.exchange(updates, round)
+    return defense.aggregate(uploads[round.active], round), round
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2, 0.4])
+@pytest.mark.parametrize("n", [5, 6])
+def test_the_masked_aggregate_is_exactly_the_ideal_one(n, dropout):
+    updates = torch.randn(n, 50, generator=torch.Generator().manual_seed(n))
+    ideal, round = aggregated(secure(dropout=dropout), updates)
+    masked, _ = aggregated(secure(mode="masked", dropout=dropout), updates)
+    assert torch.equal(ideal, masked)
+    assert round.active.sum() == n - int(dropout * n)
+    assert (ideal - updates[round.active].mean(dim=0)).abs().max() <= STEP
+
+
+def test_too_many_dropouts_abort_the_round_in_both_modes():
+    for mode in ("ideal", "masked"):
+        with pytest.raises(ProtocolAborted, match="Only 2 of 5 parties are left"):
+            aggregated(secure(mode=mode, dropout=0.6), torch.randn(5, 50))
+
+
+def test_a_masked_upload_is_uniform_and_the_masked_uploads_add_up_to_the_sum():
+    updates = torch.ones(4, 50).repeat(1, 400)
+    round = turn(4, 20_000)
+    uploads = secure(mode="masked").exchange(updates, round)
+    assert torch.equal(uploads.sum(dim=0), torch.full((20_000,), 4.0, dtype=torch.float64))
+    for row in uploads:
+        integers = (row / STEP).to(torch.int64).numpy() % 2**32
+        assert chisquare(np.bincount(integers >> 24, minlength=256)).pvalue > 1e-3
+
+
+def test_what_ideal_lets_out_depends_on_the_sum_only():
+    updates = torch.randn(4, 50)
+    swapped = updates.flip(0)
+    assert torch.equal(secure().exchange(updates, turn(4)), secure().exchange(swapped, turn(4)))
+
+
+def test_one_sum_is_published_and_the_protocols_traffic_counted():
+    _, round = aggregated(secure(), torch.randn(5, 50))
+    assert round.published.groups.unique().tolist() == [0]
+    assert round.bytes_sent > 0 and round.messages == 30
+
+
+def test_large_and_missing_values_are_clipped():
+    updates = torch.zeros(2, 50)
+    updates[0, 0], updates[0, 1] = 100.0, float("nan")
+    mean, _ = aggregated(secure(), updates)
+    assert mean[0] == 8.0 and mean[1] == 0.0
+
+
+def test_a_sum_that_could_wrap_around_and_a_party_alone_are_refused():
+    with pytest.raises(ConfigError, match="does not fit into 32 bits; lower secure_aggregation.max_value"):
+        aggregated(secure(max_value=1000.0), torch.randn(5, 50))
+    with pytest.raises(Refused, match="one party alone"):
+        aggregated(secure(), torch.randn(1, 50))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"mode": "none"}, "ideal or masked"), ({"threshold": 0.0}, "threshold"), ({"dropout": 1.0}, "dropout")],
+)
+def test_parameters_out_of_range_are_refused(wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        secure(**wrong)
+
+
+def test_a_collaboration_learns_as_well_with_it_as_without():
+    attack = InvertingGradients(iterations=2, step=0.1, total_variation=0.0, restarts=1, observations=1, adaptive=True)
+    plain = collaboration().play(stage(attack)).utility["test_accuracy"]
+    for mode in ("ideal", "masked"):
+        outcome = collaboration(rounds=15).play(stage(attack, secure(mode=mode)))
+        assert outcome.utility["test_accuracy"] == pytest.approx(plain, abs=0.02)
+
+
+@pytest.mark.parametrize("mode", ["ideal", "masked"])
+def test_an_adaptive_inversion_aims_at_everybodys_sum(mode):
+    surface, plain = observe(secure(mode=mode), victims=4, batch=2), observe(victims=4, batch=2)
+    targets = targets_of(surface, adaptive=True)
+    assert targets.members == 4 and targets.gradients.dtype == torch.float32
+    assert torch.allclose(targets.gradients[0], plain.uploads[0].mean(dim=0), atol=2 * STEP)
+    matcher = Matcher(surface, targets, distance=squared_distance)
+    labels = torch.nn.functional.one_hot(plain.labels, 10).float()
+    value, _, _ = matcher.objective(plain.truth[None], labels[None])
+    assert value.item() < 1e-8

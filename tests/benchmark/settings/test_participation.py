@@ -1,0 +1,205 @@
+import pytest
+import torch
+
+from benchmark.data.digits import Digits
+from benchmark.defenses.base import Defense
+from benchmark.errors import AccessError, ConfigError, Diverged
+from benchmark.settings.collaboration import InsiderThreat, Insight
+from benchmark.settings.participation import disjoint, judge, outsiders
+from benchmark.threats.gan_inference.controls import HeldOutCopy, UntrainedGenerator
+from benchmark.training.federated import deal_by_class, federate
+from benchmark.training.functional import Net
+from tests.benchmark.helpers import PLAN, TinyNet, collaboration, digits_like, stage
+
+
+def scene(**changes):
+    return collaboration(
+        **(dict(parties=2, rounds=4, local_steps=2, lr=0.3, partition="by_class", order="roundrobin") | changes)
+    )
+
+
+class Diary(InsiderThreat):
+    """Writes down what it sees; bait: what it trains on."""
+
+    def __init__(self, bait=None, target=1):
+        super().__init__(target=target)
+        self.bait = bait
+
+    def start(self):
+        self.seen = []
+
+    def attack(self, surface, rng):
+        self.seen.append(surface)
+        return Insight(torch.rand((6, *surface.shape), generator=rng), train_on=self.bait)
+
+
+# -- dealing and taking turns -----------------------------------------------------------------------------
+def test_classes_are_dealt_whole_and_disjoint():
+    victim, insider = deal_by_class(digits_like(105), 2, 10)
+    assert set(victim.y.tolist()) == {0, 1, 2, 3, 4}
+    assert set(insider.y.tolist()) == {5, 6, 7, 8, 9}
+    assert len(victim) == len(insider)
+
+
+def test_more_parties_than_classes_are_refused():
+    with pytest.raises(ConfigError, match="lower setting.parties"):
+        deal_by_class(digits_like(100), 11, 10)
+
+
+def test_parties_take_turns_from_the_last_to_the_first():
+    torch.manual_seed(0)
+    net, turns = Net(TinyNet()), []
+
+    def visit(round, shares):
+        turns.append((round.parties.tolist(), round.params))
+        return shares
+
+    shares = deal_by_class(digits_like(100), 2, 10)
+    federate(net, shares, Defense(), plan=PLAN, rounds=2, fraction=1.0, seed=0, order="roundrobin", visit=visit)
+    assert [parties for parties, _ in turns] == [[1], [0], [1], [0]]
+    assert not torch.equal(turns[0][1], turns[1][1])
+
+
+def test_a_turn_is_plain_sgd_of_one_party():
+    torch.manual_seed(0)
+    net = Net(TinyNet())
+    share = digits_like(16)
+    run = federate(net, [share], Defense(), plan=PLAN, rounds=1, fraction=1.0, seed=0, order="roundrobin")
+    expected = net.initial() - PLAN.lr * net.gradient(net.initial(), share.x, share.y)
+    torch.testing.assert_close(run.params, expected, atol=1e-6, rtol=1e-4)
+
+
+def test_a_round_in_which_nobody_is_active_changes_nothing():
+    class Lonely(Defense):
+        def exchange(self, updates, round):
+            round.active[:] = False
+            return updates
+
+    torch.manual_seed(0)
+    net = Net(TinyNet())
+    run = federate(net, [digits_like(16)], Lonely(), plan=PLAN, rounds=2, fraction=1.0, seed=0)
+    assert torch.equal(run.params, net.initial())
+
+
+# -- the insider's view -----------------------------------------------------------------------------------
+def test_the_insider_sees_every_model_and_in_the_end_the_finished_one():
+    threat = Diary()
+    outcome = scene().play(stage(threat))
+    assert [view.round for view in threat.seen] == [0, 1, 2, 3, 4]
+    assert [view.last for view in threat.seen] == [False] * 4 + [True]
+    assert len({view.params.sum().item() for view in threat.seen}) == 5
+    assert set(threat.seen[0].own.y.tolist()) == {5, 6, 7, 8, 9}
+    assert threat.seen[0].net.logits(threat.seen[0].params, threat.seen[0].own.x).shape[1] == 11
+    assert outcome.pictures["class recovery"].shape[0] == 4  # private, first, middle and last turn
+    with pytest.raises(AccessError, match="truth"):
+        _ = threat.seen[0].truth
+
+
+def test_an_insider_that_does_nothing_leaves_the_run_as_it_was():
+    outcome = scene().play(stage(Diary()))
+    assert outcome.utility["attacked_accuracy"] == pytest.approx(outcome.utility["test_accuracy"])
+    attacked = outcome.curves["test_accuracy by round, attacked"]
+    assert attacked == pytest.approx(outcome.curves["test_accuracy by round"])
+
+
+def test_bait_changes_the_model():
+    bait = digits_like(80)
+    bait.y[:] = 10
+    outcome = scene().play(stage(Diary(bait)))
+    assert outcome.utility["attacked_accuracy"] != outcome.utility["test_accuracy"]
+
+
+def test_the_view_is_the_same_whatever_happens_to_uploads_on_their_way():
+    class Masked(Defense):
+        """Secure aggregation: masks that cancel."""
+
+        def exchange(self, updates, round):
+            return updates.flip(0)
+
+    plain, masked = Diary(), Diary()
+    scene(order="fedavg").play(stage(plain))
+    scene(order="fedavg").play(stage(masked, Masked()))
+    for one, other in zip(plain.seen, masked.seen, strict=True):
+        torch.testing.assert_close(one.params, other.params, atol=1e-6, rtol=1e-4)
+
+
+def test_an_insider_that_holds_the_victims_class_is_refused():
+    with pytest.raises(ConfigError, match="holds classes of its victims"):
+        disjoint(digits_like(20), torch.tensor([3]))
+    with pytest.raises(ConfigError, match="partition=by_class"):
+        scene(partition="mixed").play(stage(Diary()))
+
+
+def test_a_target_that_no_victim_holds_is_refused():
+    with pytest.raises(ConfigError, match="threat.target=7 must be a class"):
+        scene().play(stage(Diary(target=7)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"partition": "odd"}, "mixed or by_class"),
+        ({"order": "odd"}, "fedavg, roundrobin"),
+        ({"dirichlet_alpha": 1.0}, "drop one"),
+    ],
+)
+def test_impossible_settings_are_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        scene(**change)
+
+
+# -- scoring ----------------------------------------------------------------------------------------------
+def test_the_judge_learns_from_samples_that_no_party_holds():
+    data = Digits(sizes={"owner": 200, "attacker": 60, "public": 40, "calibration": 40, "test": 50}).load(None, 0)
+    known = {row.numpy().tobytes() for row in data.owner.x}
+    assert not any(row.numpy().tobytes() in known for row in outsiders(data).x)
+    assert len(outsiders(data)) == 100
+
+
+def test_the_judge_is_right_on_real_data():
+    outcome = scene().play(stage(Diary()))
+    assert outcome.diagnostics["oracle_accuracy"] > 0.9
+    assert not judge(stage(Diary())).training
+
+
+def test_controls_bound_the_risk():
+    top = scene().play(stage(HeldOutCopy(target=1)))
+    bottom = scene().play(stage(UntrainedGenerator(target=1, latent=8, hidden=16, samples=50)))
+    assert top.risk["class_recovery"] > 0.9
+    assert top.diagnostics["nnr"] == pytest.approx(1.0, abs=0.15)
+    assert bottom.risk["class_recovery"] == 0
+
+
+def test_samples_that_are_not_numbers_are_a_divergence_and_no_success():
+    class Broken(Diary):
+        def attack(self, surface, rng):
+            return Insight(torch.full((2, *surface.shape), float("nan")))
+
+    with pytest.raises(Diverged, match="NaN pixels"):
+        scene().play(stage(Broken()))
+
+
+def test_a_run_is_the_same_twice():
+    first, again = (scene().play(stage(Diary())).risk for _ in range(2))
+    assert first == again
+
+
+def test_a_privacy_budget_is_kept_with_the_honest_run():
+    class Counting(Defense):
+        def start(self, parties, layout):
+            self.spent = 0.0
+
+        def protect(self, updates, round):
+            self.spent += 1
+            return updates
+
+        def epsilon(self, *, samples, batch_size, steps):
+            return self.spent, 0.0
+
+    known = {}
+
+    def memo(key, build):
+        return known.setdefault(key, None) or known.__setitem__(key, build()) or known[key]
+
+    outcomes = [scene().play(stage(Diary(), Counting(), memo=memo)) for _ in range(2)]
+    assert [outcome.cost["epsilon"] for outcome in outcomes] == [8.0, 8.0]

@@ -1,0 +1,136 @@
+import pytest
+import torch
+
+from benchmark.errors import ConfigError
+from benchmark.seeds import generator
+from benchmark.settings.collaboration import GlobalModelSurface
+from benchmark.threats.gan_inference.insider import GANInsider
+from benchmark.threats.gan_inference.model_inversion import ModelInversion
+from benchmark.threats.gan_inference.networks import Generator
+from benchmark.training.functional import Net
+from tests.benchmark.helpers import TinyNet, collaboration, digits_like, stage
+
+
+def insider(**changes) -> GANInsider:
+    few = dict(target=1, active=True, fakes=12, fake_label="extra", steps=5, batch_size=16, lr=1e-3)
+    threat = GANInsider(**(few | dict(latent=8, hidden=32, samples=20, decay=0.0, memory=3) | changes))
+    threat.start()
+    return threat
+
+
+def view(round: int = 0, rounds: int = 4, params: torch.Tensor | None = None) -> GlobalModelSurface:
+    torch.manual_seed(3)
+    net = Net(TinyNet(num_classes=11))
+    own = digits_like(100)
+    return GlobalModelSurface(
+        round=round,
+        rounds=rounds,
+        net=net,
+        params=net.initial() if params is None else params,
+        own=own[own.y >= 5],
+        target=1,
+        shape=(1, 8, 8),
+        num_classes=10,
+        truth=digits_like(10).x,
+    )
+
+
+def test_generator_gives_images_and_the_same_ones_again():
+    made = Generator(shape=(3, 4, 5), latent=2, hidden=4)
+    first, again = (made.draw(7, generator(0, "z"), torch.device("cpu")) for _ in range(2))
+    assert first.shape == (7, 3, 4, 5)
+    assert first.min() >= 0 and first.max() <= 1
+    assert torch.equal(first, again)
+
+
+def test_the_generator_learns_while_the_model_stays_frozen():
+    threat, surface = insider(steps=40), view()
+    before = surface.params.clone()
+    wanted = torch.full((20,), 1)
+    untrained = insider(steps=0)
+    early, late = (
+        torch.nn.functional.cross_entropy(surface.net.logits(before, one(surface, seed=0).samples), wanted)
+        for one in (untrained, threat)
+    )
+    assert late < early - 0.1
+    assert torch.equal(surface.params, before)
+    assert not surface.params.requires_grad and surface.params.grad is None
+
+
+def test_an_active_insider_mixes_in_fakes_and_a_passive_one_stays_honest():
+    bait = insider()(view(), seed=0).train_on
+    own = view().own
+    assert torch.equal(bait.x[: len(own)], own.x)
+    assert bait.y[len(own) :].tolist() == [10] * 12
+    assert insider(fake_label="own")(view(), seed=0).train_on.y[len(own) :].tolist() == [5] * 12
+    assert insider(active=False)(view(), seed=0).train_on is None
+    threat = insider()
+    threat(view(), seed=0)
+    assert threat(view(round=4), seed=0).train_on is None, "training is over"
+
+
+def test_the_adaptive_form_learns_from_the_last_models_and_the_plain_one_from_the_latest():
+    plain, adaptive = insider(), insider(adaptive=True)
+    for index in range(4):
+        shown = view(round=index, rounds=9, params=view().params + index)
+        plain(shown, seed=index)
+        adaptive(shown, seed=index)
+    assert [(seen - view().params).mean().round().item() for seen in plain.seen] == [3]
+    assert [(seen - view().params).mean().round().item() for seen in adaptive.seen] == [1, 2, 3]
+
+
+def test_the_claim_is_of_the_running_mean_of_the_generator():
+    latest, mean = insider(decay=0.0), insider(decay=0.9)
+    for threat in (latest, mean):
+        threat(view(), seed=0)
+    for start, now, kept in zip(
+        insider_at_start().parameters(),
+        latest.pupil.generator.parameters(),
+        mean.pupil.mean.parameters(),
+        strict=True,
+    ):
+        torch.testing.assert_close(kept, 0.9 * start + 0.1 * now)
+    for now, kept in zip(latest.pupil.generator.parameters(), latest.pupil.mean.parameters(), strict=True):
+        torch.testing.assert_close(kept, now)
+
+
+def insider_at_start() -> Generator:
+    threat = insider(steps=0)
+    threat(view(), seed=0)
+    return threat.pupil.generator
+
+
+def test_start_forgets_the_generator():
+    threat = insider()
+    first = threat(view(), seed=0).samples
+    threat(view(round=1), seed=1)
+    threat.start()
+    assert torch.equal(threat(view(), seed=0).samples, first)
+
+
+def test_model_inversion_raises_the_targets_probability_and_waits_for_the_end():
+    threat = ModelInversion(target=1, restarts=6, iterations=60, lr=0.05)
+    assert threat(view(), seed=0).samples is None
+    surface = view(round=4)
+    found = threat(surface, seed=0).samples
+    start = torch.rand(found.shape, generator=generator(1, "start"))
+    before, after = (surface.net.logits(surface.params, x).softmax(1)[:, 1].mean() for x in (start, found))
+    assert after > before + 0.05
+    assert found.min() >= 0 and found.max() <= 1
+
+
+def test_impossible_parameters_are_refused():
+    with pytest.raises(ConfigError, match="extra or own"):
+        insider(fake_label="none")
+    with pytest.raises(ConfigError, match=r"decay must be in \[0, 1\)"):
+        insider(decay=1.0)
+
+
+def test_the_attack_recovers_a_class_that_nobody_showed_it():
+    setting = collaboration(
+        parties=2, rounds=30, local_steps=5, lr=0.1, partition="by_class", order="roundrobin", batch_size=32
+    )
+    active = setting.play(stage(insider(steps=20, hidden=64, fakes=20, samples=200)))
+    assert active.risk["asr"] > 0.5
+    assert active.utility["attacked_accuracy"] > 0.9
+    assert active.diagnostics["attack_seconds"] > 0
