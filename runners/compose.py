@@ -14,6 +14,8 @@ from benchmark.errors import ConfigError
 from runners.keys import component, digest
 
 SINGLE = ("dataset", "model", "setting", "threat")
+NOT_SCIENCE = ("download",)
+"""Parameters of components that change how a cell comes by its data and none of its numbers."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ def _options(config: DictConfig, sweep: str | None) -> Options:
 
 def _described(name: str, node: dict[str, Any]) -> dict[str, Any]:
     """The node of one component with its option's name in front, and its version and those of nested ones added."""
-    return {"name": name, **_versioned(node)}
+    science = {key: value for key, value in node.items() if key not in NOT_SCIENCE}
+    return {"name": name, **_versioned(science)}
 
 
 def _versioned(node: Any) -> Any:

@@ -72,3 +72,7 @@ def test_a_version_is_read_without_importing(tmp_path: Path, monkeypatch: pytest
     assert found.version == 7
     assert "hidden_package" not in sys.modules
     assert module_file("no_such_package.module.Class") is None
+
+
+def test_how_data_are_come_by_is_not_in_the_key() -> None:
+    assert composed("dataset=mnist").key == composed("dataset=mnist", "dataset.download=true").key

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 from torch.nn import functional as F
 
+from benchmark.errors import Refused
 from benchmark.settings.collaboration import UploadSurface
 
 
@@ -60,6 +61,12 @@ def targets_of(surface: UploadSurface, adaptive: bool) -> Targets:
     scale_free, steps = published.clip_norm is not None, surface.local_steps
     if published.groups is not None:
         # Partners change from round to round, so the rounds' sums belong to different groups: use the first.
+        sizes = published.groups.unique(return_counts=True)[1]
+        if len(sizes.unique()) > 1:
+            raise Refused(
+                f"Uploads are mixed in groups of different sizes ({sizes.unique().tolist()}), but one batch of inversions "
+                "needs equal ones; choose setting.victims so that nobody is left over or drops out."
+            )
         rows = torch.stack([(published.groups == g).nonzero().squeeze(1) for g in published.groups.unique()])
         sums = surface.uploads[0][rows].sum(dim=1) / (rows.shape[1] * steps)
         groups = published.groups if rows.shape[1] > 1 else None

@@ -9,7 +9,7 @@ from benchmark.defenses.batch_aggregation import BatchAggregation
 from benchmark.defenses.gradient_clipping import GradientClipping
 from benchmark.defenses.gradient_noise import GradientNoise
 from benchmark.defenses.gradient_pruning import GradientPruning
-from benchmark.errors import ConfigError
+from benchmark.errors import ConfigError, Refused
 from benchmark.metrics.images import psnr_db
 from benchmark.threats.base import AccessError, Threat
 from benchmark.threats.gradient_leakage.analytic import AnalyticFC
@@ -254,3 +254,13 @@ def test_an_attack_gives_the_same_answer_twice_whatever_came_before():
     again = idlg()(surface, seed=3)
     assert torch.equal(first.x, again.x)
     assert not torch.equal(first.x, idlg()(surface, seed=4).x)
+
+
+def test_groups_of_different_sizes_are_refused_in_a_sentence():
+    class LeaveOneOver(Defense):
+        def exchange(self, updates, round):
+            round.publish(groups=torch.tensor([0, 0, 1]))
+            return updates
+
+    with pytest.raises(Refused, match="choose setting.victims so that nobody is left over"):
+        targets_of(observe(LeaveOneOver(), victims=3), adaptive=True)
