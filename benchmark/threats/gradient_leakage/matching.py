@@ -64,8 +64,8 @@ def targets_of(surface: UploadSurface, adaptive: bool) -> Targets:
         sizes = published.groups.unique(return_counts=True)[1]
         if len(sizes.unique()) > 1:
             raise Refused(
-                f"Uploads are mixed in groups of different sizes ({sizes.unique().tolist()}), but one batch of inversions "
-                "needs equal ones; choose setting.victims so that nobody is left over or drops out."
+                f"Uploads are mixed in groups of different sizes ({sizes.unique().tolist()}), but one batch needs "
+                "equal ones; choose setting.victims so that nobody is left over or drops out."
             )
         rows = torch.stack([(published.groups == g).nonzero().squeeze(1) for g in published.groups.unique()])
         sums = surface.uploads[0][rows].sum(dim=1) / (rows.shape[1] * steps)
