@@ -257,7 +257,7 @@ HOOKS = (
 )
 
 # Hooks that hand a value on, so that stacked defenses act one after the other; of the others one stack may hold one.
-CHAINED = {"encode": 0, "local_data": 0, "local_plan": 0, "protect": 0, "select": 0, "exchange": 0, "reveal": 0}
+CHAINED = frozenset({"encode", "local_data", "local_plan", "protect", "select", "exchange", "reveal"})
 
 
 class Stack(Defense):

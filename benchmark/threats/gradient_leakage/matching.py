@@ -61,13 +61,13 @@ def targets_of(surface: UploadSurface, adaptive: bool) -> Targets:
     scale_free, steps = published.clip_norm is not None, surface.local_steps
     if published.groups is not None:
         # Partners change from round to round, so the rounds' sums belong to different groups: use the first.
-        sizes = published.groups.unique(return_counts=True)[1]
+        numbers, sizes = published.groups.unique(return_counts=True)
         if len(sizes.unique()) > 1:
             raise Refused(
                 f"Uploads are mixed in groups of different sizes ({sizes.unique().tolist()}), but one batch needs "
                 "equal ones; choose setting.victims so that nobody is left over or drops out."
             )
-        rows = torch.stack([(published.groups == g).nonzero().squeeze(1) for g in published.groups.unique()])
+        rows = torch.stack([(published.groups == g).nonzero().squeeze(1) for g in numbers])
         sums = surface.uploads[0][rows].sum(dim=1) / (rows.shape[1] * steps)
         groups = published.groups if rows.shape[1] > 1 else None
         sums = sums.to(surface.params)  # masked uploads are float64, so that their sum is exact
