@@ -27,6 +27,44 @@ def distortion(clean: Tensor, altered: Tensor) -> dict[str, Tensor]:
     }
 
 
+def effort(clean: Tensor, altered: Tensor, succeeded: Tensor, victim: Tensor, radius: float) -> dict[str, float]:
+    """What the attacks cost, as means over those that succeeded; read them beside the share that did.
+
+    Args:
+        clean, altered: (n, ...); succeeded: bool (n,); victim: int64 (n,), attacks on one input share a number.
+        radius: see ``within_radius``.
+
+    Returns:
+        ``rho_adv``: Papernot et al.'s robustness, the mean share of features changed, in [0, 1], where a failure counts
+        as all of them; ``within_radius``: share of all attacks, in [0, 1], that succeed with an L2 change of at most
+        ``radius``. Where any succeeded: the means of :func:`distortion`, the medians of ``l2`` and ``linf``, and
+        ``l2_best_target`` and ``l2_worst_target``, the means over victims of the least and largest L2 over targets.
+    """
+    distances = distortion(clean, altered)
+    changed, l2 = distances["features_changed"], distances["l2"]
+    found = {
+        "rho_adv": changed.where(succeeded, torch.ones_like(changed)).mean().item(),
+        "within_radius": (succeeded & (l2 <= radius)).double().mean().item(),
+    }
+    if succeeded.any():
+        found |= {name: distance[succeeded].mean().item() for name, distance in distances.items()}
+        found |= {f"median_{name}": distances[name][succeeded].median().item() for name in ("l2", "linf")}
+        met = victim[succeeded].unique()
+        each = [l2[succeeded & (victim == number)] for number in met]
+        found["l2_best_target"] = torch.stack([own.min() for own in each]).mean().item()
+        found["l2_worst_target"] = torch.stack([own.max() for own in each]).mean().item()
+    return found
+
+
+def by_decade(amplitudes: Tensor, decades: int = 46) -> list[float]:
+    """The share of ``amplitudes`` (n,), in [0, 1], in [10^-(k+1), 10^-k), for k = 0, 1, ...
+
+    The first entry also counts what is larger, the last what is smaller (float32 ends at 1e-45).
+    """
+    power = (-amplitudes.double().clamp_min(1e-300).log10()).floor().clamp(0, decades - 1).long()
+    return (power.bincount(minlength=decades).double() / len(amplitudes)).tolist()
+
+
 def sensitivity(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Mean of ``|d softmax(model(x))_i / d x_j|`` over classes i and features j, (n,), in the precision of ``x``.
 

@@ -17,16 +17,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.data.base import Split
-from benchmark.errors import ConfigError, Diverged
+from benchmark.errors import ConfigError, Diverged, positive
 from benchmark.metrics.classification import accuracy, attack_success
-from benchmark.metrics.evasion import distortion, sensitivity
+from benchmark.metrics.evasion import by_decade, effort, sensitivity
 from benchmark.outcome import Outcome
 from benchmark.seeds import isolated
 from benchmark.settings.base import Artifact, Setting, Stage
 from benchmark.threats.base import AdversarialExamples, Guess, Surface, Threat
 from benchmark.training.loop import Loss, predict, train
 
-VERSION = 1
+VERSION = 2
 SECONDS = "deployment.seconds"
 ROUNDING = 1e-5
 
@@ -94,12 +94,15 @@ class Deployment(Setting):
         victims: rightly classified test inputs under attack.
         targets: other classes that each victim should be taken for; None: all of them.
         false_alarm_rate: share of calibration inputs that a screen may turn away, in [0, 1).
+        radius: L2 distance within which a success counts as ``success_within_radius``, a scale for all attacks.
     """
 
     name = "deployment"
     surfaces = {"inputs": frozenset({"fit", "screen_inputs"})}
 
-    def __init__(self, *, epochs: int, lr: float, victims: int, targets: int | None, false_alarm_rate: float) -> None:
+    def __init__(
+        self, *, epochs: int, lr: float, victims: int, targets: int | None, false_alarm_rate: float, radius: float
+    ) -> None:
         if victims < 1 or (targets is not None and targets < 1):
             raise ConfigError(
                 f"setting.victims and setting.targets must be at least 1 (targets: null takes every other class), got "
@@ -107,7 +110,8 @@ class Deployment(Setting):
             )
         if not 0 <= false_alarm_rate < 1:
             raise ConfigError(f"setting.false_alarm_rate must be in [0, 1), got {false_alarm_rate}.")
-        self.epochs, self.lr = epochs, lr
+        positive("setting.radius", radius)
+        self.epochs, self.lr, self.radius = epochs, lr, radius
         self.victims, self.targets, self.false_alarm_rate = victims, targets, false_alarm_rate
 
     def play(self, stage: Stage) -> Outcome:
@@ -119,6 +123,7 @@ class Deployment(Setting):
         outcome = Outcome(utility={"test_accuracy": right.double().mean().item()}, cost={"seconds": deployed.seconds})
         if deployed.alarm is not None:
             outcome.diagnostics["false_alarm_rate"] = (~served).double().mean().item()
+        self._gradients(stage, outcome, deployed.model, logits)
         surface = self._observe(stage, deployed.model, right)
         self._score(stage, outcome, deployed, surface, threat(surface, seed=stage.seed))
         return outcome
@@ -145,6 +150,30 @@ class Deployment(Setting):
         seconds = state.pop(SECONDS).item()
         model.load_state_dict(state)
         return Deployed(model.to(stage.device).eval().requires_grad_(False), self._alarm(stage), seconds)
+
+    @staticmethod
+    def _gradients(stage: Stage, outcome: Outcome, model: nn.Module, logits: Tensor) -> None:
+        """Signs of masked gradients on the test inputs: how far outputs leave the useful range of float32.
+
+        Args:
+            logits: (n, classes) of the test inputs.
+        """
+
+        def build() -> Artifact:
+            parts, double = stage.data.test.x.split(1024), copy.deepcopy(model).double()
+            return {
+                "float32": torch.cat([sensitivity(model, part) for part in parts]),
+                "float64": torch.cat([sensitivity(double, part.double()) for part in parts]),
+            }
+
+        amplitudes = stage.memo(("sensitivity", "dataset", "model", "setting", "defense", "scale"), build)
+        outcome.diagnostics |= {
+            "mean_abs_gradient": amplitudes["float32"].double().mean().item(),
+            "mean_abs_gradient_float64": amplitudes["float64"].mean().item(),
+            "max_abs_logit": logits.abs().max().item(),
+            "saturated": (logits.softmax(dim=1).max(dim=1).values == 1).double().mean().item(),
+        }
+        outcome.curves |= {f"sensitivity_{precision}": by_decade(values) for precision, values in amplitudes.items()}
 
     def _alarm(self, stage: Stage) -> float | None:
         """The suspicion that at most ``false_alarm_rate`` of the calibration inputs exceed."""
@@ -200,19 +229,18 @@ class Deployment(Setting):
         altered, each = checked(guess.x, surface.x), self._each(surface.num_classes)
         logits, served = predict(deployed.model, altered), self._served(stage, deployed, altered)
         predicted = logits.argmax(dim=1).where(served, -1)  # what is turned away is taken for no class
+        victim = torch.arange(len(altered), device=altered.device) // each
+        spent = effort(surface.x, altered, predicted == surface.targets, victim, self.radius)
         outcome.risk["attack_success"] = attack_success(predicted, surface.targets)
+        outcome.risk["success_within_radius"] = spent.pop("within_radius")
         outcome.risk["error_rate"] = 1 - accuracy(predicted.where(served, surface.y), surface.y)
         outcome.diagnostics |= {
             "attacks": len(altered),
             "stalled": guess.stalled.double().mean().item(),
-            **gradients_of(deployed.model, surface.x[::each]),
+            **spent,
             **guess.diagnostics,
             "attack_seconds": guess.seconds,
         }
-        succeeded = predicted == surface.targets
-        if succeeded.any():
-            for name, distances in distortion(surface.x[succeeded], altered[succeeded]).items():
-                outcome.diagnostics[name] = distances.mean().item()
         if surface.x.ndim == 4:
             show(outcome, surface.x, altered, each)
 
@@ -228,16 +256,6 @@ def checked(altered: Tensor, clean: Tensor) -> Tensor:
     if not torch.isfinite(altered).all() or altered.min() < -ROUNDING or altered.max() > 1 + ROUNDING:
         raise ValueError("altered inputs must be finite and in [0, 1].")
     return altered.detach().to(clean).clamp(0, 1)
-
-
-def gradients_of(model: nn.Module, clean: Tensor) -> dict[str, float]:
-    """Signs of masked gradients at the clean victims: how far logits and probabilities leave float32's useful range."""
-    logits = predict(model, clean)
-    return {
-        "mean_abs_gradient": sensitivity(model, clean).mean().item(),
-        "max_abs_logit": logits.abs().max().item(),
-        "saturated": (logits.softmax(dim=1).max(dim=1).values == 1).double().mean().item(),
-    }
 
 
 def show(outcome: Outcome, clean: Tensor, altered: Tensor, each: int) -> None:

@@ -14,7 +14,9 @@ from tests.benchmark.helpers import digits_like, stage
 
 
 def deployment(**changes) -> Deployment:
-    return Deployment(**({"epochs": 8, "lr": 3e-3, "victims": 5, "targets": None, "false_alarm_rate": 0.1} | changes))
+    return Deployment(
+        **({"epochs": 8, "lr": 3e-3, "victims": 5, "targets": None, "false_alarm_rate": 0.1, "radius": 1.0} | changes)
+    )
 
 
 def nothing(n: int) -> torch.Tensor:
@@ -81,7 +83,7 @@ def test_fewer_targets_are_drawn_from_the_other_classes():
 def test_unaltered_inputs_are_no_success_and_samples_of_the_target_are():
     idle = deployment().play(stage(Looker()))
     swapped = deployment().play(stage(Looker("attacker_data", alter=of_target)))
-    assert idle.risk == {"attack_success": 0, "error_rate": 0}
+    assert idle.risk == {"attack_success": 0, "success_within_radius": 0, "error_rate": 0}
     assert "l2" not in idle.diagnostics
     assert swapped.risk["attack_success"] > 0.9
     assert swapped.risk["error_rate"] >= swapped.risk["attack_success"]
@@ -138,15 +140,16 @@ def test_the_classifier_is_trained_once_for_all_threats_and_keeps_its_cost():
         return known[key]
 
     seconds = {deployment().play(stage(threat, memo=memo)).cost["seconds"] for threat in (Looker(), Looker())}
-    assert len(built) == len(seconds) == 1
-    assert "threat" not in built[0] and "defense" in built[0]
+    assert [key[0] for key in built] == ["deployment", "sensitivity"]
+    assert len(seconds) == 1
+    assert all("threat" not in key and "defense" in key for key in built)
 
 
 def test_a_screen_costs_accuracy_by_false_alarms_and_turns_altered_inputs_away():
     white = Looker(alter=lambda surface: torch.ones_like(surface.x))
     bare, screened = (deployment().play(stage(white, d)) for d in (Defense(), Bright()))
     assert bare.risk["error_rate"] > 0.5
-    assert screened.risk == {"attack_success": 0, "error_rate": 0}
+    assert screened.risk == {"attack_success": 0, "success_within_radius": 0, "error_rate": 0}
     assert 0 < screened.diagnostics["false_alarm_rate"] < 0.3
     lost = bare.utility["test_accuracy"] - screened.utility["test_accuracy"]
     assert 0 < lost <= screened.diagnostics["false_alarm_rate"] + 1e-9
