@@ -1,90 +1,87 @@
-"""Compare a store's numbers with the accepted ones: inside, outside or not run.
-
-A baseline entry holds mean, spread over seeds and count of one metric of one cell group. A new mean is *inside* when
-it is nearer than three standard errors of the difference, or than the metric's floor where that is wider.
-"""
+"""``gauntlet check``: numbers of a store against what papers report and what was accepted; exit code 1 on *outside*."""
 
 from __future__ import annotations
 
-import json
-import math
+import sys
+from collections import Counter
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from benchmark.errors import GauntletError
-from runners.table import load
+from runners import baseline as accepted
+from runners.answers import INSIDE, MISSED, NOT_RUN, OUTSIDE, STATES, TESTED, UNAVAILABLE, Answer, evaluate, groups_of
+from runners.claims import Paper, load
+from runners.records import Store
+from runners.sweep import LOG_WIDTH
 
-GROUP = ["scale", "dataset_label", "model_label", "setting_label", "threat_label", "defense_label"]
-FLOORS = {"psnr_db": 1.0}
-FLOOR = 0.02
-"""Differences that are never called a drift: thread scheduling and library versions alone can cause them."""
-STANDARD_ERRORS = 3.0
-
-
-def numbers(table: pd.DataFrame) -> dict[tuple[str, ...], dict[str, float]]:
-    """(group..., metric) -> mean, sd and n over the seeds of the finished cells: headline risk and utility."""
-    found: dict[tuple[str, ...], dict[str, float]] = {}
-    finished = table[table.status == "ok"]
-    for labels, cells in finished.groupby(GROUP):
-        group = tuple(str(label) for label in labels)
-        first = cells.iloc[0]
-        for metric, values in (
-            (f"risk.{first.headline}", cells.headline_value),
-            (f"utility.{first.utility_metric}", cells[f"utility.{first.utility_metric}"]),
-        ):
-            values = values.dropna()
-            if len(values):
-                spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-                found[(*group, metric)] = {"mean": float(values.mean()), "sd": spread, "n": float(len(values))}
-    return found
+COLOURS = {INSIDE: "green", OUTSIDE: "bold red", MISSED: "yellow", NOT_RUN: "cyan", UNAVAILABLE: "dim", TESTED: "blue"}
 
 
-def verdict(metric: str, accepted: dict[str, float], measured: dict[str, float] | None) -> str:
-    """``inside``, ``outside`` or ``not run``."""
-    if measured is None:
-        return "not run"
-    error = math.sqrt(accepted["sd"] ** 2 / accepted["n"] + measured["sd"] ** 2 / measured["n"])
-    width = max(STANDARD_ERRORS * error, FLOORS.get(metric.split(".")[-1], FLOOR))
-    return "inside" if abs(measured["mean"] - accepted["mean"]) <= width else "outside"
+def run(store: Path, *, reported: Path, baseline: Path, scale: str | None, system: str | None) -> int:
+    """Print the claims with what was measured, then the accepted numbers (unless ``system`` is given).
 
+    Args:
+        scale: only claims and accepted numbers of this scale.
+        system: only the claims of this paper, by its number.
 
-def read(path: Path) -> dict[tuple[str, ...], dict[str, float]]:
-    """The accepted numbers in ``path``.
-
-    Raises:
-        GauntletError: there are none.
+    Returns:
+        1 when a number is outside, else 0.
     """
-    if not path.is_file():
-        raise GauntletError(
-            f"There are no accepted numbers at {path}; write them with --update-baseline and review them."
-        )
-    return {tuple(entry["cell"]): entry["number"] for entry in json.loads(path.read_text())}
-
-
-def compare(store: Path, baseline: Path, *, scale: str | None) -> int:
-    """Print a line for each accepted number that drifted, and the counts; 1 when there is one."""
-    measured = numbers(load(store))
-    counts = {"inside": 0, "outside": 0, "not run": 0}
-    for cell, accepted in read(baseline).items():
-        if scale and cell[0] != scale:
-            continue
-        state = verdict(cell[-1], accepted, measured.get(cell))
-        counts[state] += 1
-        if state == "outside":
-            print(f"outside: {' / '.join(cell)}: {measured[cell]['mean']:.4g}, accepted {accepted['mean']:.4g}")
-    print(", ".join(f"{count} {state}" for state, count in counts.items()))
-    return 1 if counts["outside"] else 0
+    console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+    outside = _claims(console, store, reported, scale, system)
+    if system is None:
+        outside += accepted.compare(console, store, baseline, scale=scale)
+    return 1 if outside else 0
 
 
 def update(store: Path, baseline: Path, *, scale: str | None) -> int:
-    """Accept the store's numbers: write them to ``baseline``."""
-    measured = numbers(load(store))
-    entries: list[dict[str, Any]] = [
-        {"cell": list(cell), "number": measured[cell]} for cell in sorted(measured) if scale in (None, cell[0])
-    ]
-    baseline.parent.mkdir(parents=True, exist_ok=True)
-    baseline.write_text(json.dumps(entries, indent=1) + "\n")
-    print(f"{len(entries)} numbers written to {baseline}; review them before committing.")
+    """Accept the store's numbers: write them to ``baseline`` for review."""
+    written = accepted.update(store, baseline, scale=scale)
+    print(f"{written} numbers written to {baseline}; review them before committing.")
     return 0
+
+
+def _claims(console: Console, store: Path, reported: Path, scale: str | None, system: str | None) -> int:
+    """Print a table for each paper; gives how many claims are outside."""
+    papers = [_at_scale(paper, scale) for paper in load(reported, system)]
+    if not papers and system is None and not reported.is_dir():
+        raise GauntletError(f"There is no folder {reported}; run this in the repository, or name it with --reported.")
+    answers = evaluate(papers, groups_of(Store(store).all()))
+    for paper, of_paper in answers:
+        if of_paper:
+            console.print(_table(paper, of_paper))
+    counts = Counter(answer.state for _, of_paper in answers for answer in of_paper)
+    if counts:
+        told = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+        console.print(f"Claims of papers: {told}.\n", highlight=False)
+    return counts[OUTSIDE]
+
+
+def _at_scale(paper: Paper, scale: str | None) -> Paper:
+    kept = tuple(claim for claim in paper.claims if scale is None or claim.scale == scale)
+    return paper.model_copy(update={"claims": kept})
+
+
+def _table(paper: Paper, answers: list[Answer]) -> Table:
+    title = f"{paper.system} {paper.title} ({paper.authors} {paper.year})"
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("claim", "where", "reported", "measured", "state"):
+        table.add_column(name, overflow="fold")
+    for one in answers:
+        claim = one.claim
+        state = f"[{COLOURS[one.state]}]{one.state}[/]" + (f"\n{escape(one.note)}" if one.note else "")
+        source = f"{claim.where} ({claim.provenance})"
+        table.add_row(f"[bold]{claim.id}[/]", escape(source), claim.wanted(), measured(one), state)
+    return table
+
+
+def measured(answer: Answer) -> str:
+    """``0.951 ± 0.004 (n=3)``: mean, standard deviation and count of seeds."""
+    if answer.measured is None:
+        return "–"
+    spread = "" if answer.sd is None else f" ± {answer.sd:.2g}"
+    return f"{answer.measured:.4g}{spread} (n={answer.seeds})"

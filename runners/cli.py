@@ -163,11 +163,17 @@ def leaderboard(arguments: argparse.Namespace) -> None:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    from runners.check import compare, update
+    from runners import check as checks
 
     if arguments.update_baseline:
-        return update(arguments.store, arguments.baseline, scale=arguments.scale)
-    return compare(arguments.store, arguments.baseline, scale=arguments.scale)
+        return checks.update(arguments.store, arguments.baseline, scale=arguments.scale)
+    return checks.run(
+        arguments.store,
+        reported=arguments.reported,
+        baseline=arguments.baseline,
+        scale=arguments.scale,
+        system=arguments.system,
+    )
 
 
 def bench(arguments: argparse.Namespace) -> None:
@@ -208,7 +214,9 @@ def parser() -> argparse.ArgumentParser:
     tabled.add_argument("--parquet", type=Path, metavar="PATH", help="write PATH as Parquet instead of printing")
     tabled.add_argument("--write", type=Path, metavar="PATH", help="write both, PATH.csv and PATH.parquet")
     _command(commands, "leaderboard", leaderboard, "write the leaderboards anew from the records")
-    checked = _command(commands, "check", check, "compare the store's numbers with the accepted ones; 1 on a drift")
+    checked = _command(commands, "check", check, "hold the store's numbers against the reported and the accepted ones")
+    checked.add_argument("--reported", type=Path, default=Path("results/reported"), help="folder of the papers' claims")
+    checked.add_argument("--system", metavar="NN", help="only the claims of this paper, e.g. 02")
     checked.add_argument("--baseline", type=Path, default=Path("results/baseline/accepted.json"))
     checked.add_argument("--scale", choices=("smoke", "cpu", "full"), help="only cells of this scale")
     checked.add_argument("--update-baseline", action="store_true", help="accept the store's numbers, for review")
