@@ -80,6 +80,10 @@ class Round:
             ``params``; None where the server holds no data.
         inputs: (n, steps, batch, ...) what the parties' local steps read; only a party's own side of a defense may look
             at its row. None where the setting does not tell.
+        net: the model that the parties run, and ``lr`` their local learning rate; for their own side of a defense. None
+            where the setting does not tell.
+        held: (n, d) what each party starts from when it downloads a share only (see ``download``), else None.
+        validation: party -> samples of its own that it does not train on; None where the setting does not tell.
         bytes_sent, messages: traffic between all parties and the server that the protocol adds or causes.
     """
 
@@ -92,6 +96,10 @@ class Round:
     active: Tensor = field(default=None)  # type: ignore[assignment]
     server_update: Callable[[], Tensor] | None = None
     inputs: Tensor | None = None
+    net: Net | None = None
+    lr: float = 1.0
+    held: Tensor | None = None
+    validation: Callable[[int], Split] | None = None
     bytes_sent: float = 0.0
     messages: int = 0
 
@@ -119,12 +127,16 @@ class Published:
         clip_norm: L2 bound to which uploads (or samples' gradients) were scaled down.
         groups: int64 (n,), uploads with the same number sum to the sum of their members' updates though no single
             one need be anybody's update (mixing, pairwise masks).
+        downloaded: bool (n, d), coordinates that each party took from the global model in this round.
+        screen_cosine: parties refuse a model whose first layer's rows are more parallel than this.
     """
 
     mask: Tensor | None = None
     noise_std: float | None = None
     clip_norm: float | None = None
     groups: Tensor | None = None
+    downloaded: Tensor | None = None
+    screen_cosine: float | None = None
 
 
 @dataclass(frozen=True)
@@ -175,6 +187,23 @@ class Defense:
     def local_plan(self, plan: LocalPlan) -> LocalPlan:
         """How many samples and steps stand behind one upload."""
         return plan
+
+    def screen_broadcast(self, net: Net, params: Tensor, round: Round) -> Tensor:
+        """Which parties take the model that they were sent, bool (n,); the others sit the round out.
+
+        Args:
+            net, params: what the server sent, (d',) to everybody or (n, d') a row a party; its architecture need not be
+                ``round.layout``'s.
+        """
+        return torch.ones(len(round.parties), dtype=torch.bool)
+
+    def download(self, params: Tensor, local: Tensor, round: Round) -> Tensor:
+        """What each party starts its local steps from, (n, d), given the global model and its own last one.
+
+        Args:
+            params: (d,) the global model; local: (n, d) the last model of each of the round's parties.
+        """
+        return params.expand_as(local)
 
     def local_step(self, step: LocalStep) -> Tensor:
         """The gradient (d,) that a party takes a local step with."""
@@ -251,7 +280,8 @@ class Defense:
 
 HOOKS = (
     *("release", "encode"),
-    *("local_data", "local_plan", "local_step", "protect", "select", "exchange", "aggregate", "finish"),
+    *("screen_broadcast", "download", "local_data", "local_plan", "local_step"),
+    *("protect", "select", "exchange", "aggregate", "finish"),
     *("screen_model", "reveal"),
     *("fit", "screen_inputs"),
 )

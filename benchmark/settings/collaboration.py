@@ -69,7 +69,12 @@ class Collaboration(Setting):
     """
 
     name = "collaboration"
-    surfaces = {"uploads": SENDING, "contributions": ROBUST, "global_models": SENDING, "broadcast": SENDING}
+    surfaces = {
+        "uploads": SENDING,
+        "contributions": ROBUST,
+        "global_models": SENDING | {"download"},
+        "broadcast": SENDING | {"screen_broadcast"},
+    }
 
     def __init__(
         self,

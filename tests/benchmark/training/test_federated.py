@@ -114,3 +114,45 @@ def test_without_root_data_there_is_no_server_update(net):
 
     federate(net, [digits_like(20)] * 2, Asking(), plan=PLAN, rounds=1, fraction=1.0, seed=0, root=digits_like(5)[:0])
     assert seen == [None]
+
+
+def test_one_party_alone_learns_as_among_others():
+    torch.manual_seed(0)
+    net = Net(TinyNet())
+    x, y = torch.rand(2, 3, 8, 1, 8, 8), torch.randint(0, 10, (2, 3, 8))
+    rngs = [generator(0, str(i)) for i in range(2)]
+    both = local_updates(net, Defense(), net.initial(), x, y, 0.3, rngs)
+    alone = local_updates(net, Defense(), net.initial(), x[1:], y[1:], 0.3, rngs[1:])
+    torch.testing.assert_close(alone, both[1:], atol=1e-6, rtol=1e-4)
+
+
+def test_parties_without_samples_sit_out_and_others_may_start_from_models_of_their_own():
+    class Half(Defense):
+        """Downloads the first half of the parameters only."""
+
+        def download(self, params, local, round):
+            held = local.clone()
+            held[:, : len(params) // 2] = params[: len(params) // 2]
+            seen.append((round.parties.tolist(), held, local))
+            return held
+
+    torch.manual_seed(0)
+    net, seen, heard = Net(TinyNet()), [], []
+    data = digits_like(40)
+    shares = [data[:20], data[20:], data[:0]]
+    run = federate(
+        net,
+        shares,
+        Half(),
+        plan=PLAN,
+        rounds=2,
+        fraction=1.0,
+        seed=0,
+        overhear=lambda turn, uploads: heard.append((turn.parties.tolist(), uploads.shape)),
+    )
+    assert heard == [([0, 1], (2, net.layout.size))] * 2
+    assert torch.equal(run.local_models[2], net.initial())
+    half = net.layout.size // 2
+    _, held, local = seen[1]
+    assert torch.equal(held[:, half:], local[:, half:])
+    assert torch.equal(held[0, :half], held[1, :half])
