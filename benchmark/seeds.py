@@ -41,6 +41,11 @@ def child(rng: torch.Generator) -> int:
     return int(torch.randint(0, 2**31 - 1, (), generator=rng))
 
 
+def random_bytes(count: int, rng: torch.Generator) -> bytes:
+    """``count`` bytes drawn from ``rng``: keys of simulated parties, which have to repeat from run to run."""
+    return bytes(torch.randint(0, 256, (count,), generator=rng, dtype=torch.uint8).tolist())
+
+
 @contextmanager
 def isolated(seed: int, purpose: str) -> Iterator[None]:
     """Seed the global generators of torch, numpy and Python inside the block, and put them back afterwards.
@@ -50,7 +55,7 @@ def isolated(seed: int, purpose: str) -> Iterator[None]:
     value = derive(seed, purpose)
     python_state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
-        torch.manual_seed(value)
+        _seed_torch(value)
         random.seed(value)
         np.random.seed(value % 2**32)
         try:
@@ -58,3 +63,11 @@ def isolated(seed: int, purpose: str) -> Iterator[None]:
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)
+
+
+def _seed_torch(value: int) -> None:
+    """``torch.manual_seed``, which takes milliseconds where there is no GPU to seed."""
+    if torch.cuda.is_available():
+        torch.manual_seed(value)
+    else:
+        torch.default_generator.manual_seed(value)

@@ -89,7 +89,7 @@ def federated_round() -> HotPath:
     """Five local steps of 20 clients: vectorised against a loop over the clients."""
     import torch
 
-    from benchmark.defenses.base import Defense, LocalStep
+    from benchmark.defenses.base import Defense, LocalPlan, LocalStep
     from benchmark.models.convnet import ConvNet
     from benchmark.training.federated import local_updates
     from benchmark.training.functional import Net
@@ -104,7 +104,7 @@ def federated_round() -> HotPath:
     rngs = [torch.Generator() for _ in range(20)]
 
     def run(defense: Defense) -> torch.Tensor:
-        return local_updates(net, defense, net.initial(), x, y, 0.1, rngs)
+        return local_updates(net, defense, net.initial(), x, y, LocalPlan(16, 5, 0.1), rngs)
 
     return HotPath(lambda: run(Defense()), lambda: run(OneByOne()), _largest_relative, 1e-4, "20 clients x 5 steps")
 

@@ -30,12 +30,14 @@ class LocalPlan:
     Attributes:
         batch_size: samples in each local step.
         local_steps: local SGD steps between download and upload.
-        lr: local learning rate.
+        lr: local learning rate; momentum, weight_decay: of local SGD, which starts each round without momentum.
     """
 
     batch_size: int
     local_steps: int
     lr: float
+    momentum: float = 0.0
+    weight_decay: float = 0.0
 
 
 @dataclass
@@ -237,6 +239,11 @@ class Defense:
         """
         return lambda x: net.logits(params, x)
 
+    def trust(self) -> Tensor | None:
+        """How far the server has come to trust each party, (parties,), higher is better; None where it keeps no count.
+        Not a hook: it only tells."""
+        return None
+
     def epsilon(self, *, samples: int, batch_size: int, steps: int) -> tuple[float, float] | None:
         """(epsilon, delta) that an accountant computes for a party's records, or None without such a guarantee.
 
@@ -326,6 +333,9 @@ class Stack(Defense):
 
     def facts(self) -> dict[str, Any]:
         return {word: fact for member in self.members for word, fact in member.facts().items()}
+
+    def trust(self) -> Tensor | None:
+        return next((trust for member in self.members if (trust := member.trust()) is not None), None)
 
     def epsilon(self, **run: int) -> tuple[float, float] | None:
         # A guarantee survives what is done after it (post-processing), so the best one holds for the stack.

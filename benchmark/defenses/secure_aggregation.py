@@ -16,6 +16,7 @@ from torch import Tensor
 from benchmark.crypto.secure_sum import MODULUS_BITS, ProtocolAborted, SecureSum, traffic
 from benchmark.defenses.base import Defense, Round
 from benchmark.errors import ConfigError, Refused, positive
+from benchmark.seeds import random_bytes
 
 VERSION = 1
 
@@ -66,7 +67,7 @@ class SecureAggregation(Defense):
         if self.mode == "ideal":
             mean = fixed[survivors].sum(dim=0).double() / (self.scale * len(survivors))
             return round.active[:, None].to(updates) * mean.to(updates)
-        protocol = SecureSum(parties=n, threshold=needed, random_bytes=lambda k: _random_bytes(k, round.rng))
+        protocol = SecureSum(parties=n, threshold=needed, random_bytes=lambda k: random_bytes(k, round.rng))
         return self._masked(protocol, fixed, survivors).to(updates.device)
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
@@ -100,7 +101,3 @@ class SecureAggregation(Defense):
                 f"The sum of {n} updates with entries up to {self.max_value} does not fit into {MODULUS_BITS} bits; "
                 "lower secure_aggregation.max_value or secure_aggregation.fraction_bits."
             )
-
-
-def _random_bytes(count: int, rng: torch.Generator) -> bytes:
-    return bytes(torch.randint(0, 256, (count,), generator=rng, dtype=torch.uint8).tolist())

@@ -124,9 +124,9 @@ def _updates(stage: Stage, query: Query, batches: Batches, plan: LocalPlan, inde
     defense, parties = stage.defense, len(batches.x)
     rngs = [generator(stage.seed, f"leak.party.{i}.{index}") for i in range(parties)]
     if query.params.ndim == 1:
-        return local_updates(query.net, defense, query.params, batches.x, batches.y, plan.lr, rngs).detach()
+        return local_updates(query.net, defense, query.params, batches.x, batches.y, plan, rngs).detach()
     one_by_one = [
-        local_updates(query.net, defense, query.params[i], batches.x[[i]], batches.y[[i]], plan.lr, [rngs[i]])
+        local_updates(query.net, defense, query.params[i], batches.x[[i]], batches.y[[i]], plan, [rngs[i]])
         for i in range(parties)
     ]
     return torch.cat(one_by_one).detach()

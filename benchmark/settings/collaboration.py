@@ -59,7 +59,7 @@ class Collaboration(Setting):
     Args:
         parties: how many train together; fraction: share of them sampled each round.
         rounds: of the training that gives utility.
-        batch_size, local_steps, lr: plan of one upload in training.
+        batch_size, local_steps, lr, momentum, weight_decay: plan of one upload in training.
         victims: parties whose uploads an ``uploads`` threat sees.
         victim_batch_size: private samples behind each such upload (before a defense changes the plan).
         model_state: ``untrained`` or ``trained``: the global model that the victims start from.
@@ -91,6 +91,8 @@ class Collaboration(Setting):
         dirichlet_alpha: float | None = None,
         partition: str = "mixed",
         order: str = "fedavg",
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
     ) -> None:
         if partition not in ("mixed", "by_class"):
             raise ConfigError(f"setting.partition must be mixed or by_class, got {partition!r}.")
@@ -107,7 +109,7 @@ class Collaboration(Setting):
         if dirichlet_alpha is not None:
             positive("setting.dirichlet_alpha", dirichlet_alpha)
         self.parties, self.fraction, self.rounds = parties, fraction, rounds
-        self.plan = LocalPlan(batch_size, local_steps, lr)
+        self.plan = LocalPlan(batch_size, local_steps, lr, momentum, weight_decay)
         self.victims, self.victim_plan = victims, LocalPlan(victim_batch_size, 1, lr)
         self.model_state = model_state
         self.dirichlet_alpha, self.partition, self.order = dirichlet_alpha, partition, order
@@ -255,7 +257,7 @@ class Collaboration(Setting):
             turn.inputs = steps_x
             turn.publish(**defense.facts())
             rngs = [stage.rng(f"leak.party.{i}.{index}") for i in range(self.victims)]
-            updates = local_updates(net, defense, params, steps_x, steps_y, plan.lr, rngs)
+            updates = local_updates(net, defense, params, steps_x, steps_y, plan, rngs)
             uploads.append(defense.exchange(defense.protect(updates.detach(), turn), turn))
             published.append(turn.published)
         return UploadSurface(
@@ -304,7 +306,7 @@ class Collaboration(Setting):
             outcome.risk["attack_success"] = attack_success(predict(attacked, goal.x), goal.y)
             outcome.diagnostics["attack_success_without_attack"] = attack_success(predict(clean, goal.x), goal.y)
         outcome.curves["test_accuracy by round, attacked"] = run.curve
-        outcome.diagnostics["malicious_parties"] = len(malice.members)
+        outcome.diagnostics.update(malice.watched(run, stage.defense.trust()))
         return outcome
 
     # -- what a participant learns -----------------------------------------------------------------

@@ -14,7 +14,7 @@ from benchmark.defenses.base import Published, Round
 from benchmark.seeds import derive, generator
 from benchmark.settings.base import Stage
 from benchmark.settings.collaboration_surfaces import Accomplice, ContributionSurface, ContributionThreat
-from benchmark.training.federated import receive
+from benchmark.training.federated import Federation, receive
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,23 @@ class Malice:
             rng = self.stage.rng(f"poison.data.{party}")
             shares[party] = self.threat.poison_data(shares[party], known.restrict(self.threat.knowledge), rng)
         return shares
+
+    def watched(self, run: Federation, trust: Tensor | None) -> dict[str, float]:
+        """How the malicious and the honest parties fared: counts, and what the server came to think of them.
+
+        ``trust_gap`` is the honest parties' mean trust less the malicious ones'; ``silent_honest_parties`` contributed
+        nothing in the last quarter of the rounds.
+        """
+        bad = torch.zeros(self.parties, dtype=torch.bool)
+        bad[self.members] = True
+        told = {
+            "malicious_parties": float(bad.sum()),
+            "malicious_share_of_uploads": float(run.contributed[bad].sum() / run.contributed.sum().clamp_min(1)),
+            "silent_honest_parties": float((run.late[~bad] == 0).sum()),
+        }
+        if trust is not None and bad.any():
+            told["trust_gap"] = float(trust[~bad].mean() - trust[bad].mean())
+        return told
 
     def deviate(self, turn: Round, updates: Tensor) -> Tensor:
         """(n, d) -> (n, d) with the rows of members replaced by what the threat makes of them."""

@@ -46,46 +46,64 @@ def unheard(round: Round, uploads: Tensor) -> None:
 
 
 def local_updates(
-    net: Net, defense: Defense, params: Tensor, x: Tensor, y: Tensor, lr: float, rngs: Sequence[torch.Generator]
+    net: Net,
+    defense: Defense,
+    params: Tensor,
+    x: Tensor,
+    y: Tensor,
+    plan: LocalPlan,
+    rngs: Sequence[torch.Generator],
 ) -> Tensor:
     """Local SGD of n parties from the same model.
 
     Args:
         params: (d,) the global model, or (n, d) what each party starts from.
         x: (n, steps, batch, ...), y: (n, steps, batch): the batch of each party's each local step.
+        plan: for its learning rate, momentum and weight decay.
         rngs: one generator a party, for defenses that randomise local steps.
 
     Returns:
-        (n, d) updates in gradient units, (params before - params after) / lr: the sum of the local gradients.
+        (n, d) updates in gradient units, (params before - params after) / lr: without momentum and weight decay the sum
+        of the local gradients.
     """
     if defense.overrides("local_step"):
         starts = params.expand(len(x), -1)
-        return torch.stack([_one_party(net, defense, *party, lr) for party in zip(starts, x, y, rngs, strict=True)])
+        return torch.stack([_one_party(net, defense, *party, plan) for party in zip(starts, x, y, rngs, strict=True)])
     if len(x) == 1:  # the vectorised form of one party costs more than twice as much
-        return _alone(net, params.reshape(-1), x[0], y[0], lr)[None]
-    total = net.gradients(params, x[:, 0], y[:, 0])
-    for step in range(1, x.shape[1]):
-        total = total + net.gradients(params - lr * total, x[:, step], y[:, step])
-    return total
+        return _alone(net, params.reshape(-1), x[0], y[0], plan)[None]
+    return _descend(lambda here, step: net.gradients(here, x[:, step], y[:, step]), params, x.shape[1], plan)
 
 
-def _alone(net: Net, params: Tensor, x: Tensor, y: Tensor, lr: float) -> Tensor:
+def _alone(net: Net, params: Tensor, x: Tensor, y: Tensor, plan: LocalPlan) -> Tensor:
     """The update (d,) of one party without a defense's own step: as :func:`local_updates`, without its dimension n."""
-    total = torch.zeros_like(params)
-    for batch, labels in zip(x, y, strict=True):
-        here = (params - lr * total).detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(net.loss(here, batch, labels), here)
-        total = total + gradient
-    return total
+
+    def gradient(here: Tensor, step: int) -> Tensor:
+        here = here.detach().requires_grad_()
+        return torch.autograd.grad(net.loss(here, x[step], y[step]), here)[0]
+
+    return _descend(gradient, params, len(x), plan)
 
 
 def _one_party(
-    net: Net, defense: Defense, params: Tensor, x: Tensor, y: Tensor, rng: torch.Generator, lr: float
+    net: Net, defense: Defense, params: Tensor, x: Tensor, y: Tensor, rng: torch.Generator, plan: LocalPlan
 ) -> Tensor:
-    total = torch.zeros_like(params)
-    for batch, labels in zip(x, y, strict=True):
-        total = total + defense.local_step(LocalStep(net, params - lr * total, batch, labels, rng))
-    return total
+    def gradient(here: Tensor, step: int) -> Tensor:
+        return defense.local_step(LocalStep(net, here, x[step], y[step], rng))
+
+    return _descend(gradient, params, len(x), plan)
+
+
+def _descend(gradient: Callable[[Tensor, int], Tensor], params: Tensor, steps: int, plan: LocalPlan) -> Tensor:
+    """The sum of all steps from ``params``, (n, d) or (d,); ``gradient(here, step)`` is taken at each step's start."""
+    here, moved, velocity = params, torch.zeros_like(params), torch.zeros_like(params)
+    for step in range(steps):
+        slope = gradient(here, step)
+        if plan.weight_decay:
+            slope = slope + plan.weight_decay * here
+        velocity = plan.momentum * velocity + slope if plan.momentum else slope
+        moved = moved + velocity
+        here = params - plan.lr * moved
+    return moved
 
 
 def deal(data: Split, parties: int, rng: torch.Generator, alpha: float | None = None) -> list[Split]:
@@ -153,6 +171,8 @@ class Federation:
         bytes_sent, messages: all traffic, up and down.
         seconds: wall time of the rounds.
         curve: whatever ``watch`` said after each round.
+        contributed: int64 (parties,), in how many rounds each party's upload was there to be aggregated; late: the
+            same, of the last quarter of the rounds.
     """
 
     params: Tensor
@@ -161,6 +181,8 @@ class Federation:
     messages: int = 0
     seconds: float = 0.0
     curve: list[float] = field(default_factory=list)
+    contributed: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    late: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
 
 def federate(
@@ -200,6 +222,7 @@ def federate(
     params = net.initial().to(shares[0].x.device)
     plan = defense.local_plan(plan)
     result = Federation(params, params.repeat(len(shares), 1))
+    result.contributed, result.late = torch.zeros(2, len(shares), dtype=torch.int64)
     defense.start(len(shares), net.layout)
     turns = rounds if order == "fedavg" else rounds * len(shares)
     started = time.perf_counter()
@@ -222,12 +245,15 @@ def federate(
             turn.inputs = x
             start = params if turn.held is None else turn.held
             rngs = [generator(seed, f"federated.party.{party}.{index}") for party in turn.parties.tolist()]
-            updates = local_updates(net, defense, start, x, y, plan.lr, rngs)
+            updates = local_updates(net, defense, start, x, y, plan, rngs)
             result.local_models[turn.parties] = start - plan.lr * updates
             updates = defense.protect(updates, turn)
             direction = receive(defense, deviate(turn, updates), turn, unmixed, overhear)
             params = params - plan.lr * direction
         result.params = params
+        there = turn.parties[turn.active]
+        result.contributed[there] += 1
+        result.late[there] += index >= turns - turns // 4
         result.bytes_sent += turn.bytes_sent + 2 * len(turn.parties) * params.numel() * BYTES_PER_FLOAT
         result.messages += turn.messages + 2 * len(turn.parties)
         if watch and (index + 1) % (turns // rounds) == 0:
@@ -275,7 +301,7 @@ def _server_update(net: Net, root: Split, params: Tensor, plan: LocalPlan, seed:
     """The update (d,) of an honest party that holds the server's root data."""
     rng = generator(seed, f"federated.batch.server.{index}")
     x, y = _draw(root, min(plan.batch_size, len(root)), plan.local_steps, rng)
-    return local_updates(net, Defense(), params, x[None], y[None], plan.lr, [rng])[0].detach()
+    return local_updates(net, Defense(), params, x[None], y[None], plan, [rng])[0].detach()
 
 
 def _batches(shares: Sequence[Split], parties: Tensor, plan: LocalPlan, seed: int, index: int) -> tuple[Tensor, Tensor]:

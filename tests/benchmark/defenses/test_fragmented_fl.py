@@ -1,11 +1,14 @@
 import pytest
 import torch
 
+from benchmark.crypto import fragments
 from benchmark.defenses.base import Round
-from benchmark.defenses.fragmented_fl import FragmentedFL, similarity
+from benchmark.defenses.fragmented_fl import FragmentedFL, from_fixed, similarity, to_fixed
+from benchmark.errors import ConfigError
 from benchmark.seeds import generator
 from benchmark.threats.gradient_leakage.inverting_gradients import InvertingGradients
 from benchmark.threats.poisoning.gaussian import GaussianPoison
+from benchmark.training.federated import receive
 from benchmark.training.functional import Layout
 from tests.benchmark.helpers import TinyMLP, collaboration, stage
 
@@ -13,7 +16,7 @@ LAYOUT = Layout(("w", "b"), ((10, 4), (10,)))
 
 
 def fragmented(**changes) -> FragmentedFL:
-    return FragmentedFL(**(dict(p_mix=0.5, warm_up=2, reputation=True) | changes))
+    return FragmentedFL(**(dict(p_mix=0.5, warm_up=2, reputation=True, wire="counted", dropout=0.0) | changes))
 
 
 def started(n: int, index: int = 0, **changes) -> tuple[FragmentedFL, Round]:
@@ -24,13 +27,13 @@ def started(n: int, index: int = 0, **changes) -> tuple[FragmentedFL, Round]:
 
 def test_mixing_keeps_every_pairs_sum_and_every_coordinate():
     defense, turn = started(6)
-    updates = torch.randn(6, 50)
+    updates = from_fixed(to_fixed(torch.randn(6, 50)), torch.zeros(0))
     mixed = defense.exchange(updates, turn)
     partner = defense.partner
     assert (partner >= 0).all()
     for k in range(6):
         j = partner[k]
-        assert torch.equal(mixed[k] + mixed[j], updates[k] + updates[j])
+        torch.testing.assert_close(mixed[k] + mixed[j], updates[k] + updates[j], atol=1e-6, rtol=0)
         assert ((mixed[k] == updates[k]) | (mixed[k] == updates[j])).all()
         assert 0.2 < (mixed[k] == updates[j]).float().mean() < 0.8
         assert turn.published.groups[k] == turn.published.groups[j]
@@ -42,11 +45,70 @@ def test_a_party_left_over_contributes_nothing():
     assert turn.active.sum() == 4
 
 
-def test_traffic_of_the_exchange_is_counted():
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("n", [4, 7])
+def test_the_counted_wire_is_the_real_one_in_all_but_the_masks(n, dropout):
+    updates = torch.randn(n, 50)
+    seen = {}
+    for wire in ("counted", "encrypted"):
+        defense, turn = started(n, wire=wire, dropout=dropout)
+        mixed = defense.exchange(updates, turn)
+        seen[wire] = (turn.messages, turn.bytes_sent, turn.active.tolist(), turn.published.groups.tolist())
+        for k in turn.active.nonzero().flatten().tolist():
+            both = from_fixed(to_fixed(updates[[k, int(defense.partner[k])]]), updates)
+            assert ((mixed[k] == both[0]) | (mixed[k] == both[1])).all()
+    assert seen["counted"] == seen["encrypted"]
+
+
+def test_given_the_mask_the_real_wire_gives_the_same_numbers(monkeypatch):
+    mask = torch.rand(50) < 0.5
+    monkeypatch.setattr(fragments, "mask_of", lambda seed, size, p_mix: mask.numpy())
+    updates = torch.randn(2, 50)
+    defense, turn = started(2, wire="encrypted")
+    fixed = from_fixed(to_fixed(updates), updates)
+    assert torch.equal(defense.exchange(updates, turn), torch.where(mask, fixed.flip(0), fixed))
+
+
+def test_who_vanishes_stalls_nobody():
+    for wire in ("counted", "encrypted"):
+        defense, turn = started(10, wire=wire, dropout=0.3)
+        direction = receive(defense, torch.ones(10, 50), turn)
+        assert 0 < turn.active.sum() < 10
+        torch.testing.assert_close(direction, torch.ones(50))
+
+
+def test_sums_are_exact_in_fixed_point_and_garbage_becomes_finite():
+    updates = torch.randn(6, 50) * 1e3
+    defense, turn = started(6)
+    mixed = defense.exchange(updates, turn)
+    assert torch.equal(to_fixed(mixed).sum(0), to_fixed(updates).sum(0))
+    assert torch.equal(from_fixed(to_fixed(mixed), mixed), mixed)
+    garbage = torch.tensor([[float("nan"), float("inf"), -float("inf"), 1e38]])
+    assert torch.isfinite(from_fixed(to_fixed(garbage), garbage)).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"p_mix": 1.5}, "p_mix must be in"),
+        ({"wire": "none"}, "counted, encrypted"),
+        ({"dropout": 1.0}, "dropout must"),
+    ],
+)
+def test_impossible_parameters_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        fragmented(**changes)
+
+
+def test_a_mixed_upload_credits_the_party_that_sent_it():
     defense, turn = started(4)
-    defense.exchange(torch.randn(4, 50), turn)
-    assert turn.messages == 12
-    assert turn.bytes_sent == 4 * (2 * 50 * 4 + 32)
+    uploads = torch.ones(4, 50) + 0.1 * torch.randn(4, 50)
+    defense.exchange(uploads, turn)
+    defense.aggregate(uploads, turn)
+    credit = similarity(uploads, LAYOUT)
+    torch.testing.assert_close(defense.trust(), credit)
+    for k in range(4):
+        assert defense.local_reputation[k, defense.partner[k]] == credit[k]
 
 
 def test_an_outlier_scores_below_the_others():

@@ -265,7 +265,7 @@ def test_a_rehearsal_leaves_no_trace():
     plain = MinMax(direction="std", **{**OMNISCIENT, "fraction": 0.4})
     for defense in (
         lambda: CenteredClipping(radius=1.0, iterations=1),
-        lambda: FragmentedFL(p_mix=0.5, warm_up=1, reputation=True),
+        lambda: FragmentedFL(p_mix=0.5, warm_up=1, reputation=True, wire="counted", dropout=0.0),
     ):
         # With nothing to choose from the adaptive form does what the plain one does, apart from rehearsing.
         curves = [setting.play(stage(threat, defense(), architecture=TinyMLP)).curves for threat in (plain, adaptive)]
@@ -317,7 +317,11 @@ def test_those_who_do_not_follow_the_exchange_upload_unmixed_even_honest_looking
 
     for follows in (True, False):
         threat = LabelFlip(fraction=0.5, follows_exchange=follows)
-        collaboration(rounds=1).play(stage(threat, Spy(p_mix=0.5, warm_up=5, reputation=False), architecture=TinyMLP))
+        collaboration(rounds=1).play(
+            stage(
+                threat, Spy(p_mix=0.5, warm_up=5, reputation=False, wire="counted", dropout=0.0), architecture=TinyMLP
+            )
+        )
         own = (seen["uploads"] == seen["handed out"]).all(dim=1)
         assert own.sum() == (0 if follows else 2)
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from benchmark.defenses.base import Defense, LocalStep
+from benchmark.defenses.base import Defense, LocalPlan, LocalStep
 from benchmark.errors import ConfigError
 from benchmark.seeds import generator
 from benchmark.training.federated import deal, federate, local_updates
@@ -27,8 +27,8 @@ def test_vectorised_parties_equal_the_loop(net, steps):
     data = digits_like(3 * steps * 4)
     x, y = data.x.view(3, steps, 4, 1, 8, 8), data.y.view(3, steps, 4)
     rngs = [generator(0, str(i)) for i in range(3)]
-    fast = local_updates(net, Defense(), net.initial(), x, y, 0.3, rngs)
-    slow = local_updates(net, Looped(), net.initial(), x, y, 0.3, rngs)
+    fast = local_updates(net, Defense(), net.initial(), x, y, LocalPlan(16, 5, 0.3), rngs)
+    slow = local_updates(net, Looped(), net.initial(), x, y, LocalPlan(16, 5, 0.3), rngs)
     torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-4)
 
 
@@ -121,8 +121,8 @@ def test_one_party_alone_learns_as_among_others():
     net = Net(TinyNet())
     x, y = torch.rand(2, 3, 8, 1, 8, 8), torch.randint(0, 10, (2, 3, 8))
     rngs = [generator(0, str(i)) for i in range(2)]
-    both = local_updates(net, Defense(), net.initial(), x, y, 0.3, rngs)
-    alone = local_updates(net, Defense(), net.initial(), x[1:], y[1:], 0.3, rngs[1:])
+    both = local_updates(net, Defense(), net.initial(), x, y, LocalPlan(16, 5, 0.3), rngs)
+    alone = local_updates(net, Defense(), net.initial(), x[1:], y[1:], LocalPlan(16, 5, 0.3), rngs[1:])
     torch.testing.assert_close(alone, both[1:], atol=1e-6, rtol=1e-4)
 
 
