@@ -199,13 +199,13 @@ class Defense:
         """
         return torch.ones(len(round.parties), dtype=torch.bool)
 
-    def download(self, params: Tensor, local: Tensor, round: Round) -> Tensor:
-        """What each party starts its local steps from, (n, d), given the global model and its own last one.
+    def download(self, params: Tensor, local: Tensor, round: Round) -> Tensor | None:
+        """What each party starts its local steps from, (n, d), or None for the global model as it is.
 
         Args:
             params: (d,) the global model; local: (n, d) the last model of each of the round's parties.
         """
-        return params.expand_as(local)
+        return None
 
     def local_step(self, step: LocalStep) -> Tensor:
         """The gradient (d,) that a party takes a local step with."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from benchmark.models.base import Classifier, image_shape
 
-VERSION = 1
+VERSION = 2
 SLOPE = 0.2
 
 
@@ -20,23 +20,25 @@ class Centre(nn.Module):
 
 
 class LeakyConvNet(Classifier):
-    """3x3 convolutions, the first of stride 1 and the others of stride 2, leaky ReLUs, a hidden layer and the head.
+    """3x3 convolutions, the first of stride ``stem`` and the others of stride 2, leaky ReLUs, a hidden layer, the head.
 
     It has no pooling, whose gradient reaches few pixels, and takes images in [0, 1], which it centres itself.
 
     Args:
         shape: (channels, height, width); num_classes: logits.
-        channels: of each convolution.
+        channels: of each convolution; stem: stride of the first.
         hidden: width of the hidden linear layer, whose output are the features.
     """
 
     first_layer = "conv"
 
-    def __init__(self, *, shape: tuple[int, ...], num_classes: int, channels: Sequence[int], hidden: int) -> None:
+    def __init__(
+        self, *, shape: tuple[int, ...], num_classes: int, channels: Sequence[int], stem: int, hidden: int
+    ) -> None:
         inputs, height, width = image_shape("leaky_convnet", shape)
         layers: list[nn.Module] = [Centre()]
         for number, outputs in enumerate(channels):
-            stride = 1 if number == 0 else 2
+            stride = stem if number == 0 else 2
             layers += [nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1), nn.LeakyReLU(SLOPE)]
             inputs, height, width = outputs, -(-height // stride), -(-width // stride)
         layers += [nn.Flatten(), nn.Linear(inputs * height * width, hidden), nn.LeakyReLU(SLOPE)]

@@ -30,7 +30,15 @@ from benchmark.settings.malice import Malice
 from benchmark.settings.participation import Insider, play_insider
 from benchmark.settings.participation_surfaces import GlobalModelSurface, InsiderThreat, Insight
 from benchmark.threats.base import Reconstruction
-from benchmark.training.federated import ORDERS, Federation, deal, deal_by_class, federate, local_updates
+from benchmark.training.federated import (
+    ORDERS,
+    Federation,
+    deal,
+    deal_by_class,
+    deal_one_apart,
+    federate,
+    local_updates,
+)
 from benchmark.training.functional import Net
 from benchmark.training.loop import predict
 
@@ -50,6 +58,7 @@ __all__ = [
 VERSION = 1
 
 SENDING = frozenset({"local_data", "local_plan", "local_step", "protect", "exchange"})
+PARTITIONS = ("mixed", "by_class", "one_class_apart")
 ROBUST = frozenset({"local_step", "protect", "select", "exchange", "aggregate", "finish"})
 
 
@@ -64,7 +73,10 @@ class Collaboration(Setting):
         victim_batch_size: private samples behind each such upload (before a defense changes the plan).
         model_state: ``untrained`` or ``trained``: the global model that the victims start from.
         dirichlet_alpha: None deals the private data to the parties at random (IID), a number unequally by class.
-        partition: ``mixed`` deals as ``dirichlet_alpha`` says; ``by_class`` gives every party classes of its own.
+        partition: ``mixed`` deals as ``dirichlet_alpha`` says; ``by_class`` gives every party classes of its own;
+            ``one_class_apart`` gives the first party nothing but the class ``apart`` and deals the others at random.
+        apart: the class of ``one_class_apart``.
+        spectator: before an insider's eyes, one party more, the insider, which holds no samples at all.
         order: ``fedavg`` or ``roundrobin``, see :func:`benchmark.training.federated.federate`.
     """
 
@@ -90,17 +102,19 @@ class Collaboration(Setting):
         model_state: str,
         dirichlet_alpha: float | None = None,
         partition: str = "mixed",
+        apart: int = 0,
+        spectator: bool = False,
         order: str = "fedavg",
         momentum: float = 0.0,
         weight_decay: float = 0.0,
     ) -> None:
-        if partition not in ("mixed", "by_class"):
-            raise ConfigError(f"setting.partition must be mixed or by_class, got {partition!r}.")
+        if partition not in PARTITIONS:
+            raise ConfigError(f"setting.partition must be one of {', '.join(PARTITIONS)}, got {partition!r}.")
         if order not in ORDERS:
             raise ConfigError(f"setting.order must be one of {', '.join(ORDERS)}, got {order!r}.")
-        if partition == "by_class" and dirichlet_alpha is not None:
+        if partition != "mixed" and dirichlet_alpha is not None:
             raise ConfigError(
-                "setting.dirichlet_alpha mixes classes and setting.partition=by_class parts them; drop one."
+                f"setting.dirichlet_alpha mixes classes and setting.partition={partition} parts them; drop one."
             )
         if model_state not in ("untrained", "trained"):
             raise ConfigError(f"setting.model_state must be untrained or trained, got {model_state!r}.")
@@ -113,6 +127,7 @@ class Collaboration(Setting):
         self.victims, self.victim_plan = victims, LocalPlan(victim_batch_size, 1, lr)
         self.model_state = model_state
         self.dirichlet_alpha, self.partition, self.order = dirichlet_alpha, partition, order
+        self.apart, self.spectator = apart, spectator
 
     def play(self, stage: Stage) -> Outcome:
         scenes = {
@@ -131,10 +146,17 @@ class Collaboration(Setting):
         return Net(stage.fresh_model(num_classes=stage.data.num_classes + extra))
 
     def _shares(self, stage: Stage) -> list[Split]:
-        """Each party's own samples."""
+        """Each party's own samples; an insider is the last."""
+        owner, rng = stage.data.owner, stage.rng("data.deal")
         if self.partition == "by_class":
-            return deal_by_class(stage.data.owner, self.parties, stage.data.num_classes)
-        return deal(stage.data.owner, self.parties, stage.rng("data.deal"), self.dirichlet_alpha)
+            shares = deal_by_class(owner, self.parties, stage.data.num_classes)
+        elif self.partition == "one_class_apart":
+            shares = deal_one_apart(owner, self.parties, self.apart, rng)
+        else:
+            shares = deal(owner, self.parties, rng, self.dirichlet_alpha)
+        if self.spectator and stage.threat.surface == "global_models":
+            shares.append(owner[:0])
+        return shares
 
     def _train(self, stage: Stage, malice: Malice | None = None, insider: Insider | None = None) -> Federation:
         """The collaboration under the stage's defense."""
@@ -144,11 +166,12 @@ class Collaboration(Setting):
         if malice is not None:
             shares = malice.poisoned(shares)
         shares = [
-            stage.defense.local_data(share, stage.rng(f"defense.local_data.{i}")) for i, share in enumerate(shares)
+            stage.defense.local_data(share, stage.rng(f"defense.local_data.{i}")) if len(share) else share
+            for i, share in enumerate(shares)
         ]
         extra: dict[str, Any] = {} if malice is None else {"deviate": malice.deviate, "unmixed": malice.unmixed}
         if insider is not None:
-            extra["visit"] = insider.visit
+            extra |= {"visit": insider.visit, "overhear": insider.hear}
         return federate(
             net,
             shares,

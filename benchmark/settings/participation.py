@@ -10,16 +10,17 @@ leave.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from benchmark.data.base import Dataset, Split
-from benchmark.defenses.base import Round
+from benchmark.defenses.base import Published, Round
 from benchmark.errors import ConfigError, Diverged
 from benchmark.metrics.classification import accuracy
-from benchmark.metrics.generated import score_class
+from benchmark.metrics.generated import compare_features, score_class
+from benchmark.models.base import Classifier
 from benchmark.outcome import Outcome
 from benchmark.seeds import derive
 from benchmark.settings.base import Stage
@@ -28,7 +29,7 @@ from benchmark.training.federated import Federation
 from benchmark.training.functional import Net
 from benchmark.training.loop import predict, train
 
-RISKS = ("class_recovery", "asr")
+RISKS = ("class_recovery", "asr", "confidence")
 ORACLE_EPOCHS = 40
 
 
@@ -39,6 +40,7 @@ class Insider:
     Attributes:
         stage, net: of the cell; shares: what every party holds; rounds: how often the adversary's turn comes.
         samples: turn -> what the threat claimed then.
+        heard: (d,) the victim's latest model as the server knows it, see :class:`GlobalModelSurface`.
     """
 
     stage: Stage
@@ -49,33 +51,52 @@ class Insider:
     seconds: float = 0.0
     turn: int = 0
     guess: Insight | None = None
+    heard: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        threat = self.stage.threat
+        assert isinstance(threat, InsiderThreat)
+        held = [int((share.y == threat.target).sum()) for share in self.shares[:-1]]
+        self.holder = max(range(len(held)), key=held.__getitem__)
 
     def visit(self, round: Round, shares: Sequence[Split]) -> Sequence[Split]:
         """Hand the downloaded model to the threat when it is its turn; give what everybody trains on."""
         seat = len(shares) - 1
         if seat not in round.parties.tolist():
             return shares
-        insight = self.look(round.params)
+        row = int((round.parties == seat).nonzero())
+        known = round.published.downloaded
+        published = replace(round.published, downloaded=None if known is None else known[row])
+        insight = self.look(round.params if round.held is None else round.held[row], published)
         return shares if insight.train_on is None else [*shares[:seat], insight.train_on]
 
-    def look(self, params: Tensor) -> Insight:
-        """The threat at its next turn, with the global model ``params`` (d,)."""
+    def hear(self, round: Round, uploads: Tensor) -> None:
+        """Keep what a server learns of the holder's model from the ``uploads`` (n, d)."""
+        rows = (round.parties == self.holder).nonzero().flatten()
+        if len(rows):
+            groups = round.published.groups
+            alike = rows if groups is None else (groups == groups[rows]).nonzero().flatten()
+            self.heard = (round.params - round.lr * uploads[alike].mean(dim=0).to(round.params)).detach()
+
+    def look(self, params: Tensor, published: Published) -> Insight:
+        """The threat at its next turn, with the model ``params`` (d,) that it holds."""
         threat, data = self.stage.threat, self.stage.data
         assert isinstance(threat, InsiderThreat)
-        others = torch.cat([share.y for share in self.shares[:-1]])
         surface = GlobalModelSurface(
             round=self.turn,
             rounds=self.rounds,
             net=self.net,
             params=params.detach(),
-            own=disjoint(self.shares[-1], others),
+            own=without(self.shares[-1], threat.target),
             target=threat.target,
             shape=data.shape,
             num_classes=data.num_classes,
+            published=published,
+            heard=self.heard,
             truth=of_class(data.calibration, threat.target),
         )
         insight: Insight = threat(surface, seed=derive(self.stage.seed, f"insider.{self.turn}"))
-        if insight.samples is not None and self.turn in (0, self.rounds // 2, self.rounds):
+        if insight.samples is not None and self.turn in {self.rounds * part // 4 for part in range(5)}:
             self.samples[self.turn] = insight.samples
         self.seconds += insight.seconds
         self.turn += 1
@@ -83,17 +104,16 @@ class Insider:
         return insight
 
 
-def disjoint(own: Split, others: Tensor) -> Split:
-    """``own``, once it is sure that the adversary holds no class of the other parties.
+def without(own: Split, target: int) -> Split:
+    """``own``, once it is sure that the adversary holds nothing of the class it is after.
 
     Raises:
         ConfigError: it does, so that there is nothing to learn.
     """
-    shared = sorted(set(own.y.tolist()) & set(others.tolist()))
-    if shared:
+    if target in own.y:
         raise ConfigError(
-            f"The insider itself holds classes of its victims ({', '.join(map(str, shared))}), so there is no secret "
-            "class; set setting.partition=by_class."
+            f"The insider itself holds samples of class {target}, so there is nothing to learn of it; set "
+            "setting.partition=by_class or one_class_apart and choose a threat.target of the first party's."
         )
     return own
 
@@ -146,7 +166,7 @@ def play_insider(
     finished = run(insider)
     if not torch.isfinite(finished.params).all():
         raise Diverged("the attacked federated model has NaN or infinite parameters; lower setting.lr or the noise.")
-    samples = insider.look(finished.params).samples
+    samples = insider.look(finished.params, Published()).samples
     if samples is None or not torch.isfinite(samples).all():
         raise Diverged("the insider's images have NaN pixels or are missing; lower the threat's learning rate.")
     _measure(stage, outcome, insider, samples, private, held_out)
@@ -159,7 +179,10 @@ def _measure(
 ) -> None:
     oracle = judge(stage)
     assert isinstance(stage.threat, InsiderThreat) and insider.guess is not None
-    scores = score_class(samples, predict(oracle, samples), stage.threat.target, private, held_out)
+    logits, target = predict(oracle, samples), stage.threat.target
+    scores = score_class(samples, logits, target, private, held_out)
+    if isinstance(oracle, Classifier):
+        scores |= compare_features(*(predict(oracle.features, x) for x in (samples, private, held_out)))
     for name, value in scores.items():
         (outcome.risk if name in RISKS else outcome.diagnostics)[name] = value
     outcome.diagnostics["oracle_accuracy"] = accuracy(predict(oracle, stage.data.test.x), stage.data.test.y)
@@ -172,11 +195,17 @@ def _measure(
 
 
 def _utility(stage: Stage, outcome: Outcome, insider: Insider, finished: Federation, shares: Sequence[Split]) -> None:
-    """Accuracy under the attack, on all real classes and on those of either side."""
+    """Accuracy under the attack, on all real classes, on those of either side and on the target."""
+    assert isinstance(stage.threat, InsiderThreat)
     test = stage.data.test
     logits = predict(lambda x: insider.net.logits(finished.params, x), test.x)
-    theirs = torch.isin(test.y, shares[-1].y.unique())
     outcome.utility["attacked_accuracy"] = accuracy(logits, test.y)
-    outcome.diagnostics["attacked_accuracy_victims"] = accuracy(logits[~theirs], test.y[~theirs])
-    outcome.diagnostics["attacked_accuracy_insider"] = accuracy(logits[theirs], test.y[theirs])
+    for side, classes in (
+        ("victims", torch.cat([share.y for share in shares[:-1]])),
+        ("insider", shares[-1].y),
+        ("target", test.y.new_tensor([stage.threat.target])),
+    ):
+        rows = torch.isin(test.y, classes)
+        if rows.any():
+            outcome.diagnostics[f"attacked_accuracy_{side}"] = accuracy(logits[rows], test.y[rows])
     outcome.curves["test_accuracy by round, attacked"] = finished.curve

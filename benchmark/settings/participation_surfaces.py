@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from benchmark.data.base import Split
+from benchmark.defenses.base import Published
 from benchmark.threats.base import Floor, Guess, Surface, Threat
 from benchmark.training.functional import Net
 
@@ -20,15 +21,20 @@ class GlobalModelSurface(Surface):
     Attributes:
         round: the number of the adversary's turn, 0, 1, ..., ``rounds``; the last is a look at the finished model.
         rounds: how many turns it takes part in.
-        net, params: architecture and the global model (d,) that it has just downloaded. The model has an extra last
+        net, params: architecture and the model (d,) that it holds after its download. The model has an extra last
             output, which no real class uses.
-        own: the adversary's own samples, none of them of a class of the victim.
+        own: the adversary's own samples, none of them of a class of the victim; there may be none at all.
         target: the victim's class that the adversary is after.
         shape, num_classes: of one sample and of the task; ``num_classes`` is the label of the extra output.
+        published: what the defense's users publish in this round; ``downloaded`` is its own row (d,) (grant
+            ``mechanism``).
+        heard: (d,) what the server learns from the latest upload of the party that holds most of the target class: the
+            model that this upload, or the mean of those that cannot be told from it, makes of the one sent out; None
+            before the first (grant ``uploads``).
         truth: real images of the target class that nobody trained on, for positive controls (grant ``truth``).
     """
 
-    granted_by: ClassVar[Mapping[str, str]] = {"truth": "truth"}
+    granted_by: ClassVar[Mapping[str, str]] = {"published": "mechanism", "heard": "uploads", "truth": "truth"}
 
     round: int
     rounds: int
@@ -38,6 +44,8 @@ class GlobalModelSurface(Surface):
     target: int
     shape: tuple[int, ...]
     num_classes: int
+    published: Published
+    heard: Tensor | None
     truth: Tensor
 
     @property

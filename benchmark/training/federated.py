@@ -161,6 +161,24 @@ def deal_by_class(data: Split, parties: int, num_classes: int) -> list[Split]:
     return [share[:size] for share in shares]
 
 
+def deal_one_apart(data: Split, parties: int, apart: int, rng: torch.Generator) -> list[Split]:
+    """Deal to ``parties`` disjoint shares of one size: the first holds nothing but the class ``apart``, which no other
+    holds, and the others' classes are dealt to them at random.
+
+    Raises:
+        ConfigError: the class is too rare for a share of the size of the others', or there are too few samples.
+    """
+    alone = (data.y == apart).nonzero().squeeze(1)
+    shares = deal(data[data.y != apart], max(1, parties - 1), rng)
+    size = min(len(shares[0]), len(alone))
+    if parties < 3 or size == 0:
+        raise ConfigError(
+            f"setting.partition=one_class_apart needs 3 parties or more and samples of class {apart} "
+            f"(setting.apart), got {parties} parties and {len(alone)} samples."
+        )
+    return [data[alone[torch.randperm(len(alone), generator=rng)[:size]]], *(share[:size] for share in shares)]
+
+
 @dataclass
 class Federation:
     """A finished collaboration.

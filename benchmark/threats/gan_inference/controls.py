@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from benchmark.settings.participation_surfaces import GlobalModelSurface, InsiderThreat, Insight
-from benchmark.threats.gan_inference.networks import Generator
+from benchmark.threats.gan_inference.networks import dense
 
 VERSION = 1
 
@@ -26,7 +26,7 @@ class UntrainedGenerator(InsiderThreat):
 
     def attack(self, surface: GlobalModelSurface, rng: torch.Generator) -> Insight:
         device = surface.params.device
-        generator = Generator(shape=surface.shape, latent=self.latent, hidden=self.hidden).to(device)
+        generator = dense(shape=surface.shape, latent=self.latent, hidden=self.hidden).to(device)
         return Insight(generator.draw(self.samples, rng, device) if surface.last else None)
 
 

@@ -17,6 +17,13 @@ from tests.benchmark.helpers import PLAN, TinyNet, digits_like
 SIZE = 101
 
 
+def selective(**rule) -> SelectiveSharing:
+    """With everything downloaded unless told otherwise."""
+    defense = SelectiveSharing(**({"download_share": 1.0} | rule))
+    defense.start(2, Layout(("w",), ((SIZE,),)))
+    return defense
+
+
 def turn(parties: int = 2, seed: int = 0) -> Round:
     layout = Layout(("w",), ((SIZE,),))
     return Round(0, layout, torch.zeros(SIZE), torch.arange(parties), generator(seed, "protocol"))
@@ -35,14 +42,14 @@ def train(defense: Defense) -> torch.Tensor:
 
 # -- selective sharing ----------------------------------------------------------------------------------
 def test_sharing_everything_equals_no_defense_bit_for_bit():
-    assert torch.equal(train(SelectiveSharing(share=1.0, choice="largest", clip=None)), train(Defense()))
+    assert torch.equal(train(selective(share=1.0, choice="largest", clip=None)), train(Defense()))
 
 
 @pytest.mark.parametrize("choice", ["largest", "random"])
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.5])
 def test_exactly_the_share_is_sent_and_the_rest_is_zero(choice, share):
     mine, round = updates(), turn()
-    sent = SelectiveSharing(share=share, choice=choice, clip=None).protect(mine, round)
+    sent = selective(share=share, choice=choice, clip=None).protect(mine, round)
     assert (sent != 0).sum(dim=1).tolist() == [math.ceil(share * SIZE)] * 2
     assert torch.equal(sent[sent != 0], mine[sent != 0])
     assert torch.equal(round.published.mask, sent != 0)
@@ -50,21 +57,47 @@ def test_exactly_the_share_is_sent_and_the_rest_is_zero(choice, share):
 
 def test_largest_keeps_the_largest_magnitudes():
     mine = updates()
-    sent = SelectiveSharing(share=0.1, choice="largest", clip=None).protect(mine, turn())
+    sent = selective(share=0.1, choice="largest", clip=None).protect(mine, turn())
     kept = sent != 0
     for row, which in zip(mine.abs(), kept, strict=True):
         assert row[which].min() >= row[~which].max()
 
 
 def test_clipping_bounds_every_coordinate():
-    sent = SelectiveSharing(share=1.0, choice="largest", clip=0.1).protect(updates(), turn())
+    sent = selective(share=1.0, choice="largest", clip=0.1).protect(updates(), turn())
     assert sent.abs().max() == pytest.approx(0.1)
+
+
+def test_only_a_share_is_downloaded_and_the_rest_stays_as_it_was_left():
+    defense, round = selective(share=1.0, download_share=0.25, choice="largest", clip=None), turn()
+    params, local = torch.ones(SIZE), torch.zeros(2, SIZE)
+    held = defense.download(params, local, round)
+    assert held.sum(dim=1).tolist() == [26.0, 26.0]
+    assert torch.equal(round.published.downloaded, held == 1)
+    assert round.bytes_sent < 0
+    assert selective(share=1.0, choice="largest", clip=None).download(params, local, turn()) is None
+
+
+def test_what_changed_most_often_of_late_is_downloaded_first():
+    defense = selective(share=0.1, download_share=0.1, choice="largest", clip=None)
+    old, new = torch.zeros(2, SIZE), torch.zeros(2, SIZE)
+    old[:, :11], new[:, 50:61] = 1.0, 1.0
+    for mine in (old, new):
+        defense.protect(mine, turn())
+    held = defense.download(torch.ones(SIZE), torch.zeros(2, SIZE), turn())
+    assert held[:, 50:61].all() and held.sum() == 22
+
+
+def test_a_collaboration_with_a_small_download_still_trains():
+    assert not torch.equal(
+        train(selective(share=1.0, download_share=0.5, choice="largest", clip=None)), train(Defense())
+    )
 
 
 def test_a_small_share_saves_traffic_and_a_large_one_costs_none():
     for share, expected in ((0.1, -2 * (SIZE * 4 - 11 * 8)), (0.9, 0)):
         round = turn()
-        SelectiveSharing(share=share, choice="largest", clip=None).protect(updates(), round)
+        selective(share=share, choice="largest", clip=None).protect(updates(), round)
         assert round.bytes_sent == expected
 
 
@@ -150,9 +183,9 @@ def test_user_level_epsilon_rises_with_rounds_and_falls_with_noise():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SelectiveSharing(share=0, choice="largest", clip=None), r"share must be in \(0, 1\]"),
-        (lambda: SelectiveSharing(share=1.0, choice="best", clip=None), "largest or random"),
-        (lambda: SelectiveSharing(share=1.0, choice="largest", clip=0), "clip must be above 0"),
+        (lambda: selective(share=0, choice="largest", clip=None), r"share must be in \(0, 1\]"),
+        (lambda: selective(share=1.0, choice="best", clip=None), "largest or random"),
+        (lambda: selective(share=1.0, choice="largest", clip=0), "clip must be above 0"),
         (lambda: svt(threshold=-1), "threshold must be at least 0"),
         (lambda: svt(epsilon_per_parameter=0), "epsilon_per_parameter must be above 0"),
         (lambda: UserLevelDP(max_norm=1.0, noise_multiplier=-1, delta=1e-5), "noise_multiplier must be at least 0"),

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from benchmark.metrics.generated import nearest, score_class, spread
+from benchmark.metrics.generated import frechet, nearest, score_class, spread
 
 
 def images(*values: float) -> torch.Tensor:
@@ -49,3 +49,10 @@ def test_near_images_of_another_class_do_not_count():
 
 def test_spread_is_the_mean_standard_deviation_of_a_pixel():
     assert spread(images(0.0, 1.0)).item() == pytest.approx(0.5)
+
+
+def test_frechet_distance_of_gaussians_is_known():
+    rng = torch.Generator().manual_seed(0)
+    a = torch.randn((20_000, 3), generator=rng)
+    assert frechet(a, a) == pytest.approx(0, abs=1e-9)
+    assert frechet(a, 2 * a + 1) == pytest.approx(3 * 1 + 3 * 1, rel=0.05)  # |shift|^2 + sum of (sd difference)^2

@@ -5,9 +5,9 @@ from benchmark.data.digits import Digits
 from benchmark.defenses.base import Defense
 from benchmark.errors import AccessError, ConfigError, Diverged
 from benchmark.settings.collaboration import InsiderThreat, Insight
-from benchmark.settings.participation import disjoint, judge, outsiders
+from benchmark.settings.participation import judge, outsiders, without
 from benchmark.threats.gan_inference.controls import HeldOutCopy, UntrainedGenerator
-from benchmark.training.federated import deal_by_class, federate
+from benchmark.training.federated import deal_by_class, deal_one_apart, federate
 from benchmark.training.functional import Net
 from tests.benchmark.helpers import PLAN, TinyNet, collaboration, digits_like, stage
 
@@ -90,7 +90,7 @@ def test_the_insider_sees_every_model_and_in_the_end_the_finished_one():
     assert len({view.params.sum().item() for view in threat.seen}) == 5
     assert set(threat.seen[0].own.y.tolist()) == {5, 6, 7, 8, 9}
     assert threat.seen[0].net.logits(threat.seen[0].params, threat.seen[0].own.x).shape[1] == 11
-    assert outcome.pictures["class recovery"].shape[0] == 4  # private, first, middle and last turn
+    assert outcome.pictures["class recovery"].shape[0] == 6  # private, and five turns from the first to the last
     with pytest.raises(AccessError, match="truth"):
         _ = threat.seen[0].truth
 
@@ -124,8 +124,8 @@ def test_the_view_is_the_same_whatever_happens_to_uploads_on_their_way():
 
 
 def test_an_insider_that_holds_the_victims_class_is_refused():
-    with pytest.raises(ConfigError, match="holds classes of its victims"):
-        disjoint(digits_like(20), torch.tensor([3]))
+    with pytest.raises(ConfigError, match="holds samples of class 3"):
+        without(digits_like(20), 3)
     with pytest.raises(ConfigError, match="partition=by_class"):
         scene(partition="mixed").play(stage(Diary()))
 
@@ -138,7 +138,7 @@ def test_a_target_that_no_victim_holds_is_refused():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"partition": "odd"}, "mixed or by_class"),
+        ({"partition": "odd"}, "mixed, by_class, one_class_apart"),
         ({"order": "odd"}, "fedavg, roundrobin"),
         ({"dirichlet_alpha": 1.0}, "drop one"),
     ],
@@ -146,6 +146,51 @@ def test_a_target_that_no_victim_holds_is_refused():
 def test_impossible_settings_are_refused(change, message):
     with pytest.raises(ConfigError, match=message):
         scene(**change)
+
+
+def test_a_spectator_holds_nothing_and_still_sees_every_model():
+    threat = Diary(bait=digits_like(20))
+    scene(parties=5, spectator=True).play(stage(threat))
+    assert len(threat.seen) == 5 and len(threat.seen[0].own) == 0
+    assert not torch.equal(threat.seen[0].params, threat.seen[1].params)
+    quiet = Diary()
+    outcome = scene(parties=5, spectator=True, order="fedavg").play(stage(quiet))
+    assert len(quiet.seen) == 5
+    assert outcome.utility["attacked_accuracy"] == pytest.approx(outcome.utility["test_accuracy"])
+
+
+def test_one_party_holds_a_class_apart():
+    first, *others = deal_one_apart(digits_like(200), 4, 3, torch.Generator().manual_seed(0))
+    assert set(first.y.tolist()) == {3}
+    assert len({len(share) for share in (first, *others)}) == 1
+    assert all(3 not in share.y for share in others)
+    with pytest.raises(ConfigError, match="3 parties or more"):
+        deal_one_apart(digits_like(200), 2, 3, torch.Generator())
+    threat = Diary(target=3)
+    scene(parties=4, partition="one_class_apart", apart=3, order="fedavg").play(stage(threat))
+    assert 3 not in threat.seen[0].own.y
+
+
+class Ear(Diary):
+    knowledge = frozenset({"uploads"})
+
+
+def test_a_colluding_server_tells_the_victims_model_or_the_mean_that_hides_it():
+    class Masked(Defense):
+        """Secure aggregation: everybody's row is the mean."""
+
+        def exchange(self, updates, round):
+            round.publish(groups=torch.zeros(len(updates), dtype=torch.int64))
+            return updates.mean(dim=0).expand_as(updates)
+
+    clear, masked = Ear(), Ear()
+    scene(parties=5, order="fedavg").play(stage(clear))
+    scene(parties=5, order="fedavg").play(stage(masked, Masked()))
+    assert clear.seen[0].heard is None
+    torch.testing.assert_close(masked.seen[2].heard, masked.seen[2].params, atol=1e-6, rtol=1e-4)
+    assert (clear.seen[2].heard - clear.seen[2].params).abs().max() > 1e-3
+    with pytest.raises(AccessError, match="heard"):
+        _ = clear.seen[1].restrict(frozenset()).heard
 
 
 # -- scoring ----------------------------------------------------------------------------------------------

@@ -1,28 +1,30 @@
 import pytest
 import torch
 
-from benchmark.errors import ConfigError
+from benchmark.defenses.base import Published
+from benchmark.errors import AccessError, ConfigError
 from benchmark.seeds import generator
 from benchmark.settings.collaboration import GlobalModelSurface
 from benchmark.threats.gan_inference.insider import GANInsider
 from benchmark.threats.gan_inference.model_inversion import ModelInversion
-from benchmark.threats.gan_inference.networks import Generator
+from benchmark.threats.gan_inference.networks import dcgan, dense, sides
 from benchmark.training.functional import Net
 from tests.benchmark.helpers import TinyNet, collaboration, digits_like, stage
 
 
 def insider(**changes) -> GANInsider:
-    few = dict(target=1, active=True, fakes=12, fake_label="extra", steps=5, batch_size=16, lr=1e-3)
-    threat = GANInsider(**(few | dict(latent=8, hidden=32, samples=20, decay=0.0, memory=3) | changes))
+    few = dict(target=1, active=True, fakes=12, fake_label="extra", generator="dense", steps=5, batch_size=16, lr=1e-3)
+    few |= dict(games=1, game_steps=2, game_lr=0.1, latent=8, hidden=32, samples=20, decay=0.0)
+    threat = GANInsider(**(few | dict(claim="last", view="global", memory=3) | changes))
     threat.start()
     return threat
 
 
-def view(round: int = 0, rounds: int = 4, params: torch.Tensor | None = None) -> GlobalModelSurface:
+def view(round: int = 0, rounds: int = 4, params: torch.Tensor | None = None, **changes) -> GlobalModelSurface:
     torch.manual_seed(3)
     net = Net(TinyNet(num_classes=11))
     own = digits_like(100)
-    return GlobalModelSurface(
+    shown = dict(
         round=round,
         rounds=rounds,
         net=net,
@@ -31,14 +33,18 @@ def view(round: int = 0, rounds: int = 4, params: torch.Tensor | None = None) ->
         target=1,
         shape=(1, 8, 8),
         num_classes=10,
+        published=Published(),
+        heard=None,
         truth=digits_like(10).x,
     )
+    return GlobalModelSurface(**(shown | changes))
 
 
-def test_generator_gives_images_and_the_same_ones_again():
-    made = Generator(shape=(3, 4, 5), latent=2, hidden=4)
+@pytest.mark.parametrize(("make", "shape"), [(dense, (3, 4, 5)), (dcgan, (3, 8, 8)), (dcgan, (1, 28, 28))])
+def test_generator_gives_images_and_the_same_ones_again(make, shape):
+    made = make(shape=shape, latent=2, hidden=4)
     first, again = (made.draw(7, generator(0, "z"), torch.device("cpu")) for _ in range(2))
-    assert first.shape == (7, 3, 4, 5)
+    assert first.shape == (7, *shape)
     assert first.min() >= 0 and first.max() <= 1
     assert torch.equal(first, again)
 
@@ -94,10 +100,62 @@ def test_the_claim_is_of_the_running_mean_of_the_generator():
         torch.testing.assert_close(kept, now)
 
 
-def insider_at_start() -> Generator:
+def insider_at_start() -> torch.nn.Module:
     threat = insider(steps=0)
     threat(view(), seed=0)
     return threat.pupil.generator
+
+
+def test_a_convolutional_generator_doubles_its_side_and_wants_squares():
+    assert sides(28) == [4, 7, 14, 28]
+    assert sides(64) == [4, 8, 16, 32, 64]
+    with pytest.raises(ConfigError, match="square images"):
+        dcgan(shape=(1, 8, 9), latent=2, hidden=4)
+
+
+def test_a_game_answers_with_steps_on_the_fakes():
+    threat, surface = insider(games=2, steps=0, game_steps=20), view()
+    threat(surface, seed=0)
+    fakes = threat._bait(surface, threat.pupil.generator.draw(30, generator(0, "z"), torch.device("cpu")))
+    before = surface.params
+    after = threat._answer(surface, before, threat.pupil, generator(0, "game"))
+    assert surface.net.loss(after, fakes.x, fakes.y) < surface.net.loss(before, fakes.x, fakes.y) - 0.1
+
+
+def test_with_a_colluding_server_it_learns_from_the_victims_upload():
+    heard = view().params + 1
+    threat = insider(view="victim")
+    threat(view(heard=heard), seed=0)
+    assert torch.equal(threat.seen[0], heard)
+    threat(view(round=1, heard=None), seed=0)
+    assert torch.equal(threat.seen[0], view().params), "before the first upload there is only the global model"
+    with pytest.raises(AccessError, match="uploads"):
+        _ = view(heard=heard).restrict(insider().knowledge).heard
+
+
+def test_the_adaptive_form_keeps_the_servers_latest_value_of_every_parameter():
+    size = len(view().params)
+    taken = torch.arange(size) % 2 == 0
+    threat, plain = insider(adaptive=True), insider()
+    for one in (threat, plain):
+        one(view(params=torch.zeros(size)), seed=0)
+        one(view(round=1, params=torch.ones(size), published=Published(downloaded=taken)), seed=1)
+    assert torch.equal(threat.seen[-1], taken.float())
+    assert torch.equal(plain.seen[-1], torch.ones(size))
+
+
+def test_the_most_convincing_turn_can_be_claimed_without_a_judge():
+    threat = insider(claim="confident", steps=30)
+    threat(view(), seed=0)
+    assert threat.pupil.best is None
+    threat(view(round=1), seed=1)
+    best = threat.pupil.confidence
+    assert 0 < best < 1
+    repelled = view().params.clone()
+    view().net.layout.split(repelled)["layers.5.bias"][1] = -50.0
+    claimed = threat(view(round=2, params=repelled), seed=2).samples
+    assert threat.pupil.confidence == best
+    assert claimed.shape == (20, 1, 8, 8)
 
 
 def test_start_forgets_the_generator():
@@ -124,6 +182,10 @@ def test_impossible_parameters_are_refused():
         insider(fake_label="none")
     with pytest.raises(ConfigError, match=r"decay must be in \[0, 1\)"):
         insider(decay=1.0)
+    with pytest.raises(ConfigError, match="games must be at least 1"):
+        insider(games=0)
+    with pytest.raises(ConfigError, match="dense or dcgan"):
+        insider(generator="odd")
 
 
 def test_the_attack_recovers_a_class_that_nobody_showed_it():
