@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,23 +136,30 @@ def _megabytes(entries: list[Any]) -> str:
 def table(arguments: argparse.Namespace) -> None:
     from runners import table as tables
 
+    paths = {kind: getattr(arguments, kind) for kind in ("csv", "parquet") if getattr(arguments, kind)}
+    if not (paths or arguments.query or arguments.write):
+        _print_rows(tables.rows(arguments.store), arguments.store)
+        return
     frame = tables.load(arguments.store)
     if arguments.query:
         frame = tables.select(frame, arguments.query)
-    written = []
-    if arguments.write:
-        written = tables.write(frame, arguments.write)
-    for kind in ("csv", "parquet"):
-        if path := getattr(arguments, kind):
-            written.append(tables.write_as(frame, kind, path))
+    written = tables.write(frame, arguments.write) if arguments.write else []
+    written += [tables.write_as(frame, kind, path) for kind, path in paths.items()]
     if written:
         print("\n".join(str(path) for path in written))
     else:
-        if frame.empty:
-            print(f"No records in {arguments.store}.")
-            return
-        columns = ["key", "status", "dataset", "model", "threat_label", "defense_label", "scale", "seed", "seconds"]
-        print(frame[columns].assign(key=frame["key"].str[:8]).to_string(index=False))
+        _print_rows(frame.to_dict("records"), arguments.store)
+
+
+def _print_rows(rows: Sequence[Mapping[Any, Any]], store: Path) -> None:
+    """The columns that tell cells apart, aligned."""
+    if not rows:
+        print(f"No such records in {store}.")
+        return
+    columns = ["key", "status", "dataset", "model", "threat_label", "defense_label", "scale", "seed", "seconds"]
+    lines = [columns, *([str(row[name])[: 8 if name == "key" else None] for name in columns] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    print("\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines))
 
 
 def leaderboard(arguments: argparse.Namespace) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,19 +87,36 @@ def cell_of(config: DictConfig, choices: Mapping[str, Any]) -> ComposedCell:
     Raises:
         ConfigError: a value is missing or cannot be resolved.
     """
-    if not isinstance(config.seed, int):
-        raise ConfigError(f"seed must be a whole number, got {config.seed!r}.")
+    seed = _whole(config.seed)
     nodes = {group: _plain(config, group) for group in (*SINGLE, "defense", "scale")}
     science: dict[str, Any] = {group: _described(str(choices.get(group)), nodes[group]) for group in SINGLE}
     science["defense"] = [_described(name, node) for name, node in nodes["defense"].items()]
     science["scale"] = nodes.pop("scale")
-    science["seed"] = config.seed
+    science["seed"] = seed
     sweep = choices.get("sweep")
     try:
         key = digest(science)
     except ValueError as error:
         raise ConfigError("A cell's parameters must be finite numbers; one of them is NaN or infinite.") from error
     return ComposedCell(science, nodes, _options(config, sweep), key)
+
+
+def with_seed(cell: ComposedCell, seed: Any) -> ComposedCell:
+    """The same cell with another seed, where nothing else depends on it (:func:`uses_seed`)."""
+    science = {**cell.config, "seed": _whole(seed)}
+    return replace(cell, config=science, key=digest(science))
+
+
+def uses_seed(config: DictConfig) -> bool:
+    """Whether a parameter of a component is derived from a seed."""
+    parts = [OmegaConf.to_container(config[group], resolve=False) for group in (*SINGLE, "defense", "scale")]
+    return re.search(r"\$\{[^}]*\bseed\b", str(parts)) is not None
+
+
+def _whole(seed: Any) -> int:
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise ConfigError(f"seed must be a whole number, got {seed!r}.")
+    return seed
 
 
 def _plain(config: DictConfig, group: str) -> dict[str, Any]:

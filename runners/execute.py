@@ -19,7 +19,7 @@ from runners import devices, environment
 from runners.build import ALLOWED, build, locate
 from runners.cache import Cache
 from runners.compose import SINGLE, ComposedCell
-from runners.records import Record, finite
+from runners.records import Record, StoreError, finite
 
 if TYPE_CHECKING:
     from benchmark.cell import Cell
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported, which nothing above does
 
+LESS_MEMORY = "lower the batch size, restarts or victims, or run fewer cells at once"
 SECTIONS = ("utility", "risk", "cost", "diagnostics", "curves")
 
 
@@ -59,6 +60,8 @@ def execute(composed: ComposedCell, *, refuse: bool) -> Played:
         status, reason = "timeout", f"stopped after time_limit={composed.options.time_limit} s"
     except Diverged as error:
         status, reason = "diverged", str(error)
+    except StoreError:  # a full disk is not the cell's failure, and its record could not be written either
+        raise
     except GauntletError as error:
         if refuse:
             raise
@@ -82,6 +85,26 @@ def execute(composed: ComposedCell, *, refuse: bool) -> Played:
     )
     _free(stage.device)
     return Played(record, stage.cache.hits if stage.cache else 0, stage.cache.misses if stage.cache else 0)
+
+
+def lost(composed: ComposedCell, seconds: float) -> Record:
+    """The record of a cell that took its process down with it."""
+    return Record(
+        key=composed.key,
+        sweep=composed.options.sweep,
+        status="failed",
+        reason=f"its worker process died, twice, the second time with no other cell beside it; if the system killed it "
+        f"for want of memory, {LESS_MEMORY}",
+        config=composed.config,
+        facts=threat_facts(composed),
+        seed=composed.config["seed"],
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=round(seconds, 3),
+        peak_memory_mb=None,
+        device=composed.options.device,
+        versions=environment.versions(composed.targets()),
+        data=None,
+    )
 
 
 class _Stage:
@@ -191,7 +214,7 @@ def _explained(error: Exception) -> str:
 
     trace = "".join(traceback.format_exception(error)).rstrip()
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-        return f"out of memory: lower the batch size, restarts or victims, or run fewer cells at once\n{trace}"
+        return f"out of memory: {LESS_MEMORY}\n{trace}"
     return trace
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from runners.records import StoreError
+
 if TYPE_CHECKING:
     from benchmark.outcome import Outcome
 
@@ -31,6 +33,7 @@ def save(outcome: Outcome, folder: Path, stem: str) -> dict[str, str]:
         Name of the picture -> path relative to ``folder``, with forward slashes.
 
     Raises:
+        StoreError: the disk is full or the folder cannot be written.
         ValueError: a picture is not (rows, columns, channels, height, width), or two names give the same file.
     """
     paths: dict[str, str] = {}
@@ -84,7 +87,11 @@ def _colours(image: np.ndarray) -> np.ndarray:
 
 
 def _write(picture: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    picture.save(temporary, format="PNG", optimize=True)
-    os.replace(temporary, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(temporary, format="PNG", optimize=True)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StoreError(f"The picture {path} could not be written: {error.strerror}.") from error

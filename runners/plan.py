@@ -10,16 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from benchmark.errors import ConfigError
 from runners.build import ALLOWED, check, locate
-from runners.compose import SINGLE, ComposedCell, cell_of
+from runners.compose import SINGLE, ComposedCell, cell_of, uses_seed, with_seed
 from runners.keys import canonical
+from runners.loader import SweepLoader, choices, parsed
 from runners.records import FINISHED, Store
 
 Axes = dict[str, list[str]]
@@ -70,11 +69,11 @@ class Plan:
         }
 
 
-def make_plan(loader: ConfigLoader, config: DictConfig, arguments: Sequence[str], store: Store) -> Plan:
+def make_plan(loader: SweepLoader, config: DictConfig, arguments: Sequence[str], store: Store) -> Plan:
     """Plan the sweep that ``config`` names, with the command line's ``arguments`` on top.
 
     Args:
-        loader: Hydra's; composes each cell.
+        loader: composes each cell.
         config: the composed master config, with its ``hydra`` node.
         arguments: task overrides in Hydra's sweep grammar; each replaces the axis of the same name in every block.
 
@@ -100,7 +99,7 @@ def make_plan(loader: ConfigLoader, config: DictConfig, arguments: Sequence[str]
 
 
 # -- from blocks and arguments to overrides --------------------------------------------------------------------------
-def overrides(loader: ConfigLoader, config: DictConfig, arguments: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def overrides(loader: SweepLoader, config: DictConfig, arguments: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """The override list of every cell: each block is a grid, and ``arguments`` replace or add axes in all of them."""
     given = _axes(loader, arguments)
     if len(given.get("sweep", ())) > 1:
@@ -131,9 +130,9 @@ def _deferred(argument: str) -> str:
     return f"{override.get_key_element()}=choice({override.get_value_element_as_str()})"
 
 
-def _axes(loader: ConfigLoader, lines: Sequence[str]) -> Axes:
+def _axes(loader: SweepLoader, lines: Sequence[str]) -> Axes:
     axes: Axes = {}
-    for override in OverridesParser.create(config_loader=loader).parse_overrides(list(lines)):
+    for override in OverridesParser.create(config_loader=loader.loader).parse_overrides(list(lines)):
         if not override.is_sweep_override():
             values = [override.get_value_element_as_str()]
         elif override.is_discrete_sweep():
@@ -167,30 +166,30 @@ def _element(key: str, value: Any) -> str:
 
 # -- from overrides to cells -----------------------------------------------------------------------------------------
 class _Composer:
-    """Composes cells; those that differ in the seed only share the work (composing is 40 ms, the rest 2)."""
+    """Composes cells; those that differ in the seed only share the work."""
 
-    def __init__(self, loader: ConfigLoader, config: DictConfig) -> None:
+    def __init__(self, loader: SweepLoader, config: DictConfig) -> None:
         self.loader = loader
-        self.name = config.hydra.job.config_name
-        self.hydra = list(config.hydra.overrides.hydra)
-        self.done: dict[tuple[str, ...], DictConfig] = {}
+        self.config = config
+        self.done: dict[tuple[str, ...], ComposedCell] = {}
 
     def __call__(self, overrides: tuple[str, ...]) -> ComposedCell:
-        seeds = [line for line in overrides if line.startswith("seed=")]
-        rest = tuple(line for line in overrides if line not in seeds)
-        if rest not in self.done:
-            # The first seed is composed by Hydra itself, which also judges it.
-            self.done[rest] = self.loader.load_configuration(self.name, [*self.hydra, *overrides], RunMode.RUN)
-        config = self.done[rest]
-        if seeds:
-            config.seed = OverridesParser.create().parse_override(seeds[-1]).value()
-        return cell_of(config, config.hydra.runtime.choices)
+        rest = tuple(line for line in overrides if not line.startswith("seed="))
+        if rest in self.done:
+            seeds = [parsed(line).value() for line in overrides if line not in rest]
+            return with_seed(self.done[rest], seeds[-1]) if seeds else self.done[rest]
+        config = self.loader.cell(self.config, overrides)
+        cell = cell_of(config, config.hydra.runtime.choices)
+        if not uses_seed(config):
+            self.done[rest] = cell
+        return cell
 
 
 def _distinct(composer: _Composer, lists: Iterable[tuple[str, ...]]) -> Iterator[Planned]:
     seen: set[str] = set()
-    searchpath = tuple(line for line in composer.hydra if line.startswith("hydra.searchpath="))
-    for lines in lists:
+    searchpath = tuple(composer.config.hydra.overrides.hydra)
+    searchpath = tuple(line for line in searchpath if line.startswith("hydra.searchpath="))
+    for lines in sorted(lists, key=choices):  # the loader forgets
         try:
             cell = composer(lines)
         except (HydraException, ConfigError) as error:

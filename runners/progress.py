@@ -22,7 +22,7 @@ class Tally:
     def __init__(self, store: Store, keys: Sequence[str]) -> None:
         self.store = store
         self.total = len(keys)
-        self.waiting = {key: self._stamp(key) for key in keys}
+        self.waiting = {key: store.stamp(key) for key in keys}
         self.failed = 0
         self.started = time.monotonic()
 
@@ -30,15 +30,9 @@ class Tally:
     def done(self) -> int:
         return self.total - len(self.waiting)
 
-    def _stamp(self, key: str) -> int:
-        try:
-            return self.store.path(key).stat().st_mtime_ns
-        except FileNotFoundError:
-            return 0
-
     def look(self) -> None:
         """Read what is new."""
-        for key in [key for key, stamp in self.waiting.items() if self._stamp(key) != stamp]:
+        for key in [key for key, stamp in self.waiting.items() if self.store.stamp(key) != stamp]:
             del self.waiting[key]
             record = self.store.read(key)
             self.failed += record is not None and record["status"] not in FINISHED

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -95,6 +96,14 @@ class Store:
         path = self.path(key)
         return _load(path) if path.exists() else None
 
+    def stamp(self, key: str) -> int:
+        """Changes when the record of ``key`` does; 0 while there is none."""
+        return _changed(self.path(key))
+
+    def claimed(self, key: str) -> int:
+        """When somebody last began, or waited, to play this cell (nanoseconds since the epoch); 0 for never."""
+        return _changed(lock_path(self.root, key))
+
     def finished(self, key: str) -> bool:
         """Whether this cell need not be run again."""
         record = self.read(key)
@@ -137,7 +146,10 @@ class Store:
     @contextmanager
     def claim(self, key: str) -> Iterator[None]:
         """Hold a cell so that no other process on this store plays it at the same time; waits for who holds it."""
-        with FileLock(lock_path(self.root, key)):
+        path = lock_path(self.root, key)
+        with FileLock(path):
+            now = time.time_ns()
+            os.utime(path, ns=(now, now))
             yield
 
 
@@ -166,6 +178,13 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from runners import compose, tracking
 from runners.compose import ComposedCell
 from runners.execute import execute
+from runners.orphans import end_with_parent
 from runners.plan import deferred
 from runners.problems import CellsFailed, guarded, sentence
 from runners.records import Record, Store
@@ -28,6 +29,7 @@ def task(config: DictConfig) -> dict[str, Any] | None:
     """
     chosen = HydraConfig.get()
     if chosen.mode == RunMode.MULTIRUN:
+        end_with_parent()
         return job(compose.cell_of(config, chosen.runtime.choices))
     code = guarded(lambda: single(compose.cell_of(config, chosen.runtime.choices)))
     if code:

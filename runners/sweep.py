@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.config_loader import ConfigLoader
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from runners.environment import resolve_device
+from runners.launches import launch_all
+from runners.loader import SweepLoader
 from runners.plan import Plan, Planned, make_plan
 from runners.problems import CellsFailed
 from runners.progress import Tally, duration, watch
@@ -33,12 +34,12 @@ LOG_WIDTH = 120  # where there is no terminal to ask
 
 
 def sweep(
-    loader: ConfigLoader, config: DictConfig, launcher: Launcher, arguments: Sequence[str], *, plan_only: str | None
+    loader: SweepLoader, config: DictConfig, launcher: Launcher, arguments: Sequence[str], *, plan_only: str | None
 ) -> None:
     """Everything that happens in the parent process of a sweep.
 
     Args:
-        loader: Hydra's. config: the composed master config. launcher: any of Hydra's.
+        loader: composes cells. config: the composed master config. launcher: any of Hydra's.
         arguments: the command line's task overrides.
         plan_only: ``text`` or ``json`` prints the plan and stops.
 
@@ -57,7 +58,7 @@ def sweep(
     show_plan(console, plan, config.hydra.runtime.choices.get("sweep"))
     if plan_only:
         return
-    answers = launch(console, launcher, plan, store) if plan.to_run else []
+    answers = launch(console, launcher, plan, store, config) if plan.to_run else []
     report(console, plan, store, answers, print_board=bool(OmegaConf.select(config, "sweep.print_leaderboard")))
 
 
@@ -78,16 +79,19 @@ def show_plan(console: Console, plan: Plan, name: str | None) -> None:
     console.print(table)
 
 
-def launch(console: Console, launcher: Launcher, plan: Plan, store: Store) -> list[dict[str, Any]]:
+def launch(console: Console, launcher: Launcher, plan: Plan, store: Store, config: DictConfig) -> list[dict[str, Any]]:
     """Run the plan's cells; gives what the jobs answered, which is nothing if the launcher itself broke down."""
+    name = config.hydra.runtime.choices["hydra/launcher"]
     tally = Tally(store, [planned.cell.key for planned in plan.to_run])
     with watch(tally, console):
-        try:
-            returns = launcher.launch([list(planned.overrides) for planned in plan.to_run], initial_job_idx=0)
-            answers = [job.return_value for job in returns]
-        except Exception as error:  # e.g. a worker was killed; the store knows what was finished
-            console.print(f"The launcher stopped: {type(error).__name__}: {str(error).strip()[:500]}", highlight=False)
-            answers = []
+        answers = launch_all(
+            launcher,
+            plan.to_run,
+            store,
+            at_once=OmegaConf.select(config, "jobs") if name == "submitit_local" else None,  # it starts all it is given
+            again=name in LOCAL_LAUNCHERS,
+            say=lambda line: console.print(line, highlight=False, soft_wrap=True),
+        )
     console.print(f"{tally.done} of {tally.total} cells done in {duration(time.monotonic() - tally.started)}.")
     return answers
 

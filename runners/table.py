@@ -9,11 +9,12 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import GauntletError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Record = dict[str, Any]
 Context = tuple[str, ...]
@@ -44,14 +45,22 @@ def load(store: Path) -> pd.DataFrame:
     Raises:
         GauntletError: a file is not a record; the message names it.
     """
-    records = [_read(path) for path in sorted(Path(store).glob("records/*/[0-9a-f]*.json"))]
-    differing = _differing(records)
-    frame = pd.DataFrame([_row(record, differing) for record in records])
+    import pandas as pd
+
+    frame = pd.DataFrame(rows(store))
     frame = frame.reindex(columns=[*FIRST, *sorted(set(frame.columns) - set(FIRST))])
     for column in frame:
         if pd.api.types.is_object_dtype(frame[column]):
             frame[column] = _uniform(frame[column])
-    return frame.sort_values(ORDER, ignore_index=True)
+    return frame
+
+
+def rows(store: Path) -> list[dict[str, Any]]:
+    """The rows of :func:`load` as plain data, in the same order; pandas is not imported, which takes a second."""
+    records = [_read(path) for path in sorted(Path(store).glob("records/*/[0-9a-f]*.json"))]
+    differing = _differing(records)
+    found = [_row(record, differing) for record in records]
+    return sorted(found, key=lambda row: [row[name] for name in ORDER])
 
 
 def select(frame: pd.DataFrame, query: str) -> pd.DataFrame:
@@ -120,6 +129,8 @@ def _row(record: Record, differing: dict[Context, set[str]]) -> dict[str, Any]:
 
 def _uniform(column: pd.Series) -> pd.Series:
     """A column of one type, as Parquet wants it: text where any entry is text, else numbers or truth values."""
+    import pandas as pd
+
     known = column.dropna()
     if known.map(lambda value: isinstance(value, str)).any():
         return column.map(str, na_action="ignore")

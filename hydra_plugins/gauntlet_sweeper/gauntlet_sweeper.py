@@ -21,13 +21,17 @@ class GauntletSweeper(Sweeper):
         self.plan_only = plan_only
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from runners.loader import SweepLoader
+
         self.config = config
-        self.hydra_context = hydra_context
+        self.loader = SweepLoader(hydra_context.config_loader)
         self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
+            hydra_context=HydraContext(self.loader, hydra_context.callbacks),  # type: ignore[arg-type]
+            task_function=task_function,
+            config=config,
         )
 
     def sweep(self, arguments: list[str]) -> Any:
         from runners.sweep import sweep
 
-        return sweep(self.hydra_context.config_loader, self.config, self.launcher, arguments, plan_only=self.plan_only)
+        return sweep(self.loader, self.config, self.launcher, arguments, plan_only=self.plan_only)

@@ -1,0 +1,93 @@
+"""Hydra's config loader for sweeps: it composes each choice of components once and sets parameters on a copy.
+
+Composing reads and merges some twenty files, 100 ms; a copy with parameters set is 6 ms. A sweep of thousands of cells
+has few choices of components, and each of them in the plan and again in the process that plays it.
+"""
+
+from __future__ import annotations
+
+import copy
+import uuid
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+KEPT = 64  # compositions, of 150 kB each: neighbours in a sweep share most of their components
+
+Composition = tuple[str, ...]
+
+_compositions: dict[
+    tuple[str, Composition], DictConfig
+] = {}  # by sweep, for launchers hand a worker a new loader a cell
+
+
+@lru_cache(maxsize=4096)
+def parsed(line: str) -> Override:
+    """One override, which is not to be changed."""
+    return OverridesParser.create().parse_override(line)
+
+
+def choices(lines: Composition) -> Composition:
+    """Those of ``lines`` that decide which components are composed."""
+    return tuple(line for line in lines if not is_parameter(line))
+
+
+def is_parameter(line: str) -> bool:
+    """Whether ``line`` only sets a value that must exist already, e.g. ``threat.step=1`` or ``seed=3``."""
+    override = parsed(line)
+    key = override.key_or_group
+    return (
+        override.type is OverrideType.CHANGE
+        and override.package is None
+        and not override.is_sweep_override()
+        and (key == "seed" or ("." in key and "/" not in key and not override.is_hydra_override()))
+    )
+
+
+class SweepLoader:
+    """Stands in for ``loader``, which it asks for everything but the configs of cells."""
+
+    def __init__(self, loader: ConfigLoader) -> None:
+        self.loader = loader
+        self.sweep = uuid.uuid4().hex
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "loader":  # while it is being unpickled
+            raise AttributeError(name)
+        return getattr(self.loader, name)
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig:
+        """The config of one cell, as Hydra's own loader gives it."""
+        config = self.cell(master_config, tuple(sweep_overrides))
+        OmegaConf.copy_cache(from_config=master_config, to_config=config)
+        return config
+
+    def cell(self, master_config: DictConfig, overrides: Composition) -> DictConfig:
+        """Compose ``overrides``; the result is the caller's own."""
+        name, hydra = master_config.hydra.job.config_name, list(master_config.hydra.overrides.hydra)
+        config = copy.deepcopy(self._composed(name, (*hydra, *choices(overrides))))
+        try:
+            for line in filter(is_parameter, overrides):
+                OmegaConf.update(config, parsed(line).key_or_group, parsed(line).value(), merge=True)
+        except OmegaConfBaseException:  # a mistake, on which Hydra has the better words
+            return self.loader.load_configuration(name, [*hydra, *overrides], RunMode.RUN)
+        config.hydra.overrides.task = list(overrides)
+        return config
+
+    def _composed(self, name: str, overrides: Composition) -> DictConfig:
+        key = (self.sweep, overrides)
+        if key not in _compositions:
+            while len(_compositions) >= KEPT:
+                del _compositions[next(iter(_compositions))]
+            config = self.loader.load_configuration(name, list(overrides), RunMode.RUN)
+            if "sweep" in config:  # a cell has no use for them, and there may be many to copy
+                OmegaConf.update(config, "sweep.blocks", [])
+            _compositions[key] = config
+        return _compositions[key]

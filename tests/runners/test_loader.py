@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from hydra import initialize_config_module
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from runners import loader as loaders
+from runners.compose import cell_of, register, uses_seed, with_seed
+from runners.loader import SweepLoader
+
+CELLS = [
+    ("threat=leakage_dlg", "defense=none", "seed=0"),
+    ("threat=leakage_dlg", "defense=none", "seed=7", "threat.adaptive=true"),
+    ("threat=leakage_dlg", "defense=[gradient_noise,gradient_clipping]", "defense.gradient_noise.std=0.25", "seed=1"),
+    ("threat=poison_alie", "defense=krum", "setting.dirichlet_alpha=null", "threat.fraction=0.4", "seed=1"),
+    ("threat=poison_alie", "defense=krum", "setting.dirichlet_alpha=0.5", "+threat.extra={a: 1}", "seed=1"),
+    ("threat=leakage_dlg", "scale=cpu", "threat.restarts=${by_scale:1,2,3}", "model=mlp", "model.hidden=[8,4]"),
+]
+
+
+@pytest.fixture
+def hydra() -> ConfigLoader:
+    register()
+    with initialize_config_module("conf", version_base="1.3"):
+        return GlobalHydra.instance().config_loader()
+
+
+def plain(config: DictConfig) -> dict:  # type: ignore[type-arg]
+    container = OmegaConf.to_container(config)
+    del container["hydra"]["job"]["override_dirname"], container["sweep"]["blocks"]  # type: ignore[union-attr,arg-type,call-overload,index]
+    return container  # type: ignore[return-value]
+
+
+def test_a_cell_is_composed_as_hydra_composes_it(hydra: ConfigLoader) -> None:
+    master = hydra.load_configuration("sweeps", ["sweep=demo"], RunMode.MULTIRUN)
+    quick = SweepLoader(hydra)
+    for overrides in [*CELLS, CELLS[1]]:  # the last one from memory
+        try:
+            whole = hydra.load_sweep_config(master, list(overrides))
+        except HydraException:
+            with pytest.raises(HydraException):
+                quick.load_sweep_config(master, overrides)
+            continue
+        assert plain(quick.load_sweep_config(master, overrides)) == plain(whole)
+
+
+def test_a_mistake_has_hydras_own_words(hydra: ConfigLoader) -> None:
+    master = hydra.load_configuration("sweeps", [], RunMode.MULTIRUN)
+    with pytest.raises(HydraException) as told:
+        SweepLoader(hydra).load_sweep_config(master, ("threat=leakage_dlg", "threat.stepps=1"))
+    with pytest.raises(HydraException) as wanted:
+        hydra.load_sweep_config(master, ["threat=leakage_dlg", "threat.stepps=1"])
+    assert str(told.value) == str(wanted.value)
+
+
+def test_workers_compose_each_choice_of_components_once(hydra: ConfigLoader, monkeypatch: pytest.MonkeyPatch) -> None:
+    master = hydra.load_configuration("sweeps", [], RunMode.MULTIRUN)
+    quick = SweepLoader(hydra)
+    monkeypatch.setattr(loaders, "_compositions", known := {})
+    for seed in range(3):
+        handed = pickle.loads(pickle.dumps(quick))  # as Joblib does for each cell
+        config = handed.load_sweep_config(master, ("threat=leakage_dlg", f"seed={seed}", f"threat.restarts={seed}"))
+        assert (config.seed, config.threat.restarts) == (seed, seed)
+    assert len(known) == 1
+    monkeypatch.setattr(loaders, "KEPT", 2)
+    for threat in ("leakage_idlg", "leakage_labels", "leakage_analytic"):
+        quick.load_sweep_config(master, (f"threat={threat}",))
+    assert len(known) == 2, "the oldest are forgotten"
+
+
+def test_another_seed_needs_no_composing(hydra: ConfigLoader) -> None:
+    config = hydra.load_configuration("config", ["threat=leakage_dlg", "seed=3"], RunMode.RUN)
+    other = hydra.load_configuration("config", ["threat=leakage_dlg", "seed=4"], RunMode.RUN)
+    cell = with_seed(cell_of(config, config.hydra.runtime.choices), 4)
+    assert cell == cell_of(other, other.hydra.runtime.choices)
+    assert not uses_seed(config)
+    config.threat.restarts = "${seed}"
+    assert uses_seed(config)
