@@ -36,7 +36,12 @@ class Cell:
 
 def traits(dataset: type[Source], model: object) -> dict[str, str]:
     """Facts that a threat may need, told by classes: ``{"dataset.kind": "image", "model.first_layer": "linear"}``."""
-    return {"dataset.kind": dataset.kind, "model.first_layer": str(getattr(model, "first_layer", "unknown"))}
+    return {
+        "dataset.kind": dataset.kind,
+        "dataset.shift": dataset.shift,
+        "model.first_layer": str(getattr(model, "first_layer", "unknown")),
+        "model.gradients": str(getattr(model, "gradients", "yes")),
+    }
 
 
 def play(

@@ -60,6 +60,8 @@ class Dataset:
         calibration: held-out samples of the honest side (thresholds, validation, auditing).
         test: samples of the original test part; never trained on by anybody.
         digest: SHA-256 over the tensors actually used, for the record.
+        shifted: the same task in another population (another hospital, another hand), or None where there is none.
+            Nobody trains on it.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Dataset:
     test: Split
     num_classes: int
     digest: str
+    shifted: Split | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -77,7 +80,8 @@ class Dataset:
         return tuple(self.test.x.shape[1:])
 
     def to(self, device: torch.device | str) -> Dataset:
-        return replace(self, **{role: getattr(self, role).to(device) for role in (*PRIVATE_SPLITS, "test")})
+        moved = {role: getattr(self, role).to(device) for role in (*PRIVATE_SPLITS, "test")}
+        return replace(self, **moved, shifted=None if self.shifted is None else self.shifted.to(device))
 
 
 class Source(ABC):
@@ -89,6 +93,8 @@ class Source(ABC):
     """
 
     kind: ClassVar[str] = "image"
+    shift: ClassVar[str] = "none"
+    """``natural`` where the set brings a shifted population, which :meth:`shifted_pool` then reads."""
 
     def __init__(self, *, sizes: Mapping[str, int | None]) -> None:
         unknown = set(sizes) - {*PRIVATE_SPLITS, "test"}
@@ -132,9 +138,18 @@ class Source(ABC):
             start += size
         held_out = balanced_order(test.y, rng)[: self.sizes.get("test")]
         splits["test"] = _scaled(test[held_out])
+        shifted = self.shifted_pool(root)
         return Dataset(
-            name=type(self).__name__.lower(), num_classes=num_classes, digest=digest(splits.values()), **splits
+            name=type(self).__name__.lower(),
+            num_classes=num_classes,
+            digest=digest([*splits.values(), *([] if shifted is None else [shifted])]),
+            shifted=shifted,
+            **splits,
         )
+
+    def shifted_pool(self, root: Path | None) -> Split | None:
+        """The shifted population, whole, with inputs as :meth:`load` gives them; None where there is none."""
+        return None
 
 
 def no_root(option: str) -> DataMissing:

@@ -18,6 +18,7 @@ from benchmark.data.base import Split
 from benchmark.errors import ConfigError
 
 if TYPE_CHECKING:
+    from benchmark.settings.monitoring_surfaces import Watch
     from benchmark.training.functional import Layout, Net
 
 Predictor = Callable[[Tensor], Tensor]
@@ -275,6 +276,21 @@ class Defense:
         """Suspicion (n,) that an input is not from the training distribution; higher is worse."""
         return torch.zeros(len(x))
 
+    def screen_batches(self, batches: Tensor, watch: Watch) -> Tensor:
+        """Suspicion that a batch is not from the training distribution; higher is worse.
+
+        Every batch is judged as if it were the only one. Suspicions are compared with those of usual batches, so they
+        need no scale; see ``docs/interfaces.md``.
+
+        Args:
+            batches: (q, n, ...), q batches of n inputs.
+
+        Returns:
+            (q,) suspicions; or (q, n), one number for each input, when a batch's numbers are to be compared as a sample
+            with those of the usual batches (two-sample Kolmogorov-Smirnov).
+        """
+        return torch.zeros(len(batches))
+
     # ----------------------------------------------------------------------------------------------
     @classmethod
     def hooks(cls) -> frozenset[str]:
@@ -290,7 +306,7 @@ HOOKS = (
     *("screen_broadcast", "download", "local_data", "local_plan", "local_step"),
     *("protect", "select", "exchange", "aggregate", "finish"),
     *("screen_model", "reveal"),
-    *("fit", "screen_inputs"),
+    *("fit", "screen_inputs", "screen_batches"),
 )
 
 # Hooks that hand a value on, so that stacked defenses act one after the other; of the others one stack may hold one.

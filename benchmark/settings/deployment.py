@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,6 +23,7 @@ from benchmark.metrics.evasion import by_decade, effort, sensitivity
 from benchmark.outcome import Outcome
 from benchmark.seeds import isolated
 from benchmark.settings.base import Artifact, Setting, Stage
+from benchmark.settings.monitoring import Monitoring
 from benchmark.threats.base import AdversarialExamples, Guess, Surface, Threat
 from benchmark.training.loop import Loss, predict, train
 
@@ -93,15 +94,29 @@ class Deployment(Setting):
         epochs, lr: of each training.
         victims: rightly classified test inputs under attack.
         targets: other classes that each victim should be taken for; None: all of them.
-        false_alarm_rate: share of calibration inputs that a screen may turn away, in [0, 1).
+        false_alarm_rate: share of calibration inputs, or of usual batches, that a screen may turn away, in [0, 1).
         radius: L2 distance within which a success counts as ``success_within_radius``, a scale for all attacks.
+        batch: inputs in each batch that a detector of shifts judges.
+        draws: batches of each kind (usual, usual again, shifted) that it judges.
     """
 
     name = "deployment"
-    surfaces = {"inputs": frozenset({"fit", "screen_inputs"})}
+    surfaces = {
+        "inputs": frozenset({"fit", "screen_inputs"}),
+        "batches": frozenset({"fit", "screen_batches"}),
+    }
 
     def __init__(
-        self, *, epochs: int, lr: float, victims: int, targets: int | None, false_alarm_rate: float, radius: float
+        self,
+        *,
+        epochs: int,
+        lr: float,
+        victims: int,
+        targets: int | None,
+        false_alarm_rate: float,
+        radius: float,
+        batch: int,
+        draws: int,
     ) -> None:
         if victims < 1 or (targets is not None and targets < 1):
             raise ConfigError(
@@ -110,11 +125,20 @@ class Deployment(Setting):
             )
         if not 0 <= false_alarm_rate < 1:
             raise ConfigError(f"setting.false_alarm_rate must be in [0, 1), got {false_alarm_rate}.")
-        positive("setting.radius", radius)
+        for name, value in (("radius", radius), ("batch", batch), ("draws", draws)):
+            positive(f"setting.{name}", value)
         self.epochs, self.lr, self.radius = epochs, lr, radius
         self.victims, self.targets, self.false_alarm_rate = victims, targets, false_alarm_rate
+        self.batch, self.draws = batch, draws
 
     def play(self, stage: Stage) -> Outcome:
+        if stage.threat.surface == "batches":
+            deployed = self._deploy(stage)
+            return Monitoring(stage, deployed.model, deployed.seconds, self).play()
+        return self._evade(stage)
+
+    def _evade(self, stage: Stage) -> Outcome:
+        """Inputs altered one by one."""
         threat, test = stage.threat, stage.data.test
         assert isinstance(threat, InputThreat)
         deployed = self._deploy(stage)
@@ -131,12 +155,7 @@ class Deployment(Setting):
     def _deploy(self, stage: Stage) -> Deployed:
         """The classifier that the defense fits, shared by all threats, and the alarm of its screen."""
         model = stage.fresh_model()
-        rng = stage.rng("deployment.batches")
-
-        def fit(
-            module: nn.Module, x: Tensor, y: Tensor, *, loss: Loss = F.cross_entropy, epochs: int = self.epochs
-        ) -> nn.Module:
-            return train(module, x, y, epochs=epochs, rng=rng, lr=self.lr, loss=loss)
+        fit = self.fitting(stage.rng("deployment.batches"))
 
         def build() -> Artifact:
             started = time.perf_counter()
@@ -145,7 +164,7 @@ class Deployment(Setting):
             state = {name: tensor.detach().cpu() for name, tensor in fitted.state_dict().items()}
             return {**state, SECONDS: torch.tensor(time.perf_counter() - started, dtype=torch.float64)}
 
-        parts = ("dataset", "model", "setting", "defense", "scale")
+        parts = ("dataset", "model", "setting", "scale", *(["defense"] if stage.defense.overrides("fit") else []))
         state = dict(stage.memo(("deployment", *parts), build))
         seconds = state.pop(SECONDS).item()
         model.load_state_dict(state)
@@ -174,6 +193,16 @@ class Deployment(Setting):
             "saturated": (logits.softmax(dim=1).max(dim=1).values == 1).double().mean().item(),
         }
         outcome.curves |= {f"sensitivity_{precision}": by_decade(values) for precision, values in amplitudes.items()}
+
+    def fitting(self, rng: torch.Generator) -> Callable[..., nn.Module]:
+        """``fit(module, x, y, loss=..., epochs=...)``: the suite's loop with this cell's sizes."""
+
+        def fit(
+            module: nn.Module, x: Tensor, y: Tensor, *, loss: Loss = F.cross_entropy, epochs: int = self.epochs
+        ) -> nn.Module:
+            return train(module, x, y, epochs=epochs, rng=rng, lr=self.lr, loss=loss)
+
+        return fit
 
     def _alarm(self, stage: Stage) -> float | None:
         """The suspicion that at most ``false_alarm_rate`` of the calibration inputs exceed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,13 @@ from torch.nn import functional as F
 from benchmark.errors import Diverged
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@runtime_checkable
+class SelfFitting(Protocol):
+    """A model with a way of training of its own, e.g. boosted trees."""
+
+    def fit(self, x: Tensor, y: Tensor, rng: torch.Generator) -> object: ...
 
 
 def batches(count: int, batch_size: int, rng: torch.Generator) -> Iterator[Tensor]:
@@ -31,6 +39,8 @@ def train(
 ) -> nn.Module:
     """Fit ``module`` to (x, y) with Adam and return it in eval mode.
 
+    A model that no gradient trains brings its own ``fit(x, y, rng)``, which then counts instead of all that follows.
+
     Args:
         x: (n, ...) inputs.
         y: (n,) labels, (n, classes) soft labels, or whatever ``loss(module(x), y)`` takes.
@@ -38,6 +48,9 @@ def train(
     Raises:
         Diverged: the loss became NaN or infinite.
     """
+    if isinstance(module, SelfFitting):
+        module.fit(x, y, rng)
+        return module.eval()
     optimizer = torch.optim.Adam(module.parameters(), lr=lr)
     module.train()
     for _ in range(epochs):

@@ -1,0 +1,143 @@
+"""UCI heart disease: patients of four hospitals, the very split of the Detectron paper, or one by hospital."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.data.base import Dataset, Source, Split, balanced_order, digest, no_root
+from benchmark.errors import ConfigError, DataMissing
+from benchmark.seeds import generator
+
+VERSION = 1
+
+FOLDER = "heart_disease"
+HOSPITALS = ("cleveland", "hungarian", "switzerland", "va")
+FEATURES = ("age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalach", "exang")
+"""The columns that most hospitals filled in; the paper uses the same nine."""
+CHOLESTEROL, DIAGNOSIS = FEATURES.index("chol"), 13
+TEST_SHARE = 0.25
+
+
+class HeartDetectron(Source):
+    """The split on which the Detectron paper's UCI rows were computed, the same for every seed.
+
+    ``owner`` are 358 training patients of Cleveland and Hungary, ``calibration`` their 120 for validation, ``test``
+    their 119 unseen ones; the shifted population are 323 patients of Switzerland and the VA. Features are as published,
+    not scaled. Sizes cannot be chosen.
+    """
+
+    kind = "tabular"
+    shift = "natural"
+
+    def __init__(self) -> None:
+        super().__init__(sizes={})
+
+    def pools(self, root: Path | None) -> tuple[Split, Split, int]:
+        arrays = _arrays(_file(root, "heart_detectron", "detectron_split.npz"))
+        return _part(arrays, "train"), _part(arrays, "iid_test"), 2
+
+    def load(self, root: Path | None, seed: int) -> Dataset:
+        arrays = _arrays(_file(root, "heart_detectron", "detectron_split.npz"))
+        owner, calibration, test, shifted = (_part(arrays, name) for name in ("train", "val", "iid_test", "ood_test"))
+        nobody = owner[:0]
+        return Dataset(
+            name="heart_detectron",
+            owner=owner,
+            attacker=nobody,
+            public=nobody,
+            calibration=calibration,
+            test=test,
+            num_classes=2,
+            digest=digest([owner, calibration, test, shifted]),
+            shifted=shifted,
+        )
+
+
+class HeartSites(Source):
+    """Patients of some hospitals, and as the shifted population those of all others; made from the raw files.
+
+    The label is whether any narrowing was found. What is missing (``?``, and a cholesterol of 0) takes the median of
+    the training pool, and features are standardised by the training pool. A quarter of the patients, the same for
+    every seed, are the test pool.
+
+    Args:
+        train_on: hospitals whose patients the classifier knows, of :data:`HOSPITALS`.
+    """
+
+    kind = "tabular"
+    shift = "natural"
+
+    def __init__(self, *, sizes: Mapping[str, int | None], train_on: Sequence[str]) -> None:
+        super().__init__(sizes=sizes)
+        unknown = set(train_on) - set(HOSPITALS)
+        if unknown or not train_on or set(train_on) == set(HOSPITALS):
+            raise ConfigError(f"dataset.train_on takes some, not all, of {list(HOSPITALS)}, got {list(train_on)}.")
+        self.train_on = sorted(train_on)
+
+    def pools(self, root: Path | None) -> tuple[Split, Split, int]:
+        train, test = self._halves(root)
+        return self._clean(train, train), self._clean(test, train), 2
+
+    def shifted_pool(self, root: Path | None) -> Split:
+        others = [name for name in HOSPITALS if name not in self.train_on]
+        return self._clean(np.concatenate([_hospital(root, name) for name in others]), self._halves(root)[0])
+
+    def _halves(self, root: Path | None) -> tuple[np.ndarray, np.ndarray]:
+        """Raw rows of the training and of the test pool."""
+        rows = np.concatenate([_hospital(root, name) for name in self.train_on])
+        order = balanced_order(torch.from_numpy(rows[:, DIAGNOSIS] > 0).long(), generator(0, "heart.pools")).numpy()
+        held_out = int(len(rows) * TEST_SHARE)
+        return rows[order[held_out:]], rows[order[:held_out]]
+
+    @staticmethod
+    def _clean(rows: np.ndarray, train: np.ndarray) -> Split:
+        def features(table: np.ndarray) -> np.ndarray:
+            known = table[:, : len(FEATURES)].copy()
+            known[known[:, CHOLESTEROL] == 0, CHOLESTEROL] = np.nan
+            return known
+
+        reference = features(train)
+        median = np.nanmedian(reference, axis=0)
+        filled = np.where(np.isnan(reference), median, reference)
+        x = features(rows)
+        x = (np.where(np.isnan(x), median, x) - filled.mean(axis=0)) / filled.std(axis=0)
+        return Split(torch.as_tensor(x, dtype=torch.float32), torch.from_numpy(rows[:, DIAGNOSIS] > 0).long())
+
+
+def _hospital(root: Path | None, name: str) -> np.ndarray:
+    """(patients, 14), NaN where the file says ``?``."""
+    file = _file(root, "heart_sites", f"processed.{name}.data")
+    try:
+        table = np.genfromtxt(file, delimiter=",", missing_values="?", dtype=np.float64)
+    except ValueError as error:
+        raise DataMissing(f"{file} is not the UCI file of that name: {error}") from error
+    if table.ndim != 2 or table.shape[1] != DIAGNOSIS + 1:
+        raise DataMissing(f"{file} is not the UCI file of that name: expected {DIAGNOSIS + 1} columns.")
+    return table
+
+
+def _file(root: Path | None, option: str, name: str) -> Path:
+    if root is None:
+        raise no_root(option)
+    file = root / FOLDER / name
+    if not file.is_file():
+        raise DataMissing(
+            f"dataset={option} is expected at {file}, where there is no file. Put it there, or name "
+            "another folder with data.root=PATH or GAUNTLET_DATA."
+        )
+    return file
+
+
+def _arrays(file: Path) -> dict[str, np.ndarray]:
+    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        return dict(archive)
+
+
+def _part(arrays: Mapping[str, np.ndarray], name: str) -> Split:
+    x: Tensor = torch.as_tensor(arrays[f"{name}_x"], dtype=torch.float32)
+    return Split(x, torch.as_tensor(arrays[f"{name}_y"], dtype=torch.int64))

@@ -1,0 +1,61 @@
+"""How well a detector tells shifted batches from usual ones."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from benchmark.metrics.classification import auc
+
+SMALLEST_P = 1e-300
+
+
+def threshold(null: Tensor, level: float) -> float:
+    """The smallest value that at most a share ``level`` of the suspicions ``null`` (r,) exceed."""
+    ordered = null.double().sort(descending=True).values
+    return ordered[min(int(level * len(ordered) + 1e-9), len(ordered) - 1)].item()
+
+
+def flagged(suspicion: Tensor, alarm: float) -> float:
+    """Share of the batches, in [0, 1], whose suspicion is above the alarm (ties are not)."""
+    return (suspicion.double() > alarm).double().mean().item()
+
+
+def p_values(suspicion: Tensor, null: Tensor) -> Tensor:
+    """``(1 + #{null >= s}) / (r + 1)`` for each suspicion s, (q,): valid for exchangeable batches whatever the ties."""
+    reached = (null.double().unsqueeze(0) >= suspicion.double().unsqueeze(1)).sum(dim=1)
+    return (1 + reached).double() / (len(null) + 1)
+
+
+def power(shifted: Tensor, null: Tensor, held_out: Tensor, level: float) -> dict[str, float]:
+    """Power and false alarms of the alarm that ``null`` calibrates.
+
+    Args:
+        shifted, null, held_out: suspicions of shifted batches, of the usual ones that set the alarm, and of further
+            usual ones; higher is more suspicious.
+        level: the share of false alarms allowed, in [0, 1).
+
+    Returns:
+        ``power``: share of shifted batches that are flagged; ``false_alarms``: the share of ``null`` that is, at most
+        ``level`` and below it where suspicions are discrete; ``held_out_false_alarms``; ``auc`` of shifted against
+        null; ``p_value``: the mean over shifted batches.
+    """
+    alarm = threshold(null, level)
+    positive = torch.cat([torch.ones(len(shifted)), torch.zeros(len(null))])
+    return {
+        "power": flagged(shifted, alarm),
+        "false_alarms": flagged(null, alarm),
+        "held_out_false_alarms": flagged(held_out, alarm),
+        "auc": auc(torch.cat([shifted.double(), null.double()]), positive),
+        "p_value": p_values(shifted, null).mean().item(),
+    }
+
+
+def ks_suspicion(samples: Tensor, reference: Tensor) -> float:
+    """``-log10 p`` of the two-sample Kolmogorov-Smirnov test, at least 0; ``samples`` and ``reference`` are (n,)."""
+    from scipy.stats import ks_2samp
+
+    p = float(ks_2samp(samples.double().cpu().numpy(), reference.double().cpu().numpy()).pvalue)
+    return -math.log10(max(p, SMALLEST_P))

@@ -1,0 +1,32 @@
+"""Rows that bound every shift: none at all, and inputs that are no inputs of the task."""
+
+from __future__ import annotations
+
+import torch
+
+from benchmark.settings.monitoring_surfaces import ShiftedInputs, ShiftThreat, WorldSurface
+
+VERSION = 1
+
+
+class NoShift(ShiftThreat):
+    """Negative control: more batches of the classifier's own population; what is flagged are false alarms."""
+
+    control = "negative"
+
+    def attack(self, surface: WorldSurface, rng: torch.Generator) -> ShiftedInputs:
+        return ShiftedInputs(surface.x, torch.arange(len(surface.x), device=surface.x.device))
+
+
+class Shuffled(ShiftThreat):
+    """Positive control of the detectors: features of an input in random order, the same for all; no task is left.
+
+    A detector that misses this cannot be said to watch. (For the risk it is a negative control: it bounds it below.)
+    """
+
+    control = "negative"
+
+    def attack(self, surface: WorldSurface, rng: torch.Generator) -> ShiftedInputs:
+        flat = surface.x.flatten(1)
+        order = torch.randperm(flat.shape[1], generator=rng).to(flat.device)
+        return ShiftedInputs(flat[:, order].view_as(surface.x), torch.arange(len(flat), device=flat.device))

@@ -1,0 +1,36 @@
+"""The population that the data set itself brings: another hospital, another hand."""
+
+from __future__ import annotations
+
+import torch
+
+from benchmark.settings.monitoring_surfaces import ShiftedInputs, ShiftThreat, WorldSurface
+from benchmark.threats.base import Floor
+
+VERSION = 1
+
+
+class Natural(ShiftThreat):
+    """Batches from the data set's shifted population.
+
+    Args:
+        whole_numbers: features are clipped at 0 and rounded, which wipes out the fingerprint of imputation.
+        balanced: as many of each class as of the rarest, so that only inputs shift and not the share of the classes.
+    """
+
+    population = "shifted"
+    needs = {"dataset.shift": "natural"}
+    floor = Floor("accuracy_drop", 0.05)
+
+    def __init__(self, *, share: float, whole_numbers: bool, balanced: bool) -> None:
+        super().__init__(share=share)
+        self.whole_numbers, self.balanced = whole_numbers, balanced
+
+    def attack(self, surface: WorldSurface, rng: torch.Generator) -> ShiftedInputs:
+        origin = torch.randperm(len(surface.x), generator=rng).to(surface.y.device)
+        if self.balanced:
+            labels = surface.y[origin]
+            fewest = int(labels.unique(return_counts=True)[1].min())
+            origin = torch.cat([origin[labels == label][:fewest] for label in labels.unique()])
+        x = surface.x[origin]
+        return ShiftedInputs(x.clamp_min(0).round() if self.whole_numbers else x, origin)
