@@ -25,8 +25,8 @@ def flagged(suspicion: Tensor, alarm: float) -> float:
 
 def p_values(suspicion: Tensor, null: Tensor) -> Tensor:
     """``(1 + #{null >= s}) / (r + 1)`` for each suspicion s, (q,): valid for exchangeable batches whatever the ties."""
-    reached = (null.double().unsqueeze(0) >= suspicion.double().unsqueeze(1)).sum(dim=1)
-    return (1 + reached).double() / (len(null) + 1)
+    below = torch.searchsorted(null.double().sort().values, suspicion.double())
+    return (1 + len(null) - below).double() / (len(null) + 1)
 
 
 def power(shifted: Tensor, null: Tensor, held_out: Tensor, level: float) -> dict[str, float]:

@@ -71,7 +71,9 @@ def jsma(**changes):
 def outcomes():
     """A smoke cell of real digits: attack -> (without a defense, distilled at 100)."""
     data = Digits(sizes={"owner": 700, "test": 497}).load(None, seed=0)
-    setting = Deployment(epochs=30, lr=3e-3, victims=8, targets=None, false_alarm_rate=0.05, radius=1.0)
+    setting = Deployment(
+        epochs=30, lr=3e-3, victims=8, targets=None, false_alarm_rate=0.05, radius=1.0, batch=20, draws=20
+    )
     model = partial(ConvNet, channels=[32, 64], hidden=128, activation="relu")
     attacks = {"jsma": jsma(), "logits": jsma(saliency_on="logits"), "jsma_t": jsma(adaptive=True)}
 

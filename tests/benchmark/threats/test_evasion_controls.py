@@ -10,7 +10,9 @@ from tests.benchmark.helpers import stage
 
 
 def play(threat, cell=None):
-    setting = Deployment(epochs=8, lr=3e-3, victims=8, targets=None, false_alarm_rate=0.05, radius=1.0)
+    setting = Deployment(
+        epochs=8, lr=3e-3, victims=8, targets=None, false_alarm_rate=0.05, radius=1.0, batch=20, draws=20
+    )
     return setting.play(cell or stage(threat))
 
 

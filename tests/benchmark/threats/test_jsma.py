@@ -140,7 +140,9 @@ def test_double_precision_finds_gradients_that_single_precision_loses():
 
 
 def test_it_beats_as_many_random_changes_on_an_undefended_classifier():
-    setting = Deployment(epochs=8, lr=3e-3, victims=8, targets=None, false_alarm_rate=0.05, radius=1.0)
+    setting = Deployment(
+        epochs=8, lr=3e-3, victims=8, targets=None, false_alarm_rate=0.05, radius=1.0, batch=20, draws=20
+    )
     aimed, blind = (
         setting.play(stage(threat, architecture=TinyNet))
         for threat in (attack(), RandomFeatures(theta=1.0, gamma=0.25))
