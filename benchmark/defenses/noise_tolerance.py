@@ -8,6 +8,7 @@ don't trust the server, add noise at the party, and let learning tolerate it.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,11 +17,13 @@ from torch import Tensor
 from benchmark.defenses.base import Defense, Round
 from benchmark.defenses.gradient_clipping import clip_rows
 from benchmark.errors import ConfigError, positive
-from benchmark.seeds import child, derive, normal_like
+from benchmark.metrics.classification import accuracy
+from benchmark.seeds import child, derive, generator, normal_like
 from benchmark.training.accounting import sampled_gaussian_epsilon
 from benchmark.training.functional import Layout
 
-VERSION = 1
+VERSION = 2
+KINDS = ("rel", "abs", "clip", "calibrated")
 
 
 class NoiseTolerance(Defense):
@@ -32,8 +35,12 @@ class NoiseTolerance(Defense):
     Args:
         kind: ``rel``: standard deviation ``amount`` x root mean square of the tensor's update, tensor by tensor.
             ``abs``: ``amount``, in gradient units. ``clip``: the update is scaled down to the L2 norm ``max_norm`` and
-            gets noise of ``amount`` x ``max_norm`` / sqrt(``shares``).
-        amount: at least 0; floor: ``rel`` never uses less than this (a server must not steer it down).
+            gets noise of ``amount`` x ``max_norm`` / sqrt(``shares``). ``calibrated``: ``rel`` with the largest amount
+            of ``grid`` that the party's validation accuracy tolerates.
+        amount: at least 0; floor: ``rel`` and ``calibrated`` never use less (a server must not steer it down).
+        grid, drop: of ``calibrated``. After the party's own noisy update, noise averaged as among the round's parties,
+            accuracy may be lower by ``drop`` at most. Where the model is no better than chance, nothing can be told
+            and the floor is used.
         max_norm, shares, delta: of ``clip``. With ``shares`` above 1 the epsilon holds for the sum of at least so many
             honest uploads, so only under secure aggregation and without Sybils; with 1 it holds for each upload.
         memo: noise follows from the party's secret and its batch, so that asking again gives nothing new. A server
@@ -41,15 +48,26 @@ class NoiseTolerance(Defense):
     """
 
     def __init__(
-        self, *, kind: str, amount: float, floor: float, max_norm: float, shares: int, delta: float, memo: bool
+        self,
+        *,
+        kind: str,
+        amount: float,
+        floor: float,
+        grid: Sequence[float],
+        drop: float,
+        max_norm: float,
+        shares: int,
+        delta: float,
+        memo: bool,
     ) -> None:
-        if kind not in ("rel", "abs", "clip"):
-            raise ConfigError(f"noise_tolerance.kind must be rel, abs or clip, got {kind!r}.")
+        if kind not in KINDS:
+            raise ConfigError(f"noise_tolerance.kind must be one of {', '.join(KINDS)}, got {kind!r}.")
         if amount < 0 or floor < 0:
             raise ConfigError(f"noise_tolerance.amount and floor must be at least 0, got {amount} and {floor}.")
         positive("noise_tolerance.max_norm", max_norm)
         positive("noise_tolerance.shares", shares)
-        self.kind, self.amount = kind, max(amount, floor) if kind == "rel" else amount
+        self.kind, self.amount, self.floor = kind, max(amount, floor) if kind == "rel" else amount, floor
+        self.grid, self.drop = sorted({max(value, floor) for value in (*grid, floor)}, reverse=True), drop
         self.max_norm, self.shares, self.delta, self.memo = max_norm, shares, delta, memo
         self.secret: int | None = None
         self.uploads = 0
@@ -58,7 +76,7 @@ class NoiseTolerance(Defense):
         self.secret, self.uploads = None, 0
 
     def facts(self) -> dict[str, Any]:
-        if self.kind == "rel":
+        if self.kind in ("rel", "calibrated"):
             return {}
         if self.kind == "abs":
             return {"noise_std": self.amount}
@@ -78,7 +96,31 @@ class NoiseTolerance(Defense):
         scale = torch.empty_like(updates)
         for part in round.layout.slices().values():
             scale[:, part] = updates[:, part].square().mean(dim=1, keepdim=True).sqrt()
-        return updates + self.amount * scale * noise
+        if self.kind == "rel":
+            return updates + self.amount * scale * noise
+        amounts = [self._calibrated(row, updates[row], scale[row], round) for row in range(len(updates))]
+        return updates + torch.tensor(amounts)[:, None].to(updates) * scale * noise
+
+    def _calibrated(self, row: int, update: Tensor, scale: Tensor, round: Round) -> float:
+        """The amount of the party in ``row``: it tries its own noise on samples that it does not train on."""
+        if round.net is None or round.validation is None:
+            raise ConfigError(
+                "noise_tolerance.kind=calibrated needs validation samples for every party, which are dealt from "
+                "dataset.sizes.calibration; raise it to the number of parties at least."
+            )
+        net, data = round.net, round.validation(int(round.parties[row]))
+        start = round.params if round.held is None else round.held[row]
+        rng = generator(child(round.rng), "noise_tolerance.rehearsal")
+
+        def reached(amount: float) -> float:
+            tried = update + amount / len(round.parties) ** 0.5 * scale * normal_like(update, rng)
+            return accuracy(net.logits(start - round.lr * tried, data.x), data.y)
+
+        quiet = reached(0.0)
+        chance = float(data.y.bincount().max()) / len(data)
+        if quiet <= chance + 2 * (chance * (1 - chance) / len(data)) ** 0.5:
+            return self.floor
+        return next((amount for amount in self.grid if reached(amount) >= quiet - self.drop), self.floor)
 
     def _noise(self, updates: Tensor, round: Round) -> Tensor:
         """Standard normal (n, d), row by row from the party's own stream."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from benchmark.outcome import Outcome
 from benchmark.seeds import generator, isolated
 from benchmark.settings.base import Stage
 from benchmark.settings.broadcast_surfaces import Answer, BroadcastSurface, BroadcastThreat, DownlinkSurface, Query
-from benchmark.training.federated import local_updates
+from benchmark.training.federated import local_updates, own_part
 from benchmark.training.functional import Net
 
 
@@ -44,13 +45,22 @@ def play(stage: Stage, outcome: Outcome, net: Net, params: Tensor, *, parties: i
     threat = stage.threat
     assert isinstance(threat, BroadcastThreat)
     batches = _batches(stage, parties, plan)
-    downlink = DownlinkSurface(net, params, parties, stage.data.shape, stage.data.num_classes, stage.data.attacker)
+    downlink = DownlinkSurface(
+        net=net,
+        params=params,
+        parties=parties,
+        shape=stage.data.shape,
+        num_classes=stage.data.num_classes,
+        auxiliary=stage.data.attacker,
+        published=Published(**stage.defense.facts()),
+    )
     with isolated(stage.seed, "broadcast.queries"):
         queries = threat.queries(downlink.restrict(threat.knowledge), stage.rng("broadcast.queries"))
-    heard = [_ask(stage, query, batches, plan, threat.observations) for query in queries]
+    agreed = Query(net, params, torch.zeros(parties, dtype=torch.bool))
+    heard = [_ask(stage, query, agreed, batches, plan, threat.observations) for query in queries]
     surface = BroadcastSurface(
         queries=queries,
-        answers=[answer for answer, _ in heard],
+        answers=[answer for answer, _, _ in heard],
         batch_size=plan.batch_size,
         local_steps=plan.local_steps,
         lr=plan.lr,
@@ -70,6 +80,7 @@ def play(stage: Stage, outcome: Outcome, net: Net, params: Tensor, *, parties: i
         "observations": threat.observations,
         "queries": len(queries),
         "images": batches.labels.numel(),
+        "refused_share": sum(refused for _, _, refused in heard) / len(heard),
     }
     if matched is not None and len(stage.data.shape) == 3:
         outcome.picture(
@@ -99,24 +110,36 @@ def _batches(stage: Stage, parties: int, plan: LocalPlan) -> Batches:
 
 
 def _ask(
-    stage: Stage, query: Query, batches: Batches, plan: LocalPlan, observations: int
-) -> tuple[Answer, list[Published]]:
-    """Send one query ``observations`` times. The parties compute, protect and exchange; Sybils put in zeros."""
+    stage: Stage, query: Query, agreed: Query, batches: Batches, plan: LocalPlan, observations: int
+) -> tuple[Answer, list[Published], float]:
+    """Send one query ``observations`` times. The parties compute, protect and exchange; Sybils and parties that refuse
+    the model put in zeros. Each of them took the model ``agreed`` on in the round before.
+
+    Returns:
+        What came back, what was published each time, and the share of refusals.
+    """
     defense, parties, layout = stage.defense, len(batches.x), query.net.layout
     defense.start(parties, layout)
-    uploads, groups, published = [], [], []
+    before = Round(-1, agreed.net.layout, agreed.params, torch.arange(parties), stage.rng("leak.protocol.before"))
+    defense.screen_broadcast(agreed.net, agreed.params, before)
+    uploads, groups, published, refused = [], [], [], 0.0
     for index in range(observations):
         sent = query.params if query.params.ndim == 1 else query.params[0]
         turn = Round(index, layout, sent, torch.arange(parties), stage.rng(f"leak.protocol.{index}"))
-        turn.inputs = batches.x
+        turn.inputs, turn.net, turn.lr = batches.x, query.net, plan.lr
+        turn.held = query.params if query.params.ndim == 2 else None
+        if len(stage.data.calibration) >= parties:
+            turn.validation = partial(own_part, stage.data.calibration, parties)
         turn.publish(**defense.facts())
+        silent = query.sybils | ~defense.screen_broadcast(query.net, query.params, turn)
+        refused += (silent & ~query.sybils).double().mean().item() / observations
         protected = defense.protect(_updates(stage, query, batches, plan, index), turn)
-        protected = torch.where(query.sybils[:, None].to(protected.device), 0.0, protected)
+        protected = torch.where(silent[:, None].to(protected.device), 0.0, protected)
         uploads.append(defense.exchange(protected, turn))
         known = turn.published.groups
         groups.append(torch.arange(parties) if known is None else known)
         published.append(turn.published)
-    return Answer(torch.stack(uploads), groups), published
+    return Answer(torch.stack(uploads), groups), published, refused
 
 
 def _updates(stage: Stage, query: Query, batches: Batches, plan: LocalPlan, index: int) -> Tensor:

@@ -25,9 +25,10 @@ class DownlinkSurface(Surface):
         parties: how many take part in the round.
         shape, num_classes: of one sample and of the task.
         auxiliary: the server's own samples of the same domain (grant ``auxiliary``).
+        published: what the defense's users publish (grant ``mechanism``).
     """
 
-    granted_by: ClassVar[Mapping[str, str]] = {"auxiliary": "auxiliary"}
+    granted_by: ClassVar[Mapping[str, str]] = {"auxiliary": "auxiliary", "published": "mechanism"}
 
     net: Net
     params: Tensor
@@ -35,6 +36,7 @@ class DownlinkSurface(Surface):
     shape: tuple[int, ...]
     num_classes: int
     auxiliary: Split
+    published: Published
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ from benchmark.training.federated import (
 )
 from benchmark.training.functional import Net
 from benchmark.training.loop import predict
+from benchmark.training.tolerance import AMOUNTS, tolerance_curve
 
 __all__ = [
     "Accomplice",
@@ -76,6 +77,7 @@ class Collaboration(Setting):
         partition: ``mixed`` deals as ``dirichlet_alpha`` says; ``by_class`` gives every party classes of its own;
             ``one_class_apart`` gives the first party nothing but the class ``apart`` and deals the others at random.
         apart: the class of ``one_class_apart``.
+        missing: a class of which no party has samples, or None.
         spectator: before an insider's eyes, one party more, the insider, which holds no samples at all.
         order: ``fedavg`` or ``roundrobin``, see :func:`benchmark.training.federated.federate`.
     """
@@ -103,6 +105,7 @@ class Collaboration(Setting):
         dirichlet_alpha: float | None = None,
         partition: str = "mixed",
         apart: int = 0,
+        missing: int | None = None,
         spectator: bool = False,
         order: str = "fedavg",
         momentum: float = 0.0,
@@ -127,7 +130,7 @@ class Collaboration(Setting):
         self.victims, self.victim_plan = victims, LocalPlan(victim_batch_size, 1, lr)
         self.model_state = model_state
         self.dirichlet_alpha, self.partition, self.order = dirichlet_alpha, partition, order
-        self.apart, self.spectator = apart, spectator
+        self.apart, self.missing, self.spectator = apart, missing, spectator
 
     def play(self, stage: Stage) -> Outcome:
         scenes = {
@@ -148,6 +151,8 @@ class Collaboration(Setting):
     def _shares(self, stage: Stage) -> list[Split]:
         """Each party's own samples; an insider is the last."""
         owner, rng = stage.data.owner, stage.rng("data.deal")
+        if self.missing is not None:
+            owner = owner[owner.y != self.missing]
         if self.partition == "by_class":
             shares = deal_by_class(owner, self.parties, stage.data.num_classes)
         elif self.partition == "one_class_apart":
@@ -253,7 +258,20 @@ class Collaboration(Setting):
         net = Net(stage.fresh_model())
         params = (trained["params"] if self.model_state == "trained" else net.initial()).to(stage.device)
         plan = stage.defense.local_plan(self.victim_plan)
+        self._tolerance(stage, outcome, trained)
         return broadcast.play(stage, outcome, net, params, parties=self.victims, plan=plan)
+
+    def _tolerance(self, stage: Stage, outcome: Outcome, trained: Artifact) -> None:
+        """Report how accuracy falls as noise is put on the trained model's weights."""
+
+        def build() -> Artifact:
+            test, rng = stage.data.test, stage.rng("tolerance")
+            params = trained["params"].to(stage.device)
+            return {"curve": torch.tensor(tolerance_curve(Net(stage.fresh_model()), params, test.x, test.y, rng))}
+
+        curve = stage.memo(("tolerance", "dataset", "model", "setting", "defense", "scale"), build)["curve"].tolist()
+        outcome.curves["test_accuracy by weight noise"] = curve
+        outcome.diagnostics |= {f"accuracy_at_weight_noise_{a}": value for a, value in zip(AMOUNTS, curve, strict=True)}
 
     def _observe(self, stage: Stage, net: Net, params: Tensor, observations: int) -> UploadSurface:
         """The uploads of ``victims`` parties, each on its own private batch, seen ``observations`` times."""
@@ -336,5 +354,10 @@ class Collaboration(Setting):
     def _participation(self, stage: Stage) -> Outcome:
         outcome, _ = self._report(stage)
         return play_insider(
-            stage, outcome, self._shares(stage), self.rounds, lambda insider: self._train(stage, insider=insider)
+            stage,
+            outcome,
+            self._shares(stage),
+            self.rounds,
+            self.missing,
+            lambda insider: self._train(stage, insider=insider),
         )

@@ -139,13 +139,19 @@ def judge(stage: Stage) -> nn.Module:
 
 
 def play_insider(
-    stage: Stage, outcome: Outcome, shares: Sequence[Split], rounds: int, run: Callable[[Insider], Federation]
+    stage: Stage,
+    outcome: Outcome,
+    shares: Sequence[Split],
+    rounds: int,
+    missing: int | None,
+    run: Callable[[Insider], Federation],
 ) -> Outcome:
     """Attack the collaboration from inside and score what the threat claims in the end.
 
     Args:
         outcome: with the utility and cost of the honest run.
         shares: each party's own samples before any defense; the last is the adversary's.
+        missing: a class that nobody holds, which a threat may be after as a control.
         run: plays the collaboration with this insider in it.
 
     Raises:
@@ -155,6 +161,8 @@ def play_insider(
     threat, data = stage.threat, stage.data
     assert isinstance(threat, InsiderThreat)
     private = torch.cat([of_class(share, threat.target) for share in shares[:-1]])
+    if len(private) == 0 and threat.target == missing:  # then distances are to real samples that nobody learned from
+        private = of_class(data.owner, threat.target)
     held_out = of_class(data.test, threat.target)
     if len(private) < 2 or len(held_out) < 1:
         raise ConfigError(

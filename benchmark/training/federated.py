@@ -251,13 +251,16 @@ def federate(
             turn.server_update = partial(_server_update, net, root, params, plan, seed, index)
         turn.net, turn.lr = net, plan.lr
         if root is not None and len(root) >= len(shares):
-            turn.validation = partial(_own_part, root, len(shares))
+            turn.validation = partial(own_part, root, len(shares))
         turn.publish(**defense.facts())
         turn.parties = defense.select(candidates, turn)
         if defense.overrides("download"):
             turn.held = defense.download(params, result.local_models[turn.parties], turn)
         holding = visit(turn, shares)
-        _seat(turn, [len(holding[party]) > 0 for party in turn.parties.tolist()])
+        present = torch.tensor([len(holding[party]) > 0 for party in turn.parties.tolist()])
+        if defense.overrides("screen_broadcast"):
+            present &= defense.screen_broadcast(net, params, turn)
+        _seat(turn, present)
         if len(turn.parties):  # else nobody whose turn it is has anything to learn from
             x, y = _batches(holding, turn.parties, plan, seed, index)
             turn.inputs = x
@@ -280,14 +283,14 @@ def federate(
     return result
 
 
-def _seat(turn: Round, present: list[bool]) -> None:
-    """Leave in ``turn`` only the parties that are ``present``."""
+def _seat(turn: Round, present: Tensor) -> None:
+    """Leave in ``turn`` only the parties that are ``present``, bool (n,)."""
     turn.parties = turn.parties[present]
     turn.held = None if turn.held is None else turn.held[present]
     turn.active = torch.ones(len(turn.parties), dtype=torch.bool)
 
 
-def _own_part(samples: Split, parties: int, party: int) -> Split:
+def own_part(samples: Split, parties: int, party: int) -> Split:
     """The part of ``samples`` that is ``party``'s when they are dealt out one by one."""
     return samples[party::parties]
 

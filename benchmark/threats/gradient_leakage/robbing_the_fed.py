@@ -2,6 +2,9 @@
 
 Fowl, Geiping, Czaja, Goldblum, Goldstein, *Robbing the Fed: Directly Obtaining Private Data in Federated Learning with
 Modified Models*, ICLR 2022 (arXiv 2110.13057), section 3. Bin edges are quantiles of the server's own samples.
+
+Ours is what the adaptive form adds: it asks several times, turns the rows a little from each other where parties refuse
+a model with parallel ones, and takes noise out of what it reads by what its own samples look like.
 """
 
 from __future__ import annotations
@@ -12,11 +15,12 @@ import torch
 from torch import Tensor
 
 from benchmark.errors import ConfigError
-from benchmark.settings.broadcast_surfaces import DownlinkSurface
-from benchmark.threats.base import Floor
+from benchmark.settings.broadcast_surfaces import BroadcastSurface, DownlinkSurface
+from benchmark.threats.base import Floor, Reconstruction
+from benchmark.threats.gradient_leakage.denoise import without_noise
 from benchmark.threats.gradient_leakage.trap import Block, TrapThreat, implausible
 
-VERSION = 1
+VERSION = 2
 LOWEST = 10.0  # the first bin begins so far below the darkest sample, as in the authors' code
 ROUNDING = 1e-6  # values nearer than this are one value
 
@@ -38,6 +42,18 @@ def bin_edges(values: Tensor, bins: int) -> Tensor:
     edges = edges + (steps.min() / 2 if len(steps) else 0.0)
     edges[0] -= LOWEST
     return edges
+
+
+def turned(direction: Tensor, rows: int, cosine: float, rng: torch.Generator) -> Tensor:
+    """``rows`` vectors (rows, pixels) near ``direction`` (pixels,), with cosines twice as far below 1 as ``cosine``.
+
+    Their projection on ``direction`` is that of ``direction`` itself.
+    """
+    noise = torch.randn((rows, len(direction)), generator=rng).to(direction)
+    unit = direction / direction.norm()
+    across = noise - (noise @ unit)[:, None] * unit
+    across = across / across.norm(dim=1, keepdim=True)
+    return direction + (2 * (1 / cosine - 1)) ** 0.5 * direction.norm() * across
 
 
 class RobbingTheFed(TrapThreat):
@@ -87,16 +103,29 @@ class RobbingTheFed(TrapThreat):
             direction = torch.randn(pixels, generator=rng)
             direction = direction / direction.norm()
         direction = direction.to(downlink.params)
-        values = downlink.auxiliary.x.flatten(start_dim=1) @ direction
-        edges = bin_edges(values, self.rows)
+        own = downlink.auxiliary.x.flatten(start_dim=1)
+        edges = bin_edges(own @ direction, self.rows)
+        rows = direction.expand(self.rows, -1)
+        if self.adaptive and downlink.published.screen_cosine is not None:
+            rows = turned(direction, self.rows, downlink.published.screen_cosine, rng)
         if self.variant == "cumulative":
             scale = torch.ones_like(edges)
             ceiling = math.inf
         else:
-            scale = 1 / edges.diff(append=values.max()[None] + 1).clamp_min(ROUNDING)
+            scale = 1 / edges.diff(append=(own @ direction).max()[None] + 1).clamp_min(ROUNDING)
             ceiling = 1 / self.gain
-        weight = scale[:, None] * direction / self.gain
+        weight = scale[:, None] * rows / self.gain
         return Block(weight, -scale * edges / self.gain, ceiling, self.strength * self.gain)
+
+    def attack(self, surface: BroadcastSurface, rng: torch.Generator) -> Reconstruction:
+        found = super().attack(surface, rng)
+        assert found.x is not None
+        if self.adaptive:
+            found.x = without_noise(found.x, surface.auxiliary.x)
+        assert found.groups is not None
+        images = int(found.groups.bincount().max()) * surface.batch_size
+        found.diagnostics["expected_share"] = expected_share(images, self.rows)
+        return found
 
     def read(self, weight: Tensor, bias: Tensor, block: Block, count: int) -> Tensor:
         if self.variant == "cumulative":
@@ -113,9 +142,8 @@ class RobbingTheFed(TrapThreat):
     def _astray(self, found: Tensor, block: Block, hit: Tensor) -> Tensor:
         """How far w x of each guess (m, pixels) lies outside the bin that it was read from, (m,)."""
         length = block.weight.norm(dim=1)
-        direction = block.weight[0] / length[0]
         edges = -block.bias / length
-        value = found @ direction
+        value = (found * (block.weight / length[:, None])[hit]).sum(dim=1)
         below = (edges[hit] - value).clamp_min(0)
         above = (value - torch.cat([edges[1:], edges.new_full((1,), math.inf)])[hit]).clamp_min(0)
         return below + above

@@ -8,13 +8,24 @@ from benchmark.defenses.base import Round
 from benchmark.defenses.noise_tolerance import NoiseTolerance
 from benchmark.errors import ConfigError
 from benchmark.seeds import generator
-from benchmark.training.functional import Layout
+from benchmark.training.functional import Layout, Net
+from tests.benchmark.helpers import TinyNet, digits_like
 
 LAYOUT = Layout(("w", "b", "dead"), ((400, 100), (20_000,), (50,)))
 
 
 def tolerant(**changes) -> NoiseTolerance:
-    rule = dict(kind="rel", amount=0.5, floor=0.0, max_norm=1.0, shares=1, delta=1e-5, memo=False)
+    rule = dict(
+        kind="rel",
+        amount=0.5,
+        floor=0.0,
+        grid=[0.1, 1.0, 10.0],
+        drop=0.01,
+        max_norm=1.0,
+        shares=1,
+        delta=1e-5,
+        memo=False,
+    )
     defense = NoiseTolerance(**(rule | changes))
     defense.start(2, LAYOUT)
     return defense
@@ -131,8 +142,47 @@ def test_facts_are_what_does_not_depend_on_private_data():
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"kind": "much"}, "rel, abs or clip"), ({"amount": -1.0}, "at least 0"), ({"shares": 0}, "above 0")],
+    [({"kind": "much"}, "rel, abs, clip, calibrated"), ({"amount": -1.0}, "at least 0"), ({"shares": 0}, "above 0")],
 )
 def test_parameters_out_of_range_are_refused(wrong, message):
     with pytest.raises(ConfigError, match=message):
         tolerant(**wrong)
+
+
+# -- calibrated -----------------------------------------------------------------------------------------
+def tried(net: Net, params: torch.Tensor, updates: torch.Tensor, **changes) -> torch.Tensor:
+    """The amounts that the parties chose, told from their noise."""
+    defense = tolerant(kind="calibrated", **changes)
+    data = digits_like(200, 3)
+    round = Round(0, net.layout, params, torch.arange(len(updates)), generator(0, "calibrated"), net=net, lr=0.1)
+    round.validation = lambda party: data[party :: len(updates)]
+    noise = defense.protect(updates, round) - updates
+    part = net.layout.slices()[net.layout.names[0]]
+    return rms(noise[:, part]) / rms(updates[:, part])
+
+
+def taught() -> tuple[Net, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    net = Net(TinyNet())
+    params, data = net.initial(), digits_like(200, 0)
+    for _ in range(60):
+        params = params - 0.5 * net.gradient(params, data.x, data.y)
+    return net, params, net.gradient(params, data.x, data.y).expand(2, -1)
+
+
+def test_calibrated_takes_as_much_noise_as_accuracy_bears():
+    net, params, updates = taught()
+    assert tried(net, params, updates) == pytest.approx([10.0, 10.0], rel=0.3), "a tiny update bears any noise"
+    heavy = updates * 50 / updates.norm(dim=1, keepdim=True)
+    assert (tried(net, params, heavy * 1e-3) >= tried(net, params, heavy)).all()
+
+
+def test_calibrated_picks_the_floor_on_a_model_of_chance_accuracy():
+    net, params, updates = taught()
+    params = params * 0  # every class is as likely
+    assert tried(net, params, updates * 1e-6, floor=0.2) == pytest.approx([0.2, 0.2], rel=0.3)
+
+
+def test_calibrated_needs_validation_samples():
+    with pytest.raises(ConfigError, match="dataset.sizes.calibration"):
+        tolerant(kind="calibrated").protect(updates(), turn())

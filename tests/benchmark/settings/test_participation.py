@@ -248,3 +248,10 @@ def test_a_privacy_budget_is_kept_with_the_honest_run():
 
     outcomes = [scene().play(stage(Diary(), Counting(), memo=memo)) for _ in range(2)]
     assert [outcome.cost["epsilon"] for outcome in outcomes] == [8.0, 8.0]
+
+
+def test_a_class_that_nobody_holds_can_be_asked_for_as_a_control():
+    outcome = scene(missing=1).play(stage(Diary(target=1)))
+    assert "class_recovery" in outcome.risk
+    with pytest.raises(ConfigError, match="threat.target=11 must be a class"):
+        scene(parties=5, spectator=True).play(stage(Diary(target=11)))

@@ -4,11 +4,15 @@ import pytest
 import torch
 
 from benchmark.data.base import Split
+from benchmark.data.digits import Digits
+from benchmark.defenses.base import Published
+from benchmark.defenses.broadcast_guard import parallel_share
 from benchmark.defenses.noise_tolerance import NoiseTolerance
 from benchmark.defenses.secure_aggregation import SecureAggregation
 from benchmark.errors import ConfigError
 from benchmark.settings.broadcast_surfaces import Answer, BroadcastSurface, DownlinkSurface
 from benchmark.threats.gradient_leakage.curious_abandon_honesty import CuriousAbandonHonesty
+from benchmark.threats.gradient_leakage.denoise import without_noise
 from benchmark.threats.gradient_leakage.fishing import Fishing
 from benchmark.threats.gradient_leakage.robbing_the_fed import RobbingTheFed, bin_edges, expected_share
 from benchmark.threats.gradient_leakage.voiding import sum_of
@@ -33,11 +37,11 @@ def secure(**changes) -> SecureAggregation:
     return SecureAggregation(**(rule | changes))
 
 
-def downlink(auxiliary: torch.Tensor) -> DownlinkSurface:
+def downlink(auxiliary: torch.Tensor, **facts) -> DownlinkSurface:
     torch.manual_seed(0)
     net = Net(TinyMLP())
     split = Split(auxiliary, torch.zeros(len(auxiliary), dtype=torch.int64))
-    return DownlinkSurface(net, net.initial(), 1, (1, 8, 8), 10, split)
+    return DownlinkSurface(net, net.initial(), 1, (1, 8, 8), 10, split, Published(**facts))
 
 
 def gradients(threat, view, x):
@@ -178,14 +182,15 @@ def test_a_voided_secure_sum_gives_what_single_uploads_give(voiding, mode):
 
 def test_noise_stops_the_cumulative_and_repetition_helps_the_sparse_readout_unless_noise_repeats_too():
     def noise(amount, memo=False):
-        return NoiseTolerance(kind="rel", amount=amount, floor=0.0, max_norm=1.0, shares=1, delta=1e-3, memo=memo)
+        rule = dict(kind="rel", floor=0.0, grid=[1.0], drop=0.01, max_norm=1.0, shares=1, delta=1e-3)
+        return NoiseTolerance(amount=amount, memo=memo, **rule)
 
     repeated = robbing(variant="sparse", observations=100, adaptive=True)
     assert played(robbing(), noise(1.0)) < 0.05
     once, often = played(robbing(variant="sparse"), noise(1.0)), played(repeated, noise(1.0))
     assert often > once + 0.2
     first = played(robbing(variant="sparse"), noise(1.0, memo=True))
-    assert played(repeated, noise(1.0, memo=True)) == pytest.approx(first, abs=0.05)
+    assert played(repeated, noise(1.0, memo=True)) <= first + 0.05
 
 
 def test_a_sum_is_taken_over_the_group_and_averaged_over_observations():
@@ -208,3 +213,30 @@ def test_a_sum_is_taken_over_the_group_and_averaged_over_observations():
 def test_parameters_out_of_range_are_refused(wrong, message):
     with pytest.raises(ConfigError, match=message):
         robbing(**wrong)
+
+
+# -- what the adaptive form adds ------------------------------------------------------------------------
+def test_against_a_guard_the_rows_are_turned_and_one_image_still_comes_back():
+    threat, view, x = (
+        robbing(variant="sparse", adaptive=True),
+        downlink(gaussian(300, 0), screen_cosine=0.999),
+        gaussian(1, 1),
+    )
+    query = threat.queries(view, torch.Generator().manual_seed(0))[0]
+    assert parallel_share(query.net.layout, query.params, 0.999) < 0.05
+    plain = robbing(variant="sparse").queries(downlink(gaussian(300, 0)), torch.Generator().manual_seed(0))[0]
+    assert parallel_share(plain.net.layout, plain.params, 0.999) > 0.99
+    block, weight, bias = gradients(threat, view, x)
+    found = threat.read(weight, bias, block, 1)
+    assert len(found) == 0 or (found - x.flatten(1)).abs().max() < 1e-3
+
+
+def test_noise_is_filtered_out_and_clean_guesses_and_black_ones_stay():
+    own = Digits(sizes={"owner": 400, "attacker": 100, "test": 10}).load(None, 0)
+    truth = own.attacker.x[:50]
+    noisy = (truth + 0.2 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    cleaned = without_noise(noisy[None], own.owner.x)[0]
+    assert (cleaned - truth).square().mean() < 0.7 * (noisy - truth).square().mean()
+    kept = without_noise(truth[None], own.owner.x)[0]
+    assert (kept - truth).square().mean() < 2e-3
+    assert without_noise(torch.zeros(1, 2, 1, 8, 8), own.owner.x).abs().max() == 0

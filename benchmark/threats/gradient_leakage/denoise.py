@@ -1,0 +1,37 @@
+"""Noise taken out of reconstructions by what an attacker's own samples look like."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+KEPT = 0.95  # share of the variance of the attacker's samples that the main components hold
+
+
+def without_noise(x: Tensor, own: Tensor) -> Tensor:
+    """Wiener filter in the principal components of the attacker's samples.
+
+    What a guess holds outside the main components is, beyond the little that real samples have there, noise; so the
+    filter measures the noise of every single guess and leaves a clean one as it is.
+
+    Args:
+        x: (victims, batch, ...) guesses in [0, 1]; all-zero ones (nothing was found) stay zero.
+        own: (n, ...) the attacker's samples.
+
+    Returns:
+        As ``x``, in [0, 1].
+    """
+    flat, known = x.flatten(0, 1).flatten(1).double(), own.flatten(1).double()
+    centre = known.mean(dim=0)
+    _, strength, components = torch.linalg.svd(known - centre, full_matrices=False)
+    variance = strength.square() / len(known)
+    main = int((variance.cumsum(0) < KEPT * variance.sum()).sum()) + 1
+    if main == len(variance):
+        return x
+    inside = (flat - centre) @ components.T
+    outside = (flat - centre).square().sum(dim=1) - inside[:, :main].square().sum(dim=1)
+    expected = variance[main:].sum()
+    noise = ((outside - expected).clamp_min(0) / (flat.shape[1] - main))[:, None]
+    kept = centre + (inside * variance / (variance + noise + 1e-12)) @ components
+    noisy = (noise > variance[main:].mean()) & (flat.abs().sum(dim=1, keepdim=True) > 0)
+    return torch.where(noisy, kept, flat).clamp(0, 1).to(x).view_as(x)
