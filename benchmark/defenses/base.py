@@ -19,6 +19,7 @@ from benchmark.errors import ConfigError
 
 if TYPE_CHECKING:
     from benchmark.settings.monitoring_surfaces import Watch
+    from benchmark.training.federated import Federation
     from benchmark.training.functional import Layout, Net
 
 Predictor = Callable[[Tensor], Tensor]
@@ -132,6 +133,7 @@ class Published:
             one need be anybody's update (mixing, pairwise masks).
         downloaded: bool (n, d), coordinates that each party took from the global model in this round.
         screen_cosine: parties refuse a model whose first layer's rows are more parallel than this.
+        filter_threshold: accuracy on common validation data that a party's model must exceed to count.
     """
 
     mask: Tensor | None = None
@@ -140,6 +142,30 @@ class Published:
     groups: Tensor | None = None
     downloaded: Tensor | None = None
     screen_cosine: float | None = None
+    filter_threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a defense gets that replaces the rounds of a collaboration by another way of learning.
+
+    Attributes:
+        net: the architecture.
+        fresh: ``fresh(party)`` gives the initial parameters (d,) that this party draws for itself.
+        shares: each party's own samples, those of malicious parties as they prepared them.
+        public: everybody's samples.
+        defense: the whole stack, whose ``local_step`` the parties follow.
+        seed: the cell's.
+        validation: ``validation(party, samples)``: what this party hands over as its validation samples.
+    """
+
+    net: Net
+    fresh: Callable[[int], Tensor]
+    shares: Sequence[Split]
+    public: Split
+    defense: Defense
+    seed: int
+    validation: Callable[[int, Split], Split]
 
 
 @dataclass(frozen=True)
@@ -231,14 +257,21 @@ class Defense:
         """The server's one direction (d,) from the uploads (n, d) of the active parties."""
         return uploads.mean(dim=0)
 
-    def finish(self, net: Net, params: Tensor, local_models: Tensor) -> Predictor:
-        """The model that is deployed: inputs (n, ...) -> logits (n, classes).
+    def learn(self, lesson: Lesson) -> Federation:
+        """How the parties come to a model without rounds: overriding this replaces all hooks of a round."""
+        raise NotImplementedError("the setting itself plays the rounds")
+
+    def finish(self, net: Net, run: Federation, rng: torch.Generator) -> Predictor:
+        """The model that is deployed after ``run``: inputs (n, ...) -> logits (n, classes)."""
+        return lambda x: net.logits(run.params, x)
+
+    def secure_costs(self, net: Net, samples: int, parties: int) -> dict[str, float | str]:
+        """What a cryptographic engine was measured to spend on this way of learning; empty where none runs.
 
         Args:
-            params: (d,) the last global model.
-            local_models: (parties, d) the last model that each party trained.
+            samples: of all parties together.
         """
-        return lambda x: net.logits(params, x)
+        return {}
 
     def trust(self) -> Tensor | None:
         """How far the server has come to trust each party, (parties,), higher is better; None where it keeps no count.
@@ -304,7 +337,7 @@ class Defense:
 HOOKS = (
     *("release", "encode"),
     *("screen_broadcast", "download", "local_data", "local_plan", "local_step"),
-    *("protect", "select", "exchange", "aggregate", "finish"),
+    *("protect", "select", "exchange", "aggregate", "learn", "finish"),
     *("screen_model", "reveal"),
     *("fit", "screen_inputs", "screen_batches"),
 )

@@ -5,13 +5,14 @@ FedSGD is ``local_steps=1``; FedAvg is more. Updates are in gradient units, (bef
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmark.data.base import Split
-from benchmark.defenses.base import LocalPlan, Predictor, Round
+from benchmark.defenses.base import Lesson, LocalPlan, Predictor, Round
 from benchmark.errors import ConfigError, Diverged, positive
 from benchmark.metrics.classification import accuracy, attack_success
 from benchmark.metrics.reconstruction import score_reconstruction
@@ -26,10 +27,12 @@ from benchmark.settings.collaboration_surfaces import (
     UploadSurface,
     UploadThreat,
 )
+from benchmark.settings.ensembles import report_votes
 from benchmark.settings.malice import Malice
 from benchmark.settings.participation import Insider, play_insider
 from benchmark.settings.participation_surfaces import GlobalModelSurface, InsiderThreat, Insight
 from benchmark.threats.base import Reconstruction
+from benchmark.training.ensemble import VotingEnsemble
 from benchmark.training.federated import (
     ORDERS,
     Federation,
@@ -60,7 +63,7 @@ VERSION = 1
 
 SENDING = frozenset({"local_data", "local_plan", "local_step", "protect", "exchange"})
 PARTITIONS = ("mixed", "by_class", "one_class_apart")
-ROBUST = frozenset({"local_step", "protect", "select", "exchange", "aggregate", "finish"})
+ROBUST = frozenset({"local_step", "protect", "select", "exchange", "aggregate"})
 
 
 class Collaboration(Setting):
@@ -86,6 +89,7 @@ class Collaboration(Setting):
     surfaces = {
         "uploads": SENDING,
         "contributions": ROBUST,
+        "training_data": ROBUST | {"learn", "finish"},
         "global_models": SENDING | {"download"},
         "broadcast": SENDING | {"screen_broadcast"},
     }
@@ -136,6 +140,7 @@ class Collaboration(Setting):
         scenes = {
             "uploads": self._uploads,
             "contributions": self._contributions,
+            "training_data": self._contributions,
             "global_models": self._participation,
             "broadcast": self._broadcast,
         }
@@ -174,6 +179,8 @@ class Collaboration(Setting):
             stage.defense.local_data(share, stage.rng(f"defense.local_data.{i}")) if len(share) else share
             for i, share in enumerate(shares)
         ]
+        if stage.defense.overrides("learn"):
+            return stage.defense.learn(self._lesson(stage, net, shares, malice))
         extra: dict[str, Any] = {} if malice is None else {"deviate": malice.deviate, "unmixed": malice.unmixed}
         if insider is not None:
             extra |= {"visit": insider.visit, "overhear": insider.hear}
@@ -191,38 +198,53 @@ class Collaboration(Setting):
             **extra,
         )
 
+    @staticmethod
+    def _lesson(stage: Stage, net: Net, shares: list[Split], malice: Malice | None) -> Lesson:
+        """What a defense without rounds learns from."""
+
+        def fresh(party: int) -> Tensor:
+            return Net(stage.fresh_model(f"model.init.{party}")).initial()
+
+        def unchanged(party: int, samples: Split) -> Split:
+            return samples
+
+        handed_over = unchanged if malice is None else malice.validation
+        return Lesson(net, fresh, shares, stage.data.public, stage.defense, stage.seed, handed_over)
+
     def _honest(self, stage: Stage) -> Artifact:
         """The honest collaboration, shared by all threats: its models, accuracy, curve, costs and privacy budget."""
 
         def build() -> Artifact:
             run = self._train(stage)
-            logits = predict(self._predictor(stage, run.params, run.local_models), stage.data.test.x)
+            logits = predict(self._predictor(stage, run), stage.data.test.x)
             # Only a defense that deploys something else than the last global model needs the parties' own ones.
             kept = len(run.local_models) if stage.defense.overrides("finish") else 0
             return {
                 "params": run.params.cpu(),
                 "local_models": run.local_models[:kept].cpu(),
+                "scores": run.scores.cpu(),
                 "accuracy": torch.tensor(accuracy(logits, stage.data.test.y)),
                 "curve": torch.tensor(run.curve),
                 "costs": torch.tensor([run.seconds, run.bytes_sent, run.messages], dtype=torch.float64),
                 # Kept with the run: an accountant that counts what the defense did knows it only right afterwards.
-                "privacy": torch.tensor(self._spent(stage), dtype=torch.float64),
+                "privacy": torch.tensor(self._spent(stage, run), dtype=torch.float64),
             }
 
         scene = "participation" if stage.threat.surface == "global_models" else "federation"
         return stage.memo((scene, "dataset", "model", "setting", "defense", "scale"), build)
 
-    def _spent(self, stage: Stage) -> tuple[float, ...]:
+    def _spent(self, stage: Stage, run: Federation) -> tuple[float, ...]:
         """(epsilon, delta) of the collaboration that the defense has just been through; empty without a guarantee."""
         plan = stage.defense.local_plan(self.plan)
         samples = len(stage.data.owner) // self.parties
-        steps = self.rounds * plan.local_steps
-        return stage.defense.epsilon(samples=samples, batch_size=min(plan.batch_size, samples), steps=steps) or ()
+        by_plan = samples, min(plan.batch_size, samples), self.rounds * plan.local_steps
+        samples, batch_size, steps = run.work or by_plan
+        return stage.defense.epsilon(samples=samples, batch_size=batch_size, steps=steps) or ()
 
-    def _predictor(self, stage: Stage, params: Tensor, local_models: Tensor) -> Predictor:
+    def _predictor(self, stage: Stage, run: Federation) -> Predictor:
         """What is deployed in the end."""
-        net = self._net(stage)
-        return stage.defense.finish(net, params.to(stage.device), local_models.to(stage.device))
+        run = replace(run, params=run.params.to(stage.device), local_models=run.local_models.to(stage.device))
+        return stage.defense.finish(self._net(stage), run, stage.rng("defense.finish"))
 
     def _report(self, stage: Stage) -> tuple[Outcome, Artifact]:
         """An outcome with utility and cost of the honest collaboration."""
@@ -232,11 +254,10 @@ class Collaboration(Setting):
                 "the federated model has NaN or infinite parameters; lower setting.lr or the defense's noise."
             )
         seconds, bytes_sent, messages = trained["costs"].tolist()
-        outcome = Outcome(
-            utility={"test_accuracy": trained["accuracy"].item()},
-            cost={"seconds": seconds, "bytes_sent": bytes_sent, "messages": messages, "rounds": self.rounds},
-            curves={"test_accuracy by round": trained["curve"].tolist()},
-        )
+        outcome = Outcome(utility={"test_accuracy": trained["accuracy"].item()}, cost={"seconds": seconds})
+        if not stage.defense.overrides("learn"):  # what other ways of learning send, only an engine can measure
+            outcome.cost.update(bytes_sent=bytes_sent, messages=messages, rounds=self.rounds)
+            outcome.curves["test_accuracy by round"] = trained["curve"].tolist()
         if len(trained["privacy"]):
             outcome.cost["epsilon"], outcome.cost["delta"] = trained["privacy"].tolist()
         return outcome, trained
@@ -334,20 +355,29 @@ class Collaboration(Setting):
         threat, test = stage.threat, stage.data.test
         assert isinstance(threat, ContributionThreat)
         outcome, trained = self._report(stage)
-        clean = self._predictor(stage, trained["params"], trained["local_models"])
+        clean = self._predictor(
+            stage, Federation(trained["params"], trained["local_models"], scores=trained.get("scores", torch.zeros(0)))
+        )
         goal = threat.goal(test, predict(clean, test.x))
         order = torch.randperm(self.parties, generator=stage.rng("malicious"))
+        order = threat.recruit(self._shares(stage), order)
         malice = Malice(stage, threat, order[: round(threat.fraction * self.parties)], self.parties, goal)
         run = self._train(stage, malice)
-        attacked = self._predictor(stage, run.params, run.local_models)
+        attacked = self._predictor(stage, run)
         reached = accuracy(predict(attacked, test.x), test.y)
         outcome.utility["attacked_accuracy"] = reached
         outcome.risk["accuracy_drop"] = outcome.utility["test_accuracy"] - reached
         if goal is not None:
-            outcome.risk["attack_success"] = attack_success(predict(attacked, goal.x), goal.y)
+            target = attacked
+            if isinstance(attacked, VotingEnsemble) and threat.fixed_vote is not None:
+                target = attacked.with_fixed(malice.members, threat.fixed_vote)
+            outcome.risk["attack_success"] = attack_success(predict(target, goal.x), goal.y)
             outcome.diagnostics["attack_success_without_attack"] = attack_success(predict(clean, goal.x), goal.y)
-        outcome.curves["test_accuracy by round, attacked"] = run.curve
+        if run.curve:
+            outcome.curves["test_accuracy by round, attacked"] = run.curve
         outcome.diagnostics.update(malice.watched(run, stage.defense.trust()))
+        if isinstance(clean, VotingEnsemble) and isinstance(attacked, VotingEnsemble):
+            report_votes(outcome, test, goal, clean, attacked, malice.members)
         return outcome
 
     # -- what a participant learns -----------------------------------------------------------------

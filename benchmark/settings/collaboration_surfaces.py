@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -73,14 +73,16 @@ class Accomplice(Surface):
         index: its number among the malicious parties, 0, 1, ...; count: how many they are.
         num_classes: of the task.
         goal: the inputs that the threat wants misclassified, labelled as it wants them (grant ``targets``).
+        published: what the defense's users publish (grant ``mechanism``).
     """
 
-    granted_by: ClassVar[Mapping[str, str]] = {"goal": "targets"}
+    granted_by: ClassVar[Mapping[str, str]] = {"goal": "targets", "published": "mechanism"}
 
     index: int
     count: int
     num_classes: int
     goal: Split | None
+    published: Published = field(default_factory=Published)
 
 
 @dataclass(frozen=True)
@@ -122,11 +124,16 @@ class ContributionThreat(Threat):
         fraction: share of the parties that are malicious, in [0, 1).
         follows_exchange: whether they take part honestly in what a protocol does between parties; if not, they hand
             their bad update to partners and upload it unmixed as well.
+
+    Attributes:
+        fixed_vote: where models vote, the label that the malicious parties' models say to every input of the goal,
+            though on others they behave well; None: they say what they learnt.
     """
 
     setting = "collaboration"
     surface = "contributions"
     headline = "accuracy_drop"
+    fixed_vote: int | None = None
 
     def __init__(self, *, fraction: float, follows_exchange: bool, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
@@ -148,3 +155,16 @@ class ContributionThreat(Threat):
     def poison_data(self, data: Split, party: Accomplice, rng: torch.Generator) -> Split:
         """What a malicious party trains on in place of its own samples."""
         return data
+
+    def poison_validation(self, data: Split, party: Accomplice, rng: torch.Generator) -> Split:
+        """What a malicious party hands over where models are validated on common samples, in place of ``data``: samples
+        of the share that it prepared."""
+        return data
+
+    def recruit(self, shares: Sequence[Split], order: Tensor) -> Tensor:
+        """The parties in the order in which the adversary takes them over, int64 (n,).
+
+        Args:
+            shares: every party's samples; order: a random order.
+        """
+        return order

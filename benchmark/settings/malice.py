@@ -43,11 +43,24 @@ class Malice:
     def poisoned(self, shares: Sequence[Split]) -> list[Split]:
         """Every party's samples, those of members as the threat prepares them."""
         shares = list(shares)
-        for index, party in enumerate(self.members.tolist()):
-            known = Accomplice(index, len(self.members), self.stage.data.num_classes, self.goal)
+        for party in self.members.tolist():
             rng = self.stage.rng(f"poison.data.{party}")
-            shares[party] = self.threat.poison_data(shares[party], known.restrict(self.threat.knowledge), rng)
+            shares[party] = self.threat.poison_data(shares[party], self._accomplice(party), rng)
         return shares
+
+    def validation(self, party: int, samples: Split) -> Split:
+        """What ``party`` hands over as its validation samples; ``samples`` are of the share that it prepared."""
+        if party not in self.members.tolist():
+            return samples
+        rng = self.stage.rng(f"poison.validation.{party}")
+        return self.threat.poison_validation(samples, self._accomplice(party), rng)
+
+    def _accomplice(self, party: int) -> Accomplice:
+        """What this malicious party knows."""
+        index = self.members.tolist().index(party)
+        published = replace(Published(), **self.stage.defense.facts())
+        known = Accomplice(index, len(self.members), self.stage.data.num_classes, self.goal, published)
+        return known.restrict(self.threat.knowledge)
 
     def watched(self, run: Federation, trust: Tensor | None) -> dict[str, float]:
         """How the malicious and the honest parties fared: counts, and what the server came to think of them.
@@ -57,11 +70,10 @@ class Malice:
         """
         bad = torch.zeros(self.parties, dtype=torch.bool)
         bad[self.members] = True
-        told = {
-            "malicious_parties": float(bad.sum()),
-            "malicious_share_of_uploads": float(run.contributed[bad].sum() / run.contributed.sum().clamp_min(1)),
-            "silent_honest_parties": float((run.late[~bad] == 0).sum()),
-        }
+        told = {"malicious_parties": float(bad.sum())}
+        if len(run.contributed):  # there were rounds
+            told["malicious_share_of_uploads"] = float(run.contributed[bad].sum() / run.contributed.sum().clamp_min(1))
+            told["silent_honest_parties"] = float((run.late[~bad] == 0).sum())
         if trust is not None and bad.any():
             told["trust_gap"] = float(trust[~bad].mean() - trust[bad].mean())
         return told

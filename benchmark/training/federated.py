@@ -191,6 +191,8 @@ class Federation:
         curve: whatever ``watch`` said after each round.
         contributed: int64 (parties,), in how many rounds each party's upload was there to be aggregated; late: the
             same, of the last quarter of the rounds.
+        scores: (parties,) accuracy of each party's model on common validation samples; empty where nobody looks.
+        work: (samples of one party, batch size, local steps), where these are not those of the setting's plan.
     """
 
     params: Tensor
@@ -201,6 +203,8 @@ class Federation:
     curve: list[float] = field(default_factory=list)
     contributed: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     late: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    scores: Tensor = field(default_factory=lambda: torch.zeros(0))
+    work: tuple[int, int, int] | None = None
 
 
 def federate(

@@ -11,9 +11,10 @@ from benchmark.settings.collaboration_surfaces import Contribution, Contribution
 
 
 class DataPoison(ContributionThreat):
-    """Malicious parties that train as agreed, on poisoned data: they hand out the update that comes of it."""
+    """Malicious parties that train as agreed, on poisoned data: they hand out what comes of it, update or model."""
 
     family = "poisoning"
+    surface = "training_data"
 
     def attack(self, surface: ContributionSurface, rng: torch.Generator) -> Contribution:
         return Contribution(surface.own)

@@ -22,8 +22,10 @@ class LabelFlipTargeted(DataPoison):
     headline = "attack_success"
     floor = Floor("attack_success", 0.3)
 
-    def __init__(self, *, source: int, target: int, fraction: float, follows_exchange: bool) -> None:
-        super().__init__(fraction=fraction, follows_exchange=follows_exchange)
+    def __init__(
+        self, *, source: int, target: int, fraction: float, follows_exchange: bool, adaptive: bool = False
+    ) -> None:
+        super().__init__(fraction=fraction, follows_exchange=follows_exchange, adaptive=adaptive)
         if source == target:
             raise ConfigError(f"threat.source and threat.target must differ, both are {source}.")
         self.source, self.target = source, target

@@ -27,6 +27,8 @@ class ModelReplacement(BadNets):
         target, size, share: as for :class:`BadNets`.
     """
 
+    surface = "contributions"
+
     def __init__(
         self,
         *,

@@ -11,8 +11,8 @@ from benchmark.settings.collaboration_surfaces import Accomplice
 from benchmark.threats.base import Floor
 from benchmark.threats.poisoning.data_poison import DataPoison
 
-VERSION = 1
-PICKS = ("top", "foot")
+VERSION = 2
+PICKS = ("top", "foot", "random")
 
 
 class TargetedSamples(DataPoison):
@@ -20,11 +20,12 @@ class TargetedSamples(DataPoison):
 
     The targeted attack of Chaudhari, Jagielski, Oprea, *SafeNet*, IEEE SaTML 2023 (TGT-Top and TGT-Foot; their budget
     is our choice). The clean model chooses: ``top`` takes the inputs that it classifies most surely, the hardest to
-    flip, ``foot`` the least sure. Success: the share of these inputs that are predicted as the target.
+    flip, ``foot`` the least sure (of an ensemble: those with the narrowest votes); ``random`` any. Success: the share
+    of these inputs that are predicted as the target.
 
     Args:
         source: class of the chosen inputs; target: class that they should get.
-        pick: ``top`` or ``foot``.
+        pick: ``top``, ``foot`` or ``random``.
         inputs: k, how many are chosen.
         copies: inserted by each malicious party in all.
         jitter: standard deviation of Gaussian noise on each copy, inputs being in [0, 1].
@@ -56,8 +57,10 @@ class TargetedSamples(DataPoison):
 
     def goal(self, test: Split, clean: Tensor) -> Split:
         rows = (test.y == self.source).nonzero().squeeze(1)
-        confidence = clean.softmax(dim=1)[rows, self.source]
-        rows = rows[confidence.argsort(descending=self.pick == "top")[: self.inputs]]
+        if self.pick != "random":  # test samples come in random order
+            confidence = clean.softmax(dim=1)[rows, self.source]
+            rows = rows[confidence.argsort(descending=self.pick == "top", stable=True)]
+        rows = rows[: self.inputs]
         return Split(test.x[rows], torch.full_like(test.y[rows], self.target))
 
     def poison_data(self, data: Split, party: Accomplice, rng: torch.Generator) -> Split:

@@ -1,0 +1,35 @@
+"""Pooled training: all data in one place, as training inside multi-party computation amounts to."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from benchmark.data.base import Split
+from benchmark.defenses.base import Defense, Lesson
+from benchmark.training.alone import Course, teach
+from benchmark.training.federated import Federation
+
+VERSION = 1
+
+
+class Pooled(Defense):
+    """One model, trained on everybody's samples together.
+
+    What *privacy-preserving machine learning* (training inside multi-party computation) computes, up to fixed-point
+    error, and so the baseline of SafeNet: it hides the data and does nothing against poison.
+
+    Args:
+        optimizer, lr, batch_size, epochs, body_epochs: see :class:`benchmark.training.alone.Course`.
+    """
+
+    def __init__(self, *, optimizer: str, lr: float, batch_size: int, epochs: int, body_epochs: int | None) -> None:
+        self.course = Course(optimizer, lr, batch_size, epochs, body_epochs)
+
+    def learn(self, lesson: Lesson) -> Federation:
+        started = time.perf_counter()
+        pool = Split(torch.cat([s.x for s in lesson.shares]), torch.cat([s.y for s in lesson.shares]))
+        models, steps = teach(lesson, [pool], self.course)
+        work = (len(pool), min(self.course.batch_size, len(pool)), steps)
+        return Federation(models[0], models[:0], seconds=time.perf_counter() - started, work=work)
