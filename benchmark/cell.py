@@ -39,6 +39,8 @@ def traits(dataset: type[Source], model: object) -> dict[str, str]:
     return {
         "dataset.kind": dataset.kind,
         "dataset.shift": dataset.shift,
+        "dataset.sensitive": "yes" if dataset.has_sensitive else "no",
+        "dataset.group": "yes" if dataset.has_group else "no",
         "model.first_layer": str(getattr(model, "first_layer", "unknown")),
         "model.gradients": str(getattr(model, "gradients", "yes")),
     }

@@ -19,13 +19,15 @@ def refusal(
     """Why these do not meet, in one sentence, or None when they do. Needs classes only: nothing is built or loaded.
 
     Args:
-        traits: ``model.*`` and ``dataset.*`` facts to hold against ``threat.needs``.
+        traits: ``model.*`` and ``dataset.*`` facts to hold against the ``needs`` of threat and defenses, beside
+            ``defense.synthetic``; None leaves those out. A need may name several values: ``"image|signal"``.
     """
     if threat.setting != setting.name:
         return (
             f"{threat.__name__} lives in setting={threat.setting}, not {setting.name}; leave `setting` out to get it."
         )
     acting = setting.surfaces[threat.surface]
+    defenses = list(defenses)
     for defense in defenses:
         if defense is not NoDefense and not (defense.hooks() & acting):
             does = ", ".join(sorted(defense.hooks())) or "nothing"
@@ -33,8 +35,12 @@ def refusal(
                 f"{threat.__name__} attacks the surface {threat.surface!r} of {setting.name}, on which only defenses "
                 f"with {', '.join(sorted(acting))} act; {defense.__name__} changes {does}."
             )
-    for trait, wanted in threat.needs.items():
-        got = (traits or {}).get(trait)
-        if traits is not None and got != wanted:
-            return f"{threat.__name__} needs {trait}={wanted}, but here it is {got}."
+    if traits is None:
+        return None
+    synthetic = "yes" if any(defense.synthetic for defense in defenses) else "no"
+    present = {**traits, "defense.synthetic": synthetic}
+    for name, needs in [(threat.__name__, threat.needs), *((d.__name__, d.needs) for d in defenses)]:
+        for trait, wanted in needs.items():
+            if present.get(trait) not in wanted.split("|"):
+                return f"{name} needs {trait}={wanted}, but here it is {present.get(trait)}."
     return None

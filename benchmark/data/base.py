@@ -43,6 +43,15 @@ class Split:
     def to(self, device: torch.device | str) -> Split:
         return self._each(lambda tensor: tensor.to(device))
 
+    def joined(self, other: Split) -> Split:
+        """These samples and then those of ``other``, which must carry the same attributes."""
+
+        def both(name: str) -> Tensor | None:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            return None if mine is None or theirs is None else torch.cat([mine, theirs])
+
+        return Split(torch.cat([self.x, other.x]), torch.cat([self.y, other.y]), both("sensitive"), both("group"))
+
     def _each(self, change: Callable[[Tensor], Tensor]) -> Split:
         sensitive = None if self.sensitive is None else change(self.sensitive)
         group = None if self.group is None else change(self.group)
@@ -90,11 +99,17 @@ class Source(ABC):
     Args:
         sizes: samples per role (``owner``, ``attacker``, ``public``, ``calibration``, ``test``). A role may be left
             out or 0 (empty); ``test: null`` takes the whole test pool.
+
+    Class attributes:
+        kind: ``image``, ``tabular`` or ``signal``.
+        has_sensitive, has_group: whether samples carry ``Split.sensitive`` and ``Split.group``.
     """
 
     kind: ClassVar[str] = "image"
     shift: ClassVar[str] = "none"
     """``natural`` where the set brings a shifted population, which :meth:`shifted_pool` then reads."""
+    has_sensitive: ClassVar[bool] = False
+    has_group: ClassVar[bool] = False
 
     def __init__(self, *, sizes: Mapping[str, int | None]) -> None:
         unknown = set(sizes) - {*PRIVATE_SPLITS, "test"}

@@ -7,9 +7,9 @@ overrides (``benchmark.compatibility``), so a subclass must not override a hook 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -176,18 +176,49 @@ class Release:
         x: (m, ...) released inputs; y: (m,) labels or (m, classes) soft labels.
         source: int64 (m,), the private sample that row i stems from, or None for synthetic data. It is the truth
             that metrics need and stays with the setting.
+        sensitive: int64 (m,), the sensitive attribute where the mechanism publishes one with each row, else None.
+        epsilon, delta: what an accountant computed for this very run, or None without such a guarantee.
     """
 
     x: Tensor
     y: Tensor
     source: Tensor | None = None
+    sensitive: Tensor | None = None
+    epsilon: float | None = None
+    delta: float | None = None
+
+
+@dataclass(frozen=True)
+class World:
+    """What a release mechanism may use beside the private data.
+
+    Attributes:
+        public: everybody's samples (mixing partners, proxies' training data, start images); no private sample is in it.
+        num_classes: of the task.
+        architecture: ``architecture(shape=..., num_classes=...)`` gives the cell's model, newly initialised.
+    """
+
+    public: Split
+    num_classes: int
+    architecture: Callable[..., nn.Module]
 
 
 class Defense:
     """Base of all defenses: the honest side as it is without one. See DESIGN, section 3.
 
     The parameters' values go into a record through the config, so a subclass only keeps what its hooks need.
+
+    Class attributes:
+        needs: traits that the dataset or model must have, e.g. ``{"dataset.kind": "image"}``.
+        synthetic: no row of its release stems from one private sample; threats that need such rows are refused.
+
+    Attributes:
+        world: set before :meth:`release`; None outside the ``release`` setting.
     """
+
+    needs: ClassVar[Mapping[str, str]] = {}
+    synthetic: ClassVar[bool] = False
+    world: World | None = None
 
     def facts(self) -> dict[str, Any]:
         """What the defense's users would publish: parameters, never keys. An adaptive threat is granted it.
@@ -197,13 +228,32 @@ class Defense:
         return {}
 
     # -- release -----------------------------------------------------------------------------------
+    def enter(self, world: World) -> None:
+        """Take note of the surroundings of the next :meth:`release`. Not a hook of its own."""
+        self.world = world
+
     def release(self, private: Split, rng: torch.Generator) -> Release:
-        """Derive what is published from the private data. ``rng`` is the secret key's randomness."""
+        """Derive what is published from the private data. ``rng`` is the secret key's randomness.
+
+        May be called again on other data with another ``rng`` (shadow attacks and controls do), each time on a copy of
+        the defense as it was built. The global generators are seeded around it too.
+        """
         return Release(private.x, private.y, torch.arange(len(private)))
 
     def encode(self, x: Tensor) -> Tensor:
         """Encode a test-time input as the released inputs were, (n, ...) -> (n, ...). Called after :meth:`release`."""
         return x
+
+    def encode_people(self, people: Split) -> Split:
+        """People at test time as the mechanism would publish them; called after :meth:`release`.
+
+        For maps that need more than the input (the sensitive attribute) or also change labels. Not a hook of its own.
+        """
+        return replace(people, x=self.encode(people.x))
+
+    def models(self) -> Mapping[str, nn.Module]:
+        """Networks that the owner hands out beside the release (a generator, a teacher, a map), by name."""
+        return {}
 
     # -- collaboration -----------------------------------------------------------------------------
     def start(self, parties: int, layout: Layout) -> None:
@@ -379,6 +429,18 @@ class Stack(Defense):
     def start(self, parties: int, layout: Layout) -> None:
         for member in self.members:
             member.start(parties, layout)
+
+    def enter(self, world: World) -> None:
+        for member in self.members:
+            member.enter(world)
+
+    def encode_people(self, people: Split) -> Split:
+        for member in self.members:
+            people = member.encode_people(people)
+        return people
+
+    def models(self) -> Mapping[str, nn.Module]:
+        return {name: model for member in self.members for name, model in member.models().items()}
 
     def facts(self) -> dict[str, Any]:
         return {word: fact for member in self.members for word, fact in member.facts().items()}

@@ -33,6 +33,8 @@ class RMT(Defense):
         permute: shuffle the blocks by one secret permutation.
     """
 
+    needs = {"dataset.kind": "image"}
+
     def __init__(self, *, block: int, noise: float, form: str, permute: bool) -> None:
         positive("rmt.block", block)
         if noise < 0:

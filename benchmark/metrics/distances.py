@@ -21,3 +21,17 @@ def squared_distances(rows: Tensor) -> Tensor:
 def diameter(rows: Tensor) -> float:
     """The largest L2 distance between two of the rows (n, d); 0 for a single row."""
     return float(torch.sqrt(squared_distances(rows).max()))
+
+
+def nearest(rows: Tensor, among: Tensor, chunk: int = 1024) -> tuple[Tensor, Tensor]:
+    """For each row (n, ...) the L2 distance (n,) to its nearest neighbour ``among`` (m, ...), and which, int64 (n,)."""
+    flat = among.flatten(start_dim=1)
+    found = [exact_cdist(part, flat).min(dim=1) for part in rows.flatten(start_dim=1).split(chunk)]
+    return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
+
+
+def exact_cdist(a: Tensor, b: Tensor) -> Tensor:
+    """L2 distances (n, m) in float64, so that a copy is at distance 0 but for rounding far below any grey level."""
+    a, b = a.double(), b.double()
+    squares = a.square().sum(dim=1)[:, None] + b.square().sum(dim=1)[None, :] - 2 * a @ b.T
+    return squares.clamp_min(0).sqrt()

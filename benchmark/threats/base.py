@@ -93,6 +93,74 @@ class AdversarialExamples(Guess):
     stalled: Tensor
 
 
+@dataclass
+class MembershipScores(Guess):
+    """How much each candidate looks like a member.
+
+    Attributes:
+        scores: (n,), higher is more like a member.
+        threshold: above which the adversary says "member", chosen on shadow data; None: it has no such data.
+    """
+
+    scores: Tensor
+    threshold: float | None = None
+
+
+@dataclass
+class AttributeGuess(Guess):
+    """Everybody's sensitive attribute, as each of several attackers guesses it.
+
+    Attributes:
+        labels: attacker -> int64 (n,).
+        scores: attacker -> (n,), how much value 1 is believed in; for attributes of two values only.
+    """
+
+    labels: dict[str, Tensor]
+    scores: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class IdentityGuess(Guess):
+    """Whose each row is.
+
+    Attributes:
+        probabilities: (n, persons) for the rows under attack; on_real: (k, persons) for the yardstick of real samples.
+    """
+
+    probabilities: Tensor
+    on_real: Tensor
+
+
+@dataclass
+class Linkage(Guess):
+    """How far each row under attack is from each listed person: (n, listed); the least is the guess."""
+
+    distances: Tensor
+
+
+@dataclass
+class Predictions(Guess):
+    """Logits (n, classes) for inputs of the task."""
+
+    logits: Tensor
+
+
+@dataclass
+class Copies(Guess):
+    """What an auditor measured of each released row.
+
+    Attributes:
+        to_private, to_holdout: (m,) distances to the nearest private sample and to the nearest other.
+        to_equal_share: (m,) distances to the nearest of as many private samples as there are others.
+        radius: below which a row counts as a near copy.
+    """
+
+    to_private: Tensor
+    to_equal_share: Tensor
+    to_holdout: Tensor
+    radius: float
+
+
 @dataclass(frozen=True)
 class Floor:
     """The success that a threat must reach without any defense; below it nothing built on the threat counts."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from benchmark.settings.release import ReleaseSurface, ReleaseThreat
+from benchmark.metrics.distances import nearest
+from benchmark.settings.release_surfaces import ReleaseSurface, ReleaseThreat
 from benchmark.threats.base import Reconstruction
 
 VERSION = 1
@@ -15,6 +16,7 @@ class MeanImage(ReleaseThreat):
 
     family = "reconstruction"
     headline = "examiner_accuracy"
+    needs = {"defense.synthetic": "no"}
     control = "negative"
     knowledge = frozenset({"public"})
 
@@ -27,8 +29,26 @@ class Copy(ReleaseThreat):
 
     family = "reconstruction"
     headline = "examiner_accuracy"
+    needs = {"defense.synthetic": "no"}
     control = "positive"
     knowledge = frozenset({"truth"})
 
     def attack(self, surface: ReleaseSurface, rng: torch.Generator) -> Reconstruction:
         return Reconstruction(surface.truth.unsqueeze(1))
+
+
+class NearestReference(ReleaseThreat):
+    """Negative control: for every target the adversary's own sample that lies nearest to the private one.
+
+    It knows the truth, and still gives only what the adversary had anyway: a reconstruction no better leaks nothing.
+    """
+
+    family = "reconstruction"
+    headline = "examiner_accuracy"
+    needs = {"defense.synthetic": "no"}
+    control = "negative"
+    knowledge = frozenset({"truth", "attacker_data"})
+
+    def attack(self, surface: ReleaseSurface, rng: torch.Generator) -> Reconstruction:
+        own = surface.attacker.x
+        return Reconstruction(own[nearest(surface.truth, own)[1]].unsqueeze(1))

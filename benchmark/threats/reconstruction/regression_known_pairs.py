@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmark.defenses.blocks import from_blocks, to_blocks
 from benchmark.errors import ConfigError, positive
-from benchmark.settings.release import ReleaseSurface, ReleaseThreat
+from benchmark.settings.release_surfaces import ReleaseSurface, ReleaseThreat
 from benchmark.threats.base import Floor, Reconstruction
 
 VERSION = 1
@@ -33,6 +33,7 @@ class RegressionKnownPairs(ReleaseThreat):
     family = "reconstruction"
     headline = "examiner_accuracy"
     floor = Floor("examiner_accuracy", 0.7)
+    needs = {"defense.synthetic": "no", "dataset.kind": "image"}
     knowledge = frozenset({"known_pairs"})
 
     def __init__(self, *, pairs: int, block: int, ridge: float, adaptive: bool) -> None:

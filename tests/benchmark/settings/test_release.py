@@ -3,14 +3,17 @@ import torch
 
 from benchmark.defenses.base import Defense, Release
 from benchmark.errors import AccessError, ConfigError, Refused
-from benchmark.settings.release import ReleaseSetting, ReleaseThreat, stretch
+from benchmark.settings.release import ReleaseSetting
+from benchmark.settings.release_games.reconstruction import stretch
+from benchmark.settings.release_surfaces import ReleaseThreat
 from benchmark.threats.base import AdversarialExamples, Reconstruction
 from benchmark.threats.reconstruction.controls import Copy, MeanImage
 from tests.benchmark.helpers import stage
 
 
 def setting(**changes) -> ReleaseSetting:
-    return ReleaseSetting(**({"epochs": 30, "examiner_epochs": 60, "victims": 20} | changes))
+    sizes = {"epochs": 30, "examiner_epochs": 60, "victims": 20, "candidates": 30, "measures": {}}
+    return ReleaseSetting(**(sizes | changes))
 
 
 class Looker(ReleaseThreat):
@@ -117,8 +120,9 @@ def test_the_model_and_the_examiner_are_shared_by_content():
         return build()
 
     setting().play(stage(Looker(), memo=memo))
-    assert [key[0] for key in keys] == ["release", "examiner"]
-    assert "threat" not in keys[0] and "defense" in keys[0] and "defense" not in keys[1]
+    assert [key[0] for key in keys] == ["release.fit", "release", "examiner"]
+    assert all("threat" not in key for key in keys)
+    assert "defense" in keys[0] and "defense" in keys[1] and "defense" not in keys[2]
 
 
 def test_a_synthetic_release_has_no_rows_to_reconstruct():
@@ -136,7 +140,7 @@ def test_a_guess_of_another_kind_is_a_fault():
         def attack(self, surface, rng):
             return AdversarialExamples(surface.targets, torch.zeros(20, dtype=torch.bool))
 
-    with pytest.raises(TypeError, match="cannot score a AdversarialExamples"):
+    with pytest.raises(TypeError, match="cannot score a AdversarialExamples on the surface 'release'"):
         setting().play(stage(Stranger()))
 
 

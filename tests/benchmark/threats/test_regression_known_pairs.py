@@ -13,7 +13,7 @@ def attack(pairs: int = 10, block: int = 4, adaptive: bool = True) -> Regression
 
 
 def risk(threat, *, architecture=TinyNet, **rmt) -> dict[str, float]:
-    setting = ReleaseSetting(epochs=1, examiner_epochs=4, victims=20)
+    setting = ReleaseSetting(epochs=1, examiner_epochs=4, victims=20, candidates=20, measures={})
     defense = RMT(**({"block": 4, "noise": 0.0, "form": "matrix", "permute": True} | rmt))
     return setting.play(stage(threat, defense, architecture=architecture)).risk
 

@@ -1,0 +1,90 @@
+"""Data whose samples come from persons or recordings, in time order, and splits that respect both."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark.data.base import PRIVATE_SPLITS, Dataset, Source, Split, balanced_order, digest
+from benchmark.errors import ConfigError
+from benchmark.seeds import generator
+
+OUTSIDERS = ("public", "test")
+TIMES = {"owner": (0.0, 0.5), "attacker": (0.5, 0.75), "calibration": (0.75, 1.0)}
+
+
+class GroupedSource(Source):
+    """Base: persons are drawn into insiders and outsiders; an insider's time is cut into roles.
+
+    * insiders: the first half of their time is ``owner``, the third quarter ``attacker`` (recordings of the same people
+      at another time, which an identity attacker needs), the last quarter ``calibration`` (held out);
+    * outsiders: half of these persons are ``public``, half ``test``, so a model is tested on people it never saw.
+
+    Windows that overlap their neighbours in time meet only at the two cuts, where ``GAP`` samples are dropped.
+
+    Args:
+        insiders: persons in the owner's data, the same number of outsiders at least being left; drawn by the seed.
+    """
+
+    has_group: ClassVar[bool] = True
+    GAP: ClassVar[int] = 0
+
+    def __init__(self, *, sizes: dict[str, int | None], insiders: int) -> None:
+        super().__init__(sizes=sizes)
+        if insiders < 2:
+            raise ConfigError(f"dataset.insiders must be at least 2, got {insiders}.")
+        self.insiders = insiders
+
+    @abstractmethod
+    def everything(self, root: Path | None) -> tuple[Split, int]:
+        """All samples with ``group``, each group in time order, and the number of classes."""
+
+    def pools(self, root: Path | None) -> tuple[Split, Split, int]:
+        raise NotImplementedError("grouped sources are split by person and time, not from two pools")
+
+    def load(self, root: Path | None, seed: int) -> Dataset:
+        data, num_classes = self.everything(root)
+        assert data.group is not None
+        rng = generator(seed, "data.split")
+        persons = data.group.unique()
+        if self.insiders + 2 > len(persons):
+            raise ConfigError(
+                f"dataset.insiders={self.insiders} leaves no two of {len(persons)} persons for public and test samples."
+            )
+        persons = persons[self._order(data, persons, rng)]
+        inside, outside = persons[: self.insiders], persons[self.insiders :]
+        rows = {role: self._timed(data.group, inside, *TIMES[role]) for role in TIMES}
+        half = len(outside) // 2
+        for role, group in zip(OUTSIDERS, (outside[:half], outside[half:]), strict=True):
+            rows[role] = torch.isin(data.group, group).nonzero().squeeze(1)
+        splits = {role: self._cut(data, rows[role], role, rng) for role in (*PRIVATE_SPLITS, "test")}
+        return Dataset(
+            name=type(self).__name__.lower(), num_classes=num_classes, digest=digest(splits.values()), **splits
+        )
+
+    @staticmethod
+    def _order(data: Split, persons: Tensor, rng: torch.Generator) -> Tensor:
+        """A random order of persons in which the sensitive attribute, where each has one of their own, is balanced."""
+        assert data.group is not None
+        if data.sensitive is None:
+            return torch.randperm(len(persons), generator=rng)
+        return balanced_order(torch.stack([data.sensitive[data.group == p].mode().values for p in persons]), rng)
+
+    def _timed(self, group: Tensor, persons: Tensor, start: float, stop: float) -> Tensor:
+        """Rows of ``persons`` between two shares of each one's time, less the gap at inner cuts."""
+        kept = []
+        for person in persons.tolist():
+            own = (group == person).nonzero().squeeze(1)
+            first = round(start * len(own)) + (self.GAP if start > 0 else 0)
+            kept.append(own[first : round(stop * len(own))])
+        return torch.cat(kept)
+
+    def _cut(self, data: Split, rows: Tensor, role: str, rng: torch.Generator) -> Split:
+        """A class-balanced draw of the size asked for; null (test) and sizes beyond what is there take all."""
+        split = data[rows]
+        size = self.sizes.get(role, None if role == "test" else 0)
+        return split[balanced_order(split.y, rng)[: len(split) if size is None else size]]

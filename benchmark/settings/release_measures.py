@@ -1,0 +1,85 @@
+"""What a release is still good for: protocols that a cell's utility is measured by.
+
+:class:`TrainOnRelease` always runs, since its accuracy is what leaderboards show. A paper's own protocol is one more
+class here or in a module of its own, named in ``conf/setting/release.yaml`` under ``measures``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.data.base import Split
+from benchmark.errors import positive
+from benchmark.metrics.classification import accuracy
+from benchmark.metrics.fairness import fairness_gaps
+from benchmark.outcome import Outcome
+from benchmark.settings.base import Stage
+from benchmark.settings.release_games.collection import trained_on_private
+from benchmark.settings.release_mechanism import Fitted
+from benchmark.training.loop import predict, train
+
+
+class Measure(ABC):
+    """One protocol; writes what it finds into the outcome (``utility``: higher is better; else ``diagnostics``)."""
+
+    @abstractmethod
+    def __call__(self, stage: Stage, fitted: Fitted, outcome: Outcome) -> None: ...
+
+
+class TrainOnRelease(Measure):
+    """A model that saw the release only, tested on held-out people as its users would encode them (real ones, where
+    the mechanism encodes nothing); and fed plain inputs, as by somebody without the key.
+
+    Args:
+        epochs: of that model.
+    """
+
+    def __init__(self, *, epochs: int) -> None:
+        positive("epochs", epochs)
+        self.epochs = epochs
+
+    def __call__(self, stage: Stage, fitted: Fitted, outcome: Outcome) -> None:
+        release, test = fitted.release, fitted.encoded["test"]
+
+        def build(model: nn.Module) -> nn.Module:
+            return train(model, release.x, release.y, epochs=self.epochs, rng=stage.rng("release.batches"))
+
+        key = ("release", "dataset", "model", "setting", "defense", "scale")
+        model = stage.trained(key, build, shape=tuple(release.x.shape[1:]))
+        predicted = predict(model, test.x).argmax(dim=1)
+        outcome.utility["test_accuracy"] = accuracy(predicted, stage.data.test.y)
+        if release.x.shape[1:] == stage.data.shape:
+            outcome.diagnostics["accuracy_without_key"] = accuracy(predict(model, stage.data.test.x), stage.data.test.y)
+        outcome.diagnostics.update(gaps(predicted, stage.data.test))
+
+
+class Pretrained(Measure):
+    """A model trained on the private data, untouched, meets encoded people ("no retraining").
+
+    Args:
+        epochs: of that model; 0 switches the measure off.
+    """
+
+    def __init__(self, *, epochs: int) -> None:
+        self.epochs = epochs
+
+    def __call__(self, stage: Stage, fitted: Fitted, outcome: Outcome) -> None:
+        test = fitted.encoded["test"]
+        if not self.epochs or test.x.shape[1:] != stage.data.shape:
+            return
+        predicted = predict(trained_on_private(stage, self.epochs), test.x).argmax(dim=1)
+        outcome.utility["pretrained_accuracy"] = accuracy(predicted, stage.data.test.y)
+        if not torch.equal(test.y, stage.data.test.y):
+            outcome.diagnostics["pretrained_accuracy_on_mapped_labels"] = accuracy(predicted, test.y)
+        for name, gap in gaps(predicted, stage.data.test).items():
+            outcome.diagnostics[f"pretrained_{name}"] = gap
+
+
+def gaps(predicted: Tensor, people: Split) -> dict[str, float]:
+    """Fairness gaps, where the task has two classes and the people a sensitive attribute."""
+    if people.sensitive is None or int(people.y.max()) > 1:
+        return {}
+    return fairness_gaps(predicted.cpu(), people.y.cpu(), people.sensitive.cpu())

@@ -1,0 +1,1 @@
+"""What is somebody's sensitive attribute? Attacks on released data."""

@@ -1,0 +1,40 @@
+"""Rows that bound attribute inference: the most frequent value for everybody, and the truth."""
+
+from __future__ import annotations
+
+import torch
+
+from benchmark.settings.release_surfaces import AttributeSurface, ReleaseThreat
+from benchmark.threats.base import AttributeGuess
+
+VERSION = 1
+
+
+class Majority(ReleaseThreat):
+    """Negative control: the value that is most frequent among the records of known attribute."""
+
+    family = "attribute_inference"
+    surface = "attributes"
+    headline = "attribute_accuracy"
+    control = "negative"
+    needs = {"dataset.sensitive": "yes"}
+    knowledge = frozenset({"labelled"})
+
+    def attack(self, surface: AttributeSurface, rng: torch.Generator) -> AttributeGuess:
+        assert surface.labelled.sensitive is not None
+        most = surface.labelled.sensitive.bincount().argmax()
+        return AttributeGuess({"majority": most.expand(len(surface.targets))})
+
+
+class KnowsAttribute(ReleaseThreat):
+    """Positive control: the truth."""
+
+    family = "attribute_inference"
+    surface = "attributes"
+    headline = "attribute_accuracy"
+    control = "positive"
+    needs = {"dataset.sensitive": "yes"}
+    knowledge = frozenset({"truth"})
+
+    def attack(self, surface: AttributeSurface, rng: torch.Generator) -> AttributeGuess:
+        return AttributeGuess({"truth": surface.truth})

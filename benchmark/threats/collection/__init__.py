@@ -1,0 +1,1 @@
+"""What does a release give away as a whole?"""

@@ -1,0 +1,1 @@
+"""Whose is a released row? Attacks on released data."""

@@ -1,0 +1,70 @@
+"""Record linkage: the nearest person on a list of identified people (R3 of the shared attack set)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark.errors import positive
+from benchmark.metrics.distances import exact_cdist
+from benchmark.settings.release_surfaces import LinkageSurface, ReleaseThreat
+from benchmark.threats.base import Floor, Linkage
+from benchmark.threats.membership_inference.statistics import comparable
+
+VERSION = 1
+
+
+class NearestPerson(ReleaseThreat):
+    """Links each released row to the listed person at the least L2 distance.
+
+    Args:
+        pairs: known (private, released) pairs of the adaptive form, which first maps released rows back by ridge
+            regression on them. The plain form compares rows as they are.
+        ridge: penalty of that regression.
+    """
+
+    family = "identity_inference"
+    surface = "linkage"
+    headline = "reidentified_at_1"
+    needs = {"defense.synthetic": "no"}
+    floor = Floor("reidentified_at_1", 0.9)
+
+    def __init__(self, *, pairs: int, ridge: float, adaptive: bool) -> None:
+        super().__init__(adaptive=adaptive)
+        positive("threat.ridge", ridge)
+        self.ridge = ridge
+        if adaptive:
+            positive("threat.pairs", pairs)
+            self.pairs = pairs
+            self.knowledge = self.knowledge | {"known_pairs"}
+
+    def attack(self, surface: LinkageSurface, rng: torch.Generator) -> Linkage:
+        if self.adaptive:
+            plain, encoded = surface.pairs.plain.flatten(1), surface.pairs.encoded.flatten(1)
+            rows = map_back(encoded, plain, surface.targets.flatten(1), self.ridge)
+            return Linkage(exact_cdist(rows, surface.listed.flatten(1)))
+        listed, rows = comparable(surface.listed, surface.targets)
+        return Linkage(exact_cdist(rows, listed))
+
+
+def map_back(encoded: Tensor, plain: Tensor, targets: Tensor, ridge: float) -> Tensor:
+    """Affine ridge regression from released rows (q, e) to plain ones (q, d), applied to ``targets`` (n, e)."""
+    encoded, plain, targets = encoded.double(), plain.double(), targets.double()
+    center, mean = encoded.mean(dim=0), plain.mean(dim=0)
+    rows = encoded - center
+    kernel = rows @ rows.T  # in its dual form, since pairs are few and values many
+    kernel.diagonal().add_(ridge)
+    return mean + (targets - center) @ rows.T @ torch.linalg.solve(kernel, plain - mean)
+
+
+class GuessPerson(ReleaseThreat):
+    """Negative control: distances drawn at random."""
+
+    family = "identity_inference"
+    surface = "linkage"
+    headline = "reidentified_at_1"
+    needs = {"defense.synthetic": "no"}
+    control = "negative"
+
+    def attack(self, surface: LinkageSurface, rng: torch.Generator) -> Linkage:
+        return Linkage(torch.rand((len(surface.targets), len(surface.listed)), generator=rng).to(surface.x.device))

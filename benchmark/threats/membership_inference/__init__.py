@@ -1,0 +1,1 @@
+"""Who was in the private data? Attacks on released data."""

@@ -1,0 +1,96 @@
+"""Likelihood-ratio membership inference: refit the whole mechanism with and without each candidate (M7).
+
+Carlini, Chien, Nasr, Song, Terzis, Tramer, *Membership Inference Attacks From First Principles*, S&P 2022, carried from
+classifiers to release mechanisms: the statistic is one of the release instead of a classifier's confidence.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark.data.base import Split
+from benchmark.errors import ConfigError
+from benchmark.metrics.membership import best_threshold
+from benchmark.settings.release_surfaces import MemberSurface, ReleaseThreat
+from benchmark.threats.base import Floor, MembershipScores
+from benchmark.threats.membership_inference.statistics import comparable, statistic_named
+
+VERSION = 1
+POOLED_BELOW = 64
+SMALLEST = 1e-6
+
+
+class Lira(ReleaseThreat):
+    """Fits a Gaussian to the statistic's values in shadows with the candidate and one to those without.
+
+    The adversary runs the mechanism on random halves of the candidates and its own samples, in complementary pairs, no
+    larger than the private data. Below 64 shadows all candidates share one variance for in and one for out, as the
+    paper advises. Thresholds come from the shadows, each scored by the others.
+
+    Args:
+        shadows: refits K, at least 4. Results for different K are different rows.
+        statistic: as in :mod:`benchmark.threats.membership_inference.statistics`.
+    """
+
+    family = "membership_inference"
+    surface = "members"
+    headline = "attack_auc"
+    floor = Floor("attack_auc", 0.95)
+    knowledge = frozenset({"attacker_data", "refit"})
+
+    def __init__(self, *, shadows: int, statistic: str, adaptive: bool) -> None:
+        super().__init__(adaptive=adaptive)
+        if shadows < 4 or shadows % 2:
+            raise ConfigError(f"threat.shadows must be even and at least 4, got {shadows}.")
+        self.shadows, self.statistic = shadows, statistic_named(statistic)
+
+    def attack(self, surface: MemberSurface, rng: torch.Generator) -> MembershipScores:
+        asked, own = surface.candidates, surface.attacker
+        pool = asked.joined(own)
+        size = min(len(surface.x), len(pool) // 2)
+        inside, values = [], []
+        for pair in range(self.shadows // 2):
+            order = torch.randperm(len(pool), generator=rng).to(asked.y.device)
+            for side, rows in enumerate((order[:size], order[-size:])):
+                release = surface.refit(pool[rows], f"shadow.{2 * pair + side}").x
+                values.append(self._measure(asked, release, own))
+                inside.append(torch.isin(torch.arange(len(asked), device=rows.device), rows))
+        shadow, member = torch.stack(values), torch.stack(inside)
+        scores = likelihood_ratio(self._measure(asked, surface.x, own), shadow, member)
+        return MembershipScores(scores, shadow_threshold(shadow, member), diagnostics={"shadows": self.shadows})
+
+    def _measure(self, asked: Split, released: Tensor, own: Split) -> Tensor:
+        points, released = comparable(asked.x, released)
+        return self.statistic(points, released, own.x.flatten(start_dim=1))
+
+
+def likelihood_ratio(value: Tensor, shadow: Tensor, member: Tensor) -> Tensor:
+    """log N(value; in) - log N(value; out), (n,).
+
+    Args:
+        value: (n,) of the release under attack; shadow: (k, n) of the shadows; member: bool (k, n), who was in which.
+    """
+    pooled = len(shadow) < POOLED_BELOW
+    (mean_in, std_in), (mean_out, std_out) = (moments(shadow, rows, pooled) for rows in (member, ~member))
+    inside = -((value - mean_in) / std_in).square() / 2 - std_in.log()
+    outside = -((value - mean_out) / std_out).square() / 2 - std_out.log()
+    return inside - outside
+
+
+def moments(values: Tensor, chosen: Tensor, pooled: bool) -> tuple[Tensor, Tensor]:
+    """Mean and deviation per column (n,) over the ``chosen`` of ``values`` (k, n); empty columns get the overall."""
+    count = chosen.sum(dim=0)
+    mean = torch.where(chosen, values, 0.0).sum(dim=0) / count.clamp_min(1)
+    mean = torch.where(count > 0, mean, values[chosen].mean())
+    squares = torch.where(chosen, (values - mean).square(), 0.0)
+    variance = squares.sum() / (count - 1).clamp_min(0).sum().clamp_min(1) if pooled else squares.sum(dim=0) / count
+    return mean, variance.sqrt().clamp_min(SMALLEST).expand_as(mean)
+
+
+def shadow_threshold(shadow: Tensor, member: Tensor) -> float:
+    """The threshold of the greatest balanced accuracy, on shadows that are each scored by all the others."""
+    rows = torch.arange(len(shadow))
+    scores = torch.cat([likelihood_ratio(shadow[i], shadow[rows != i], member[rows != i]) for i in rows])
+    truth = member.flatten()
+    return best_threshold(scores[truth], scores[~truth])

@@ -1,0 +1,91 @@
+"""Statistics of a release about a point: how much of it lies there. Higher is more like a member.
+
+Nearest release: Chen, Yu, Zhang, Fritz, *GAN-Leaks*, CCS 2020. Monte-Carlo ball: Hilprecht, Haerterich, Bernau, 2019.
+Density ratio: van Breugel, Sun, Qian, van der Schaar, *DOMIAS*, AISTATS 2023.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from benchmark.errors import ConfigError, Refused
+from benchmark.metrics.distances import exact_cdist, nearest
+
+SMALLEST = 1e-6  # of a distance, before its logarithm is taken
+COMPONENTS = 10
+
+Statistic = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""``statistic(points, released, reference) -> (n,)``, all (., d) in one space."""
+
+
+def minus_log_nearest(points: Tensor, released: Tensor, reference: Tensor) -> Tensor:
+    """M1: minus the logarithm of the distance to the nearest released row."""
+    return -nearest(points, released)[0].clamp_min(SMALLEST).log()
+
+
+def calibrated(points: Tensor, released: Tensor, reference: Tensor) -> Tensor:
+    """M2: how much nearer the release is than what would be there without the private data."""
+    return minus_log_nearest(points, released, reference) - minus_log_nearest(points, reference, reference)
+
+
+def ball(points: Tensor, released: Tensor, reference: Tensor) -> Tensor:
+    """M3: the share of released rows within the median, over the points, of the distance to the nearest row."""
+    distances = exact_cdist(points, released)
+    radius = distances.min(dim=1).values.median().clamp_min(SMALLEST)
+    return (distances <= radius).double().mean(dim=1)
+
+
+def density_ratio(points: Tensor, released: Tensor, reference: Tensor) -> Tensor:
+    """M4: the log ratio of two kernel density estimates in the first principal components of the reference."""
+    to_components = principal_components(reference, COMPONENTS)
+    points, released, reference = (to_components(rows) for rows in (points, released, reference))
+    return log_density(points, released) - log_density(points, reference)
+
+
+def principal_components(rows: Tensor, count: int) -> Callable[[Tensor], Tensor]:
+    """The map to at most ``count`` principal components of ``rows`` (n, d)."""
+    mean = rows.double().mean(dim=0)
+    _, _, right = torch.linalg.svd(rows.double() - mean, full_matrices=False)
+    axes = right[:count].T
+    return lambda x: (x.double() - mean) @ axes
+
+
+def log_density(points: Tensor, sample: Tensor) -> Tensor:
+    """A Gaussian kernel density estimate (n,) with Scott's bandwidth, each axis scaled by the sample's deviation."""
+    count, dimensions = sample.shape
+    scale = sample.std(dim=0).clamp_min(SMALLEST) * count ** (-1 / (dimensions + 4))
+    squares = exact_cdist(points / scale, sample / scale).square()
+    return torch.logsumexp(-squares / 2, dim=1) - math.log(count) - scale.log().sum()
+
+
+STATISTICS: dict[str, Statistic] = {
+    "nearest": minus_log_nearest,
+    "calibrated": calibrated,
+    "ball": ball,
+    "density": density_ratio,
+}
+
+
+def statistic_named(name: str) -> Statistic:
+    if name not in STATISTICS:
+        raise ConfigError(f"threat.statistic is one of {', '.join(STATISTICS)}, not {name!r}.")
+    return STATISTICS[name]
+
+
+def comparable(points: Tensor, released: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as flat vectors of one length.
+
+    Raises:
+        Refused: released rows hold another number of values than private samples.
+    """
+    points, released = points.flatten(start_dim=1), released.flatten(start_dim=1)
+    if points.shape[1] != released.shape[1]:
+        raise Refused(
+            f"Released rows hold {released.shape[1]} values and private samples {points.shape[1]}: distances between "
+            "them mean nothing."
+        )
+    return points, released

@@ -1,0 +1,64 @@
+"""A trained inverter: a network that learns the way back from released to private samples (R1 of the attack set)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmark.errors import ConfigError, Refused, positive
+from benchmark.settings.release_surfaces import ReleaseSurface, ReleaseThreat
+from benchmark.threats.base import Floor, Reconstruction
+from benchmark.training.loop import predict, train
+
+VERSION = 1
+
+
+class TrainedInverter(ReleaseThreat):
+    """An MLP from released to private samples, trained on pairs.
+
+    Args:
+        source: ``pairs``: known pairs of the owner's own release; ``simulate``: the adversary runs the mechanism on its
+            own samples, under its own key, so it helps where the mechanism has no secret that matters.
+        pairs: how many known pairs; 0 with ``simulate``.
+        hidden: width. epochs: of Adam at 1e-3.
+        adaptive: the mechanism is known; ``simulate`` implies it.
+    """
+
+    family = "reconstruction"
+    headline = "examiner_accuracy"
+    needs = {"defense.synthetic": "no"}
+    floor = Floor("explained_variance", 0.5)
+
+    def __init__(self, *, source: str, pairs: int, hidden: int, epochs: int, adaptive: bool) -> None:
+        super().__init__(adaptive=adaptive)
+        if source not in ("pairs", "simulate"):
+            raise ConfigError(f"threat.source is pairs or simulate, not {source!r}.")
+        if source == "pairs":
+            positive("threat.pairs", pairs)
+            self.pairs = pairs
+        positive("threat.epochs", epochs)
+        self.source, self.hidden, self.epochs = source, hidden, epochs
+        self.knowledge |= {"known_pairs"} if source == "pairs" else {"refit", "attacker_data"}
+
+    def attack(self, surface: ReleaseSurface, rng: torch.Generator) -> Reconstruction:
+        encoded, plain = self._pairs(surface)
+        values, pixels = math.prod(encoded.shape[1:]), math.prod(surface.shape)
+        inverter = nn.Sequential(
+            nn.Flatten(), nn.Linear(values, self.hidden), nn.ReLU(), nn.Linear(self.hidden, pixels), nn.Sigmoid()
+        ).to(encoded.device)
+        center, scale = encoded.mean(), encoded.std().clamp_min(1e-6)
+        train(inverter, (encoded - center) / scale, plain.flatten(1), epochs=self.epochs, rng=rng, loss=F.mse_loss)
+        x = predict(inverter, (surface.targets - center) / scale)
+        return Reconstruction(x.unflatten(1, surface.shape).unsqueeze(1))
+
+    def _pairs(self, surface: ReleaseSurface) -> tuple[Tensor, Tensor]:
+        if self.source == "pairs":
+            return surface.pairs.encoded, surface.pairs.plain
+        own = surface.attacker
+        release = surface.refit(own, "inverter")
+        if release.source is None:
+            raise Refused("The release is synthetic: there is no pair of rows to learn the way back from.")
+        return release.x, own.x[release.source.to(own.x.device)]

@@ -1,0 +1,100 @@
+import math
+
+import pytest
+import torch
+
+from benchmark.metrics.membership import (
+    balanced_accuracy,
+    best_threshold,
+    clopper_pearson,
+    dp_ceiling,
+    epsilon_lower_bound,
+    positive_predictive_value,
+    score_membership,
+)
+
+N = 40_000
+
+
+@pytest.fixture(scope="module")
+def gaussians():
+    """Members one standard deviation above non-members."""
+    rng = torch.Generator().manual_seed(0)
+    scores = torch.randn(2 * N, generator=rng, dtype=torch.float64)
+    members = torch.arange(2 * N) % 2 == 0
+    return scores + members, members
+
+
+def test_two_gaussians_one_apart_have_their_closed_forms(gaussians):
+    risk, notes = score_membership(*gaussians, threshold=0.5)
+    assert risk["attack_auc"] == pytest.approx(0.760, abs=0.005)  # Phi(1 / sqrt 2)
+    assert risk["tpr_at_1pct_fpr"] == pytest.approx(0.0924, abs=0.008)  # 1 - Phi(2.326 - 1)
+    assert risk["tpr_at_01pct_fpr"] == pytest.approx(0.0183, abs=0.005)  # 1 - Phi(3.090 - 1)
+    assert risk["balanced_accuracy"] == pytest.approx(0.6915, abs=0.005)  # Phi(1 / 2)
+    assert notes["tpr_at_1pct_fpr_low"] < risk["tpr_at_1pct_fpr"] < notes["tpr_at_1pct_fpr_high"]
+
+
+def test_ties_do_not_help_the_attacker():
+    risk, _ = score_membership(torch.zeros(2000), torch.arange(2000) % 2 == 0, threshold=0.0)
+    assert risk["attack_auc"] == 0.5
+    assert risk["tpr_at_1pct_fpr"] == 0 and risk["epsilon_lower_bound"] == 0
+    assert risk["balanced_accuracy"] == 0.5
+
+
+def test_a_rate_that_so_few_cannot_show_is_left_out_and_says_so():
+    risk, notes = score_membership(torch.rand(198), torch.arange(198) % 2 == 0, threshold=None)
+    assert "tpr_at_1pct_fpr" not in risk and "tpr_at_01pct_fpr" not in risk and "balanced_accuracy" not in risk
+    assert "99 non-members" in notes["tpr_at_1pct_fpr"]
+    assert notes["balanced_accuracy_oracle_threshold"] >= 0.5
+
+
+def test_scores_that_are_not_finite_still_rank():
+    scores = torch.tensor([float("inf"), 1.0, float("-inf"), float("nan")])
+    assert score_membership(scores, torch.tensor([True, True, False, False]), None)[0]["attack_auc"] == 1
+
+
+def test_the_best_threshold_separates_what_can_be_separated():
+    ours, theirs = torch.tensor([2.0, 3.0, 4.0]), torch.tensor([0.0, 1.0])
+    assert balanced_accuracy(ours, theirs, best_threshold(ours, theirs)) == 1
+    assert balanced_accuracy(theirs, ours, best_threshold(theirs, ours)) == 0.5
+
+
+def test_clopper_pearson_has_its_known_ends():
+    assert clopper_pearson(0, 100) == pytest.approx((0, 1 - 0.025 ** (1 / 100)))
+    assert clopper_pearson(100, 100) == pytest.approx((0.025 ** (1 / 100), 1))
+
+
+def test_the_bound_of_epsilon_of_a_perfect_attack_is_that_of_its_intervals():
+    bound = epsilon_lower_bound(torch.ones(100), torch.zeros(100), 0.5)
+    low, high = 0.025 ** (1 / 100), 1 - 0.025 ** (1 / 100)
+    assert bound == pytest.approx(math.log(low / high))
+    assert epsilon_lower_bound(torch.zeros(100), torch.zeros(100), 0.5) == 0
+
+
+def test_randomised_response_stays_below_its_epsilon_as_often_as_promised():
+    epsilon, bounds = math.log(3), []  # the truth with probability 3/4
+    rng = torch.Generator().manual_seed(0)
+    for _ in range(100):
+        ours = (torch.rand(5000, generator=rng) < 0.75).double()
+        theirs = (torch.rand(5000, generator=rng) < 0.25).double()
+        bounds.append(epsilon_lower_bound(ours, theirs, 0.5))
+    assert sum(bound > epsilon for bound in bounds) <= 10  # 5 expected at most
+    assert min(bounds) > 0.85 * epsilon
+
+
+def test_the_ceiling_of_a_budget():
+    assert dp_ceiling(1.0, 0.0, 0.01) == pytest.approx(0.0272, abs=1e-4)
+    assert dp_ceiling(3.0, 0.0, 0.01) == pytest.approx(0.2009, abs=1e-4)
+    assert dp_ceiling(10.0, 0.0, 0.01) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_broken_budget_is_called_so():
+    scores, members = torch.cat([torch.ones(500), torch.zeros(500)]), torch.arange(1000) < 500
+    assert score_membership(scores, members, 0.5, (1.0, 1e-5))[1]["dp_ceiling_breached"] == "yes"
+    assert score_membership(scores * 0, members, 0.5, (1.0, 1e-5))[1]["dp_ceiling_breached"] == "no"
+
+
+def test_the_worth_of_being_called_a_member():
+    assert positive_predictive_value(0.5, 0.01, 0.5) == pytest.approx(0.5 / 0.51)
+    assert positive_predictive_value(0.5, 0.01, 0.01) == pytest.approx(0.005 / (0.005 + 0.0099))
+    assert positive_predictive_value(0.0, 0.0, 0.5) == 0
