@@ -11,7 +11,8 @@ from torch import nn
 
 from benchmark.compatibility import refusal
 from benchmark.data.base import Source
-from benchmark.defenses.base import Defense, Stack
+from benchmark.defenses.base import Defense
+from benchmark.defenses.stack import Stack
 from benchmark.errors import Refused
 from benchmark.outcome import Outcome
 from benchmark.settings.base import Memo, Setting, Stage, forgetful

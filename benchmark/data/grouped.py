@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.data.base import PRIVATE_SPLITS, Dataset, Source, Split, balanced_order, digest
-from benchmark.errors import ConfigError
+from benchmark.data.base import PRIVATE_SPLITS, Dataset, Source, Split, balanced_order, digest, no_root
+from benchmark.errors import ConfigError, DataMissing
 from benchmark.seeds import generator
 
 OUTSIDERS = ("public", "test")
@@ -24,7 +26,8 @@ class GroupedSource(Source):
       at another time, which an identity attacker needs), the last quarter ``calibration`` (held out);
     * outsiders: half of these persons are ``public``, half ``test``, so a model is tested on people it never saw.
 
-    Windows that overlap their neighbours in time meet only at the two cuts, where ``GAP`` samples are dropped.
+    Windows that overlap their neighbours in time meet only at the two cuts, where ``GAP`` samples are dropped. With
+    ``WITHIN_CLASS`` the time of each class is cut by itself, for people who do one thing after the other.
 
     Args:
         insiders: persons in the owner's data, the same number of outsiders at least being left; drawn by the seed.
@@ -32,6 +35,7 @@ class GroupedSource(Source):
 
     has_group: ClassVar[bool] = True
     GAP: ClassVar[int] = 0
+    WITHIN_CLASS: ClassVar[bool] = False
 
     def __init__(self, *, sizes: dict[str, int | None], insiders: int) -> None:
         super().__init__(sizes=sizes)
@@ -57,7 +61,7 @@ class GroupedSource(Source):
             )
         persons = persons[self._order(data, persons, rng)]
         inside, outside = persons[: self.insiders], persons[self.insiders :]
-        rows = {role: self._timed(data.group, inside, *TIMES[role]) for role in TIMES}
+        rows = {role: self._timed(data, inside, *TIMES[role]) for role in TIMES}
         half = len(outside) // 2
         for role, group in zip(OUTSIDERS, (outside[:half], outside[half:]), strict=True):
             rows[role] = torch.isin(data.group, group).nonzero().squeeze(1)
@@ -74,13 +78,15 @@ class GroupedSource(Source):
             return torch.randperm(len(persons), generator=rng)
         return balanced_order(torch.stack([data.sensitive[data.group == p].mode().values for p in persons]), rng)
 
-    def _timed(self, group: Tensor, persons: Tensor, start: float, stop: float) -> Tensor:
+    def _timed(self, data: Split, persons: Tensor, start: float, stop: float) -> Tensor:
         """Rows of ``persons`` between two shares of each one's time, less the gap at inner cuts."""
         kept = []
         for person in persons.tolist():
-            own = (group == person).nonzero().squeeze(1)
-            first = round(start * len(own)) + (self.GAP if start > 0 else 0)
-            kept.append(own[first : round(stop * len(own))])
+            own = (data.group == person).nonzero().squeeze(1)
+            runs = [own[data.y[own] == label] for label in data.y[own].unique()] if self.WITHIN_CLASS else [own]
+            for run in runs:
+                first = round(start * len(run)) + (self.GAP if start > 0 else 0)
+                kept.append(run[first : round(stop * len(run))])
         return torch.cat(kept)
 
     def _cut(self, data: Split, rows: Tensor, role: str, rng: torch.Generator) -> Split:
@@ -88,3 +94,24 @@ class GroupedSource(Source):
         split = data[rows]
         size = self.sizes.get(role, None if role == "test" else 0)
         return split[balanced_order(split.y, rng)[: len(split) if size is None else size]]
+
+
+def arrays(option: str, root: Path | None, path: str, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The named arrays of one ``.npz`` file of the data root, never unpickled.
+
+    Raises:
+        DataMissing: there is no root, no such file, or it is another file.
+    """
+    if root is None:
+        raise no_root(option)
+    file = root / path
+    if not file.is_file():
+        raise DataMissing(
+            f"dataset={option} is expected at {file}, where there is no file: an archive of the arrays "
+            f"{', '.join(names)}. Put it there, or name another folder with data.root=PATH or GAUNTLET_DATA."
+        )
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            return {name: archive[name] for name in names}
+    except Exception as error:  # a damaged zip raises from zipfile, zlib, struct or numpy, whichever meets it first
+        raise DataMissing(f"{file} does not hold the arrays {', '.join(names)}; get it again.") from error

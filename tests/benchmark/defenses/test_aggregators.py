@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from benchmark.defenses.base import Defense, Round, Stack
+from benchmark.defenses.base import Defense, Round
 from benchmark.defenses.bulyan import Bulyan
 from benchmark.defenses.centered_clipping import CenteredClipping
 from benchmark.defenses.coordinate_median import CoordinateMedian
@@ -18,6 +18,7 @@ from benchmark.defenses.gradient_clipping import GradientClipping
 from benchmark.defenses.krum import Krum, krum_scores
 from benchmark.defenses.multi_krum import MultiKrum
 from benchmark.defenses.server_norm_bound import ServerNormBound
+from benchmark.defenses.stack import Stack
 from benchmark.defenses.trimmed_mean import TrimmedMean
 from benchmark.errors import ConfigError
 from benchmark.metrics.distances import diameter, squared_distances

@@ -1,13 +1,14 @@
 import pytest
 import torch
 
-from benchmark.defenses.base import HOOKS, Defense, Round, Stack
+from benchmark.defenses.base import HOOKS, Defense, Round
 from benchmark.defenses.batch_aggregation import BatchAggregation
 from benchmark.defenses.dp_sgd import DPSGD
 from benchmark.defenses.gradient_clipping import GradientClipping
 from benchmark.defenses.gradient_noise import GradientNoise
 from benchmark.defenses.gradient_pruning import GradientPruning
 from benchmark.defenses.none import NoDefense
+from benchmark.defenses.stack import Stack
 from benchmark.errors import ConfigError
 from benchmark.seeds import generator
 from benchmark.training.functional import Layout

@@ -112,7 +112,7 @@ def test_curious_abandon_honesty_returns_an_image_that_is_alone_in_its_rows():
 
 
 def played(threat, *defenses, seed=0, **changes):
-    from benchmark.defenses.base import Stack
+    from benchmark.defenses.stack import Stack
 
     setting = collaboration(**(dict(victims=4, victim_batch_size=4, rounds=1) | changes))
     guard = Stack(defenses) if defenses else None

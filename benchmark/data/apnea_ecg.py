@@ -1,0 +1,68 @@
+"""Apnea-ECG: minutes of heart rate of sleeping people, with or without apnea."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from benchmark.data.base import Split
+from benchmark.data.grouped import GroupedSource, arrays
+
+VERSION = 1
+
+HZ, SECONDS = 4, 60
+PLAUSIBLE = (0.3, 2.0)  # seconds between two beats; the rest are artefacts
+BEATS = 30  # fewer in a minute, and the heart rate is not known
+SPAN = 50.0  # beats per minute around the window's mean that [0, 1] stands for
+MIXED = (0.15, 0.85, 350)  # least and greatest share of apnea, least number of minutes
+
+
+class ApneaEcg(GroupedSource):
+    """One-minute windows of heart rate, 1 x 240 at 4 Hz; the task is apnea in that minute (Penzel et al. 2000).
+
+    Only the 36 recordings with both classes (15 to 85 % apnea) and more than 350 minutes, for a recording of one class
+    would give itself away. Each window is taken about its own mean, +-25 beats per minute spanning [0, 1].
+
+    ``group`` is the recording: 70 of them come from 32 persons, so it is not quite a person. ``sensitive`` is the
+    severity group a, b or c of its name, of which some were assigned by the data's collector.
+    """
+
+    kind: ClassVar[str] = "signal"
+    has_sensitive: ClassVar[bool] = True
+
+    def everything(self, root: Path | None) -> tuple[Split, int]:
+        names = ("record", "tick", "rr", "beat_record", "minute_record", "apnea")
+        found = arrays("apnea_ecg", root, "apnea_ecg/apnea_ecg_rr.npz", names)
+        parts = []
+        for number, name in enumerate(found["record"]):
+            apnea = found["apnea"][found["minute_record"] == number]
+            share = apnea.mean() if len(apnea) else 0.0
+            if not (MIXED[0] <= share <= MIXED[1] and len(apnea) > MIXED[2]):
+                continue
+            own = found["beat_record"] == number
+            x, minutes = windows(found["tick"][own] / 100, found["rr"][own] / 100, len(apnea))
+            severity = torch.full((len(x),), "abc".index(str(name)[0]))
+            y = torch.as_tensor(apnea[minutes].astype(np.int64))
+            parts.append(Split(torch.from_numpy(x).unsqueeze(1), y, severity, torch.full((len(x),), number)))
+        data = parts[0]
+        for part in parts[1:]:
+            data = data.joined(part)
+        return data, 2
+
+
+def windows(time: np.ndarray, interval: np.ndarray, minutes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Windows of heart rate, float32 (n, 240) in [0, 1], and which of the ``minutes`` they are, int64 (n,).
+
+    Args:
+        time: (beats,) seconds from the record's start; interval: (beats,) seconds since the beat before.
+    """
+    sound = (interval >= PLAUSIBLE[0]) & (interval <= PLAUSIBLE[1])
+    time, rate = time[sound], 60 / interval[sound]
+    beats = np.bincount((time // SECONDS).astype(np.int64), minlength=minutes)[:minutes]
+    kept = np.flatnonzero(beats >= BEATS)
+    grid = kept[:, None] * SECONDS + np.arange(SECONDS * HZ) / HZ
+    x = np.interp(grid.ravel(), time, rate).reshape(grid.shape)
+    return (0.5 + (x - x.mean(axis=1, keepdims=True)) / SPAN).clip(0, 1).astype(np.float32), kept

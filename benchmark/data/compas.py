@@ -1,0 +1,68 @@
+"""COMPAS: who was arrested again within two years. About real people: columns that name them are never read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from benchmark.data import tables
+from benchmark.data.base import Source, Split
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VERSION = 1
+
+NUMERIC = ("age", "juv_fel_count", "juv_misd_count", "juv_other_count", "priors_count")
+CATEGORICAL = ("sex", "race", "c_charge_degree")
+FILTER = ("days_b_screening_arrest", "is_recid", "score_text")
+LABEL = "two_year_recid"
+SENSITIVE = {"race": "African-American", "sex": "Female"}
+"""Attribute -> the value of code 0; everybody else is 1."""
+
+
+class Compas(Source):
+    """6,172 defendants of Broward County after the publisher's filter (ProPublica 2016); the task is a new arrest (1).
+
+    Args:
+        sensitive: ``race`` (0 African-American, 1 others) or ``sex`` (0 female, 1 male).
+        hide_sensitive: leaves that attribute out of the features.
+    """
+
+    kind: ClassVar[str] = "tabular"
+    has_sensitive: ClassVar[bool] = True
+
+    def __init__(self, *, sizes: Mapping[str, int | None], sensitive: str, hide_sensitive: bool) -> None:
+        super().__init__(sizes=sizes)
+        self.sensitive, self.hide_sensitive = tables.attribute_named(sensitive, SENSITIVE), hide_sensitive
+
+    def pools(self, root: Path | None) -> tuple[Split, Split, int]:
+        publisher = "https://github.com/propublica/compas-analysis"
+        table = tables.read("compas", root, "compas/compas-scores-two-years.csv", publisher, _parse)
+        return tables.pools(
+            table,
+            torch.tensor(table[LABEL].to_numpy("int64", copy=True)),
+            torch.tensor((table[self.sensitive] != SENSITIVE[self.sensitive]).to_numpy("int64", copy=True)),
+            numeric=NUMERIC,
+            categorical=[name for name in CATEGORICAL if not (self.hide_sensitive and name == self.sensitive)],
+            name="compas",
+        )
+
+
+def _parse(file: Path) -> pd.DataFrame:
+    """The rows that the publisher keeps, and of them only the columns named here."""
+    import pandas as pd
+
+    wanted = [*NUMERIC, *CATEGORICAL, *FILTER, LABEL]
+    table = pd.read_csv(file, usecols=lambda column: column in wanted, keep_default_na=False, na_values=[""])
+    table = table.loc[:, ~table.columns.duplicated()][wanted]  # the publisher's file repeats some columns
+    kept = (
+        table["days_b_screening_arrest"].between(-30, 30)
+        & (table["is_recid"] != -1)
+        & (table["c_charge_degree"] != "O")
+        & (table["score_text"] != "N/A")
+    )
+    return table[kept].astype(dict.fromkeys(NUMERIC, "float64"))

@@ -1,0 +1,35 @@
+"""UCI HAR: windows of smartphone motion of 30 persons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from benchmark.data.base import Split
+from benchmark.data.grouped import GroupedSource, arrays
+
+VERSION = 1
+
+RANGES = (2.0, 2.0, 2.0, 5.0, 5.0, 5.0, 2.0, 2.0, 2.0)
+"""Half the range of each channel: body acceleration in g, angular velocity in rad/s, total acceleration in g."""
+
+
+class UciHar(GroupedSource):
+    """10,299 windows of 9 channels x 128 steps at 50 Hz; the task is one of six activities (Anguita et al. 2013).
+
+    Channels are mapped to [0, 1] by fixed ranges around 0.5 (+-2 g, +-5 rad/s), what leaves them is cut off. Time is
+    cut within each person's windows of an activity, since persons do the activities one after the other.
+    """
+
+    kind: ClassVar[str] = "signal"
+    GAP = 1  # a window shares half of its samples with the one before
+    WITHIN_CLASS = True
+
+    def everything(self, root: Path | None) -> tuple[Split, int]:
+        found = arrays("uci_har", root, "uci_har/uci_har.npz", ("X", "activity", "subject"))
+        half = torch.tensor(RANGES).view(1, -1, 1)
+        x = torch.from_numpy(found["X"]).float().transpose(1, 2)
+        subject, activity = (torch.as_tensor(found[name], dtype=torch.int64) for name in ("subject", "activity"))
+        return Split((0.5 + x / (2 * half)).clamp(0, 1).contiguous(), activity, group=subject - 1), 6
