@@ -46,6 +46,7 @@ class Adult(Source):
     """
 
     kind: ClassVar[str] = "tabular"
+    has_sensitive: ClassVar[bool] = True
 
     def __init__(self, *, sizes: Mapping[str, int | None], sensitive: str, hide_sensitive: bool, scaling: str) -> None:
         super().__init__(sizes=sizes)

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from benchmark.data.base import Split
 from benchmark.defenses.base import CHAINED, HOOKS, Defense, World
