@@ -6,7 +6,7 @@ overrides (``benchmark.compatibility``), so a subclass must not override a hook 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
