@@ -7,6 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pandas as pd
 
@@ -21,9 +22,14 @@ PLACE = ["setting_label", "dataset_label", "model_label", "scale"]
 
 @dataclass(frozen=True)
 class Column:
-    """A threat in one place. ``invalid`` says why nothing may be concluded from it; None: it works here."""
+    """A threat in one place. ``invalid`` says why nothing may be concluded from it; None: it works here.
+
+    ``threat`` is its label, with parameters that tell it from others; ``name`` that of its option.
+    """
 
     threat: str
+    name: str
+    surface: str
     metric: str
     adaptive: bool
     control: str | None
@@ -31,13 +37,25 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Run:
+    """One record of a cell; ``reason``: the last line of why it is not ``ok``."""
+
+    seed: int
+    status: str
+    key: str
+    reason: str
+    stale: bool
+
+
+@dataclass(frozen=True)
 class Cell:
-    """One threat against one defense: its risk by seed, and the seeds that gave none, counted by reason."""
+    """One threat against one defense: its risk by seed, the seeds that gave none by reason, and its records."""
 
     risk: Sample
     lost: Counter[str]
+    runs: tuple[Run, ...] = ()
 
-    @property
+    @cached_property
     def summary(self) -> Summary | None:
         return summarise(list(self.risk.values()))
 
@@ -61,6 +79,7 @@ class Row:
     """A defense.
 
     Attributes:
+        defense: its label, with parameters that tell it from others; ``name`` that of its option, or of a stack's.
         plain: it is no defense, the row that the others are held against.
         price: how much utility it loses against no defense, paired by threat and seed.
         cells: by threat label.
@@ -72,6 +91,7 @@ class Row:
     """
 
     defense: str
+    name: str
     plain: bool
     utility: Summary | None
     price: Summary | None
@@ -84,6 +104,12 @@ class Row:
     pictures: dict[str, dict[str, str]]
 
     @property
+    def parameters(self) -> str:
+        """What its label says beside the name; of a stack the label itself, where there is more."""
+        told = self.defense.removeprefix(self.name).strip(" ()")
+        return "" if self.defense == self.name.replace("+", " + ") else told
+
+    @property
     def lost(self) -> Counter[str]:
         return sum((cell.lost for cell in self.cells.values()), Counter())
 
@@ -93,10 +119,14 @@ class Board:
     """All that was measured in one place, the undefended row first, then from the least to the greatest worst case.
 
     Attributes:
+        setting, dataset, scale: names of the options, where ``place`` holds labels.
         fraction: utility lies in [0, 1] and is best read in per cent.
         tied: metric -> defenses that cannot be told from the best one.
     """
 
+    setting: str
+    dataset: str
+    scale: str
     place: tuple[str, ...]
     utility: str
     fraction: bool
@@ -110,10 +140,15 @@ class Board:
         return " · ".join(self.place)
 
     @property
+    def model(self) -> str:
+        """The model's label."""
+        return self.place[2]
+
+    @property
     def slug(self) -> str:
         return "-".join(re.sub(r"[^\w.=-]+", "-", part, flags=re.ASCII).strip("-") for part in self.place)
 
-    @property
+    @cached_property
     def undefended(self) -> Row | None:
         return next((row for row in self.rows if row.plain), None)
 
@@ -121,12 +156,21 @@ class Board:
         """The defense with the least worst case, among those that met every valid threat."""
         return _best(self.rows, metric)
 
+    def bare(self, metric: str) -> Worst | None:
+        """The worst case without a defense."""
+        return self.undefended.worst[metric] if self.undefended else None
+
     def chance(self, metric: str) -> float:
         """What the strongest negative control reaches without a defense, or 0 without such a control."""
-        row = self.undefended
-        controls = [c.threat for c in self.columns if c.control == "negative" and c.metric == metric]
-        summaries = [row.cells[threat].summary for threat in controls] if row else []
-        return max((summary.mean for summary in summaries if summary), default=0.0)
+        return self._chances.get(metric, 0.0)
+
+    @cached_property
+    def _chances(self) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for column in self.columns:
+            if column.control == "negative" and self.undefended and (s := self.undefended.cells[column.threat].summary):
+                found[column.metric] = max(s.mean, found.get(column.metric, s.mean))
+        return found
 
 
 def build(frame: pd.DataFrame) -> list[Board]:
@@ -146,7 +190,10 @@ def _board(place: tuple[str, ...], part: pd.DataFrame) -> Board:
     rows = [_row(str(name), part, cells[str(name)], utility, columns) for name in part["defense_label"].unique()]
     rows.sort(key=lambda row: (not row.plain, [_rank(row.worst[metric]) for metric in metrics], row.defense))
     fraction = bool(values.dropna().between(0, 1).all())
-    return Board(place, utility, fraction, columns, metrics, rows, {m: _tied(rows, m) for m in metrics})
+    setting, dataset, scale = (str(part[kind].iloc[0]) for kind in ("setting", "dataset", "scale"))
+    return Board(
+        setting, dataset, scale, place, utility, fraction, columns, metrics, rows, {m: _tied(rows, m) for m in metrics}
+    )
 
 
 # -- columns ----------------------------------------------------------------------------------------------------------
@@ -158,7 +205,9 @@ def _columns(part: pd.DataFrame, finished: pd.DataFrame) -> list[Column]:
         headline = UNKNOWN_METRIC if pd.isna(first["headline"]) else str(first["headline"])
         control = None if pd.isna(first["control"]) else str(first["control"])
         invalid = None if control else _invalid(first, plain[plain["threat_label"] == threat])
-        columns.append(Column(str(threat), headline, bool(first["adaptive"]), control, invalid))
+        name = str(first["threat"])
+        surface = "unknown" if pd.isna(first["surface"]) else str(first["surface"])
+        columns.append(Column(str(threat), name, surface, headline, bool(first["adaptive"]), control, invalid))
     return columns
 
 
@@ -186,6 +235,7 @@ def _row(name: str, part: pd.DataFrame, cells: dict[str, Cell], utility: str, co
     metrics = {column.metric for column in columns if column.control is None}
     return Row(
         defense=name,
+        name=str(part["defense"][part["defense_label"] == name].iloc[0]),
         plain=plain,
         utility=_utility(own, utility),
         price=None if plain else _price(own, finished[finished["defense"] == NONE], utility),
@@ -202,23 +252,24 @@ def _row(name: str, part: pd.DataFrame, cells: dict[str, Cell], utility: str, co
 def _cells(part: pd.DataFrame) -> dict[str, dict[str, Cell]]:
     """Defense -> threat -> cell, for every pair. A seed that a threat was run with anywhere is expected of all."""
     seeds: dict[str, set[int]] = defaultdict(set)
-    runs: dict[tuple[str, str], list[tuple[int, str, float]]] = defaultdict(list)
-    fields = ("defense_label", "threat_label", "seed", "status", "headline_value")
-    for defense, threat, *run in zip(*(part[name].tolist() for name in fields), strict=True):
-        seeds[threat].add(run[0])
-        runs[defense, threat].append((run[0], run[1], run[2]))
+    runs: dict[tuple[str, str], list[tuple[Run, float]]] = defaultdict(list)
+    fields = ("defense_label", "threat_label", "headline_value", "seed", "status", "key", "reason", "stale")
+    for defense, threat, value, *run in zip(*(part[name].tolist() for name in fields), strict=True):
+        told = Run(*run)
+        seeds[threat].add(told.seed)
+        runs[defense, threat].append((told, value))
     return {
         defense: {threat: _cell(runs[defense, threat], seeds[threat]) for threat in seeds}
         for defense in part["defense_label"].unique()
     }
 
 
-def _cell(runs: list[tuple[int, str, float]], seeds: set[int]) -> Cell:
-    """One cell from its (seed, status, risk); risk is NaN where there is none."""
-    risk = {seed: value for seed, status, value in runs if status == "ok" and not math.isnan(value)}
-    lost = Counter(NO_NUMBER if status == "ok" else status for seed, status, _ in runs if seed not in risk)
-    lost[NOT_RUN] = len(seeds - {seed for seed, _, _ in runs})
-    return Cell(risk, +lost)
+def _cell(runs: list[tuple[Run, float]], seeds: set[int]) -> Cell:
+    """One cell from its runs, each with its risk; that is NaN where there is none."""
+    risk = {run.seed: value for run, value in runs if run.status == "ok" and not math.isnan(value)}
+    lost = Counter(NO_NUMBER if run.status == "ok" else run.status for run, _ in runs if run.seed not in risk)
+    lost[NOT_RUN] = len(seeds - {run.seed for run, _ in runs})
+    return Cell(risk, +lost, tuple(sorted((run for run, _ in runs), key=lambda run: (run.seed, run.key))))
 
 
 def _utility(own: pd.DataFrame, metric: str) -> Summary | None:

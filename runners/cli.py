@@ -224,7 +224,9 @@ def parser() -> argparse.ArgumentParser:
     checked = _command(commands, "check", check, "hold the store's numbers against the reported and the accepted ones")
     checked.add_argument("--reported", type=Path, default=Path("results/reported"), help="folder of the papers' claims")
     checked.add_argument("--system", metavar="NN", help="only the claims of this paper, e.g. 02")
-    checked.add_argument("--baseline", type=Path, default=Path("results/baseline/accepted.json"))
+    checked.add_argument(
+        "--baseline", type=Path, default=Path("results/baseline"), help="folder of the accepted numbers"
+    )
     checked.add_argument("--scale", choices=("smoke", "cpu", "full"), help="only cells of this scale")
     checked.add_argument("--update-baseline", action="store_true", help="accept the store's numbers, for review")
     timed = _command(commands, "bench", bench, "time each hot path against its plain oracle")

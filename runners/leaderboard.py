@@ -1,20 +1,27 @@
-"""Leaderboards: a pure function of the records, byte-identical when written again.
+"""Leaderboards: a pure function of the records (and of the catalogue), byte-identical when written again.
 
 One board for each setting, dataset, model and scale. ``README.md`` holds them all, with an overview; every board is a
-CSV file too.
+CSV and a LaTeX table too; ``index.html`` begins the web site.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+from runners import latex
+from runners.answers import evaluate, groups_of
 from runners.boards import Board, Column, build
+from runners.catalogue import options
+from runners.claims import REPORTED, load
+from runners.matrix import derive
+from runners.site import pages
+from runners.site.model import Answered, Site, blocks
 from runners.statistics import Summary
-from runners.table import load
+from runners.table import frame_of, read_all
 from runners.wording import lost, number, price, reading, remarks, risk, scaled, spent, state, worst_case
 
 LEGEND = """\
@@ -37,23 +44,38 @@ EMPTY = "No records yet: `gauntlet sweep sweep=demo` makes the first ones.\n"
 Table = tuple[list[str], list[list[str]]]
 
 
-def write(store: Path) -> list[Path]:
-    """Write ``<store>/leaderboard``: ``README.md``, ``overview.csv`` and a CSV for each board; give their paths.
+KINDS = ("md", "csv", "tex", "html", "js", "css", "txt")
 
-    CSV files of boards that are no more are removed: the folder holds nothing but what the records say.
+
+def write(store: Path) -> list[Path]:
+    """Write ``<store>/leaderboard`` and give the paths of its files; it holds nothing but what the records say."""
+    return pages.write(Path(store) / "leaderboard", files(read_all(Path(store)), _spelled(Path(store))), KINDS)
+
+
+def files(records: list[dict[str, Any]], store: str, reported: Path = REPORTED) -> dict[str, str]:
+    """Every file of the leaderboard of ``records``: path -> content.
+
+    ``README.md``, ``overview.csv``, ``matrix.csv`` (what became of every pair), a CSV and a LaTeX table for each board
+    (``boards/``), and the web site, which begins at ``index.html``.
+
+    Args:
+        store: how shell commands on the pages name the store.
+        reported: folder of the papers' claims.
     """
-    boards = build(load(store))
-    files = {"README.md": render(boards), "overview.csv": _csv(*_overview(boards))}
-    files |= {f"{board.slug}.csv": _csv(*_flat(board)) for board in boards}
-    folder = Path(store) / "leaderboard"
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in set(folder.glob("*.csv")) - {folder / name for name in files}:
-        stale.unlink()
-    for name, text in files.items():
-        temporary = folder / f".{name}.{os.getpid()}"
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(temporary, folder / name)
-    return [folder / name for name in files]
+    boards = build(frame_of(records))
+    matrix = derive()
+    papers = [Answered(paper, answers) for paper, answers in evaluate(load(reported), groups_of(records))]
+    described = {option.name: option.description for option in options("defense")}
+    site = Site(boards, blocks(boards, matrix), papers, described)
+    made = {"README.md": render(boards), "overview.csv": _csv(*_overview(boards)), "matrix.csv": _csv(*_pairs(site))}
+    made |= {f"boards/{board.slug}.csv": _csv(*_flat(board)) for board in boards}
+    made |= {f"boards/{board.slug}.tex": latex.table(board) for board in boards}
+    return made | pages.render(site, store)
+
+
+def _spelled(store: Path) -> str:
+    """A store as one types it: a path outside the current folder by its name alone."""
+    return store.name if store.is_absolute() else store.as_posix()
 
 
 def render(boards: Sequence[Board]) -> str:
@@ -79,6 +101,25 @@ def _overview(boards: Iterable[Board]) -> Table:
             worst = best.worst[metric] if best else None
             answer = [best.defense, number(worst.mean), price(board, best)] if best and worst else ["–"] * 3
             lines.append([*board.place, metric, *attack, *answer])
+    return head, lines
+
+
+def _pairs(site: Site) -> Table:
+    """A line for each threat and defense: the worst number in each dataset and scale, or why there is none."""
+    head = ["setting", "surface", "threat", "control", "defense", "dataset", "scale", "model", "parameters"]
+    head += ["metric", "risk", "undefended", "left", "state", "reason"]
+    lines = []
+    for block in site.blocks:
+        for pair in block.pairs.values():
+            attack = pair.attack
+            start = [block.setting, block.surface, attack.label, attack.control or "", pair.defense]
+            if not pair.entries:
+                lines.append([*start, *[""] * 8, pair.state, pair.refused or ""])
+            for one in pair.entries:
+                place = [one.board.dataset, one.board.scale, one.board.model, one.row.parameters, one.column.metric]
+                risk = one.cell.summary.mean if one.cell.summary else None
+                numbers = ["" if n is None else f"{n:.6g}" for n in (risk, one.undefended, one.remaining)]
+                lines.append([*start, *place, *numbers, one.state, one.reason])
     return head, lines
 
 

@@ -37,12 +37,14 @@ class Matrix:
     Attributes:
         places: threat -> (setting, surface).
         needs: threat -> what it needs of the model or dataset.
+        controls: threat -> ``positive`` or ``negative``, for those that are controls.
         acting: (setting, surface) -> the hooks that act on it.
         hooks: defense -> the hooks it overrides.
     """
 
     places: dict[str, tuple[str, str]]
     needs: dict[str, dict[str, str]]
+    controls: dict[str, str]
     acting: dict[tuple[str, str], frozenset[str]]
     hooks: dict[str, frozenset[str]]
 
@@ -82,16 +84,18 @@ def derive() -> Matrix:
         setting = attribute(name[1], "name")
         for surface, hooks in attribute(name[1], "surfaces").items():
             acting[setting, surface] = frozenset(hooks)
-    places, needs = {}, {}
+    places, needs, controls = {}, {}, {}
     for threat, target in _options("threat"):
         places[threat] = (attribute(target, "setting"), attribute(target, "surface"))
         if places[threat] not in acting:
             raise ConfigError(f"{threat} attacks {places[threat]}, which no setting in conf/setting offers.")
         wanted = attribute(target, "needs")
         needs[threat] = {} if wanted is MISSING else dict(wanted)
+        if (control := attribute(target, "control")) not in (MISSING, None):
+            controls[threat] = str(control)
     hooks_of_all = frozenset(constant(f"{BASE}.HOOKS"))
     hooks = {name: overridden(target, hooks_of_all, f"{BASE}.Defense") for name, target in _options("defense")}
-    return Matrix(places, needs, acting, hooks)
+    return Matrix(places, needs, controls, acting, hooks)
 
 
 def show(console: Console, matrix: Matrix) -> None:

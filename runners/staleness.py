@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,7 +15,8 @@ Change = tuple[str, str, str]
 
 def moved_on(config: Mapping[str, Any]) -> list[Change]:
     """Components of a record's ``config`` whose ``VERSION`` is another one now, or that are gone."""
-    return sorted({change for node in _nodes(config) if (change := _moved(node))})
+    found = {_moved(str(node["_target_"]), node.get("version")) for node in _nodes(config)}
+    return sorted(change for change in found if change)
 
 
 def edited(record: Mapping[str, Any]) -> list[Change]:
@@ -27,8 +29,8 @@ def edited(record: Mapping[str, Any]) -> list[Change]:
     return sorted(found)
 
 
-def _moved(node: Mapping[str, Any]) -> Change | None:
-    target, then = str(node["_target_"]), node.get("version")
+@cache
+def _moved(target: str, then: int | None) -> Change | None:
     now = component(target)
     if now is None:  # a package of somebody else's, that is not installed here, tells nothing
         gone = then is not None and find_spec(target.partition(".")[0]) is not None

@@ -6,18 +6,20 @@ Reads JSON only, never torch, so that a table of thousands of records is there w
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import GauntletError
+from runners.staleness import moved_on
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Record = dict[str, Any]
 Context = tuple[str, ...]
+Differing = dict[Context, dict[str, str | None]]
 
 REMEDY = "delete it and start its sweep again."
 COMPONENTS = ("dataset", "model", "setting", "threat")
@@ -27,7 +29,7 @@ FIRST = [
     *("key", "status", "reason", "dataset", "model", "setting", "threat", "defense", "scale", "seed"),
     *LABELS,
     *("family", "surface", "adaptive", "control", "headline", "headline_value", "floor_metric", "floor_at_least"),
-    *("utility_metric", "seconds", "peak_memory_mb", "device", "sweep", "started", "data"),
+    *("stale", "utility_metric", "seconds", "peak_memory_mb", "device", "sweep", "started", "data"),
 ]
 
 
@@ -36,18 +38,25 @@ def load(store: Path) -> pd.DataFrame:
 
     Besides the fields of a record it has
 
+    * ``reason``: its last line; ``stale``: the ``VERSION`` of a component has moved on since;
     * ``headline_value``: the risk metric that the threat is judged by; ``utility_metric``: name of the first utility;
     * ``utility.*``, ``risk.*``, ``cost.*``, ``diagnostics.*``, ``media.*``: one column an entry;
     * ``dataset``, ``model``, ``setting``, ``threat``, ``defense``: names, a stack joined by ``+``;
-    * ``*_label``: the name with those parameters in which records of that name differ. Only records of the same
-      dataset and scale are compared, since numbers differ between scales by design.
+    * ``*_label``: the name with those parameters in which records of that name differ (of a dataset, model or
+      setting only what is unusual). Only records of the same dataset and scale are compared, since numbers differ
+      between scales by design.
 
     Raises:
         GauntletError: a file is not a record; the message names it.
     """
+    return frame_of(read_all(store))
+
+
+def frame_of(records: list[Record]) -> pd.DataFrame:
+    """The table of ``records``, whatever their order; see :func:`load`."""
     import pandas as pd
 
-    frame = pd.DataFrame(rows(store))
+    frame = pd.DataFrame(_rows(records))
     frame = frame.reindex(columns=[*FIRST, *sorted(set(frame.columns) - set(FIRST))])
     for column in frame:
         if pd.api.types.is_object_dtype(frame[column]):
@@ -57,7 +66,15 @@ def load(store: Path) -> pd.DataFrame:
 
 def rows(store: Path) -> list[dict[str, Any]]:
     """The rows of :func:`load` as plain data, in the same order; pandas is not imported, which takes a second."""
-    records = [_read(path) for path in sorted(Path(store).glob("records/*/[0-9a-f]*.json"))]
+    return _rows(read_all(store))
+
+
+def read_all(store: Path) -> list[Record]:
+    """Every record of a store, by key; see :func:`load` for what is raised."""
+    return [_read(path) for path in sorted(Path(store).glob("records/*/[0-9a-f]*.json"))]
+
+
+def _rows(records: list[Record]) -> list[dict[str, Any]]:
     differing = _differing(records)
     found = [_row(record, differing) for record in records]
     return sorted(found, key=lambda row: [row[name] for name in ORDER])
@@ -104,7 +121,7 @@ def _read(path: Path) -> Record:
     return record
 
 
-def _row(record: Record, differing: dict[Context, set[str]]) -> dict[str, Any]:
+def _row(record: Record, differing: Differing) -> dict[str, Any]:
     """One record, flat."""
     config, facts = record["config"], record["facts"]
     floor = facts.get("floor") or {}
@@ -119,6 +136,8 @@ def _row(record: Record, differing: dict[Context, set[str]]) -> dict[str, Any]:
     row["defense"] = "+".join(node["name"] for node in config["defense"])
     row["defense_label"] = " + ".join(_label(record, "defense", node, differing) for node in config["defense"])
     row["scale"] = config["scale"]["name"]
+    row["reason"] = ((record.get("reason") or "").strip().splitlines() or [""])[-1]
+    row["stale"] = bool(moved_on(config))
     row["floor_metric"], row["floor_at_least"] = floor.get("metric"), floor.get("at_least")
     row["headline_value"] = (record.get("risk") or {}).get(facts.get("headline"))
     row["utility_metric"] = next(iter(record.get("utility") or {}), None)
@@ -138,11 +157,14 @@ def _uniform(column: pd.Series) -> pd.Series:
 
 
 # -- labels -----------------------------------------------------------------------------------------------------------
-def _differing(records: list[Record]) -> dict[Context, set[str]]:
-    """(scale, dataset, kind, name) -> the parameters that not all of its records share."""
-    values: dict[Context, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    holders: dict[Context, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    total: dict[Context, int] = defaultdict(int)
+USUAL = ("dataset", "model", "setting")
+"""Of these, what more than half of the records share goes without saying; of threats and defenses nothing does."""
+
+
+def _differing(records: list[Record]) -> dict[Context, dict[str, str | None]]:
+    """(scale, dataset, kind, name) -> the parameters that not all of its records share, each with its usual value."""
+    values: dict[Context, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+    total: Counter[Context] = Counter()
     for record in records:
         nodes = [(kind, record["config"][kind]) for kind in COMPONENTS]
         nodes += [("defense", node) for node in record["config"]["defense"]]
@@ -150,12 +172,20 @@ def _differing(records: list[Record]) -> dict[Context, set[str]]:
             context = _context(record, kind, node)
             total[context] += 1
             for name, value in _parameters(node):
-                values[context][name].add(value)
-                holders[context][name] += 1
+                values[context][name][value] += 1
     return {
-        context: {name for name in found if len(found[name]) > 1 or holders[context][name] < total[context]}
+        context: {
+            name: _usual(context, counts, total[context])
+            for name, counts in found.items()
+            if len(counts) > 1 or counts.total() < total[context]
+        }
         for context, found in values.items()
     }
+
+
+def _usual(context: Context, counts: Counter[str], total: int) -> str | None:
+    value, count = counts.most_common(1)[0]
+    return value if context[2] in USUAL and 2 * count > total else None
 
 
 def _context(record: Record, kind: str, node: Record) -> Context:
@@ -163,11 +193,12 @@ def _context(record: Record, kind: str, node: Record) -> Context:
     return config["scale"]["name"], config["dataset"]["name"], kind, node["name"]
 
 
-def _label(record: Record, kind: str, node: Record, differing: dict[Context, set[str]]) -> str:
+def _label(record: Record, kind: str, node: Record, differing: Differing) -> str:
     """The node's name with the parameters that tell it from others of that name, e.g. ``gradient_noise (std=0.1)``."""
-    telling = differing.get(_context(record, kind, node), set())
-    shown = ", ".join(f"{name}={value}" for name, value in sorted(_parameters(node)) if name in telling)
-    return f"{node['name']} ({shown})" if shown else str(node["name"])
+    telling = differing.get(_context(record, kind, node), {})
+    told = [(name, value) for name, value in sorted(_parameters(node)) if name in telling and telling[name] != value]
+    shown = [f"{name}={value}" for name, value in told]
+    return f"{node['name']} ({', '.join(shown)})" if shown else str(node["name"])
 
 
 def _parameters(node: Record, prefix: str = "") -> Iterator[tuple[str, str]]:

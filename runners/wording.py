@@ -98,44 +98,62 @@ VERDICTS = (BELOW, BROKEN, ABOVE, OPEN, UNKNOWN)
 
 
 def reading(board: Board) -> str:
-    """What the board says, for each risk metric: a list of findings, computed from the rows alone."""
+    """What the board says, for each risk metric: a list of findings in Markdown, computed from the rows alone."""
     items = []
     for metric in board.metrics:
-        opening, *findings = _findings(board, metric)
-        items += [f"* {opening}", *(f"  * {finding}" for finding in findings)]
+        opening, *rest = findings(board, metric)
+        items += [f"* **{metric}**: {opening}", *(f"  * {finding}" for finding in rest)]
     return "\n".join(items)
 
 
-def _findings(board: Board, metric: str) -> list[str]:
-    bare = board.undefended.worst[metric] if board.undefended else None
+def findings(board: Board, metric: str) -> list[str]:
+    """How strong the attacks are without a defense, and then a sentence for each group of defenses."""
+    bare, chance = board.bare(metric), board.chance(metric)
     if bare is None:
-        return [f"**{metric}**: no attack is known to work here without a defense: {NOTHING}."]
-    chance = board.chance(metric)
-    half = (bare.mean + chance) / 2
-    opening = f"**{metric}**: without a defense the strongest attack is {bare.threat} ({number(bare.mean)})"
-    if bare.mean <= chance:
+        return [f"no attack is known to work here without a defense: {NOTHING}."]
+    opening = f"without a defense the strongest attack is {bare.threat} ({number(bare.mean)})"
+    half = half_way(board, metric)
+    if half is None:
         return [f"{opening}, no better than a negative control ({number(chance)}): {NOTHING}."]
     groups: dict[str, list[str]] = {}
     for row in board.rows:
-        if not row.plain:
-            kind, told = _verdict(board, row, metric, half)
-            groups.setdefault(kind, []).append(told)
+        if kind := verdict(board, row, metric):
+            groups.setdefault(kind, []).append(_told(board, row, metric, kind))
     control = f"the best negative control reaches {number(chance)}" if chance else "no negative control stands above 0"
     lines = [f"{opening}; {control}, so half way is {number(half)}."]
     return lines + [f"{kind}: {', '.join(groups[kind])}." for kind in VERDICTS if kind in groups]
 
 
-def _verdict(board: Board, row: Row, metric: str, half: float) -> tuple[str, str]:
-    """The group that the defense falls into, and how it is told there."""
+def half_way(board: Board, metric: str) -> float | None:
+    """The middle between chance and the undefended worst case; None where no attack is better than chance."""
+    bare, chance = board.bare(metric), board.chance(metric)
+    return (bare.mean + chance) / 2 if bare is not None and bare.mean > chance else None
+
+
+def verdict(board: Board, row: Row, metric: str) -> str | None:
+    """Which of :data:`VERDICTS` holds for a defense; None for no defense, and where nothing can be said."""
+    half = half_way(board, metric)
+    if row.plain or half is None:
+        return None
     worst, fixed = row.worst[metric], row.fixed_only[metric]
     if worst is None:
-        return UNKNOWN, row.defense
+        return UNKNOWN
     if worst.mean >= half:
-        if fixed is not None and fixed.complete and fixed.mean < half:
-            return BROKEN, f"{row.defense} ({number(fixed.mean)} → {number(worst.mean)} by {worst.threat})"
-        return ABOVE, f"{row.defense} ({number(worst.mean)})"
+        return BROKEN if fixed is not None and fixed.complete and fixed.mean < half else ABOVE
+    return BELOW if worst.complete else OPEN
+
+
+def _told(board: Board, row: Row, metric: str, kind: str) -> str:
+    """A defense with what matters in its group."""
+    worst, fixed = row.worst[metric], row.fixed_only[metric]
+    if worst is None:
+        return row.defense
+    if kind == BROKEN and fixed is not None:
+        return f"{row.defense} ({number(fixed.mean)} → {number(worst.mean)} by {worst.threat})"
+    if kind == ABOVE:
+        return f"{row.defense} ({number(worst.mean)})"
     unit = "points of " if board.fraction else ""
     notes = [f"costs {price(board, row)} {unit}{board.utility}" if row.price else "cost unknown"]
     if not row.met_adaptive:
         notes.append("no adaptive threat met")
-    return (BELOW if worst.complete else OPEN), f"{row.defense} ({'; '.join(notes)})"
+    return f"{row.defense} ({'; '.join(notes)})"

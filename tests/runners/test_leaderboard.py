@@ -15,6 +15,10 @@ def text(folder: Path, records: list[dict[str, Any]]) -> str:
     return leaderboard.write(store(folder, records))[0].read_text(encoding="utf-8")
 
 
+def content(folder: Path, paths: list[Path]) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
 def line(markdown: str, start: str) -> list[str]:
     """The cells of the first table line that begins with ``start``."""
     found = next(one for one in markdown.splitlines() if one.startswith(f"| {start} "))
@@ -47,10 +51,11 @@ def records() -> list[dict[str, Any]]:
 
 def test_written_again_it_is_the_same_to_the_byte_in_any_order(tmp_path: Path, records: list[dict[str, Any]]) -> None:
     one = leaderboard.write(store(tmp_path / "one", records))
-    first = {path.name: path.read_bytes() for path in one}
-    other = leaderboard.write(store(tmp_path / "other", records[::-1]))
-    assert {path.name: path.read_bytes() for path in other} == first
-    assert {path.name: path.read_bytes() for path in leaderboard.write(tmp_path / "one")} == first
+    first = content(tmp_path / "one", one)
+    (tmp_path / "moved").mkdir()
+    other = leaderboard.write(store(tmp_path / "moved" / "one", records[::-1]))
+    assert content(tmp_path / "moved" / "one", other) == first
+    assert content(tmp_path / "one", leaderboard.write(tmp_path / "one")) == first
 
 
 def test_the_reading_sorts_defenses_by_their_worst_case(tmp_path: Path, records: list[dict[str, Any]]) -> None:
@@ -120,8 +125,8 @@ def test_boards_that_are_no_more_leave_no_file(tmp_path: Path) -> None:
     for path in (tmp_path / "records").rglob("*.json"):
         path.unlink()
     leaderboard.write(store(tmp_path, [record()]))
-    names = sorted(path.name for path in (tmp_path / "leaderboard").iterdir())
-    assert names == ["README.md", "collaboration-digits-lenet-smoke.csv", "overview.csv"]
+    names = sorted(path.name for path in (tmp_path / "leaderboard" / "boards").iterdir())
+    assert names == ["collaboration-digits-lenet-smoke.csv", "collaboration-digits-lenet-smoke.tex"]
 
 
 def test_an_empty_store_says_how_to_fill_it(tmp_path: Path) -> None:

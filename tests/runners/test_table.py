@@ -72,9 +72,9 @@ def test_nested_and_partly_absent_parameters_and_versions_tell_records_apart(tmp
         record(setting={"version": 2}),
     ]
     frame = table.load(store(tmp_path, records))
-    assert set(frame["dataset_label"]) == {"digits (sizes.owner=700)", "digits (sizes.owner=300)"}
+    assert set(frame["dataset_label"]) == {"digits", "digits (sizes.owner=300)"}, "the usual goes without saying"
     assert set(frame["threat_label"]) == {"leakage_dlg", "leakage_dlg (observations=7)"}
-    assert set(frame["setting_label"]) == {"collaboration (version=1)", "collaboration (version=2)"}
+    assert set(frame["setting_label"]) == {"collaboration", "collaboration (version=2)"}
 
 
 def test_the_adaptive_form_has_a_mark_instead_of_a_parameter(tmp_path: Path) -> None:

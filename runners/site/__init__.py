@@ -1,0 +1,1 @@
+"""The leaderboard as a static web site: what its pages show (``model``), and how (``pages``, ``templates``)."""
