@@ -153,8 +153,10 @@ def _value(node: ast.expr, within: str) -> Any:
     match node:
         case ast.Constant():
             return node.value
-        case ast.Tuple(elts=items) | ast.List(elts=items) | ast.Set(elts=items):
+        case ast.Tuple(elts=items) | ast.List(elts=items):
             return tuple(value for item in items for value in _items(item, within))
+        case ast.Set(elts=items):
+            return frozenset(value for item in items for value in _items(item, within))
         case ast.Dict():
             pairs = zip(node.keys, node.values, strict=True)
             merged: dict[Any, Any] = {}
