@@ -20,7 +20,7 @@ from benchmark.defenses.base import Defense
 from benchmark.errors import ConfigError, positive
 from benchmark.training.loop import predict
 
-VERSION = 1
+VERSION = 2
 
 
 class DefensiveDistillation(Defense):
@@ -29,13 +29,14 @@ class DefensiveDistillation(Defense):
     Args:
         temperature: T of ``softmax(z / T)`` in both trainings and in the teacher's soft labels.
         warmup_epochs: at temperature 1 before both.
+        student: false deploys the teacher, which shows what the temperature does without any distillation.
     """
 
-    def __init__(self, *, temperature: float, warmup_epochs: int) -> None:
+    def __init__(self, *, temperature: float, warmup_epochs: int, student: bool) -> None:
         positive("defensive_distillation.temperature", temperature)
         if warmup_epochs < 0:
             raise ConfigError(f"defensive_distillation.warmup_epochs must be at least 0, got {warmup_epochs}.")
-        self.temperature, self.warmup_epochs = temperature, warmup_epochs
+        self.temperature, self.warmup_epochs, self.student = temperature, warmup_epochs, student
 
     def facts(self) -> dict[str, Any]:
         return {"temperature": self.temperature}
@@ -43,6 +44,8 @@ class DefensiveDistillation(Defense):
     def fit(self, fresh: Callable[[], nn.Module], data: Split, train: Callable[..., nn.Module]) -> nn.Module:
         start = train(fresh(), data.x, data.y, epochs=self.warmup_epochs)
         teacher = train(copy.deepcopy(start), data.x, data.y, loss=self.loss)
+        if not self.student:
+            return teacher
         # `train` leaves the teacher in evaluation mode: dropout would blur the labels.
         soft = (predict(teacher, data.x) / self.temperature).softmax(dim=1)
         return train(copy.deepcopy(start), data.x, soft, loss=self.loss)

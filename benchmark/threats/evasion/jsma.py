@@ -16,7 +16,7 @@ from benchmark.errors import ConfigError, positive
 from benchmark.settings.deployment import InputSurface, InputThreat
 from benchmark.threats.base import AdversarialExamples, Floor
 
-VERSION = 1
+VERSION = 2
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 PAIRS_AT_ONCE = 2**24  # bounds the memory of one chunk's pair scores
 
@@ -34,6 +34,8 @@ class JSMA(InputThreat):
         dtype: ``float32`` or ``float64``, in which gradients are taken.
         theta: added to each chosen feature, then clipped to [0, 1].
         gamma: share of the features that may be changed, in (0, 1].
+        candidates: the fast form seeks pairs only among the so many best single features by alpha, by beta and by their
+            product, as the authors propose for larger inputs; on probabilities it finds the same pairs. None: all.
         adaptive: knows the defense.
     """
 
@@ -42,7 +44,15 @@ class JSMA(InputThreat):
     floor = Floor("attack_success", 0.5)
 
     def __init__(
-        self, *, saliency_on: str, temperature: float, dtype: str, theta: float, gamma: float, adaptive: bool
+        self,
+        *,
+        saliency_on: str,
+        temperature: float,
+        dtype: str,
+        theta: float,
+        gamma: float,
+        candidates: int | None,
+        adaptive: bool,
     ) -> None:
         super().__init__(adaptive=adaptive)
         if saliency_on not in ("probs", "logits"):
@@ -51,9 +61,11 @@ class JSMA(InputThreat):
             raise ConfigError(f"threat.dtype is float32 or float64, not {dtype!r}.")
         if theta == 0 or not 0 < gamma <= 1:
             raise ConfigError(f"threat.theta must not be 0 and threat.gamma be in (0, 1], got {theta} and {gamma}.")
+        if candidates is not None and candidates < 2:
+            raise ConfigError(f"threat.candidates must be at least 2 or null, got {candidates}.")
         positive("threat.temperature", temperature)
         self.saliency_on, self.temperature, self.dtype = saliency_on, temperature, DTYPES[dtype]
-        self.theta, self.gamma = theta, gamma
+        self.theta, self.gamma, self.candidates = theta, gamma, candidates
 
     def attack(self, surface: InputSurface, rng: torch.Generator) -> AdversarialExamples:
         published = surface.published if self.adaptive else {}
@@ -75,7 +87,7 @@ class JSMA(InputThreat):
             for index in active.split(chunk):
                 alpha, beta, predicted = outputs.gradients(x[index], targets[index])
                 free = x[index] < 1 if self.theta > 0 else x[index] > 0
-                pair, found = best_pair(alpha, beta, free, rising=self.theta > 0)
+                pair, found = self._pair(alpha, beta, free)
                 aiming = predicted != targets[index]
                 stalled[index] = aiming & ~found & (free.sum(dim=1) > 1)
                 moving = aiming & found
@@ -86,6 +98,16 @@ class JSMA(InputThreat):
             if len(active) == 0:
                 break
         return x, stalled
+
+    def _pair(self, alpha: Tensor, beta: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
+        """As :func:`best_pair`, among all features or among the candidates."""
+        rising = self.theta > 0
+        if self.candidates is None or 3 * self.candidates >= alpha.shape[1]:
+            return best_pair(alpha, beta, free, rising=rising)
+        few, once = shortlist(alpha, beta, free, self.candidates, rising=rising)
+        usable = free.gather(1, few) & once
+        pair, found = best_pair(alpha.gather(1, few), beta.gather(1, few), usable, rising=rising)
+        return few.gather(1, pair), found
 
 
 class Outputs:
@@ -133,3 +155,16 @@ def best_pair(alpha: Tensor, beta: Tensor, free: Tensor, *, rising: bool) -> tup
     scores = (-both_alpha * both_beta).masked_fill(~admissible, -torch.inf)
     best, index = scores.flatten(1).max(dim=1)
     return torch.stack([index // features, index % features], dim=1), best > -torch.inf
+
+
+def shortlist(alpha: Tensor, beta: Tensor, free: Tensor, count: int, *, rising: bool) -> tuple[Tensor, Tensor]:
+    """The ``count`` best free features by each of three orders, int64 (n, 3 * count), ascending.
+
+    Second, bool of the same shape: false where a feature is listed again. Args: as of :func:`best_pair`.
+    """
+    if not rising:
+        alpha, beta = -alpha, -beta
+    orders = (alpha, -beta, -alpha * beta)
+    best = [order.masked_fill(~free, -torch.inf).topk(count, dim=1).indices for order in orders]
+    few = torch.cat(best, dim=1).sort(dim=1).values
+    return few, few != few.roll(1, dims=1)

@@ -17,7 +17,7 @@ from benchmark.threats.evasion.jsma import JSMA
 from benchmark.threats.gradient_leakage.dlg import DLG
 from tests.benchmark.helpers import TinyMLP, digits_like, stage
 
-DISTILLED = partial(DefensiveDistillation, warmup_epochs=1)
+DISTILLED = partial(DefensiveDistillation, warmup_epochs=1, student=True)
 
 
 class Recorder:
@@ -48,6 +48,12 @@ def test_a_warm_up_starts_teacher_and_student_and_the_student_learns_softened_ou
     assert torch.equal(teacher[2], data.y)
 
 
+def test_without_a_student_the_teacher_is_deployed():
+    model, data, train = TinyMLP(), digits_like(20), Recorder()
+    assert DISTILLED(temperature=7.0, student=False).fit(lambda: model, data, train) is train.calls[1][0]
+    assert len(train.calls) == 2
+
+
 def test_the_loss_is_the_cross_entropy_at_the_temperature():
     logits, y = torch.randn(5, 4), torch.tensor([0, 1, 2, 3, 0])
     expected = -(logits / 9).log_softmax(dim=1)[torch.arange(5), y].mean()
@@ -64,6 +70,7 @@ def test_it_publishes_its_temperature():
 
 def jsma(**changes):
     options = {"saliency_on": "probs", "temperature": 1.0, "dtype": "float32", "theta": 1.0, "gamma": 0.25}
+    options["candidates"] = None
     return JSMA(**(options | {"adaptive": False} | changes))
 
 
@@ -88,7 +95,7 @@ def outcomes():
         cells = [stage(threat, defense, architecture=model, memo=memo) for threat in attacks.values()]
         return [setting.play(replace(cell, data=data)) for cell in cells]
 
-    bare, distilled = play(Defense()), play(DefensiveDistillation(temperature=100.0, warmup_epochs=10))
+    bare, distilled = play(Defense()), play(DefensiveDistillation(temperature=100.0, warmup_epochs=10, student=True))
     return dict(zip(attacks, zip(bare, distilled, strict=True), strict=True))
 
 
@@ -131,4 +138,4 @@ def test_it_meets_evasion_and_no_threat_on_uploads():
 )
 def test_impossible_parameters_are_refused(change, message):
     with pytest.raises(ConfigError, match=message):
-        DefensiveDistillation(**({"temperature": 2.0, "warmup_epochs": 1} | change))
+        DefensiveDistillation(**({"temperature": 2.0, "warmup_epochs": 1, "student": True} | change))

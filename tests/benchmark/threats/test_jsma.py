@@ -19,6 +19,7 @@ def attack(**changes) -> JSMA:
         "dtype": "float32",
         "theta": 1.0,
         "gamma": 0.25,
+        "candidates": None,
         "adaptive": False,
     }
     return JSMA(**(options | changes))
@@ -152,6 +153,22 @@ def test_it_beats_as_many_random_changes_on_an_undefended_classifier():
     assert aimed.diagnostics["linf"] <= 1
 
 
+@pytest.mark.parametrize("theta", [1.0, -1.0])
+@pytest.mark.parametrize("saliency_on", ["probs", "logits"])
+def test_the_fast_form_finds_the_same_pairs(saliency_on, theta):
+    surface = tiny_surface(n=30)
+    exact, fast = (attack(saliency_on=saliency_on, theta=theta, candidates=few)(surface, seed=0) for few in (None, 4))
+    same = (exact.x == fast.x).flatten(1).all(dim=1).float().mean().item()
+    assert same == 1 if saliency_on == "probs" else same > 0.8
+
+
+def test_a_feature_that_is_listed_twice_is_no_pair():
+    alpha, beta = torch.tensor([[3.0, 0.1] + 6 * [-1.0]]), torch.tensor([[-3.0, -0.1] + 6 * [1.0]])
+    everywhere = torch.ones(1, 8, dtype=torch.bool)
+    pair, found = attack(candidates=2)._pair(alpha, beta, everywhere)
+    assert found.item() and sorted(pair[0].tolist()) == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -159,6 +176,7 @@ def test_it_beats_as_many_random_changes_on_an_undefended_classifier():
         ({"dtype": "float16"}, "float32 or float64"),
         ({"theta": 0.0}, "theta must not be 0"),
         ({"gamma": 1.5}, r"gamma be in \(0, 1\]"),
+        ({"candidates": 1}, "candidates must be at least 2"),
         ({"temperature": 0.0}, "temperature must be above 0"),
     ],
 )

@@ -1,0 +1,159 @@
+"""Carlini and Wagner's attacks for L0 and L-infinity: solved again and again under a constraint that tightens.
+
+Carlini, Wagner, S&P 2017 (arXiv 1608.04644), sections VI-B and VI-C. Deviations: all inputs are one batch, each with
+its own constraint and c, and a descent that fails goes on from where it ended with twice the c; L0
+freezes a share of the features that still differ in every round, not a number that depends on the root of their count.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from benchmark.errors import ConfigError, positive
+from benchmark.threats.evasion.carlini_wagner import CarliniWagner
+from benchmark.threats.evasion.objectives import Logits, margin
+
+VERSION = 1
+CHANGED = 1e-3  # a smaller change of a feature is undone at once
+
+
+class Tightened(CarliniWagner):
+    """Base: descend, tighten the constraint of those that met their target, double c of the others.
+
+    Args:
+        rounds: descents; the others as in :class:`~benchmark.threats.evasion.carlini_wagner.CarliniWagner`.
+    """
+
+    def __init__(self, *, rounds: int, **options: float | bool) -> None:
+        super().__init__(**options)  # type: ignore[arg-type]
+        positive("threat.rounds", rounds)
+        self.rounds = rounds
+
+    def search(self, logits: Logits, clean: Tensor, targets: Tensor) -> Tensor:
+        best = clean.clone()
+        c = torch.full((len(clean),), self.initial_c, device=clean.device)
+        bound, start = self.loosest(clean), clean
+        for _ in range(self.rounds):
+            found, last = self.solve(logits, clean, targets, start, bound, c)
+            with torch.no_grad():
+                met = margin(logits(found), targets) <= -self.confidence
+            met &= self.holds(found, clean, bound)
+            best[met] = found[met]
+            start = best.where(met.view(-1, *[1] * (clean.ndim - 1)), last)
+            bound = self.tighten(logits, clean, targets, best, bound, met)
+            c = c.where(met, 2 * c)
+        return best
+
+    @abstractmethod
+    def loosest(self, clean: Tensor) -> Tensor:
+        """The constraint to begin with, (n, ...)."""
+
+    @abstractmethod
+    def solve(
+        self, logits: Logits, clean: Tensor, targets: Tensor, start: Tensor, bound: Tensor, c: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """From the inputs ``start``: altered inputs that meet their target, and the last ones of the descent."""
+
+    @abstractmethod
+    def holds(self, found: Tensor, clean: Tensor, bound: Tensor) -> Tensor:
+        """Which inputs keep to the constraint, bool (n,)."""
+
+    @abstractmethod
+    def tighten(
+        self, logits: Logits, clean: Tensor, targets: Tensor, best: Tensor, bound: Tensor, met: Tensor
+    ) -> Tensor:
+        """The next constraint: tighter where ``met``, else as it was."""
+
+
+class CarliniWagnerL0(Tightened):
+    """Few features: those with the smallest ``|g_i * delta_i|`` are frozen at their clean value, round by round.
+
+    Args:
+        freeze: share of the features that still differ which a round freezes, at least one, in (0, 1).
+    """
+
+    def __init__(self, *, freeze: float, **options: float | bool) -> None:
+        super().__init__(**options)  # type: ignore[arg-type]
+        if not 0 < freeze < 1:
+            raise ConfigError(f"threat.freeze must be in (0, 1), got {freeze}.")
+        self.freeze = freeze
+
+    def loosest(self, clean: Tensor) -> Tensor:
+        return torch.ones_like(clean)  # 1: may change
+
+    def solve(
+        self, logits: Logits, clean: Tensor, targets: Tensor, start: Tensor, bound: Tensor, c: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        latest = clean.clone()
+
+        def keep(x: Tensor, meets: Tensor) -> None:
+            latest[meets] = x[meets]
+
+        def penalty(x: Tensor, f: Tensor) -> Tensor:
+            return (x - clean).flatten(1).square().sum(dim=1) + c * f
+
+        def fixed(x: Tensor) -> Tensor:
+            return x.where(bound > 0, clean)
+
+        return latest, self.descend(logits, start, targets, penalty, keep, fixed)
+
+    def holds(self, found: Tensor, clean: Tensor, bound: Tensor) -> Tensor:
+        return ((found == clean) | (bound > 0)).flatten(1).all(dim=1)
+
+    def tighten(
+        self, logits: Logits, clean: Tensor, targets: Tensor, best: Tensor, bound: Tensor, met: Tensor
+    ) -> Tensor:
+        change = (best - clean).flatten(1).abs()
+        at = best.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(margin(logits(at), targets).sum(), at)
+        weight = change * slope.flatten(1).abs()
+        free = (change > CHANGED) & (bound.flatten(1) > 0)
+        order = weight.masked_fill(~free, torch.inf).argsort(dim=1).argsort(dim=1)
+        count = (self.freeze * free.sum(dim=1)).ceil().clamp_max(free.sum(dim=1) - 1)
+        kept = free & (order >= count.unsqueeze(1))
+        return kept.to(bound).view_as(bound).where(met.view(-1, *[1] * (bound.ndim - 1)), bound)
+
+
+class CarliniWagnerLinf(Tightened):
+    """Small changes: ``sum max(|delta_i| - tau, 0)`` is penalised, and tau shrinks with every success.
+
+    Args:
+        shrink: tau becomes this times the largest change so far, in (0, 1); the paper's is 0.9.
+    """
+
+    def __init__(self, *, shrink: float, **options: float | bool) -> None:
+        super().__init__(**options)  # type: ignore[arg-type]
+        if not 0 < shrink < 1:
+            raise ConfigError(f"threat.shrink must be in (0, 1), got {shrink}.")
+        self.shrink = shrink
+
+    def loosest(self, clean: Tensor) -> Tensor:
+        return torch.ones(len(clean), *[1] * (clean.ndim - 1), device=clean.device)
+
+    def solve(
+        self, logits: Logits, clean: Tensor, targets: Tensor, start: Tensor, bound: Tensor, c: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        nearest, least = clean.clone(), torch.full((len(clean),), torch.inf, device=clean.device)
+
+        def keep(x: Tensor, meets: Tensor) -> None:
+            largest = (x - clean).flatten(1).abs().amax(dim=1)
+            better = meets & (largest < least)
+            nearest[better], least[better] = x[better], largest[better]
+
+        def penalty(x: Tensor, f: Tensor) -> Tensor:
+            return ((x - clean).abs() - bound).clamp_min(0).flatten(1).sum(dim=1) + c * f
+
+        return nearest, self.descend(logits, start, targets, penalty, keep)
+
+    def holds(self, found: Tensor, clean: Tensor, bound: Tensor) -> Tensor:
+        # What comes nearer than anything before is progress, whether or not it reached tau.
+        return (found - clean).flatten(1).abs().amax(dim=1) < bound.flatten(1).squeeze(1) / self.shrink + 1e-6
+
+    def tighten(
+        self, logits: Logits, clean: Tensor, targets: Tensor, best: Tensor, bound: Tensor, met: Tensor
+    ) -> Tensor:
+        largest = (best - clean).flatten(1).abs().amax(dim=1).view_as(bound)
+        return (self.shrink * largest).where(met.view_as(bound), bound)

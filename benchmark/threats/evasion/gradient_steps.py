@@ -1,0 +1,72 @@
+"""FGSM and PGD: steps along the sign of the input's gradient, within a box around the clean input.
+
+Goodfellow, Shlens, Szegedy, *Explaining and Harnessing Adversarial Examples*, ICLR 2015 (arXiv 1412.6572); Madry et
+al., *Towards Deep Learning Models Resistant to Adversarial Attacks*, ICLR 2018 (arXiv 1706.06083). Both targeted. On
+the probabilities of a saturated softmax the gradient vanishes; on logits (the adaptive forms) it cannot.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark.errors import ConfigError, positive
+from benchmark.settings.deployment import InputSurface, InputThreat
+from benchmark.threats.base import AdversarialExamples, Floor
+from benchmark.threats.evasion.objectives import LOSSES, Logits, cooled
+
+VERSION = 1
+
+
+class PGD(InputThreat):
+    """Projected gradient descent on a targeted loss; ``steps=1, step_size=eps, random_start=false`` is FGSM.
+
+    Args:
+        loss: ``ce_of_probs`` (cross-entropy with the target class, from probabilities), ``ce`` (from logits), or
+            ``margin`` (largest other logit minus the target's).
+        eps: largest change of a feature (L-infinity).
+        steps, step_size: of the descent.
+        random_start: begin at a random point of the box.
+        adaptive: divides logits by the temperature that the defense publishes.
+    """
+
+    family = "evasion"
+    headline = "attack_success"
+    floor = Floor("attack_success", 0.1)
+
+    def __init__(
+        self, *, loss: str, eps: float, steps: int, step_size: float, random_start: bool, adaptive: bool
+    ) -> None:
+        super().__init__(adaptive=adaptive)
+        if loss not in LOSSES:
+            raise ConfigError(f"threat.loss must be one of {list(LOSSES)}, got {loss!r}.")
+        positive("threat.eps", eps)
+        positive("threat.steps", steps)
+        positive("threat.step_size", step_size)
+        self.loss, self.eps, self.steps, self.step_size = LOSSES[loss], eps, steps, step_size
+        self.random_start = random_start
+
+    def attack(self, surface: InputSurface, rng: torch.Generator) -> AdversarialExamples:
+        start = surface.x
+        if self.random_start:
+            noise = 2 * torch.rand(start.shape, generator=rng).to(start) - 1
+            start = (start + self.eps * noise).clamp(0, 1)
+        return self.descend(cooled(surface, adaptive=self.adaptive), surface.x, start, surface.targets)
+
+    def descend(self, logits: Logits, clean: Tensor, start: Tensor, targets: Tensor) -> AdversarialExamples:
+        """Every input as it was when it first met its target, or else after the last step."""
+        x, stalled = start.clone(), torch.zeros(len(start), dtype=torch.bool, device=start.device)
+        for _ in range(self.steps):
+            x.requires_grad_()
+            outputs = logits(x)
+            (slope,) = torch.autograd.grad(self.loss(outputs, targets).sum(), x)
+            aiming = outputs.argmax(dim=1) != targets
+            stalled = aiming & (slope.flatten(1).abs().amax(dim=1) == 0)
+            step = self.step_size * slope.sign() * aiming.view(-1, *[1] * (x.ndim - 1))
+            x = project(x.detach() - step, clean, self.eps)
+        return AdversarialExamples(x.detach(), stalled)
+
+
+def project(x: Tensor, clean: Tensor, eps: float) -> Tensor:
+    """The nearest point of [0, 1] that differs from ``clean`` by at most ``eps`` in every feature."""
+    return torch.minimum(torch.maximum(x, clean - eps), clean + eps).clamp(0, 1)

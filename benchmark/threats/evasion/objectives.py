@@ -1,0 +1,47 @@
+"""What attacks on inputs minimise, and what an adaptive one knows of the classifier's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmark.settings.deployment import InputSurface
+
+Logits = Callable[[Tensor], Tensor]
+
+
+def cooled(surface: InputSurface, *, adaptive: bool) -> Logits:
+    """The classifier's logits; an adaptive attack divides them by the temperature that the defense publishes.
+
+    Carlini, Wagner, *Defensive Distillation is Not Robust to Adversarial Examples*, 2016.
+    """
+    temperature = float(surface.published.get("temperature", 1.0)) if adaptive else 1.0
+    return lambda x: surface.model(x) / temperature
+
+
+def margin(logits: Tensor, targets: Tensor) -> Tensor:
+    """The largest other logit minus the target's, (n,); below 0 the input is taken for its target.
+
+    Args:
+        logits: (n, classes); targets: int64 (n,).
+    """
+    wanted = logits.gather(1, targets.unsqueeze(1)).squeeze(1)
+    others = logits.scatter(1, targets.unsqueeze(1), -torch.inf)
+    return others.amax(dim=1) - wanted
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Minus the log-probability of the target class, (n,), computed from logits: never without a gradient."""
+    return F.cross_entropy(logits, targets, reduction="none")
+
+
+def cross_entropy_of_probs(logits: Tensor, targets: Tensor) -> Tensor:
+    """The same from probabilities, as a classifier with a softmax layer gives them; flat where they underflow to 0."""
+    wanted = logits.softmax(dim=1).gather(1, targets.unsqueeze(1)).squeeze(1)
+    return -wanted.clamp_min(torch.finfo(wanted.dtype).tiny).log()
+
+
+LOSSES = {"ce": cross_entropy, "ce_of_probs": cross_entropy_of_probs, "margin": margin}

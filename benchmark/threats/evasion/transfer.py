@@ -1,0 +1,76 @@
+"""Transfer: inputs altered against models of the adversary's own, shown to the deployed classifier unseen.
+
+It needs nothing of the deployed classifier's gradients, so that hiding them does not help (Papernot et al., *Practical
+Black-Box Attacks against Machine Learning*, AsiaCCS 2017, arXiv 1602.02697; Carlini, Wagner, S&P 2017, section VIII-D:
+what fools an undefended model with high confidence fools a distilled one). Within its box it raises the confidence of
+the surrogates as far as it can, rather than stopping at their first mistake.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.errors import ConfigError, positive
+from benchmark.settings.deployment import InputSurface, InputThreat
+from benchmark.threats.base import AdversarialExamples, Floor
+from benchmark.threats.evasion.controls import never
+from benchmark.threats.evasion.gradient_steps import project
+from benchmark.threats.evasion.objectives import margin
+from benchmark.training.loop import train
+
+VERSION = 1
+
+
+class Transfer(InputThreat):
+    """Gradient steps on the margin of the surrogates' mean logits.
+
+    Args:
+        surrogates: undefended models of the deployed architecture that the adversary trains on its own samples.
+        epochs, lr: of their training.
+        eps: largest change of a feature (L-infinity).
+        steps, step_size: of the descent.
+    """
+
+    family = "evasion"
+    headline = "attack_success"
+    floor = Floor("attack_success", 0.3)
+    knowledge = frozenset({"attacker_data"})
+
+    def __init__(self, *, surrogates: int, epochs: int, lr: float, eps: float, steps: int, step_size: float) -> None:
+        super().__init__()
+        positive("threat.surrogates", surrogates)
+        positive("threat.eps", eps)
+        positive("threat.steps", steps)
+        positive("threat.step_size", step_size)
+        self.surrogates, self.epochs, self.lr = surrogates, epochs, lr
+        self.eps, self.steps, self.step_size = eps, steps, step_size
+
+    def attack(self, surface: InputSurface, rng: torch.Generator) -> AdversarialExamples:
+        own = surface.attacker
+        if len(own) == 0:
+            raise ConfigError("A transfer attack trains on the attacker's samples: set dataset.sizes.attacker above 0.")
+        models = nn.ModuleList(untrained(surface.model) for _ in range(self.surrogates))
+        for model in models:
+            train(model, own.x, own.y, epochs=self.epochs, lr=self.lr, rng=rng)
+        return AdversarialExamples(self.descend(models.requires_grad_(False), surface), never(surface.x))
+
+    def descend(self, models: nn.ModuleList, surface: InputSurface) -> Tensor:
+        x = surface.x.clone()
+        for _ in range(self.steps):
+            x.requires_grad_()
+            logits = torch.stack([model(x) for model in models]).mean(dim=0)
+            (slope,) = torch.autograd.grad(margin(logits, surface.targets).sum(), x)
+            x = project(x.detach() - self.step_size * slope.sign(), surface.x, self.eps)
+        return x
+
+
+def untrained(model: nn.Module) -> nn.Module:
+    """The architecture of ``model`` with new random weights."""
+    fresh = copy.deepcopy(model).requires_grad_(True)
+    for module in fresh.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    return fresh
