@@ -9,6 +9,7 @@ the surrogates as far as it can, rather than stopping at their first mistake.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -52,12 +53,12 @@ class Transfer(InputThreat):
         own = surface.attacker
         if len(own) == 0:
             raise ConfigError("A transfer attack trains on the attacker's samples: set dataset.sizes.attacker above 0.")
-        models = nn.ModuleList(untrained(surface.model) for _ in range(self.surrogates))
+        models = [untrained(surface.model) for _ in range(self.surrogates)]
         for model in models:
-            train(model, own.x, own.y, epochs=self.epochs, lr=self.lr, rng=rng)
-        return AdversarialExamples(self.descend(models.requires_grad_(False), surface), never(surface.x))
+            train(model, own.x, own.y, epochs=self.epochs, lr=self.lr, rng=rng).requires_grad_(False)
+        return AdversarialExamples(self.descend(models, surface), never(surface.x))
 
-    def descend(self, models: nn.ModuleList, surface: InputSurface) -> Tensor:
+    def descend(self, models: Sequence[nn.Module], surface: InputSurface) -> Tensor:
         x = surface.x.clone()
         for _ in range(self.steps):
             x.requires_grad_()
