@@ -72,6 +72,7 @@ def untrained(model: nn.Module) -> nn.Module:
     """The architecture of ``model`` with new random weights."""
     fresh = copy.deepcopy(model).requires_grad_(True)
     for module in fresh.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
     return fresh
