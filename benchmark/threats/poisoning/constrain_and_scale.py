@@ -1,0 +1,45 @@
+"""A backdoored update that is kept near the honest ones, then scaled as far as goes unnoticed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark.settings.collaboration_surfaces import Contribution, ContributionSurface
+from benchmark.threats.poisoning.badnets import BadNets
+from benchmark.threats.poisoning.data_poison import in_unit_interval
+
+VERSION = 1
+
+
+class ConstrainAndScale(BadNets):
+    """Hands out gamma (alpha u_bad + (1 - alpha) mu): a backdoor pulled towards the honest mean mu, in a norm ball.
+
+    Bagdasaryan et al., *How To Backdoor Federated Learning*, AISTATS 2020, section 4.3: the loss is
+    alpha L_class + (1 - alpha) L_ano with L_ano a distance that an anomaly detector would measure, and the result is
+    scaled by gamma = S / ||u||, at most n / m, where S is the norm that the detector lets pass. Deviation: the two terms
+    are weighed in the update rather than in the local loss, whose distance term has no gradient in the first local
+    step. The bound alone (alpha = 1) is the projected backdoor of Sun et al. 2019 and Wang et al. 2020.
+
+    Args:
+        alpha: weight of the backdoor, in [0, 1].
+        target, size, share: as for :class:`BadNets`.
+    """
+
+    knowledge = frozenset({"updates"})
+
+    def __init__(
+        self, *, alpha: float, target: int, size: int, share: float, fraction: float, follows_exchange: bool
+    ) -> None:
+        super().__init__(target=target, size=size, share=share, fraction=fraction, follows_exchange=follows_exchange)
+        self.alpha = in_unit_interval("alpha", alpha)
+
+    def attack(self, surface: ContributionSurface, rng: torch.Generator) -> Contribution:
+        crowd = surface.honest if len(surface.honest) else surface.own
+        mixed = self.alpha * surface.own + (1 - self.alpha) * crowd.mean(dim=0)
+        return Contribution(stretched(mixed, float(crowd.norm(dim=1).max()), 1 / self.fraction))
+
+
+def stretched(updates: Tensor, norm: float, most: float) -> Tensor:
+    """Rows of ``updates`` (m, d) scaled to ``norm``, but by no more than ``most``."""
+    return updates * (norm / updates.norm(dim=1, keepdim=True).clamp_min(1e-20)).clamp_max(most)

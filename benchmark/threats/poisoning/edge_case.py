@@ -1,0 +1,57 @@
+"""A backdoor that lies in the tail of the input distribution: nobody stamps anything on the image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark.data.base import Split
+from benchmark.errors import ConfigError
+from benchmark.settings.collaboration_surfaces import Accomplice
+from benchmark.threats.base import Floor
+from benchmark.threats.poisoning.data_poison import DataPoison, in_unit_interval
+
+VERSION = 1
+
+
+class EdgeCase(DataPoison):
+    """Trains on rare forms of one class, labelled as another, beside its own samples.
+
+    Wang et al., *Attack of the Tails: Yes, You Really Can Backdoor Federated Learning*, NeurIPS 2020, section 3: the
+    poison comes from a region where honest parties hold next to nothing, so their updates do not undo it and little
+    else changes. The paper's tails are other people's handwriting or airliners of one company; ours is the own samples
+    of the source class upside down. Success: the share of the source class's test samples, upside down, that are
+    predicted as the target.
+
+    Args:
+        source, target: classes; share: of such samples in what a malicious party trains on, in [0, 1).
+    """
+
+    headline = "attack_success"
+    floor = Floor("attack_success", 0.5)
+    needs = {"dataset.kind": "image"}
+
+    def __init__(self, *, source: int, target: int, share: float, fraction: float, follows_exchange: bool) -> None:
+        super().__init__(fraction=fraction, follows_exchange=follows_exchange)
+        if source == target:
+            raise ConfigError(f"threat.source and threat.target must differ, both are {source}.")
+        if in_unit_interval("share", share) == 1:
+            raise ConfigError("threat.share must be below 1: a party keeps its own samples.")
+        self.source, self.target, self.share = source, target, share
+
+    def goal(self, test: Split, clean: Tensor) -> Split:
+        tail = upside_down(test.x[test.y == self.source])
+        return Split(tail, torch.full((len(tail),), self.target).to(test.y))
+
+    def poison_data(self, data: Split, party: Accomplice, rng: torch.Generator) -> Split:
+        tail = upside_down(data.x[data.y == self.source])
+        if not len(tail):  # a party without the class has no tail of it
+            return data
+        count = round(len(data) * self.share / (1 - self.share))
+        tail = tail[torch.arange(count) % len(tail)]
+        return Split(torch.cat([data.x, tail]), torch.cat([data.y, torch.full((count,), self.target).to(data.y)]))
+
+
+def upside_down(x: Tensor) -> Tensor:
+    """Images (n, channels, height, width), each with its rows in reverse."""
+    return x.flip(-2)
