@@ -41,7 +41,7 @@ class HonestHead(ContributionThreat):
 
 
 def honest_head(mean: Tensor, length: Tensor, layout: Layout) -> Tensor:
-    """(d,): ``mean`` in the last layer's weight and bias, its opposite elsewhere, as long as makes ``length`` in all."""
+    """(d,): ``mean`` in the last layer's weight and bias, its opposite elsewhere, so long that all has ``length``."""
     head = torch.zeros(len(mean), dtype=torch.bool, device=mean.device)
     for part in list(layout.slices().values())[-2:]:
         head[part] = True
