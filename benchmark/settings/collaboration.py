@@ -5,6 +5,7 @@ FedSGD is ``local_steps=1``; FedAvg is more. Updates are in gradient units, (bef
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +32,7 @@ from benchmark.settings.ensembles import report_votes
 from benchmark.settings.malice import Malice
 from benchmark.settings.participation import Insider, play_insider
 from benchmark.settings.participation_surfaces import GlobalModelSurface, InsiderThreat, Insight
+from benchmark.settings.witness import play_witness
 from benchmark.threats.base import Reconstruction
 from benchmark.training.ensemble import VotingEnsemble
 from benchmark.training.federated import (
@@ -91,6 +93,7 @@ class Collaboration(Setting):
         "contributions": ROBUST,
         "training_data": ROBUST | {"learn", "finish"},
         "global_models": SENDING | {"download"},
+        "trajectory": SENDING | {"download", "aggregate"},
         "broadcast": SENDING | {"screen_broadcast"},
     }
 
@@ -142,6 +145,7 @@ class Collaboration(Setting):
             "contributions": self._contributions,
             "training_data": self._contributions,
             "global_models": self._participation,
+            "trajectory": self._witness,
             "broadcast": self._broadcast,
         }
         return scenes[stage.threat.surface](stage)
@@ -168,8 +172,8 @@ class Collaboration(Setting):
             shares.append(owner[:0])
         return shares
 
-    def _train(self, stage: Stage, malice: Malice | None = None, insider: Insider | None = None) -> Federation:
-        """The collaboration under the stage's defense."""
+    def _train(self, stage: Stage, malice: Malice | None = None, taps: Mapping[str, Any] | None = None) -> Federation:
+        """The collaboration under the stage's defense; ``taps`` are those of :func:`federate`."""
         net = self._net(stage)
         test = stage.data.test
         shares = self._shares(stage)
@@ -181,9 +185,8 @@ class Collaboration(Setting):
         ]
         if stage.defense.overrides("learn"):
             return stage.defense.learn(self._lesson(stage, net, shares, malice))
-        extra: dict[str, Any] = {} if malice is None else {"deviate": malice.deviate, "unmixed": malice.unmixed}
-        if insider is not None:
-            extra |= {"visit": insider.visit, "overhear": insider.hear}
+        if malice is not None:
+            taps = {"deviate": malice.deviate, "unmixed": malice.unmixed}
         return federate(
             net,
             shares,
@@ -195,7 +198,7 @@ class Collaboration(Setting):
             order=self.order,
             root=stage.data.calibration,
             watch=lambda params: accuracy(net.logits(params, test.x), test.y),
-            **extra,
+            **(taps or {}),
         )
 
     @staticmethod
@@ -383,11 +386,14 @@ class Collaboration(Setting):
     # -- what a participant learns -----------------------------------------------------------------
     def _participation(self, stage: Stage) -> Outcome:
         outcome, _ = self._report(stage)
-        return play_insider(
-            stage,
-            outcome,
-            self._shares(stage),
-            self.rounds,
-            self.missing,
-            lambda insider: self._train(stage, insider=insider),
-        )
+        shares = self._shares(stage)
+
+        def run(insider: Insider) -> Federation:
+            return self._train(stage, taps={"visit": insider.visit, "overhear": insider.hear})
+
+        return play_insider(stage, outcome, shares, self.rounds, self.missing, run)
+
+    def _witness(self, stage: Stage) -> Outcome:
+        outcome, _ = self._report(stage)
+        shares = self._shares(stage)
+        return play_witness(stage, outcome, self._net(stage), shares, lambda taps: self._train(stage, taps=taps))
