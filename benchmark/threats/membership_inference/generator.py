@@ -1,0 +1,71 @@
+"""Membership by how well a released generator can reproduce the candidate (M5 of the shared attack set)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark.defenses.generators import Generator
+from benchmark.errors import Refused, positive
+from benchmark.settings.release_surfaces import MemberSurface, ReleaseThreat
+from benchmark.threats.base import Floor, MembershipScores
+
+VERSION = 1
+
+
+class GeneratorInversion(ReleaseThreat):
+    """GAN-Leaks, white box (Chen, Yu, Zhang, Fritz, CCS 2020): ``-min_z |x - G(z, y)|^2 - prior * |z - 1/2|^2``.
+
+    All candidates and restarts descend as one batch. A generator normalises by batch statistics, so its running
+    statistics are set from generated samples first; they are the adversary's to choose.
+
+    Args:
+        restarts: of the descent, the best counts; steps, lr: of Adam on the noise.
+        prior: weight of the distance of the noise from its mean.
+    """
+
+    family = "membership_inference"
+    surface = "members"
+    headline = "attack_auc"
+    floor = Floor("attack_auc", 0.95)
+    knowledge = frozenset({"models"})
+
+    def __init__(self, *, restarts: int, steps: int, lr: float, prior: float) -> None:
+        super().__init__()
+        positive("threat.restarts", restarts)
+        self.adaptive = True  # it is about this very mechanism
+        self.restarts, self.steps, self.lr, self.prior = restarts, steps, lr, prior
+
+    def attack(self, surface: MemberSurface, rng: torch.Generator) -> MembershipScores:
+        generator = surface.models.get("generator")
+        if not isinstance(generator, Generator):
+            raise Refused("This threat inverts a released generator, and the defense hands out none.")
+        settle(generator, rng)
+        people = surface.candidates
+        x, y = (2 * people.x - 1).repeat(self.restarts, *[1] * (people.x.ndim - 1)), people.y.repeat(self.restarts)
+        z = generator.noise(len(y), rng).requires_grad_()
+        optimizer = torch.optim.Adam([z], lr=self.lr)
+        for _ in range(self.steps):
+            optimizer.zero_grad(set_to_none=True)
+            self._distance(generator, z, x, y).sum().backward()
+            optimizer.step()
+        with torch.no_grad():
+            reached = self._distance(generator, z, x, y).view(self.restarts, -1)
+        return MembershipScores(-reached.amin(dim=0))
+
+    def _distance(self, generator: Generator, z: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        apart = (generator(z, y) - x).flatten(1).square().sum(dim=1)
+        return apart + self.prior * (z - 0.5).square().sum(dim=1)
+
+
+@torch.no_grad()
+def settle(generator: Generator, rng: torch.Generator, count: int = 2000) -> None:
+    """Set running statistics from generated samples and use them from here on, so that samples do not interact."""
+    for module in generator.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.reset_running_stats()
+            module.momentum = None  # a plain mean over all that is seen
+    generator.train()
+    y = torch.randint(generator.num_classes, (count,), generator=rng).to(generator.embedding.weight.device)
+    generator.sample(y, rng)
+    generator.eval().requires_grad_(False)
