@@ -15,7 +15,7 @@ def clouds(n: int = 12, m: int = 9, d: int = 5) -> tuple[Tensor, Tensor]:
 
 
 def exact(l1: float = 1.0, l2: float = 1.0, blur: float = 0.5) -> Sinkhorn:
-    return Sinkhorn(MixedCost(l2=l2, l1=l1), blur, scaling=0.999)
+    return Sinkhorn(MixedCost(l2=l2, l1=l1), blur, settle=500)
 
 
 def test_the_cost_is_its_definition() -> None:
