@@ -67,6 +67,7 @@ def execute(composed: ComposedCell, *, refuse: bool) -> Played:
             raise
         status, reason = "failed", str(error)
     except Exception as error:
+        traceback.clear_frames(error.__traceback__)  # what they hold, for want of it the cell may have failed
         status, reason = "failed", _explained(error)
     record = Record(
         key=composed.key,

@@ -104,7 +104,15 @@ def report(console: Console, plan: Plan, store: Store, answers: Sequence[dict[st
     if hits + misses:
         share = hits / (hits + misses)
         console.print(f"Shared artifacts: {misses} made, {hits} reused ({share:.0%} of the requests).", highlight=False)
-    boards = leaderboard.write(store.root)
+    failures = [text for planned in plan.to_run if (text := _failure(planned, store, answers))]
+    count = len(failures)
+    try:
+        boards = leaderboard.write(store.root)
+    except OSError as error:
+        if not failures:
+            raise
+        boards, print_board = [], False
+        failures.append(f"The leaderboard could not be written: {error.strerror}.")
     if print_board:
         terminal.show(console, store.root)
     pictures = [
@@ -117,9 +125,8 @@ def report(console: Console, plan: Plan, store: Store, answers: Sequence[dict[st
     if len(pictures) > PICTURES_SHOWN:
         lines.append(f"             and {len(pictures) - PICTURES_SHOWN} more in {store.root / 'media'}")
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
-    failures = [text for planned in plan.to_run if (text := _failure(planned, store, answers))]
     if failures:
-        raise CellsFailed("\n".join([f"{len(failures)} of {len(plan.to_run)} cells failed:", *failures]))
+        raise CellsFailed("\n".join([f"{count} of {len(plan.to_run)} cells failed:", *failures]))
 
 
 def _failure(planned: Planned, store: Store, answers: Sequence[dict[str, Any]]) -> str | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -17,6 +18,37 @@ from benchmark.settings.base import Setting, Stage
 from benchmark.threats.base import Floor, Guess, Threat
 
 VERSION = 1
+
+
+def _gpu_is_full() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+
+def _memory_is_full() -> None:
+    raise MemoryError
+
+
+def _allocate_too_much() -> None:
+    torch.empty(1 << 50)
+
+
+def _allocate_all() -> None:
+    """Take memory in small pieces, up to a limit little above what the process has."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 28), most))
+    kept = []
+    while True:
+        kept.append(torch.ones(1 << 18))
+
+
+ENDS: dict[str, Callable[[], None]] = {
+    "die": lambda: os._exit(9),
+    "fill_gpu": _gpu_is_full,
+    "fill_memory": _memory_is_full,
+    "allocate_too_much": _allocate_too_much,
+    "allocate_all": _allocate_all,
+}
 
 
 class FakeData(Source):
@@ -55,7 +87,7 @@ class FakeSetting(Setting):
 
 
 class FakeThreat(Threat):
-    """Does what it is told: sleeps, fails, diverges, gives NaN, refuses its parameters or dies."""
+    """Does what it is told: sleeps, fails, diverges, gives NaN, refuses its parameters, takes all memory or dies."""
 
     family, setting, surface, headline = "gradient_leakage", "collaboration", "uploads", "ssim"
     floor = Floor("ssim", 0.1)
@@ -83,8 +115,8 @@ class FakeThreat(Threat):
             raise ZeroDivisionError("told to fail")
         if self.does == "diverge":
             raise Diverged("told to diverge")
-        if self.does == "die":
-            os._exit(9)
+        if self.does in ENDS:
+            ENDS[self.does]()
         risk = float("nan") if self.does == "lose" else self.risk + torch.rand((), generator=rng).item()
         return Guess(diagnostics={"ssim": risk})
 

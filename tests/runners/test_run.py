@@ -85,6 +85,14 @@ def test_a_cell_that_fails_is_recorded_with_its_traceback(command: Command, tmp_
     assert record["facts"]["headline"] == "ssim"
 
 
+@pytest.mark.parametrize("does", ["fill_gpu", "fill_memory", "allocate_too_much"])
+def test_out_of_memory_is_recorded_with_the_remedy(command: Command, tmp_path: Path, does: str) -> None:
+    code, _, error = command("run", *FAKE_CELL, f"threat.does={does}")
+    (record,) = records(tmp_path)
+    assert (code, record["status"]) == (1, "failed")
+    assert record["reason"].startswith("out of memory: lower the batch size") and record["reason"] in error
+
+
 def test_divergence_has_its_own_status(command: Command, tmp_path: Path) -> None:
     code, _, _ = command("run", *FAKE_CELL, "threat.does=diverge")
     (record,) = records(tmp_path)

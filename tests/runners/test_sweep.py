@@ -2,8 +2,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
+import signal
+import subprocess
 import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -129,20 +135,42 @@ def test_two_sweeps_on_one_store_play_each_cell_once(tmp_path: Path, monkeypatch
     assert log.read_text().count("played") == CELLS == len(records(tmp_path))
 
 
-def kill_and_finish(store: Path, kills: int, *launcher: str) -> None:
-    """Kill the sweep ``kills`` times at a random moment of its cells, then let it finish: all there, none replaced."""
-    arguments = ("sweep=fake", "threat.sleep=0.3", *launcher)
-    chance = random.Random(0)
-    for _ in range(kills):
-        process = start("sweep", store, *arguments, quiet=True)
-        known = len(records(store))
-        while process.poll() is None and len(records(store)) == known < CELLS:
-            time.sleep(0.02)
-        time.sleep(chance.random() * 0.4)
+def workers(parent: int) -> list[int]:
+    """Process ids of the Joblib workers of a sweep."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            fields = (path / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[1]) == parent and "LokyProcess" in (path / "cmdline").read_text():
+                found.append(int(path.name))
+    return found
+
+
+def kill_and_finish(store: Path, victims: Sequence[str], seed: int) -> None:
+    """Kill at random instants: all cells are there in the end, and none was played after it was recorded.
+
+    Args:
+        victims: ``basic``, the one process of a sweep; ``parent``, of a sweep with two workers; or ``worker``, one of
+            the two, of which that sweep must not even stop.
+    """
+    arguments = ("sweep=fake", "threat.sleep=0.3")
+    chance = random.Random(seed)
+    before: dict[str, int] = {}
+    for victim in victims:
+        launcher = "basic" if victim == "basic" else "local"
+        process = start("sweep", store, *arguments, f"hydra/launcher={launcher}", quiet=True)
+        wait_for_a_record(process, store)
+        time.sleep(chance.random() * 0.8)
+        if victim == "worker":
+            for unlucky in chance.sample(workers(process.pid), k=1) if process.poll() is None else ():
+                os.kill(unlucky, signal.SIGKILL)
+            wait_for_a_record(process, store)
         process.kill()
         process.wait()  # not communicate(): the sweep's orphaned workers hold its pipes until they notice
-    before = stamps(store)
-    process = start("sweep", store, *arguments)
+        now = stamps(store)
+        assert {name: now[name] for name in before} == before
+        before = now
+    process = start("sweep", store, *arguments, "hydra/launcher=basic")
     _, error = process.communicate()
     assert process.returncode == 0, error
     after = stamps(store)
@@ -151,21 +179,82 @@ def kill_and_finish(store: Path, kills: int, *launcher: str) -> None:
     assert {record["status"] for record in records(store)} == {"ok"}
 
 
+def wait_for_a_record(process: subprocess.Popen[str], store: Path) -> None:
+    """Until the sweep records one more cell, or ends."""
+    known = len(records(store))
+    while process.poll() is None and len(records(store)) == known < CELLS:
+        time.sleep(0.02)
+
+
+@pytest.mark.timeout(400)
 def test_a_killed_sweep_is_finished_by_the_same_command(tmp_path: Path) -> None:
-    kill_and_finish(tmp_path, kills=2)
+    kill_and_finish(tmp_path, ["basic", "worker", "parent"], seed=0)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_twenty_kills(tmp_path: Path) -> None:
-    for batch in range(4):
-        kill_and_finish(tmp_path / str(batch), kills=5)
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", range(1, 8))
+def test_twenty_one_kills(tmp_path: Path, seed: int) -> None:
+    kill_and_finish(tmp_path, ["basic", "worker", "parent"], seed)
 
 
-def test_a_worker_that_dies_is_reported(tmp_path: Path) -> None:
-    launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    arguments = ("sweep=fake", "threat.does=die", "seed=0", "defense=none", "threat=fake", "threat.adaptive=false")
-    process = start("sweep", tmp_path, *arguments, "threat.risk=0.1,0.2", *launcher)
+@pytest.mark.timeout(300)
+def test_workers_end_with_their_sweep(tmp_path: Path) -> None:
+    process = start("sweep", tmp_path, "sweep=fake", "threat.sleep=60", "hydra/launcher=local")
+    while process.poll() is None and not list(tmp_path.glob("cache/locks/*")):
+        time.sleep(0.05)
+    found = workers(process.pid)
+    process.kill()
+    process.communicate()  # returns when nobody holds the pipes any more
+    assert len(found) == 2
+    assert not any(Path(f"/proc/{worker}/cmdline").exists() for worker in found)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_cell_that_kills_its_worker_is_a_failed_row(tmp_path: Path) -> None:
+    arguments = ("sweep=fake", "seed=0,1,2", "defense=none", "threat=fake", "threat.adaptive=false")
+    process = start("sweep", tmp_path, *arguments, "threat.does=succeed,die", "hydra/launcher=local")
     _, error = process.communicate()
     assert process.returncode == 1
-    assert "2 of 2 cells failed" in error and "its worker died; start the sweep again" in error
+    assert "3 of 6 cells failed" in error and "its worker process died, twice" in error
+    assert Counter(record["status"] for record in records(tmp_path)) == {"ok": 3, "failed": 3}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("launcher", ["basic", "local"])
+def test_a_process_out_of_memory_goes_on_with_the_next_cell(tmp_path: Path, launcher: str) -> None:
+    arguments = ("sweep=fake", "seed=0,1", "defense=none", "threat=fake", "threat.adaptive=false")
+    process = start("sweep", tmp_path, *arguments, "threat.does=allocate_all,succeed", f"hydra/launcher={launcher}")
+    _, error = process.communicate()
+    assert process.returncode == 1
+    assert "2 of 4 cells failed" in error
+    reasons = {record["status"]: record["reason"] for record in records(tmp_path)}
+    assert reasons.keys() == {"ok", "failed"} and reasons["failed"].startswith("out of memory: lower the batch size")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """The store of ``command``, on a file system with room for a handful of files."""
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", tmp_path], capture_output=True)
+    if mount.returncode:
+        pytest.skip("no right to mount a small file system here")
+    yield tmp_path
+    subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
+def test_a_full_disk_is_told_and_loses_nothing(command: Command, small_disk: Path) -> None:
+    arguments = ("sweep=fake", "hydra/launcher=basic")
+    code, _, error = command("sweep", *arguments)
+    assert code == 1
+    assert "could not be written: No space left on device" in error
+    kept = stamps(small_disk)
+    assert 0 < len(kept) < CELLS
+    assert {record["status"] for record in records(small_disk)} == {"ok"}, "and each of them is whole"
+    assert not [path for path in small_disk.rglob(".*") if path.is_file()], "no half files"
+    subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
+    assert command("sweep", *arguments)[0] == 0
+    after = stamps(small_disk)
+    assert len(after) == CELLS
+    assert {name: after[name] for name in kept} == kept

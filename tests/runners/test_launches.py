@@ -1,0 +1,103 @@
+"""Launchers of all kinds: one that loses workers, without any process; and the presets of real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_module
+
+from runners.launches import launch_all
+from runners.plan import Planned
+from runners.records import Store
+from tests.runners.conftest import FAKE_CELL, composed, records, start
+from tests.runners.test_sweep import numbers
+
+SMALL = ("sweep=fake", "seed=0", "threat.adaptive=false,true", "defense=none,gradient_noise", "threat=fake")
+
+
+class Workers:
+    """A launcher that breaks down at the cells with these seeds; those before them in a batch are played."""
+
+    def __init__(self, store: Store, deadly: set[int], *, whole: bool = True) -> None:
+        self.store, self.deadly, self.whole = store, deadly, whole
+        self.batches: list[list[int]] = []
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[Any]:
+        seeds = [int(line.removeprefix("seed=")) for (line,) in job_overrides]
+        self.batches.append(seeds)
+        if not self.whole:
+            raise RuntimeError("there is no queue")
+        answers = []
+        for seed in seeds:
+            cell = composed(*FAKE_CELL, f"seed={seed}")
+            with self.store.claim(cell.key):
+                if seed in self.deadly:
+                    raise RuntimeError("a worker was killed")
+                self.store.path(cell.key).parent.mkdir(parents=True, exist_ok=True)
+                self.store.path(cell.key).write_text('{"status": "ok"}')
+            answers.append(SimpleNamespace(return_value={"key": cell.key, "status": "ok"}))
+        return answers
+
+
+def play(launcher: Workers, **options: Any) -> tuple[list[dict[str, Any]], list[str]]:
+    cells = [Planned(composed(*FAKE_CELL, f"seed={seed}"), (f"seed={seed}",)) for seed in range(4)]
+    said: list[str] = []
+    given = {"at_once": None, "again": True} | options
+    return launch_all(launcher, cells, launcher.store, say=said.append, **given), said  # type: ignore[arg-type]
+
+
+def test_a_cell_that_kills_its_worker_is_recorded_and_the_others_are_played(tmp_path: Path) -> None:
+    launcher = Workers(Store(tmp_path), {1})
+    _, said = play(launcher)
+    assert launcher.batches == [[0, 1, 2, 3], [1], [2, 3]]
+    statuses = sorted(record["status"] for record in records(tmp_path))
+    assert statuses == ["failed", "ok", "ok", "ok"]
+    (failed,) = [record for record in records(tmp_path) if record["status"] == "failed"]
+    assert failed["seed"] == 1 and "its worker process died, twice" in failed["reason"]
+    assert failed["facts"]["headline"] == "ssim"
+    assert "a worker was killed" in said[0] and "seed 1" in said[1]
+
+
+def test_a_launcher_that_begins_nothing_is_not_asked_again(tmp_path: Path) -> None:
+    launcher = Workers(Store(tmp_path), set(), whole=False)
+    assert play(launcher)[0] == []
+    assert len(launcher.batches) == 1 and records(tmp_path) == []
+
+
+def test_a_queue_is_not_filled_twice(tmp_path: Path) -> None:
+    launcher = Workers(Store(tmp_path), {1})
+    play(launcher, again=False)
+    assert launcher.batches == [[0, 1, 2, 3]]
+
+
+def test_some_launchers_get_a_few_cells_at_a_time(tmp_path: Path) -> None:
+    launcher = Workers(Store(tmp_path), set())
+    answers, _ = play(launcher, at_once=2)
+    assert launcher.batches == [[0, 1], [2, 3]]
+    assert len(answers) == 4
+
+
+def test_the_preset_for_slurm_composes() -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    with initialize_config_module("conf", version_base="1.3"):
+        lines = ["hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu", "hydra.launcher.gpus_per_node=1"]
+        config = compose("sweeps", lines, return_hydra_config=True)
+    launcher = config.hydra.launcher
+    assert launcher._target_.endswith("SlurmLauncher")
+    assert (launcher.partition, launcher.gpus_per_node, launcher.timeout_min) == ("gpu", 1, 60)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_launcher_gives_the_same_numbers(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    for launcher in ("basic", "joblib", "submitit_local"):
+        process = start("sweep", tmp_path / launcher, *SMALL, f"hydra/launcher={launcher}")
+        _, error = process.communicate()
+        assert process.returncode == 0, error
+    assert len(numbers(tmp_path / "basic")) == 4
+    assert numbers(tmp_path / "joblib") == numbers(tmp_path / "basic") == numbers(tmp_path / "submitit_local")
