@@ -15,7 +15,7 @@ from benchmark.defenses.base import Defense
 from benchmark.defenses.stack import Stack
 from benchmark.errors import Refused
 from benchmark.outcome import Outcome
-from benchmark.settings.base import Memo, Setting, Stage, forgetful
+from benchmark.settings.base import Artifact, Memo, Setting, Stage, forgetful
 from benchmark.threats.base import Threat
 
 
@@ -64,6 +64,11 @@ def play(
     if reason:
         raise Refused(reason)
     data = cell.dataset.load(root, cell.seed)
+
+    def placed(key: tuple[str, ...], build: Callable[[], Artifact]) -> Artifact:
+        """Just built or found, an artifact is the same: plain tensors on the cell's device."""
+        return {name: tensor.detach().to(device) for name, tensor in memo(key, build).items()}
+
     stage = Stage(
         data=data.to(device),
         architecture=cell.architecture,
@@ -71,7 +76,7 @@ def play(
         threat=cell.threat,
         seed=cell.seed,
         device=torch.device(device),
-        memo=memo,
+        memo=placed,
     )
     outcome = cell.setting.play(stage)
     outcome.diagnostics["adaptive"] = "yes" if cell.threat.adaptive else "no"

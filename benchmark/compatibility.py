@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from benchmark.defenses.base import Defense
 from benchmark.defenses.none import NoDefense
+from benchmark.refusals import untouched
 from benchmark.settings.base import Setting
 from benchmark.threats.base import Threat
 
@@ -30,11 +31,7 @@ def refusal(
     defenses = list(defenses)
     for defense in defenses:
         if defense is not NoDefense and not (defense.hooks() & acting):
-            does = ", ".join(sorted(defense.hooks())) or "nothing"
-            return (
-                f"{threat.__name__} attacks the surface {threat.surface!r} of {setting.name}, on which only defenses "
-                f"with {', '.join(sorted(acting))} act; {defense.__name__} changes {does}."
-            )
+            return untouched(threat.__name__, setting.name, threat.surface, acting, defense.__name__, defense.hooks())
     if traits is None:
         return None
     synthetic = "yes" if any(defense.synthetic for defense in defenses) else "no"

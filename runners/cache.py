@@ -91,8 +91,10 @@ def _read(path: Path) -> Artifact | None:
 
 
 def _checksum(tensors: Artifact) -> str:
+    import torch
+
     state = hashlib.sha256()
     for name in sorted(tensors):
         state.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
-        state.update(tensors[name].contiguous().numpy().tobytes())
+        state.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return state.hexdigest()

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.errors import ConfigError
+from benchmark.refusals import untouched
 from runners import catalogue
 from runners.sources import MISSING, attribute, constant, overridden
 
@@ -55,11 +56,7 @@ class Matrix:
         acting, hooks = self.acting[self.places[threat]], self.hooks[defense]
         if defense == "none" or acting & hooks:
             return None
-        setting, surface = self.places[threat]
-        return (
-            f"{threat} attacks the surface {surface!r} of {setting}, on which only defenses with "
-            f"{', '.join(sorted(acting))} act; {defense} changes {', '.join(sorted(hooks)) or 'nothing'}."
-        )
+        return untouched(threat, *self.places[threat], acting, defense, hooks)
 
     def summary(self) -> dict[str, Any]:
         """As plain data, for ``--json``."""

@@ -29,6 +29,7 @@ from runners.run import application
 from runners.tracking import check as check_logger
 
 LOCAL_LAUNCHERS = ("basic", "joblib", "local")
+BOARDS_SHOWN = ("README.md", "index.html", "overview.csv")
 PICTURES_SHOWN = 5
 LOG_WIDTH = 120  # where there is no terminal to ask
 
@@ -120,7 +121,9 @@ def report(console: Console, plan: Plan, store: Store, answers: Sequence[dict[st
         for p in (*plan.finished, *plan.to_run)
         for path in (store.read(p.cell.key) or {}).get("media", {}).values()
     ]
-    lines = [f"leaderboard  {path}" for path in boards]
+    lines = [
+        f"leaderboard  {path}" for path in boards if path.name in BOARDS_SHOWN and path.parent.name == "leaderboard"
+    ]
     lines += [f"picture      {store.root / path}" for path in pictures[:PICTURES_SHOWN]]
     if len(pictures) > PICTURES_SHOWN:
         lines.append(f"             and {len(pictures) - PICTURES_SHOWN} more in {store.root / 'media'}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -19,6 +18,7 @@ from runners.answers import STATES
 from runners.boards import Board, Row
 from runners.check import measured
 from runners.pictures import slug
+from runners.records import write_atomically
 from runners.site.model import Entry, Site
 
 HERE = Path(__file__).parent
@@ -179,9 +179,5 @@ def write(folder: Path, files: dict[str, str], kinds: Iterable[str]) -> list[Pat
         if stale.relative_to(folder).as_posix() not in files:
             stale.unlink()
     for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(temporary, path)
+        write_atomically(folder / name, text.encode())
     return [folder / name for name in files]

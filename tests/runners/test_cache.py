@@ -17,7 +17,23 @@ CONFIG = {"model": {"width": 2}, "defense": [{"name": "none"}], "threat": {"name
 
 def artifact() -> dict[str, torch.Tensor]:
     shared = torch.arange(4, dtype=torch.float64) / 3
-    return {"a": shared, "view": shared[1:], "scalar": torch.tensor(0.1), "flags": torch.tensor([True, False])}
+    others = {"half": torch.ones(3, dtype=torch.bfloat16), "none": torch.empty(0, 2), "kept": torch.arange(3)}
+    crossed = torch.arange(6.0).reshape(2, 3).T  # not contiguous
+    flags = torch.tensor([True, False])
+    return {"a": shared, "view": shared[1:], "scalar": torch.tensor(0.1), "flags": flags, "crossed": crossed, **others}
+
+
+def test_what_is_no_model_is_kept_as_well(tmp_path: Path) -> None:
+    """A data set with its labels, a mask and a scale: what sanitised sets, generators and shadow models consist of."""
+    built = {
+        "x": torch.rand(5, 1, 2, 2),
+        "y": torch.tensor([0, 3, 1, 9, 2], dtype=torch.uint8),
+        "empty": torch.empty(0),
+    }
+    for _ in range(2):
+        found = Cache(tmp_path, CONFIG, "cpu")(("sanitised", "model"), lambda: built)
+        assert all(torch.equal(found[name], built[name]) and found[name].dtype == built[name].dtype for name in built)
+    assert Cache(tmp_path, CONFIG, "cpu")(("nothing", "model"), dict) == {}
 
 
 def forbidden() -> dict[str, torch.Tensor]:

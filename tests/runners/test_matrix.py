@@ -43,13 +43,15 @@ def test_sources_follow_names_over_modules(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.syspath_prepend(str(tmp_path))
     module(tmp_path, "w1_base", "A = frozenset({'x'})\nclass Base:\n    name = 'base'\n    def hook(self): ...\n")
     text = "import w1_base\nfrom w1_base import A, Base as B\n"
-    text += "class Mid(B):\n    family, name = 'f', 'mid'\n    acting = {'s': A | frozenset(['y']), **{'t': A}}\n"
+    text += "class Mid(B):\n    both = A | {'z'}\n"
+    text += "    family, name = 'f', 'mid'\n    acting = {'s': A | frozenset(['y']), **{'t': A}}\n"
     text += "class Leaf(Mid):\n    def hook(self): ...\nclass Other(w1_base.Base):\n    bad = print()\n"
     module(tmp_path, "w1_leaf", text)
     module(tmp_path, "w1_again", "from w1_leaf import Leaf\n")
     assert sources.lineage("w1_again.Leaf")[1:] == ["w1_leaf.Mid", "w1_base.Base"]
     assert sources.attribute("w1_again.Leaf", "name") == "mid"
     assert sources.attribute("w1_leaf.Leaf", "acting") == {"s": {"x", "y"}, "t": {"x"}}
+    assert sources.attribute("w1_leaf.Leaf", "both") == {"x", "z"}
     assert sources.attribute("w1_leaf.Other", "name") == "base"
     assert sources.attribute("w1_leaf.Other", "absent") is sources.MISSING
     assert sources.overridden("w1_leaf.Leaf", frozenset({"hook"}), "w1_base.Base") == {"hook"}
