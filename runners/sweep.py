@@ -29,7 +29,7 @@ from runners.run import application
 from runners.tracking import check as check_logger
 
 LOCAL_LAUNCHERS = ("basic", "joblib", "local")
-BOARDS_SHOWN = ("README.md", "index.html", "overview.csv")
+BOARDS_SHOWN = ("README.md", "index.html")
 PICTURES_SHOWN = 5
 LOG_WIDTH = 120  # where there is no terminal to ask
 
