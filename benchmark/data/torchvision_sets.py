@@ -67,6 +67,17 @@ class MNIST(TorchvisionSource):
     option, loader, folder = "mnist", "MNIST", "MNIST/raw"
 
 
+class Digit17(MNIST):
+    """The ones and sevens of MNIST, SafeNet's binary task Digit-1/7: class 0 is the digit 1, class 1 the digit 7."""
+
+    option, num_classes = "digit17", 2
+
+    def _part(self, root: Path, *, train: bool) -> Split:
+        everything = super()._part(root, train=train)
+        kept = everything[(everything.y == 1) | (everything.y == 7)]
+        return Split(kept.x, (kept.y == 7).long())
+
+
 class FashionMNIST(TorchvisionSource):
     """70,000 pictures of clothes, 1x28x28 (Xiao, Rasul, Vollgraf 2017)."""
 

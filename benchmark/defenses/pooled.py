@@ -6,10 +6,12 @@ import time
 
 import torch
 
+from benchmark.crypto.secure_costs import pooled_costs
 from benchmark.data.base import Split
 from benchmark.defenses.base import Defense, Lesson
 from benchmark.training.alone import Course, teach
 from benchmark.training.federated import Federation
+from benchmark.training.functional import Net
 
 VERSION = 1
 
@@ -22,10 +24,14 @@ class Pooled(Defense):
 
     Args:
         optimizer, lr, batch_size, epochs, body_epochs: see :class:`benchmark.training.alone.Course`.
+        mpc: whether to measure, with a real engine, what training inside multi-party computation would cost.
     """
 
-    def __init__(self, *, optimizer: str, lr: float, batch_size: int, epochs: int, body_epochs: int | None) -> None:
+    def __init__(
+        self, *, optimizer: str, lr: float, batch_size: int, epochs: int, body_epochs: int | None, mpc: bool
+    ) -> None:
         self.course = Course(optimizer, lr, batch_size, epochs, body_epochs)
+        self.mpc = mpc
 
     def learn(self, lesson: Lesson) -> Federation:
         started = time.perf_counter()
@@ -33,3 +39,10 @@ class Pooled(Defense):
         models, steps = teach(lesson, [pool], self.course)
         work = (len(pool), min(self.course.batch_size, len(pool)), steps)
         return Federation(models[0], models[:0], seconds=time.perf_counter() - started, work=work)
+
+    def secure_costs(self, net: Net, samples: int, parties: int) -> dict[str, float | str]:
+        if not self.mpc:
+            return {}
+        course = self.course
+        size, steps = min(course.batch_size, samples), course.steps(samples)
+        return pooled_costs(course.shared_part(net), batch_size=size, steps=steps, lr=course.lr)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmark.crypto.secure_costs import ensemble_costs
 from benchmark.data.base import Split, balanced_order
 from benchmark.defenses.base import Defense, Lesson
 from benchmark.errors import ConfigError, positive
@@ -46,6 +47,7 @@ class SafeNet(Defense):
         vote_noise: standard deviation of Gaussian noise on the votes of every prediction (as in PATE); without a filter
             it makes every owner's data set differentially private.
         noise_delta: at which that epsilon is reported.
+        mpc: whether to measure, with a real engine, what filter and vote cost inside multi-party computation.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class SafeNet(Defense):
         delta: float,
         vote_noise: float,
         noise_delta: float,
+        mpc: bool,
     ) -> None:
         self.course = Course(optimizer, lr, batch_size, epochs, body_epochs)
         if not 0 < validation < 1:
@@ -73,6 +76,7 @@ class SafeNet(Defense):
             raise ConfigError(f"safenet.vote_noise must be at least 0, got {vote_noise}.")
         positive("safenet.noise_delta", noise_delta)
         self.validation, self.vote_noise, self.noise_delta = validation, vote_noise, noise_delta
+        self.mpc = mpc
         self.threshold = _threshold(threshold, p_min, tolerated, delta)
         if vote_noise > 0 and threshold is not None:
             raise ConfigError(
@@ -125,6 +129,13 @@ class SafeNet(Defense):
         answered = 0 if self.deployed is None else self.deployed.answered
         noise = self.vote_noise / SENSITIVITY
         return gaussian_epsilon(noise_multiplier=noise, steps=answered, delta=self.noise_delta), self.noise_delta
+
+    def secure_costs(self, net: Net, samples: int, parties: int) -> dict[str, float | str]:
+        if not self.mpc:
+            return {}
+        validation = parties * max(1, round(self.validation * (samples // parties)))
+        module, threshold = self.course.shared_part(net), max(self.threshold, 0.0)
+        return ensemble_costs(module, owners=parties, validation=validation, threshold=threshold)
 
 
 def validate(net: Net, models: Tensor, validation: Sequence[Split]) -> Tensor:

@@ -28,7 +28,7 @@ from benchmark.settings.collaboration_surfaces import (
     UploadSurface,
     UploadThreat,
 )
-from benchmark.settings.ensembles import report_votes
+from benchmark.settings.ensembles import report_votes, spent_inside
 from benchmark.settings.malice import Malice
 from benchmark.settings.participation import Insider, play_insider
 from benchmark.settings.participation_surfaces import GlobalModelSurface, InsiderThreat, Insight
@@ -261,6 +261,7 @@ class Collaboration(Setting):
         if not stage.defense.overrides("learn"):  # what other ways of learning send, only an engine can measure
             outcome.cost.update(bytes_sent=bytes_sent, messages=messages, rounds=self.rounds)
             outcome.curves["test_accuracy by round"] = trained["curve"].tolist()
+        spent_inside(stage, outcome, self._net(stage), self.parties)
         if len(trained["privacy"]):
             outcome.cost["epsilon"], outcome.cost["delta"] = trained["privacy"].tolist()
         return outcome, trained

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import torch
 from torch import Tensor
 
+from benchmark.crypto.secure_costs import Unavailable
 from benchmark.data.base import Split
 from benchmark.metrics.classification import attack_success
 from benchmark.metrics.voting import certified, independent_accuracy, tally, worst_votes
 from benchmark.outcome import Outcome
+from benchmark.settings.base import Artifact, Stage
 from benchmark.training.ensemble import VotingEnsemble
+from benchmark.training.functional import Net
 
 
 def report_votes(
@@ -54,6 +59,23 @@ def report_votes(
     outcome.diagnostics["kept_honest"] = int(kept.sum())
     outcome.diagnostics["kept_without_attack"] = int(clean.counted.sum())
     outcome.diagnostics["lowest_validation_accuracy"] = clean.scores.min().item()
+
+
+def spent_inside(stage: Stage, outcome: Outcome, net: Net, parties: int) -> None:
+    """Add what the defense costs inside multi-party computation, where it has that measured, or why it could not be."""
+
+    def build() -> Artifact:
+        told = stage.defense.secure_costs(net, len(stage.data.owner), parties)
+        return {"told": torch.tensor(list(json.dumps(told).encode()), dtype=torch.uint8)}
+
+    try:
+        artifact = stage.memo(("secure_costs", "dataset", "model", "setting", "defense", "scale"), build)
+    except Unavailable as reason:
+        outcome.diagnostics["mpc_skipped"] = str(reason)
+        return
+    for name, value in json.loads(bytes(artifact["told"].tolist())).items():
+        measured = isinstance(value, float) and name.endswith(("_seconds", "_bytes_sent", "_messages"))
+        (outcome.cost if measured else outcome.diagnostics)[name] = value
 
 
 def _fixed(attacked: VotingEnsemble, members: Tensor, goal: Split, label: int) -> Tensor:

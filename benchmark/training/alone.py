@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmark.data.base import Split
 from benchmark.defenses.base import Defense, Lesson, LocalStep
@@ -45,6 +45,10 @@ class Course:
 
     def steps(self, samples: int) -> int:
         return self.epochs * -(-samples // self.batch_size)
+
+    def shared_part(self, net: Net) -> nn.Module:
+        """What of a model is private, and so has to be shared secretly: the head alone in transfer learning."""
+        return net.module if self.body_epochs is None else _with_head(net).head
 
     def build(self, params: Tensor) -> torch.optim.Optimizer:
         if self.optimizer == "adam":
@@ -131,6 +135,13 @@ def train_heads(
     featured = [Split(features(net, body, share.x), share.y) for share in shares]
     heads = train_alone(head, starts[:, -d:], featured, course, steps=steps, rngs=rngs, defense=defense)
     return torch.cat([body[:-d].expand(len(heads), -1), heads], dim=1)
+
+
+def _with_head(net: Net) -> Classifier:
+    if not isinstance(net.module, Classifier):
+        kind = type(net.module).__name__
+        raise ConfigError(f"{kind} has no body and head; transfer learning needs a model of the suite.")
+    return net.module
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmark.data.npz import Npz
-from benchmark.data.torchvision_sets import CIFAR10, MNIST, FashionMNIST
+from benchmark.data.torchvision_sets import CIFAR10, MNIST, Digit17, FashionMNIST
 from benchmark.errors import DataMissing
 
 SIZES = {"owner": 20, "attacker": 10, "public": 5, "calibration": 5, "test": 20}
@@ -48,6 +48,14 @@ def test_idx_files_are_read_and_scaled(tmp_path, name):
     assert data.shape == (1, 28, 28) and data.num_classes == 10 and data.owner.x.dtype == torch.float32
     seen = {(image * 255).round().to(torch.uint8).numpy().tobytes() for image in data.test.x}
     assert seen == {image.tobytes() for image in images}
+
+
+def test_digit_1_7_keeps_two_digits(tmp_path):
+    images = write_mnist(tmp_path)
+    data = Digit17(sizes={"owner": 12, "test": None}, download=False).load(tmp_path, 0)
+    assert data.num_classes == 2 and data.owner.y.tolist().count(1) == 6 and len(data.test) == 4
+    sevens = {images[k].tobytes() for k in (7, 17)}
+    assert {(x * 255).round().to(torch.uint8).numpy().tobytes() for x in data.test.x[data.test.y == 1]} == sevens
 
 
 def test_cifar_channels_come_first(tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ from benchmark.training.alone import Course, train_alone
 from benchmark.training.functional import Net
 from tests.benchmark.helpers import collaboration, digits_like, stage
 
-COURSE = dict(optimizer="adam", lr=0.02, batch_size=16, epochs=10, body_epochs=None)
+COURSE = dict(optimizer="adam", lr=0.02, batch_size=16, epochs=10, body_epochs=None, mpc=False)
 SAFE = dict(
     **COURSE, validation=0.1, threshold=0.3, p_min=0.6, tolerated=0.45, delta=0.1, vote_noise=0.0, noise_delta=1e-5
 )
