@@ -74,7 +74,7 @@ def spent_inside(stage: Stage, outcome: Outcome, net: Net, parties: int) -> None
         outcome.diagnostics["mpc_skipped"] = str(reason)
         return
     for name, value in json.loads(bytes(artifact["told"].tolist())).items():
-        measured = isinstance(value, float) and name.endswith(("_seconds", "_bytes_sent", "_messages"))
+        measured = isinstance(value, (int, float)) and name.endswith(("_seconds", "_bytes_sent", "_messages"))
         (outcome.cost if measured else outcome.diagnostics)[name] = value
 
 
