@@ -170,20 +170,26 @@ def train(job: dict[str, Any], rng: np.random.Generator) -> Job:
 KINDS = {"vote": vote, "validate": validate, "predict": predict, "train": train}
 
 
+def answer(line: str) -> None:
+    """Tell the caller, at once: the engine writes to the same stream."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     answers = []
     for number, job in enumerate(json.load(sys.stdin)["jobs"]):
         function, arguments = KINDS[job["kind"]](job, np.random.default_rng(0))
-        print(f"job {number} begins", flush=True)
+        answer(f"job {number} begins")
         found, seconds = run(function, arguments)
-        print(f"job {number} ends", flush=True)
+        answer(f"job {number} ends")
         clear = function(*[jnp.asarray(value) for value in arguments])
         clear = clear if isinstance(clear, (list, tuple)) else [clear]
         pairs = [(np.asarray(a, dtype=float), np.asarray(b, dtype=float)) for a, b in zip(found, clear, strict=True)]
         answers.append({"seconds": seconds, "largest_difference": max(float(np.abs(a - b).max()) for a, b in pairs)})
     version = f"spu {spu.__version__}"
     about = {"engine": version, "protocol": f"ABY3, 3 parties, ring 2^64, {FRACTION_BITS} fraction bits"}
-    print(json.dumps({**about, "jobs": answers}))
+    answer(json.dumps({**about, "jobs": answers}))
 
 
 if __name__ == "__main__":
