@@ -11,7 +11,7 @@ from torch import nn
 
 from benchmark.compatibility import refusal
 from benchmark.data.base import Source
-from benchmark.defenses.base import Defense
+from benchmark.defenses.base import Defense, World
 from benchmark.defenses.stack import Stack
 from benchmark.errors import Refused
 from benchmark.outcome import Outcome
@@ -78,6 +78,7 @@ def play(
         device=torch.device(device),
         memo=placed,
     )
+    stage.defense.enter(World(stage.data.public, data.num_classes, cell.architecture))
     outcome = cell.setting.play(stage)
     outcome.diagnostics["adaptive"] = "yes" if cell.threat.adaptive else "no"
     return outcome, data.digest

@@ -211,7 +211,7 @@ class Defense:
         synthetic: no row of its release stems from one private sample; threats that need such rows are refused.
 
     Attributes:
-        world: set before :meth:`release`; None outside the ``release`` setting.
+        world: set before any hook is called by a played cell; None in a notebook that calls hooks by itself.
     """
 
     needs: ClassVar[Mapping[str, str]] = {}
@@ -227,7 +227,7 @@ class Defense:
 
     # -- release -----------------------------------------------------------------------------------
     def enter(self, world: World) -> None:
-        """Take note of the surroundings of the next :meth:`release`. Not a hook of its own."""
+        """Take note of the surroundings. Not a hook of its own."""
         self.world = world
 
     def release(self, private: Split, rng: torch.Generator) -> Release:
@@ -248,6 +248,10 @@ class Defense:
         For maps that need more than the input (the sensitive attribute) or also change labels. Not a hook of its own.
         """
         return replace(people, x=self.encode(people.x))
+
+    def secrets(self) -> Mapping[str, Tensor]:
+        """What only the owner knows after :meth:`release`, for attacks that are upper bounds (knowledge ``oracle``)."""
+        return {}
 
     def models(self) -> Mapping[str, nn.Module]:
         """Networks that the owner hands out beside the release (a generator, a teacher, a map), by name."""

@@ -59,6 +59,9 @@ class Stack(Defense):
             people = member.encode_people(people)
         return people
 
+    def secrets(self) -> Mapping[str, Tensor]:
+        return {name: secret for member in self.members for name, secret in member.secrets().items()}
+
     def models(self) -> Mapping[str, nn.Module]:
         return {name: model for member in self.members for name, model in member.models().items()}
 

@@ -32,13 +32,12 @@ class Mechanism:
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
-        self.blank = copy.deepcopy(stage.defense)
         self.world = World(stage.data.public, stage.data.num_classes, stage.architecture)
+        stage.defense.enter(self.world)
 
     def fit(self, private: Split, name: str) -> tuple[Defense, Release]:
         """A fresh copy of the mechanism, fitted on ``private`` with the randomness of ``name``."""
-        defense = copy.deepcopy(self.blank)
-        defense.enter(self.world)
+        defense = copy.deepcopy(self.stage.defense, {id(self.world): self.world})  # the world itself is not copied
         with isolated(self.stage.seed, f"{name}.global"):
             release = defense.release(private, self.stage.rng(name))
         return defense, release

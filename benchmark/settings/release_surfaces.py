@@ -36,6 +36,7 @@ class ReleasedData(Surface):
             (grant ``refit``).
         encode: the owner's own map as a black box, (n, ...) -> (n, ...): chosen plaintexts (grant ``map``).
         models: networks that the owner hands out, by name (grant ``models``).
+        secrets: the owner's secrets, by ``Defense.secrets``, for upper bounds (grant ``oracle``).
     """
 
     granted_by: ClassVar[Mapping[str, str]] = {
@@ -45,6 +46,7 @@ class ReleasedData(Surface):
         "refit": "refit",
         "encode": "map",
         "models": "models",
+        "secrets": "oracle",
     }
 
     x: Tensor
@@ -58,6 +60,7 @@ class ReleasedData(Surface):
     refit: Callable[[Split, str], Release]
     encode: Callable[[Tensor], Tensor]
     models: Mapping[str, nn.Module]
+    secrets: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,6 +52,7 @@ def seen_by_all(stage: Stage, fitted: Fitted, threat: ReleaseThreat) -> dict[str
         "refit": refitter(fitted),
         "encode": fitted.live.encode if "map" in threat.knowledge else _not_asked,
         "models": handed_out(fitted) if "models" in threat.knowledge else {},
+        "secrets": fitted.live.secrets() if "oracle" in threat.knowledge else {},
     }
 
 

@@ -1,0 +1,33 @@
+"""Gaussian noise on released inputs: the baseline that every disguise has to beat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from benchmark.data.base import Split
+from benchmark.defenses.base import Defense, Release
+from benchmark.errors import positive
+from benchmark.seeds import normal_like
+
+VERSION = 1
+
+
+class PixelNoise(Defense):
+    """Releases x plus normal noise; test inputs are used as they are.
+
+    Args:
+        std: standard deviation of the noise, for inputs in [0, 1].
+    """
+
+    def __init__(self, *, std: float) -> None:
+        positive("pixel_noise.std", std)
+        self.std = std
+
+    def facts(self) -> dict[str, Any]:
+        return {"noise_std": self.std}
+
+    def release(self, private: Split, rng: torch.Generator) -> Release:
+        noisy = private.x + self.std * normal_like(private.x, rng)
+        return Release(noisy, private.y, torch.arange(len(private)))

@@ -1,0 +1,117 @@
+"""Codebook: look released blocks up among blocks that were seen on both sides.
+
+The known-pairs attack on AES disguising of Sharma, Gu, Chen, 2022 (arXiv 2301.00252), level 2; blocks are aligned as
+blocks, not as flat rows. The plain form takes the order of blocks as it is. The adaptive form knows the mechanism: it
+solves the secret permutation by the pattern of which known samples agree in a block, which encryption cannot hide.
+"""
+
+from __future__ import annotations
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from benchmark.defenses.blocks import from_blocks, to_blocks
+from benchmark.errors import positive
+from benchmark.metrics.distances import nearest
+from benchmark.settings.release_surfaces import ReleaseSurface, ReleaseThreat
+from benchmark.threats.base import Floor, Reconstruction
+
+VERSION = 1
+LEVELS = 255
+SAME = 0.5  # grey levels
+SAME_PIXELS = 1e-4
+
+
+class Codebook(ReleaseThreat):
+    """A dictionary from released to private blocks of the known pairs.
+
+    Unseen blocks become the most similar seen one; where blocks are known to be encrypted, black, for then nothing is
+    similar.
+
+    Args:
+        pairs: known pairs q.
+        block: edge of a released block that the adversary assumes; the adaptive form takes what the mechanism publishes.
+    """
+
+    family = "reconstruction"
+    headline = "examiner_accuracy"
+    needs = {"defense.synthetic": "no", "dataset.kind": "image"}
+    floor = Floor("examiner_accuracy", 0.5)
+    knowledge = frozenset({"known_pairs"})
+
+    def __init__(self, *, pairs: int, block: int, adaptive: bool) -> None:
+        super().__init__(adaptive=adaptive)
+        positive("threat.pairs", pairs)
+        positive("threat.block", block)
+        self.pairs, self.block = pairs, block
+
+    def attack(self, surface: ReleaseSurface, rng: torch.Generator) -> Reconstruction:
+        facts = surface.published if self.adaptive else {}
+        released = facts.get("block", self.block)
+        grown = max(1, round(surface.targets.shape[-1] / surface.shape[-1]))
+        edge = max(1, released // grown)
+        plain = to_blocks(surface.pairs.plain, edge)
+        known, targets = codes(surface.pairs.encoded, released), codes(surface.targets, released)
+        source = torch.arange(len(known))
+        if self.adaptive:
+            source = permutation(known, plain.flatten(-2).movedim(2, 0))
+        blocks = plain.movedim(2, 0)[source]  # (positions, pairs, channels, b, b), in the order of the release
+        x, hits = look_up(targets, known, blocks, everywhere=facts.get("one_cipher", False), black="cipher" in facts)
+        recovered = torch.empty_like(x)
+        recovered[source] = x
+        height, width = (-(-side // edge) * edge for side in surface.shape[-2:])
+        image = from_blocks(recovered.movedim(0, 2), (height, width))[..., : surface.shape[-2], : surface.shape[-1]]
+        varied = x.flatten(start_dim=3).std(dim=3) > 0
+        notes = {"hit_rate": hits.double().mean().item(), "varied_hit_rate": (hits & varied).double().mean().item()}
+        return Reconstruction(image.clamp(0, 1).unsqueeze(1), diagnostics=notes)
+
+
+def codes(images: Tensor, block: int) -> Tensor:
+    """Grey levels of every block, (positions, n, channels, b * b)."""
+    return (to_blocks(images, block) * LEVELS).round().flatten(-2).movedim(2, 0)
+
+
+def look_up(targets: Tensor, known: Tensor, blocks: Tensor, *, everywhere: bool, black: bool) -> tuple[Tensor, Tensor]:
+    """The private block of the nearest known code for each target block, and whether it was the very same code.
+
+    Args:
+        targets: (positions, n, channels, e) codes; known: (positions, q, channels, e) codes.
+        blocks: (positions, q, channels, b, b) the private blocks behind ``known``.
+        everywhere: a code means the same at every position.
+        black: what was not seen becomes zero.
+
+    Returns:
+        (positions, n, channels, b, b) and bool (positions, n, channels).
+    """
+    positions, n, channels, _ = targets.shape
+    shape = (n, channels, *blocks.shape[-2:])
+    found, hits = [], []
+    for d in range(positions):
+        book, values = (known, blocks) if everywhere else (known[d], blocks[d])
+        distance, entry = nearest(targets[d].flatten(0, 1), book.flatten(end_dim=-2))
+        value = values.flatten(end_dim=-3)[entry]
+        hit = distance < SAME
+        found.append(torch.where(hit[:, None, None] | (not black), value, 0.0).view(shape))
+        hits.append(hit.view(n, channels))
+    return torch.stack(found), torch.stack(hits)
+
+
+def permutation(known: Tensor, plain: Tensor) -> Tensor:
+    """The private position, int64 (positions,), behind every released one.
+
+    Equal private blocks of two samples give equal released ones, so both positions show the same pattern of agreement.
+
+    Args:
+        known: (positions, q, channels, e) released codes; plain: (positions, q, channels, f) private blocks.
+    """
+    released, private = (agreements((part * 1.0).flatten(2)) for part in (known, plain))
+    cost = released @ (1 - private).T + (1 - released) @ private.T
+    _, source = linear_sum_assignment(cost.cpu().numpy())
+    return torch.as_tensor(source, device=known.device)
+
+
+def agreements(rows: Tensor) -> Tensor:
+    """Which pairs of samples are equal at each position: (positions, q, d) -> (positions, q * q) of 0 and 1."""
+    equal = torch.cdist(rows.double(), rows.double(), compute_mode="donot_use_mm_for_euclid_dist") < SAME_PIXELS
+    return equal.double().flatten(1)
