@@ -43,12 +43,7 @@ class TrainOnRelease(Measure):
 
     def __call__(self, stage: Stage, fitted: Fitted, outcome: Outcome) -> None:
         release, test = fitted.release, fitted.encoded["test"]
-
-        def build(model: nn.Module) -> nn.Module:
-            return train(model, release.x, release.y, epochs=self.epochs, rng=stage.rng("release.batches"))
-
-        key = ("release", "dataset", "model", "setting", "defense", "scale")
-        model = stage.trained(key, build, shape=tuple(release.x.shape[1:]))
+        model = trained_on_release(stage, fitted, self.epochs)
         predicted = predict(model, test.x).argmax(dim=1)
         outcome.utility["test_accuracy"] = accuracy(predicted, stage.data.test.y)
         if release.x.shape[1:] == stage.data.shape:
@@ -76,6 +71,38 @@ class Pretrained(Measure):
             outcome.diagnostics["pretrained_accuracy_on_mapped_labels"] = accuracy(predicted, test.y)
         for name, gap in gaps(predicted, stage.data.test).items():
             outcome.diagnostics[f"pretrained_{name}"] = gap
+
+
+class AveragedEncodings(Measure):
+    """The model trained on the release, its probabilities averaged over fresh encodings of each test input.
+
+    For mechanisms whose encodings are drawn by lot (InstaHide's inference on mixtures, noise).
+
+    Args:
+        encodings: of each input; 0 switches the measure off.
+        epochs: as the setting's, so that the model is the one of ``test_accuracy``.
+    """
+
+    def __init__(self, *, encodings: int, epochs: int) -> None:
+        self.encodings, self.epochs = encodings, epochs
+
+    def __call__(self, stage: Stage, fitted: Fitted, outcome: Outcome) -> None:
+        if not self.encodings:
+            return
+        model, test = trained_on_release(stage, fitted, self.epochs), stage.data.test
+        shares = [predict(model, fitted.live.encode(test.x)).softmax(dim=1) for _ in range(self.encodings)]
+        outcome.utility["averaged_accuracy"] = accuracy(torch.stack(shares).mean(dim=0), test.y)
+
+
+def trained_on_release(stage: Stage, fitted: Fitted, epochs: int) -> nn.Module:
+    """The cell's model trained on released rows and labels."""
+    release = fitted.release
+
+    def build(model: nn.Module) -> nn.Module:
+        return train(model, release.x, release.y, epochs=epochs, rng=stage.rng("release.batches"))
+
+    key = ("release", "dataset", "model", "setting", "defense", "scale")
+    return stage.trained(key, build, shape=tuple(release.x.shape[1:]))
 
 
 def gaps(predicted: Tensor, people: Split) -> dict[str, float]:

@@ -68,6 +68,7 @@ class ReconstructionGame(Game):
             reconstructed = matched.flatten(0, 1)
             outcome.risk["examiner_accuracy"] = accuracy(predict(examiner, reconstructed), labels)
             outcome.risk["identification_rate"] = identified(reconstructed, truth, stage)
+            outcome.risk["retrieval_top1"] = retrieved(reconstructed, truth)
             outcome.risk["explained_variance"] = explained_variance(reconstructed, truth)
             rows["reconstructed"] = reconstructed
         if len(surface.shape) == 3:
@@ -87,6 +88,14 @@ def identified(reconstructed: Tensor, truth: Tensor, stage: Stage) -> float:
     own = torch.arange(len(truth), device=found.device)
     same = (truth[found.clamp_max(len(truth) - 1)] == truth).flatten(1).all(dim=1) & (found < len(truth))
     return ((found == own) | same).double().mean().item()
+
+
+def retrieved(guess: Tensor, truth: Tensor) -> float:
+    """Share of reconstructions, in [0, 1], that correlate most, by absolute value, with their own source of all."""
+    a, b = (part.flatten(1) - part.flatten(1).mean(dim=1, keepdim=True) for part in (guess, truth))
+    a, b = (part / part.norm(dim=1, keepdim=True).clamp_min(1e-9) for part in (a, b))
+    found = (a @ b.T).abs().argmax(dim=1)
+    return (truth[found] == truth).flatten(1).all(dim=1).double().mean().item()
 
 
 def explained_variance(guess: Tensor, truth: Tensor) -> float:

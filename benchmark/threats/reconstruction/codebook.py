@@ -31,7 +31,7 @@ class Codebook(ReleaseThreat):
 
     Args:
         pairs: known pairs q.
-        block: edge of a released block that the adversary assumes; the adaptive form takes what the mechanism publishes.
+        block: edge of a released block that the adversary assumes; the adaptive form takes what is published.
     """
 
     family = "reconstruction"
@@ -63,8 +63,10 @@ class Codebook(ReleaseThreat):
         height, width = (-(-side // edge) * edge for side in surface.shape[-2:])
         image = from_blocks(recovered.movedim(0, 2), (height, width))[..., : surface.shape[-2], : surface.shape[-1]]
         varied = x.flatten(start_dim=3).std(dim=3) > 0
-        notes = {"hit_rate": hits.double().mean().item(), "varied_hit_rate": (hits & varied).double().mean().item()}
-        return Reconstruction(image.clamp(0, 1).unsqueeze(1), diagnostics=notes)
+        guess = Reconstruction(image.clamp(0, 1).unsqueeze(1))
+        guess.diagnostics["hit_rate"] = hits.double().mean().item()
+        guess.diagnostics["varied_hit_rate"] = (hits & varied).double().mean().item()
+        return guess
 
 
 def codes(images: Tensor, block: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Norm leak: an orthogonal disguise keeps the length of every row, and lengths draw an outline.
 
-A ciphertext-only attack (level 1) on RMT in its matrix form: ``||E r|| = ||X r||`` for each row of a block, up to noise.
+A ciphertext-only attack (level 1) on RMT: ``||E r|| = ||X r||`` for each row of a block, up to noise.
 The adversary computes row norms of its own samples too, puts the released blocks in the order in which their norms'
 statistics match (the adaptive form; a jigsaw without any pair), and reads the classes by a classifier of norms.
 """
@@ -83,6 +83,6 @@ def jigsaw(released: Tensor, own: Tensor) -> Tensor:
         released, own: (n, channels, positions, rows) and (m, channels, positions, rows).
     """
     levels = torch.linspace(0.05, 0.95, 10, device=own.device)
-    profiles = [torch.quantile(part, levels, dim=0).movedim(2, 0).flatten(1).double() for part in (released, own)]
-    _, source = linear_sum_assignment(torch.cdist(*profiles).cpu().numpy())
+    theirs, ours = (torch.quantile(part, levels, dim=0).movedim(2, 0).flatten(1).double() for part in (released, own))
+    _, source = linear_sum_assignment(torch.cdist(theirs, ours).cpu().numpy())
     return torch.as_tensor(source, device=own.device)

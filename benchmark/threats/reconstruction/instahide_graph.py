@@ -1,0 +1,103 @@
+"""The graph attack on InstaHide: find the mixtures that share an image, then solve for the images.
+
+Carlini, Deng, Garg, Jha, Mahloujifar, Mahmoody, Song, Thakurta, Tramer, *Is Private Learning Possible with Instance
+Encoding?*, S&P 2021 (arXiv 2011.05315). Level 1: the adversary sees mixtures and labels only. Deviations: the
+similarity network is the cell's own kind of model instead of WideResNet-28-6, and its scores
+are used for assigning too (no second network); colours are not repaired; images are scaled to the public samples' mean and deviation instead of min-max.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark.errors import ConfigError, Refused, positive
+from benchmark.metrics.distances import nearest
+from benchmark.settings.release_surfaces import ReleaseSurface, ReleaseThreat
+from benchmark.threats.base import Reconstruction
+from benchmark.threats.reconstruction.similarity_graph import learned_graph
+
+VERSION = 1
+BRIGHTNESS = 0.05
+START = 1e-3
+
+
+class InstaHideGraph(ReleaseThreat):
+    """Solves ``|E| = |A x|`` for the private images x, given which of them each mixture holds.
+
+    Args:
+        graph: ``learned``: as an adversary does it; ``oracle``: the true mixture, an upper bound that isolates the
+            solving; ``random``: the true mixtures' weights on the wrong images, the control of both.
+        iterations, lr: of Adam from signs of the public mean, which also settles the sign of every pixel.
+        epochs: of the similarity network; image_pairs: that it learns from.
+    """
+
+    family = "reconstruction"
+    headline = "examiner_accuracy"
+    needs = {"defense.synthetic": "no", "dataset.kind": "image"}
+    knowledge = frozenset({"public"})
+
+    def __init__(
+        self, *, graph: str, iterations: int, lr: float, epochs: int, image_pairs: int, adaptive: bool
+    ) -> None:
+        super().__init__(adaptive=adaptive)
+        if graph not in ("learned", "oracle", "random"):
+            raise ConfigError(f"threat.graph is learned, oracle or random, not {graph!r}.")
+        positive("threat.iterations", iterations)
+        self.graph, self.iterations, self.lr = graph, iterations, lr
+        self.epochs, self.image_pairs = epochs, image_pairs
+        self.knowledge |= {"refit", "attacker_data"} if graph == "learned" else {"oracle"}
+
+    def attack(self, surface: ReleaseSurface, rng: torch.Generator) -> Reconstruction:
+        if surface.x.shape[1:] != surface.shape:
+            raise Refused("Released rows have another shape than private samples: they are no mixtures of images.")
+        parts, weights = self._graph(surface, rng)
+        count = int(parts.max()) + 1
+        mixing = torch.zeros((len(parts), count), device=weights.device)
+        mixing.scatter_add_(1, parts, weights)
+        public = surface.public.x.mean(dim=0).flatten() - surface.public.x.mean()
+        x = solve(surface.x.flatten(1).abs(), mixing, public.sign(), iterations=self.iterations, lr=self.lr)
+        images = as_images(x, surface.public.x.flatten(1))
+        rows = nearest(surface.targets, surface.x)[1]
+        first = parts[rows, 0]
+        return Reconstruction(images[first].view(len(rows), 1, *surface.shape), diagnostics={"images": count})
+
+    def _graph(self, surface: ReleaseSurface, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Two images of each mixture, int64 (m, 2), and their weights (m, 2); the more certain one first."""
+        if self.graph == "learned":
+            return learned_graph(surface, epochs=self.epochs, image_pairs=self.image_pairs, rng=rng)
+        if "parts" not in surface.secrets:  # nothing is mixed: every row is an image of its own
+            own = torch.arange(len(surface.x), device=surface.x.device)
+            parts, weights = own.unsqueeze(1), torch.ones((len(own), 1), device=own.device)
+        else:
+            parts, weights = surface.secrets["parts"], surface.secrets["weights"]
+        if self.graph == "random":
+            order = torch.randperm(len(parts), generator=rng).to(parts.device)
+            parts = parts[order]
+        return parts, weights
+
+
+def solve(encoded: Tensor, mixing: Tensor, start: Tensor, *, iterations: int, lr: float) -> Tensor:
+    """Images (count, d) that mix to the absolute values ``encoded`` (m, d) under ``mixing`` (m, count).
+
+    Minimises ``mean(u^2) + 0.05 mean(1 - |x|)``, u the residual to the nearer of both signs. From zero both signs'
+    gradients cancel, hence the start at tiny ``start`` (d,) of the public mean's signs.
+    """
+    x = (START * start).repeat(mixing.shape[1], 1).to(encoded).requires_grad_()
+    optimizer = torch.optim.Adam([x], lr=lr)
+    for _ in range(iterations):
+        mixed = mixing @ x
+        loss = (encoded - mixed.abs()).square().mean() + BRIGHTNESS * (1 - x.abs()).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    return x.detach()
+
+
+def as_images(x: Tensor, public: Tensor) -> Tensor:
+    """``x`` (count, d) of unknown sign and scale as images: turned to the public mean, with public contrast."""
+    mean = public.mean(dim=0)
+    centred = x - x.mean(dim=1, keepdim=True)
+    sign = (centred @ (mean - mean.mean())).sign().unsqueeze(1)
+    scaled = sign * centred / centred.std(dim=1, keepdim=True).clamp_min(1e-6)
+    return (scaled * public.std(dim=1).mean() + public.mean()).clamp(0, 1)

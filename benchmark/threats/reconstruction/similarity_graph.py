@@ -1,0 +1,104 @@
+"""Which mixtures share a private image? Learned from mixtures that the adversary makes of its own samples.
+
+Stages a, b and d of the graph attack of Carlini et al., 2021 (arXiv 2011.05315): a network scores pairs of mixtures,
+greedy clusters of high mutual score stand for one private image each, labels say how much of it is in a mixture.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark.errors import Refused
+from benchmark.settings.release_surfaces import ReleaseSurface
+from benchmark.training.loop import predict, train
+
+
+def learned_graph(
+    surface: ReleaseSurface, *, epochs: int, image_pairs: int, rng: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Two images of each mixture, int64 (m, 2), and their weights (m, 2), the larger one first."""
+    own = surface.refit(surface.attacker, "mixtures")
+    if own.source is None or surface.y.ndim != 2:
+        raise Refused("The learned graph needs mixtures with soft labels, as InstaHide releases them.")
+    pairs, same = sampled_pairs(own.source.cpu(), image_pairs, rng)
+    channels, *size = surface.shape
+    model = surface.architecture(shape=(2 * channels, *size), num_classes=2).to(own.x.device)
+    mine = own.x.abs()
+    train(model, torch.cat([mine[pairs[:, 0]], mine[pairs[:, 1]]], dim=1), same.to(mine.device), epochs=epochs, rng=rng)
+    scores = all_scores(model, surface.x.abs())
+    per_image = len(own.x) // len(surface.attacker)
+    return assign(scores, clusters(scores, max(len(surface.x) // per_image, 2)), surface.y)
+
+
+def sampled_pairs(source: Tensor, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Pairs of rows, int64 (count, 2), half of them with the same first image; and which, int64 (count,).
+
+    Args:
+        source: int64 (m,), grouped in rounds: row i and i + n show the same image.
+    """
+    n = int(source.max()) + 1
+    left = torch.randint(len(source), (count,), generator=rng)
+    rounds = len(source) // n
+    shift = torch.randint(1, max(rounds, 2), (count,), generator=rng)
+    partner = (left + n * shift) % len(source)
+    other = torch.randint(len(source), (count,), generator=rng)
+    same = torch.arange(count) % 2
+    right = torch.where(same.bool(), partner, other)
+    return torch.stack([left, right], dim=1), (source[left] == source[right]).long()
+
+
+def all_scores(model: torch.nn.Module, x: Tensor) -> Tensor:
+    """Log-odds (m, m), symmetric, that two of the mixtures (m, ...) share an image."""
+    rows = []
+    for i in range(len(x)):
+        pair = torch.cat([x[i : i + 1].expand_as(x), x], dim=1)
+        logits = predict(model, pair)
+        rows.append(logits[:, 1] - logits[:, 0])
+    scores = torch.stack(rows)
+    return (scores + scores.T) / 2
+
+
+def clusters(scores: Tensor, count: int) -> list[Tensor]:
+    """``count`` cores of mixtures that share an image, each grown greedily from the tightest seed left."""
+    size = max(2, len(scores) // count)
+    scores = scores.clone().fill_diagonal_(0)
+    tightness = scores.topk(min(size, len(scores) - 1), dim=1).values.sum(dim=1)
+    used = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
+    cores: list[Tensor] = []
+    for seed in tightness.argsort(descending=True).tolist():
+        if len(cores) == count:
+            break
+        if used[seed]:
+            continue
+        core = [seed]
+        total = scores[seed].clone()
+        total[seed] = -torch.inf
+        while len(core) < size:
+            best = int(total.argmax())
+            core.append(best)
+            total = total + scores[best]
+            total[best] = -torch.inf
+        members = torch.tensor(core, device=scores.device)
+        if used[members].float().mean() < 0.5:
+            used[members] = True
+            cores.append(members)
+    return cores
+
+
+def assign(scores: Tensor, cores: list[Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
+    """At most two clusters of each mixture, the best scores first, and the weights that its soft label allows.
+
+    Args:
+        labels: (m, classes) soft labels.
+    """
+    affinity = torch.stack([scores[:, core].mean(dim=1) for core in cores], dim=1)
+    classes = torch.stack([labels[core].sum(dim=0).argmax() for core in cores])
+    share = labels[:, classes]
+    affinity = affinity.masked_fill(share <= 0, -torch.inf)
+    best = affinity.topk(min(2, len(cores)), dim=1).indices
+    weights = share.gather(1, best)
+    alike = (classes[best[:, 0]] == classes[best[:, -1]]) & (best.shape[1] == 2)
+    weights = torch.where(alike.unsqueeze(1), weights / 2, weights)
+    order = weights.argsort(dim=1, descending=True)
+    return best.gather(1, order), weights.gather(1, order)

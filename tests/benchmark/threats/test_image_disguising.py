@@ -1,0 +1,93 @@
+"""Attacks on disguised images: codebook, norm leak, and the graph attack on InstaHide."""
+
+import pytest
+import torch
+
+from benchmark.data.base import Split
+from benchmark.defenses.aes_block import AESBlock
+from benchmark.defenses.blocks import to_blocks
+from benchmark.defenses.instahide import InstaHide
+from benchmark.defenses.rmt import RMT
+from benchmark.settings.release import ReleaseSetting
+from benchmark.threats.reconstruction.codebook import Codebook, codes, permutation
+from benchmark.threats.reconstruction.instahide_graph import InstaHideGraph, solve
+from benchmark.threats.reconstruction.norm_leak import NormLeak, norms
+from benchmark.threats.reconstruction.similarity_graph import assign, clusters
+from tests.benchmark.helpers import TinyMLP, stage
+
+
+def play(threat, defense=None, victims: int = 20) -> dict[str, float]:
+    setting = ReleaseSetting(epochs=1, examiner_epochs=4, victims=victims, candidates=5, measures={})
+    outcome = setting.play(stage(threat, defense, architecture=TinyMLP))
+    return {**outcome.risk, **{k: v for k, v in outcome.diagnostics.items() if isinstance(v, float)}}
+
+
+def coarse_images(n: int) -> torch.Tensor:
+    rng = torch.Generator().manual_seed(0)
+    cells = torch.randint(2, (n, 1, 4, 4), generator=rng).float()
+    return cells.repeat_interleave(4, 2).repeat_interleave(4, 3)
+
+
+@pytest.mark.parametrize("one_cipher", [True, False])
+def test_patterns_of_agreement_give_the_permutation_away(one_cipher):
+    x = coarse_images(60)
+    defense = AESBlock(block=4, one_cipher=one_cipher, permute=True)
+    encoded = defense.release(Split(x, torch.zeros(60)), torch.Generator().manual_seed(1)).x
+    source = permutation(codes(encoded, 4), to_blocks(x, 4).flatten(-2).movedim(2, 0))
+    assert torch.equal(source, defense.order)
+
+
+def test_a_codebook_reads_nothing_from_ciphers_of_blocks_it_never_saw():
+    found = play(Codebook(pairs=20, block=4, adaptive=True), AESBlock(block=4, one_cipher=True, permute=True))
+    assert found["hit_rate"] == 0 and found["examiner_accuracy"] < 0.3
+
+
+def test_a_codebook_of_plain_blocks_finds_similar_ones():
+    assert play(Codebook(pairs=60, block=4, adaptive=False))["ssim"] > 0.5
+
+
+def test_norms_survive_an_orthogonal_map_and_the_jigsaw_finds_the_order():
+    rmt = RMT(block=4, noise=0.0, form="matrix", permute=True)
+    blind = play(NormLeak(block=4, hidden=64, epochs=40, adaptive=False), rmt)["label_accuracy"]
+    solved = play(NormLeak(block=4, hidden=64, epochs=40, adaptive=True), rmt)["label_accuracy"]
+    plain = play(NormLeak(block=4, hidden=64, epochs=40, adaptive=False))["label_accuracy"]
+    assert solved == plain
+    assert solved > blind + 0.2
+
+
+def test_norms_of_rows_and_blocks():
+    x = torch.ones(1, 1, 4, 4)
+    assert torch.allclose(norms(x, 4, whole=False), torch.full((1, 1, 1, 4), 2.0))
+    assert torch.allclose(norms(x, 4, whole=True), torch.full((1, 1, 1, 1), 4.0))
+
+
+def test_images_are_solved_for_from_true_mixtures():
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn((6, 30), generator=rng)
+    mixing = torch.rand((120, 6), generator=rng)
+    mixing = mixing * (torch.rand((120, 6), generator=rng) < 0.4)
+    signs = 2 * torch.randint(2, (120, 30), generator=rng) - 1
+    found = solve((signs * (mixing @ x)).abs(), mixing, x.mean(dim=0).sign(), iterations=800, lr=0.02)
+    correlation = torch.nn.functional.cosine_similarity(found, x, dim=1).abs()
+    per_pixel = (found.abs() - x.abs()).abs().mean()  # each pixel's sign, shared by all images, may stay unknown
+    assert correlation.mean() > 0.5 and per_pixel < 0.3
+
+
+def test_the_oracle_beats_the_random_graph():
+    risks = {}
+    for graph in ("oracle", "random"):
+        threat = InstaHideGraph(graph=graph, iterations=300, lr=0.02, epochs=1, image_pairs=10, adaptive=True)
+        hide = InstaHide(k=2, mode="cross", encodings=2, signs=True, inference="plain")
+        risks[graph] = play(threat, hide, victims=40)
+    assert risks["oracle"]["ssim"] > risks["random"]["ssim"] + 0.1
+
+
+def test_tight_groups_become_clusters_and_labels_weights():
+    scores = torch.full((6, 6), -5.0)
+    scores[:3, :3] = scores[3:, 3:] = 5.0
+    cores = clusters(scores, 2)
+    assert sorted(sorted(core.tolist()) for core in cores) == [[0, 1, 2], [3, 4, 5]]
+    labels = torch.tensor([[0.6, 0.2]] * 3 + [[0.1, 0.5]] * 3)
+    parts, weights = assign(scores, cores, labels)
+    assert torch.equal(parts[0] == parts[1], torch.tensor([True, True])) and parts[0, 0] != parts[3, 0]
+    assert torch.allclose(weights[0], torch.tensor([0.6, 0.2]))
