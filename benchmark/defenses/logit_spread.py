@@ -6,6 +6,7 @@ cross-entropy alone pulls the logits of a class together, while rebuilding an in
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from benchmark.data.base import Split
@@ -27,11 +28,17 @@ def spread(logits: Tensor, y: Tensor) -> float:
 
     Each row is centred first, for a common offset of all logits changes no prediction.
     """
+    within, between = scatter(logits, y)
+    return within.item() / max(between.item(), 1e-12)
+
+
+def scatter(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The traces of the within-class and the between-class scatter of centred logits, two scalars."""
     centred = logits - logits.mean(dim=1, keepdim=True)
     overall = centred.mean(dim=0)
-    within = between = 0.0
+    within = between = torch.zeros((), device=logits.device)
     for label in y.unique():
         own = centred[y == label]
-        within += (own - own.mean(dim=0)).square().sum().item()
-        between += len(own) * (own.mean(dim=0) - overall).square().sum().item()
-    return within / max(between, 1e-12)
+        within = within + (own - own.mean(dim=0)).square().sum()
+        between = between + len(own) * (own.mean(dim=0) - overall).square().sum()
+    return within, between

@@ -30,7 +30,13 @@ class Pixels:
 
 
 def reconstruction_risk(
-    x: Tensor, guess: Tensor, pixels: Pixels, *, ridge: float | None = None, rtol: float | None = None
+    x: Tensor,
+    guess: Tensor,
+    pixels: Pixels,
+    *,
+    ridge: float | None = None,
+    rtol: float | None = None,
+    variance: float | None = None,
 ) -> Tensor:
     """R per sample, (n,), in [0, 100]: capped, so that one perfect copy does not make a mean infinite.
 
@@ -40,6 +46,8 @@ def reconstruction_risk(
             [0, 1]). None: the pseudo-inverse of S, as the authors do; it can invert that order.
         rtol: eigenvalues below rtol times the largest are cut from the pseudo-inverse. None: d times float32's
             epsilon, what the authors' ``torch.linalg.pinv`` does.
+        variance: keep only the directions of largest variance that together hold this share of it, in (0, 1]; without
+            a ridge this leaves out the directions in which data hardly vary.
     """
     values, vectors = torch.linalg.eigh(pixels.covariance)
     if ridge is None:
@@ -47,6 +55,10 @@ def reconstruction_risk(
         weights = torch.where(values > cut, 1 / values.clamp_min(cut), 0.0)
     else:
         weights = 1 / (values.clamp_min(0) + ridge)
+    if variance is not None:
+        held = values.flip(0).clamp_min(0).cumsum(0) / values.clamp_min(0).sum()
+        kept = int((held < variance).sum()) + 1
+        weights[: len(weights) - kept] = 0.0
     scale = vectors * weights.sqrt()
     flat = x.flatten(start_dim=1).double()
     to_mean = ((flat - pixels.mean) @ scale).norm(dim=1)

@@ -6,7 +6,7 @@ the authors' two of the same rate). Deviations: a small decoder, SSIM with the s
 no selection by validation.
 
 The adaptive provider knows what the user does to the outputs and trains through it; where that has no gradient (a bare
-label, rounding) the gradient is passed straight through a softmax.
+label, rounding) the gradient is passed straight through what it resembles more, a softmax or nothing at all.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from torch.nn import functional as F
 from benchmark.settings.service import OutputSurface, OutputThreat, ProviderSurface, ProviderThreat, Reveal
 from benchmark.threats.base import Floor, Reconstruction
 from benchmark.threats.reconstruction.decoder import Decoder, rebuilding_loss
-from benchmark.training.loop import predict, train
+from benchmark.training.loop import Loss, predict, train
 
-VERSION = 1
+VERSION = 2
 
 
 class ViciousClassifier(ProviderThreat):
@@ -57,13 +57,29 @@ class ViciousClassifier(ProviderThreat):
         return Decoder(num_classes=view.num_classes, shape=view.shape, width=self.width)
 
     def provide(self, model: nn.Module, secret: nn.Module, view: ProviderSurface, rng: torch.Generator) -> None:
-        reveal = trainable(view.reveal, view.num_classes) if self.adaptive else nn.Identity()
+        self.train_jointly(model, secret, view, rng)
+
+    def train_jointly(
+        self,
+        model: nn.Module,
+        secret: nn.Module,
+        view: ProviderSurface,
+        rng: torch.Generator,
+        extra: Loss | None = None,
+    ) -> None:
+        """Classifier and decoder on the joint loss, and on ``extra(logits, y)`` if given."""
 
         def loss(result: Any, y: Tensor) -> Tensor:
             logits, rebuilt, x = result
-            return self.class_weight * F.cross_entropy(logits, y) + self.rebuild_weight * self.rebuilding(rebuilt, x)
+            value = self.class_weight * F.cross_entropy(logits, y) + self.rebuild_weight * self.rebuilding(rebuilt, x)
+            return value if extra is None else value + extra(logits, y)
 
-        train(Jointly(model, secret, reveal), view.data.x, view.data.y, epochs=view.epochs, rng=rng, loss=loss)
+        joint = Jointly(model, secret, self.treatment(view))
+        train(joint, view.data.x, view.data.y, epochs=view.epochs, lr=view.lr, rng=rng, loss=loss)
+
+    def treatment(self, view: ProviderSurface) -> Reveal:
+        """What the decoder sees of logits, as far as the provider knows."""
+        return trainable(view.reveal, view.num_classes) if self.adaptive else nn.Identity()
 
     def attack(self, surface: OutputSurface, rng: torch.Generator) -> Reconstruction:
         assert surface.secret is not None
@@ -89,12 +105,29 @@ class HonestPosthoc(OutputThreat):
 
     def attack(self, surface: OutputSurface, rng: torch.Generator) -> Reconstruction:
         view = surface.provider
-        seen = predict(surface.model, view.data.x)
-        if self.adaptive:
-            seen = view.reveal(seen)
-        decoder = Decoder(num_classes=view.num_classes, shape=view.shape, width=self.width).to(seen.device)
-        train(decoder, seen, view.data.x, epochs=view.epochs, rng=rng, loss=self.rebuilding)
+        decoder = Decoder(num_classes=view.num_classes, shape=view.shape, width=self.width).to(surface.outputs.device)
+        reveal = view.reveal if self.adaptive else nn.Identity()
+        fit_decoder(decoder, surface.model, reveal, view, rng, self.rebuilding)
         return Reconstruction(predict(decoder, surface.outputs).unsqueeze(1))
+
+
+def fit_decoder(
+    decoder: nn.Module, model: nn.Module, reveal: Reveal, view: ProviderSurface, rng: torch.Generator, loss: Loss
+) -> None:
+    """Train ``decoder`` on what ``reveal`` leaves of the frozen model's outputs, drawn anew in every batch."""
+    logits = predict(model, view.data.x)
+    train(Revealed(reveal, decoder), logits, view.data.x, epochs=view.epochs, lr=view.lr, rng=rng, loss=loss)
+
+
+class Revealed(nn.Module):
+    """logits -> reconstruction from what is revealed of them."""
+
+    def __init__(self, reveal: Reveal, decoder: nn.Module) -> None:
+        super().__init__()
+        self.reveal, self.decoder = reveal, decoder
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return self.decoder(self.reveal(logits))
 
 
 class Jointly(nn.Module):
@@ -110,16 +143,22 @@ class Jointly(nn.Module):
 
 
 def trainable(reveal: Reveal, num_classes: int) -> Reveal:
-    """``reveal`` with a gradient that is not zero: its own, or else that of a softmax passed straight through."""
-    probe = torch.linspace(-1.0, 1.0, num_classes).unsqueeze(0).requires_grad_()
+    """``reveal`` with a gradient that is not zero: its own, or else that of what it resembles, passed straight through.
+
+    It resembles a softmax (a bare label, rounded probabilities) or the logits themselves (rounded logits).
+    """
+    probe = torch.linspace(-4.0, 4.0, num_classes).unsqueeze(0).requires_grad_()
     revealed = reveal(probe)
     if revealed.requires_grad:
         (slope,) = torch.autograd.grad(revealed.square().sum(), probe)
         if slope.abs().max() > 0:
             return reveal
 
+    logits, revealed = probe.detach(), revealed.detach()
+    softer = (revealed - logits.softmax(dim=1)).norm() <= (revealed - logits).norm()
+
     def straight_through(logits: Tensor) -> Tensor:
-        soft = logits.softmax(dim=1)
-        return soft + (reveal(logits) - soft).detach()
+        like = logits.softmax(dim=1) if softer else logits
+        return like + (reveal(logits) - like).detach()
 
     return straight_through

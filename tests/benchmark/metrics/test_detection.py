@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from benchmark.metrics.detection import ks_suspicion, p_values, power, threshold
+from benchmark.metrics.detection import ks_suspicion, p_values, power, telling_apart, threshold
 
 
 def test_power_of_two_normals_one_deviation_apart() -> None:
@@ -41,3 +41,13 @@ def test_ks_suspicion_grows_with_distance_and_is_zero_for_equal_samples() -> Non
     sample = torch.linspace(0, 1, 30)
     assert ks_suspicion(sample, sample) == pytest.approx(0)
     assert ks_suspicion(sample + 0.3, sample) < ks_suspicion(sample + 2, sample)
+
+
+def test_telling_apart_reports_both_rates():
+    found = telling_apart(torch.tensor([1.0, 5.0]), torch.tensor([6.0, 7.0]), torch.arange(4.0), 0.2)
+    assert found == {
+        "detection_power": 1,
+        "false_alarm_rate": 0.5,
+        "detection_auc": 1,
+        "detection_tpr_at_5_fpr": 1,
+    }

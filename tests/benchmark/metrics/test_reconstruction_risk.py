@@ -51,3 +51,12 @@ def test_a_larger_cut_uses_fewer_directions():
     x, guess = torch.tensor([[1.0, 0.0, 1.0, 0.0]]), torch.tensor([[0.5, 0.0, 1.0, 0.0]])
     assert reconstruction_risk(x, guess, pixels, rtol=1e-2).item() == pytest.approx(2)
     assert reconstruction_risk(x, guess, pixels).item() > 50
+
+
+def test_a_subspace_leaves_out_directions_that_hardly_vary():
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn((200, 3), generator=rng) * torch.tensor([1.0, 0.5, 1e-3])
+    guess = x + torch.tensor([0.0, 0.0, 0.5])
+    pixels = Pixels.of(x)
+    assert reconstruction_risk(x, guess, pixels, variance=0.99).mean() > 10
+    assert reconstruction_risk(x, guess, pixels).mean() < 0.1

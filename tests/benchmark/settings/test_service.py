@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -12,7 +14,8 @@ from tests.benchmark.helpers import stage
 
 
 def service(**changes) -> Service:
-    return Service(**({"epochs": 15, "victims": 20} | changes))
+    options = {"epochs": 15, "lr": 1e-3, "victims": 20, "references": 3, "population": 2, "false_alarm_rate": 0.25}
+    return Service(**(options | changes))
 
 
 class Looker(OutputThreat):
@@ -107,7 +110,9 @@ def test_what_a_provider_trained_is_shared_by_cells_that_differ_in_the_defense_u
     assert [key[0] for key in keys] == ["honest provider", "dishonest provider"] * 2
     assert "threat" not in keys[0] and "defense" not in keys[0]
     assert "threat" in keys[1] and "defense" not in keys[1]
-    assert "defense" in keys[3]
+    assert "defense" not in keys[3], "for none of its hooks changes what is revealed"
+    service().play(stage(Lazy(adaptive=True), Negated(), memo=memo))
+    assert "defense" in keys[5]
 
 
 def test_a_remembered_provider_gives_the_same_outcome():
@@ -128,9 +133,75 @@ def test_a_remembered_provider_gives_the_same_outcome():
     assert first.utility == second.utility
 
 
-def test_both_models_are_audited():
+class Noisy(Defense):
+    def reveal(self, logits):
+        return logits + torch.randn_like(logits)
+
+
+class Novice(Defense):
+    """Suspects models that are unsure."""
+
+    def screen_model(self, model, data):
+        return -model(data.x).std().item()
+
+
+def test_both_populations_are_audited():
     outcome = service().play(stage(Lazy(), Auditor()))
     assert outcome.diagnostics["suspicion"] < outcome.diagnostics["suspicion_of_honest"]
+    assert outcome.diagnostics["detection_auc"] == 0
+
+
+def test_a_refused_model_reveals_nothing_and_serves_nobody():
+    bare, screened = (service().play(stage(Lazy(), d)) for d in (Defense(), Novice()))
+    told = screened.diagnostics
+    assert told["detection_power"] == told["detection_auc"] == told["detection_tpr_at_5_fpr"] == 1
+    assert screened.utility["attacked_accuracy"] == 0
+    assert told["psnr_db_if_admitted"] == pytest.approx(bare.risk["psnr_db"])
+    assert screened.risk["r_ridge"] == pytest.approx(service().play(stage(MeanImage())).risk["r_ridge"], abs=0.1)
+    served = bare.utility["test_accuracy"] * (1 - told["false_alarm_rate"])
+    assert screened.utility["test_accuracy"] == pytest.approx(served)
+
+
+def test_an_honest_provider_is_screened_like_everybody_else():
+    told = service().play(stage(Looker(), Auditor())).diagnostics
+    assert told["detection_auc"] == 0.5
+    assert told["detection_power"] == told["false_alarm_rate"]
+
+
+def test_every_member_of_a_population_is_trained_once_and_for_itself():
+    shelf = {}
+
+    def memo(key, build):
+        if key not in shelf:
+            shelf[key] = build()
+        return shelf[key]
+
+    service().play(stage(Faithful(), Auditor(), memo=memo))
+    names = [key[0] for key in shelf]
+    assert [f"reference {number}" in names for number in (1, 2, 3, 4)] == [True, True, True, False]
+    assert {"honest provider", "honest provider 1", "dishonest provider", "dishonest provider 1"} < {*names}
+    assert len(shelf["suspicion of the supplied", *SCREENED, "threat"]["suspicions"].unique()) == 2
+    count = len(shelf)
+    service().play(stage(Faithful(), Auditor(), memo=memo))
+    assert len(shelf) == count
+
+
+SCREENED = ("dataset", "model", "setting", "scale", "defense")
+
+
+def test_screening_needs_samples_for_references_and_for_judging():
+    play = stage(Lazy(), Auditor())
+    for role in ("public", "calibration"):
+        empty = replace(play.data, **{role: play.data.public[:0]})
+        with pytest.raises(ConfigError, match=f"sizes.{role}"):
+            service().play(replace(play, data=empty))
+
+
+def test_a_treatment_may_draw_noise_and_two_runs_agree():
+    threats = Looker(), Looker()
+    for threat in threats:
+        service(epochs=2).play(stage(threat, Noisy()))
+    assert torch.equal(threats[0].seen.outputs, threats[1].seen.outputs)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +246,15 @@ def test_a_guess_of_another_kind_is_a_fault():
         service().play(stage(Stranger()))
 
 
-def test_too_few_inputs_are_refused():
-    with pytest.raises(ConfigError, match="at least 2 or null"):
-        service(victims=1)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"victims": 1}, "at least 2 or null"),
+        ({"references": 2}, "references=2 models cannot give a p-value as low as"),
+        ({"population": 0}, "population must be above 0"),
+        ({"lr": 0.0}, "lr must be above 0"),
+    ],
+)
+def test_impossible_settings_are_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        service(**change)

@@ -7,24 +7,29 @@ import torch
 from benchmark.data.digits import Digits
 from benchmark.defenses.argmax_only import ArgmaxOnly
 from benchmark.defenses.logit_spread import LogitSpread
+from benchmark.defenses.output_noise import OutputNoise
+from benchmark.defenses.output_rounding import OutputRounding
+from benchmark.defenses.output_top_k import OutputTopK
 from benchmark.errors import ConfigError
 from benchmark.models.convnet_bn import ConvNetBN
 from benchmark.settings.service import Service
 from benchmark.threats.reconstruction.decoder import Decoder, rebuilding_loss
 from benchmark.threats.reconstruction.output_controls import ClassMeanImage
 from benchmark.threats.reconstruction.vicious_classifier import HonestPosthoc, ViciousClassifier, trainable
+from benchmark.threats.reconstruction.vicious_evasive import Carrier, HiddenCarrier, HonestFinish, SpreadPenalty
 from tests.benchmark.helpers import stage
 
+SETTING = {"lr": 1e-3, "victims": None, "references": 3, "population": 1, "false_alarm_rate": 0.25}
 REBUILDING = {"mse_weight": 5.0, "ssim_weight": 1.0, "width": 16}
 
 
 def vicious(adaptive: bool = False, class_weight: float = 1.0, **changes) -> ViciousClassifier:
-    options = REBUILDING | changes
-    return ViciousClassifier(class_weight=class_weight, rebuild_weight=3.0, adaptive=adaptive, **options)
+    options = {"rebuild_weight": 3.0} | REBUILDING | changes
+    return ViciousClassifier(class_weight=class_weight, adaptive=adaptive, **options)
 
 
 def play(threat, defense=None, epochs: int = 40):
-    return Service(epochs=epochs, victims=None).play(stage(threat, defense))
+    return Service(epochs=epochs, **SETTING).play(stage(threat, defense))
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 9, 13), (1, 3, 3)])
@@ -57,7 +62,7 @@ def test_a_vicious_provider_rebuilds_more_than_a_later_decoder_and_keeps_its_acc
             stage(threat, architecture=partial(ConvNetBN, channels=[16, 32, 32])),
             data=Digits(sizes=sizes).load(None, seed=0),
         )
-        return Service(epochs=40, victims=None).play(cell)
+        return Service(epochs=25, **SETTING | {"lr": 3e-3}).play(cell)
 
     attacked, honest = measure(vicious(width=64)), measure(HonestPosthoc(adaptive=False, **REBUILDING | {"width": 64}))
     assert attacked.utility["attacked_accuracy"] > honest.utility["test_accuracy"] - 0.05
@@ -88,10 +93,25 @@ def test_labels_alone_pass_a_gradient_straight_through():
     assert logits.grad.abs().sum() > 0
 
 
-def test_rounding_has_a_zero_gradient_and_passes_it_straight_through():
+def test_rounding_has_a_zero_gradient_and_is_passed_straight_through():
     logits = torch.randn(4, 10, requires_grad=True)
-    trainable(torch.round, 10)(logits)[:, 0].sum().backward()
-    assert logits.grad.abs().sum() > 0
+    trainable(torch.round, 10)(logits).sum().backward()
+    assert torch.equal(logits.grad, torch.ones(4, 10))
+
+
+def test_rounded_probabilities_pass_the_gradient_of_a_softmax():
+    logits = torch.randn(4, 10, requires_grad=True)
+    trainable(lambda z: (4 * z.softmax(dim=1)).round() / 4, 10)(logits)[:, 0].sum().backward()
+    soft = logits.detach().softmax(dim=1)
+    torch.testing.assert_close(logits.grad[:, 0], soft[:, 0] * (1 - soft[:, 0]))
+
+
+@pytest.mark.parametrize(
+    "defense", [OutputTopK(k=3), OutputRounding(bits=-1), OutputNoise(std=2.0)], ids=lambda d: type(d).__name__
+)
+def test_a_provider_trains_through_every_treatment(defense):
+    adaptive = play(vicious(adaptive=True), defense, epochs=10)
+    assert adaptive.risk["psnr_db"] > play(vicious(), defense, epochs=10).risk["psnr_db"] - 0.2
 
 
 def test_what_has_a_gradient_keeps_it():
@@ -102,3 +122,46 @@ def test_what_has_a_gradient_keeps_it():
 def test_the_detector_is_told_about_both_models():
     diagnostics = play(vicious(), LogitSpread()).diagnostics
     assert diagnostics["suspicion"] > 0 and diagnostics["suspicion_of_honest"] > 0
+
+
+def evasive(kind, **changes):
+    return kind(**({"class_weight": 1.0, "rebuild_weight": 3.0} | REBUILDING | changes))
+
+
+def test_a_penalty_keeps_the_spread_down():
+    plain = play(vicious(), LogitSpread(), epochs=15).diagnostics["suspicion"]
+    hiding = play(evasive(SpreadPenalty, spread_weight=30.0), LogitSpread(), epochs=15)
+    assert hiding.diagnostics["suspicion"] < plain
+    assert hiding.utility["attacked_accuracy"] > 0.8
+
+
+def test_an_honest_finish_leaves_a_working_classifier_and_a_decoder_for_it():
+    outcome = play(evasive(HonestFinish, finish=0.5), epochs=20)
+    assert outcome.utility["attacked_accuracy"] > 0.9
+    assert outcome.risk["psnr_db"] > play(vicious(rebuild_weight=0.0), epochs=20).risk["psnr_db"] + 1
+
+
+def test_the_carriers_read_what_they_say():
+    outputs = torch.tensor([[5.2, 1.3, -0.9]])
+    torch.testing.assert_close(Carrier("low_order", 1.0)(outputs), torch.tensor([[0.2, 0.3, 0.1]]))
+    torch.testing.assert_close(Carrier("non_top", 1.0)(outputs), torch.tensor([[0.0, 1.1, -1.1]]))
+    torch.testing.assert_close(Carrier("non_top", 1.0)(outputs + 3), torch.tensor([[0.0, 1.1, -1.1]]))
+
+
+@pytest.mark.parametrize("carrier", ["non_top", "low_order"])
+def test_a_hidden_carrier_serves_and_leaks(carrier):
+    outcome = play(evasive(HiddenCarrier, carrier=carrier, step=1.0), epochs=20)
+    assert outcome.risk["psnr_db"] > play(vicious(rebuild_weight=0.0), epochs=20).risk["psnr_db"] + 1
+    assert outcome.utility["attacked_accuracy"] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        (HonestFinish, {"finish": 1.0}, "finish must be in"),
+        (HiddenCarrier, {"carrier": "top", "step": 1.0}, "non_top or low_order"),
+    ],
+)
+def test_impossible_parameters_are_refused(kind, change, message):
+    with pytest.raises(ConfigError, match=message):
+        evasive(kind, **change)
