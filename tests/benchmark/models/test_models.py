@@ -11,6 +11,7 @@ from benchmark.models.base import ACTIVATIONS, activation
 from benchmark.models.convnet import ConvNet
 from benchmark.models.lenet import LeNet
 from benchmark.models.mlp import MLP
+from benchmark.models.papernot_cnn import PapernotCNN
 from benchmark.models.resnet18 import ResNet18
 from benchmark.training.functional import Net
 
@@ -132,3 +133,14 @@ def test_activations_are_looked_up_by_name():
 def test_unknown_options_are_named(build, message):
     with pytest.raises(ConfigError, match=message):
         build(shape=(1, 8, 8), num_classes=10)
+
+
+@pytest.mark.parametrize(("shape", "padding"), [((1, 8, 8), 1), ((1, 28, 28), 0), ((3, 32, 32), 0), ((1, 9, 12), 1)])
+def test_the_distillation_papers_network_takes_images_of_any_size(shape, padding):
+    model = PapernotCNN(shape=shape, num_classes=7, width=4, hidden=8, padding=padding, dropout=0.5)
+    assert model(torch.rand(2, *shape)).shape == (2, 7)
+
+
+def test_the_distillation_papers_network_refuses_images_that_vanish():
+    with pytest.raises(ConfigError, match="padding=0; use 1"):
+        PapernotCNN(shape=(1, 8, 8), num_classes=7, width=4, hidden=8, padding=0, dropout=0.5)

@@ -1,0 +1,48 @@
+"""The network of the defensive distillation paper, which Carlini and Wagner attacked as well."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from benchmark.errors import ConfigError
+from benchmark.models.base import Classifier, image_shape
+
+VERSION = 1
+
+
+class PapernotCNN(Classifier):
+    """Twice two 3x3 convolutions and 2x2 max-pooling, two hidden linear layers with dropout between them, the head.
+
+    Papernot et al., S&P 2016, table I; Carlini and Wagner, S&P 2017, table I. Every layer but the head ends in a ReLU.
+
+    Args:
+        shape: (channels, height, width); num_classes: logits.
+        width: channels of the first two convolutions, doubled in the others (32 for MNIST, 64 for CIFAR-10).
+        hidden: of both linear layers (200, 256).
+        padding: 0 as in the papers, 1 for images too small for that.
+        dropout: after the first hidden layer.
+    """
+
+    first_layer = "conv"
+
+    def __init__(
+        self, *, shape: tuple[int, ...], num_classes: int, width: int, hidden: int, padding: int, dropout: float
+    ) -> None:
+        inputs, height, width_in = image_shape("papernot_cnn", shape)
+        sides = [_after(_after(side, padding), padding) for side in (height, width_in)]
+        if min(sides) < 1:
+            raise ConfigError(f"{height}x{width_in} pixels are too few for model.padding={padding}; use 1.")
+        layers: list[nn.Module] = []
+        for outputs in (width, 2 * width):
+            for _ in range(2):
+                layers += [nn.Conv2d(inputs, outputs, 3, padding=padding), nn.ReLU()]
+                inputs = outputs
+            layers.append(nn.MaxPool2d(2))
+        layers += [nn.Flatten(), nn.Linear(inputs * sides[0] * sides[1], hidden), nn.ReLU(), nn.Dropout(dropout)]
+        layers += [nn.Linear(hidden, hidden), nn.ReLU()]
+        super().__init__(nn.Sequential(*layers), nn.Linear(hidden, num_classes))
+
+
+def _after(side: int, padding: int) -> int:
+    """The side of the map after two convolutions and a pooling."""
+    return (side - 4 * (1 - padding)) // 2
