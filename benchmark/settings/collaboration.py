@@ -93,7 +93,7 @@ class Collaboration(Setting):
         "contributions": ROBUST,
         "training_data": ROBUST | {"learn", "finish"},
         "global_models": SENDING | {"download"},
-        "trajectory": SENDING | {"download", "aggregate"},
+        "trajectory": SENDING | {"download"},
         "broadcast": SENDING | {"screen_broadcast"},
     }
 
