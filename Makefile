@@ -7,7 +7,7 @@ STORE ?= outputs
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types sweep table leaderboard check bench
+.PHONY: help setup demo test lint types sweep table leaderboard check smoke bench
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,11 +44,16 @@ sweep: setup ## the cells of SWEEP=name into STORE=folder
 table: setup ## all records of STORE as table.parquet and table.csv
 	$(BIN)/gauntlet table --store $(STORE) --write $(STORE)/table
 
-leaderboard: setup ## the leaderboards of STORE anew from its records
-	$(BIN)/gauntlet leaderboard --store $(STORE)
+leaderboard: setup ## the published leaderboards anew from the published records
+	$(BIN)/gauntlet leaderboard --store results
 
-check: setup ## reported and accepted numbers against what is measured now
-	$(BIN)/gauntlet check --store $(STORE) $(ARGS)
+check: setup ## the published records against reported and accepted numbers
+	$(BIN)/gauntlet check --store results $(ARGS)
+
+smoke: setup ## play CI's smoke tier anew, in minutes, and hold it against the accepted numbers
+	rm -rf outputs/check
+	$(BIN)/python -m runners.sweep sweep=check store=outputs/check
+	$(BIN)/gauntlet check --store outputs/check --scale smoke
 
 bench: setup ## speed of each hot path against a plain reference
 	$(BIN)/gauntlet bench --store $(STORE) $(ARGS)

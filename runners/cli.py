@@ -80,6 +80,15 @@ def explain(arguments: argparse.Namespace) -> None:
         print(f"picture   {arguments.store / path}")
 
 
+def again(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from runners.again import again as played
+    from runners.records import Store
+
+    return played(Console(), Store(arguments.store), arguments.key, arguments.overrides)
+
+
 def diff(arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
@@ -205,6 +214,9 @@ def parser() -> argparse.ArgumentParser:
         ("explain", explain, "the command and code behind a record"),
     ):
         _command(commands, name, action, text).add_argument("key", help="the record's key or how it begins")
+    repeated = _command(commands, "again", again, "play a record's cell once more and print both results side by side")
+    repeated.add_argument("key", help="the record's key or how it begins")
+    repeated.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="e.g. device=cuda")
     compared = _command(commands, "diff", diff, "what two records do not share: cell, code and numbers")
     compared.add_argument("key", metavar="A", help="a record's key or how it begins")
     compared.add_argument("other", metavar="B", help="another's")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra import compose, initialize_config_module
@@ -14,8 +14,11 @@ from runners.compose import SINGLE, cell_of, register
 from runners.problems import sentence
 
 
-def command(config: Mapping[str, Any]) -> tuple[str, list[str]]:
+def command(config: Mapping[str, Any], extra: Sequence[str] = ()) -> tuple[str, list[str]]:
     """The shell command for a record's ``config``, and what has changed in the suite since, if it has.
+
+    Args:
+        extra: overrides that finding the cell's options needs, ``hydra.searchpath=[...]``; not in the command.
 
     Raises:
         ConfigError: the suite no longer has one of the cell's options.
@@ -24,10 +27,10 @@ def command(config: Mapping[str, Any]) -> tuple[str, list[str]]:
     names = [part["name"] for part in config["defense"]]
     overrides.append(f"defense={names[0]}" if len(names) == 1 else f"defense=[{','.join(names)}]")
     overrides += [f"scale={config['scale']['name']}", f"seed={config['seed']}"]
-    today = _composed(overrides)
+    today = _composed([*overrides, *extra])
     if today["setting"]["name"] != config["setting"]["name"]:
         overrides.insert(2, f"setting={config['setting']['name']}")
-        today = _composed(overrides)
+        today = _composed([*overrides, *extra])
     changed = []
     now, then = dict(_leaves(today)), dict(_leaves(config))
     for path in now.keys() | then.keys():

@@ -1,0 +1,115 @@
+"""The web site in a real browser: sorting, filtering, following a cell to its record; no error, nothing from outside."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runners import leaderboard
+from runners.site import pages
+from tests.runners.synthetic import store
+from tests.runners.test_site import everything
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+]
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)"),
+    pytest.mark.filterwarnings("ignore"),
+]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = store(tmp_path_factory.mktemp("store"), everything())
+    reported = tmp_path_factory.mktemp("reported")
+    pages.write(folder / "leaderboard", leaderboard.files(everything(), "results", reported), leaderboard.KINDS)
+    return folder / "leaderboard"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra `dev`)")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A page that fails the test at its end if anything was wrong on it or came from outside."""
+    opened = browser.new_page(viewport={"width": 1300, "height": 900})
+    wrong: list[str] = []
+    opened.on("console", lambda said: said.type in ("error", "warning") and wrong.append(f"console: {said.text}"))
+    opened.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+    opened.on("request", lambda asked: asked.url.startswith(("file:", "data:")) or wrong.append(f"asked {asked.url}"))
+    yield opened
+    opened.close()
+    missing = "net::ERR_FILE_NOT_FOUND"  # pictures, which synthetic records only name
+    assert not [text for text in wrong if missing not in text]
+
+
+def column(page: Any, table: str, number: int) -> list[str]:
+    return page.locator(f"{table} tbody tr td:nth-child({number})").all_inner_texts()
+
+
+def test_a_table_sorts_by_its_numbers_and_tells_so(page: Any, site: Path) -> None:
+    page.goto((site / "index.html").as_uri())
+    head = page.locator("#defenses th", has_text="worst risk")
+    head.click()
+    assert head.get_attribute("aria-sort") == "ascending"
+    risks = [float(text.split()[0]) for text in column(page, "#defenses table", 9) if text[0].isdigit()]
+    assert len(risks) >= 4 and risks == sorted(risks)
+    head.press("Enter") if head.get_attribute("tabindex") else head.locator("[tabindex]").first.press("Enter")
+    assert head.get_attribute("aria-sort") == "descending", "the keyboard sorts as well"
+
+
+def test_search_and_filters_leave_what_matches(page: Any, site: Path) -> None:
+    page.goto((site / "index.html").as_uri())
+    rows = page.locator("#defenses tbody tr")
+    total = rows.count()
+    page.locator("#defenses input[type=search]").fill("pruning")
+    assert 0 < rows.count() < total
+    page.locator("#defenses input[type=search]").fill("")
+    page.select_option("[data-filter=dataset]", "mnist")
+    assert rows.count() == 2 and set(column(page, "#defenses table", 3)) == {"mnist"}
+    links = page.locator("#overview .matrix a.cell:visible")
+    assert {links.nth(i).get_attribute("data-dataset") for i in range(links.count())} == {"mnist"}
+    assert page.locator("#plot-board option").all_inner_texts() == ["collaboration · mnist · lenet · cpu · ssim"]
+
+
+def test_a_cell_leads_to_its_record(page: Any, site: Path) -> None:
+    page.goto((site / "index.html").as_uri())
+    page.locator("#overview .matrix tr", has_text="gradient_noise").locator("a.cell:visible").first.click()
+    row = page.locator("tr:target")
+    assert "leakage_dlg" in row.inner_text() and page.url.split("#")[0].endswith("defenses/gradient_noise.html")
+    row.locator("summary").click()
+    command = row.locator("code").first.inner_text()
+    row.locator("details a").first.click()
+    record = json.loads(page.locator("pre").inner_text())
+    assert record["config"]["defense"][0]["name"] == "gradient_noise"
+    assert command == f"gauntlet again {record['key'][:12]} --store results"
+
+
+def test_the_plot_shows_every_defense_and_leads_to_its_page(page: Any, site: Path) -> None:
+    page.goto((site / "index.html").as_uri())
+    page.locator("#plot .main-svg").first.wait_for()
+    assert "gradient_pruning" in page.locator("#plot text").all_text_contents()
+    assert page.evaluate("document.getElementById('plot').data.flatMap(trace => trace.x).length") >= 4
+
+
+@pytest.mark.parametrize("width", [390, 1300])
+def test_no_page_is_wider_than_its_window(page: Any, site: Path, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    for path in ("index.html", "settings/collaboration.html", "defenses/gradient_noise.html"):
+        page.goto((site / path).as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
