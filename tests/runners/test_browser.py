@@ -1,4 +1,4 @@
-"""The web site in a real browser: sorting, filtering, following a cell to its record; no error, nothing from outside."""
+"""The web site in a browser: sorting, filtering, following a cell to its record; no error, nothing from outside."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""A defense that lives outside the suite."""

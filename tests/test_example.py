@@ -1,0 +1,67 @@
+"""A third party's defense, in its own package, is played, attacked adaptively, refused and put on the leaderboard."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runners import cli, leaderboard
+from tests.runners.conftest import ROOT
+
+PACKAGE = ROOT / "examples" / "sign_upload"
+OURS = ("defense=sign_upload", "hydra.searchpath=[pkg://sign_upload.conf]")
+TRUSTED = "trusted=[sign_upload.]"
+CELL = ("threat=leakage_analytic", "model=mlp", "setting.rounds=1", "setting.victims=2", "cache=false")
+
+Play = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Play:
+    """``play(*overrides)`` -> (exit code, stderr), with the package installed and the store in ``tmp_path``."""
+    monkeypatch.syspath_prepend(PACKAGE)
+
+    def call(*overrides: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["gauntlet", "run", *overrides, f"store={tmp_path}"])
+        try:
+            code = cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return code, capfd.readouterr().err
+
+    return call
+
+
+def test_it_is_played_against_an_adaptive_threat_and_has_a_page(play: Play, tmp_path: Path) -> None:
+    code, error = play(*CELL, "threat.adaptive=true", *OURS, TRUSTED)
+    assert code == 0, error
+    (path,) = tmp_path.glob("records/*/*.json")
+    record = json.loads(path.read_text())
+    assert record["config"]["defense"] == [
+        {"name": "sign_upload", "_target_": "sign_upload.defense.SignUpload", "share": 1.0, "version": 1}
+    ]
+    assert record["versions"]["components"]["sign_upload.defense.SignUpload"]["version"] == 1
+    leaderboard.write(tmp_path)
+    assert (tmp_path / "leaderboard" / "defenses" / "sign_upload.html").is_file()
+
+
+def test_without_trust_it_is_not_run(play: Play) -> None:
+    code, error = play(*CELL, *OURS)
+    assert code == 2
+    assert "sign_upload.defense.SignUpload" in error and "trusted" in error
+
+
+def test_on_another_surface_it_is_refused(play: Play) -> None:
+    code, error = play("threat=evasion_jsma", *OURS, TRUSTED)
+    assert code == 2
+    assert "surface" in error
+
+
+def test_a_wrong_parameter_is_told(play: Play) -> None:
+    code, error = play(*CELL, *OURS, TRUSTED, "defense.sign_upload.share=0")
+    assert code == 2
+    assert "must be in (0, 1]" in error
