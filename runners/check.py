@@ -114,11 +114,14 @@ def _numbers(records: Records) -> list[accepted.Number]:
 def _accepted(console: Console, records: Records, baseline: Path, scale: str | None) -> int:
     """Print the accepted numbers that drifted, and the counts; gives how many are outside."""
     known = [number for number in accepted.read(baseline) if number.label.startswith(f"{scale} / " if scale else "")]
-    verdicts = accepted.compare(known, _numbers(records))
+    measured = _numbers(records)
+    verdicts = accepted.compare(known, measured)
     drifted = [verdict for verdict in verdicts if verdict.state == OUTSIDE]
     if drifted:
         console.print(_drifts(drifted))
     console.print(f"Accepted numbers: {_counted(Counter(verdict.state for verdict in verdicts))}.", highlight=False)
+    if new := {(n.cell, n.metric) for n in measured} - {(n.cell, n.metric) for n in known}:
+        console.print(f"{len(new)} measured numbers are not among the accepted ones.", highlight=False)
     return len(drifted)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -190,6 +190,15 @@ class Site:
         rows = [(board, row) for board in self.boards for row in board.rows if row.name == defense]
         return [(b, r, metric) for b, r in rows for metric in b.metrics if verdict(b, r, metric) == BROKEN]
 
+    @cached_property
+    def runs(self) -> Counter[str]:
+        """Records by status, with those that are ``stale`` and the ``invalid`` attacks beside."""
+        cells = [entry.cell for entries in self.entries.values() for entry in entries]
+        counts = Counter(run.status for cell in cells for run in cell.runs)
+        counts["stale"] = sum(run.stale for cell in cells for run in cell.runs)
+        counts["invalid"] = sum(bool(column.invalid) for board in self.boards for column in board.columns)
+        return counts
+
     @property
     def places(self) -> tuple[list[str], list[str]]:
         """Datasets and scales to filter by."""
@@ -239,7 +248,7 @@ def _block(
     for attack in attacks:
         for name in every:
             entries = _worst_of_each(cells.get((attack.name, attack.adaptive, name), []))
-            refused = None if name in meets else f"{why}; {name} does not"
+            refused = None if name in meets else f"{name} does not act on the surface {place[1]!r} of {place[0]}"
             pairs[attack.label, name] = Pair(attack, name, entries, refused)
     return Block(*place, attacks, meets, pairs, [name for name in every if name not in meets], why)
 
