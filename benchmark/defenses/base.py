@@ -111,6 +111,8 @@ class Round:
 
     def publish(self, **facts: Any) -> None:
         """Tell everybody a fact about this round, e.g. ``publish(groups=pairs)``; see :class:`Published`."""
+        if facts.get("mask") is not None and self.published.mask is not None:
+            facts["mask"] = facts["mask"] & self.published.mask  # stacked defenses: what both let through
         self.published = replace(self.published, **facts)
 
     def send(self, *, bytes_sent: float, messages: int) -> None:
@@ -132,6 +134,8 @@ class Published:
         downloaded: bool (n, d), coordinates that each party took from the global model in this round.
         screen_cosine: parties refuse a model whose first layer's rows are more parallel than this.
         filter_threshold: accuracy on common validation data that a party's model must exceed to count.
+        memory: what a party's upload leaves out is added to its next one, so that its uploads sum to its updates.
+        signs: only the signs of an upload's coordinates carry information.
     """
 
     mask: Tensor | None = None
@@ -141,6 +145,8 @@ class Published:
     downloaded: Tensor | None = None
     screen_cosine: float | None = None
     filter_threshold: float | None = None
+    memory: bool = False
+    signs: bool = False
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,11 @@ class Stack(Defense):
         return {name: model for member in self.members for name, model in member.models().items()}
 
     def facts(self) -> dict[str, Any]:
-        return {word: fact for member in self.members for word, fact in member.facts().items()}
+        known: dict[str, Any] = {}
+        for facts in (member.facts() for member in self.members):
+            both = {"mask": facts["mask"] & known["mask"]} if "mask" in facts and "mask" in known else {}
+            known |= facts | both
+        return known
 
     def trust(self) -> Tensor | None:
         return next((trust for member in self.members if (trust := member.trust()) is not None), None)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from benchmark.errors import ConfigError
 
+INITS = ("default", "uniform")
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
 
@@ -49,6 +50,19 @@ def activation(name: str) -> nn.Module:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"model.activation must be one of {list(ACTIVATIONS)}, got {name!r}.{hint}")
     return ACTIVATIONS[name]()
+
+
+def initialise(module: nn.Module, init: str) -> None:
+    """Give all parameters U(-0.5, 0.5) for ``uniform``, as in the code of DLG; ``default`` leaves PyTorch's.
+
+    Raises:
+        ConfigError: ``init`` is neither.
+    """
+    if init not in INITS:
+        raise ConfigError(f"model.init must be one of {list(INITS)}, got {init!r}.")
+    if init == "uniform":
+        for parameter in module.parameters():
+            nn.init.uniform_(parameter, -0.5, 0.5)
 
 
 def image_shape(model: str, shape: tuple[int, ...]) -> tuple[int, int, int]:

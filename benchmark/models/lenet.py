@@ -7,14 +7,12 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from benchmark.errors import ConfigError
 from benchmark.models import base
 from benchmark.models.base import Classifier, image_shape
 
 VERSION = 1
 
 CHANNELS, KERNEL = 12, 5
-INITS = ("default", "uniform")
 
 
 class LeNet(Classifier):
@@ -37,8 +35,6 @@ class LeNet(Classifier):
         self, *, shape: tuple[int, ...], num_classes: int, activation: str, init: str, strides: Sequence[int] | None
     ) -> None:
         channels, height, width = image_shape("lenet", shape)
-        if init not in INITS:
-            raise ConfigError(f"model.init must be one of {list(INITS)}, got {init!r}.")
         if strides is None:
             strides = (2, 2, 1) if min(height, width) >= 16 else (1, 2, 1)
         layers: list[nn.Module] = []
@@ -49,6 +45,4 @@ class LeNet(Classifier):
             ]
             channels, height, width = CHANNELS, math.ceil(height / stride), math.ceil(width / stride)
         super().__init__(nn.Sequential(*layers, nn.Flatten()), nn.Linear(channels * height * width, num_classes))
-        if init == "uniform":
-            for parameter in self.parameters():
-                nn.init.uniform_(parameter, -0.5, 0.5)
+        base.initialise(self, init)

@@ -18,7 +18,7 @@ from benchmark.errors import ConfigError, Diverged, positive
 from benchmark.metrics.classification import accuracy, attack_success
 from benchmark.metrics.reconstruction import score_reconstruction
 from benchmark.outcome import Outcome
-from benchmark.settings import broadcast
+from benchmark.settings import broadcast, many_uploads
 from benchmark.settings.base import Artifact, Setting, Stage
 from benchmark.settings.collaboration_surfaces import (
     Accomplice,
@@ -95,6 +95,7 @@ class Collaboration(Setting):
         "global_models": SENDING | {"download"},
         "trajectory": SENDING | {"download"},
         "broadcast": SENDING | {"screen_broadcast"},
+        "many_uploads": SENDING,
     }
 
     def __init__(
@@ -146,7 +147,8 @@ class Collaboration(Setting):
             "training_data": self._contributions,
             "global_models": self._participation,
             "trajectory": self._witness,
-            "broadcast": self._broadcast,
+            "broadcast": self._reading,
+            "many_uploads": self._reading,
         }
         return scenes[stage.threat.surface](stage)
 
@@ -278,11 +280,13 @@ class Collaboration(Setting):
         self._score(outcome, guess, surface)
         return outcome
 
-    def _broadcast(self, stage: Stage) -> Outcome:
+    def _reading(self, stage: Stage) -> Outcome:
         outcome, trained = self._report(stage)
         net = Net(stage.fresh_model())
         params = (trained["params"] if self.model_state == "trained" else net.initial()).to(stage.device)
         plan = stage.defense.local_plan(self.victim_plan)
+        if stage.threat.surface == "many_uploads":
+            return many_uploads.play(stage, outcome, net, params, cohort=self.victims, plan=plan)
         self._tolerance(stage, outcome, trained)
         return broadcast.play(stage, outcome, net, params, parties=self.victims, plan=plan)
 

@@ -6,6 +6,7 @@ import torch
 
 from benchmark.settings.collaboration import UploadSurface, UploadThreat
 from benchmark.threats.base import Reconstruction
+from benchmark.threats.gradient_leakage.labels import restore_labels
 
 VERSION = 1
 
@@ -36,6 +37,29 @@ class MeanImage(UploadThreat):
         victims = surface.uploads.shape[1]
         mean = surface.public.x.mean(dim=0)
         return Reconstruction(mean.expand(victims, surface.batch_size, *surface.shape))
+
+
+class ClassMean(UploadThreat):
+    """Negative control: the mean public image of every label that the gradient gives away; what is more than the label
+    beats it."""
+
+    family = "gradient_leakage"
+    headline = "ssim"
+    control = "negative"
+    knowledge = frozenset({"public"})
+
+    def attack(self, surface: UploadSurface, rng: torch.Generator) -> Reconstruction:
+        public, victims = surface.public, surface.uploads.shape[1]
+        gradients = (surface.uploads[0] / surface.local_steps).to(surface.params)
+        labels = restore_labels(gradients, surface.net.layout, surface.batch_size)
+        overall = public.x.mean(dim=0)
+        means = torch.stack(
+            [
+                public.x[public.y == label].mean(dim=0) if (public.y == label).any() else overall
+                for label in range(surface.num_classes)
+            ]
+        )
+        return Reconstruction(means[labels].view(victims, surface.batch_size, *surface.shape), labels)
 
 
 class Copy(UploadThreat):

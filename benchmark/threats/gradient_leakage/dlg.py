@@ -7,11 +7,13 @@ a fixed step (it diverges without), and all victims and restarts as one batch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark.errors import positive
+from benchmark.errors import ConfigError, positive
 from benchmark.settings.collaboration import UploadSurface, UploadThreat
 from benchmark.threats.base import Floor, Reconstruction
 from benchmark.threats.gradient_leakage.labels import restore_labels
@@ -19,6 +21,7 @@ from benchmark.threats.gradient_leakage.matching import Matcher, squared_distanc
 from benchmark.training.lbfgs import minimize
 
 VERSION = 1
+LABELS = ("joint", "restored", "known")
 
 
 class DLG(UploadThreat):
@@ -27,7 +30,8 @@ class DLG(UploadThreat):
     Args:
         iterations: L-BFGS iterations.
         restarts: starts from U(0, 1) images; the best is kept by the attack's own objective.
-        labels: ``joint`` (DLG) or ``restored`` (iDLG).
+        labels: ``joint`` (DLG), ``restored`` (iDLG) or ``known`` (granted to the adversary).
+        layers: the only layers whose gradient is matched (see :mod:`benchmark.training.layers`), None for all.
         observations: rounds averaged by the adaptive form.
         adaptive: reads what the defense publishes, see :func:`~.matching.targets_of`.
     """
@@ -36,8 +40,22 @@ class DLG(UploadThreat):
     headline = "ssim"
     floor = Floor("ssim", 0.5)
 
-    def __init__(self, *, iterations: int, restarts: int, labels: str, observations: int, adaptive: bool) -> None:
+    def __init__(
+        self,
+        *,
+        iterations: int,
+        restarts: int,
+        labels: str,
+        observations: int,
+        adaptive: bool,
+        layers: Sequence[str] | None = None,
+    ) -> None:
         super().__init__(adaptive=adaptive)
+        if labels not in LABELS:
+            raise ConfigError(f"threat.labels must be one of {', '.join(LABELS)}, got {labels!r}.")
+        if labels == "known":
+            self.knowledge = self.knowledge | {"labels"}
+        self.labels, self.layers = labels, layers
         positive("threat.iterations", iterations)
         positive("threat.restarts", restarts)
         self.iterations, self.restarts, self.joint = iterations, restarts, labels == "joint"
@@ -45,11 +63,17 @@ class DLG(UploadThreat):
 
     def attack(self, surface: UploadSurface, rng: torch.Generator) -> Reconstruction:
         targets = targets_of(surface, self.adaptive)
+        if self.layers is not None:
+            targets = targets.only(self.layers, surface.net.layout)
         matcher = Matcher(surface, targets, distance=squared_distance, restarts=self.restarts)
         samples = targets.members * surface.batch_size
         classes = surface.num_classes
         images = torch.rand((matcher.count, *matcher.sample_shape), generator=rng).to(surface.params.device)
-        fixed = restore_labels(targets.gradients, surface.net.layout, samples).repeat_interleave(self.restarts, dim=0)
+        if self.labels == "known":
+            fixed = surface.labels[targets.rows].flatten(1)
+        else:
+            fixed = restore_labels(targets.gradients, surface.net.layout, samples)
+        fixed = fixed.repeat_interleave(self.restarts, dim=0)
         logits = torch.randn((matcher.count, samples, classes), generator=rng).to(images.device)
         pixels = images[0].numel()
         label_shape = (targets.members, surface.batch_size, classes)

@@ -6,16 +6,19 @@ objective of a single inversion. ``dlg.py`` and ``inverting_gradients.py`` diffe
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 from torch.nn import functional as F
 
+from benchmark.defenses.base import Published
 from benchmark.errors import Refused
 from benchmark.settings.collaboration import UploadSurface
+from benchmark.training.functional import Layout
+from benchmark.training.layers import layer_mask, select_layers
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Targets:
         groups: int64 (victims,) for :class:`~benchmark.threats.base.Reconstruction`, None when each is its own.
         steps: local steps that the attack unrolls (1: it takes the update for one gradient).
         scale_free: only the direction of ``gradients`` is meaningful.
+        signs: only the signs of ``gradients`` are meaningful.
     """
 
     gradients: Tensor
@@ -39,11 +43,18 @@ class Targets:
     groups: Tensor | None
     steps: int
     scale_free: bool
+    signs: bool = False
 
     def scatter(self, found: Tensor) -> Tensor:
         """(n, members * batch, ...) found by the inversions -> (victims, batch, ...) in the order of the victims."""
         per_victim = found.reshape(self.rows.numel(), found.shape[1] // self.members, *found.shape[2:])
         return per_victim[self.rows.flatten().argsort()]
+
+    def only(self, layers: Sequence[str], layout: Layout) -> Targets:
+        """The same with nothing but the coordinates of ``layers`` to go by."""
+        chosen = layer_mask(layout, select_layers(layout, layers, "threat.layers")).to(self.gradients.device)
+        mask = chosen.expand_as(self.gradients) if self.mask is None else self.mask & chosen
+        return replace(self, mask=mask)
 
 
 def targets_of(surface: UploadSurface, adaptive: bool) -> Targets:
@@ -51,7 +62,8 @@ def targets_of(surface: UploadSurface, adaptive: bool) -> Targets:
 
     Naive: the first observation, taken as one gradient of each victim. Adaptive: observations are averaged (noise),
     only surviving coordinates count (pruning, withheld layers), only the direction counts where norms were clipped,
-    local steps are unrolled, and where single uploads are mixed their group's sum is inverted instead.
+    only signs where nothing else is sent, local steps are unrolled, and where single uploads are mixed their group's
+    sum is inverted instead.
     """
     victims = surface.uploads.shape[1]
     alone = torch.arange(victims)[:, None]
@@ -72,11 +84,24 @@ def targets_of(surface: UploadSurface, adaptive: bool) -> Targets:
         groups = published.groups if rows.shape[1] > 1 else None
         sums = sums.to(surface.params)  # masked uploads are float64, so that their sum is exact
         return Targets(sums, None, rows.shape[1], rows, groups, steps, scale_free)
-    mean = surface.uploads.mean(dim=0) / steps
-    mask = published.mask
-    if mask is not None and mask.ndim == 1:
-        mask = mask.expand_as(mean)
-    return Targets(mean, mask, 1, alone, None, steps, scale_free)
+    mean, mask = average_rounds(surface.uploads, surface.published)
+    # Signs with a memory average out to the full gradient.
+    signs = published.signs and not (published.memory and len(surface.uploads) > 1)
+    return Targets(mean / steps, mask, 1, alone, None, steps, scale_free, signs)
+
+
+def average_rounds(uploads: Tensor, published: Sequence[Published]) -> tuple[Tensor, Tensor | None]:
+    """What repeated uploads (observations, n, d) of the same update tell of it: (n, d), and where they tell anything.
+
+    A coordinate's mean is taken over the rounds in which it was sent. Where what was left out is sent later (memory,
+    error feedback) the plain mean over T rounds misses only what is still held back, a T-th of it.
+    """
+    if any(facts.mask is None for facts in published):
+        return uploads.mean(dim=0), None
+    masks = torch.stack([facts.mask.expand_as(uploads[0]) for facts in published if facts.mask is not None])
+    sent = masks.sum(dim=0)
+    rounds = len(uploads) if published[0].memory else sent.clamp_min(1)
+    return (uploads * masks).sum(dim=0) / rounds, sent > 0
 
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -90,6 +115,15 @@ def squared_distance(ours: Tensor, theirs: Tensor) -> Tensor:
 def cosine_distance(ours: Tensor, theirs: Tensor) -> Tensor:
     """1 - cosine similarity of two vectors (d,), in [0, 2] (Geiping et al. 2020, eq. 4)."""
     return 1 - F.cosine_similarity(ours, theirs, dim=0, eps=1e-20)
+
+
+def sign_distance(ours: Tensor, theirs: Tensor) -> Tensor:
+    """How much of ``ours`` (d,) has another sign than ``theirs`` (d,), relative to its mean magnitude, squared.
+
+    Zero when all signs agree; coordinates whose sign is not known are 0 in ``theirs`` and don't count.
+    """
+    wrong = torch.relu(-ours * theirs.sign())
+    return (wrong / ours.abs().mean().clamp_min(1e-20)).square().mean()
 
 
 def total_variation(x: Tensor) -> Tensor:
@@ -116,7 +150,7 @@ class Matcher:
         total_variation_weight: float = 0.0,
     ) -> None:
         self.surface, self.targets, self.restarts = surface, targets, restarts
-        self.distance = cosine_distance if targets.scale_free else distance
+        self.distance = sign_distance if targets.signs else cosine_distance if targets.scale_free else distance
         self.tv_weight = total_variation_weight if len(surface.shape) == 3 else 0.0
         mask = torch.ones_like(targets.gradients) if targets.mask is None else targets.mask.to(targets.gradients)
         self.mask = mask.repeat_interleave(restarts, dim=0)

@@ -1,0 +1,176 @@
+"""Later forms of gradient inversion: more priors, better starts and schedules.
+
+``leakage_inverting_gradients_modern``: the defaults that Geiping's framework *breaching* came to (soft signs, patterned
+starts, warm-up and cosine decay, total variation of colour differences too, a prior from the last layer's features).
+``leakage_gradinversion``: after Yin et al., *See through Gradients*, CVPR 2021: Euclidean matching, small L2 and
+total-variation priors, Langevin noise. Deviations: the suite refuses batch normalisation in a collaboration, so the
+prior on its statistics is absent, and so is the consistency between groups of seeds.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.func import grad_and_value, vmap
+from torch.nn import functional as F
+
+from benchmark.errors import ConfigError, positive
+from benchmark.settings.collaboration import UploadSurface, UploadThreat
+from benchmark.threats.base import Floor, Reconstruction
+from benchmark.threats.gradient_leakage.analytic import row_ratio
+from benchmark.threats.gradient_leakage.labels import restore_labels
+from benchmark.threats.gradient_leakage.matching import (
+    Matcher,
+    Targets,
+    cosine_distance,
+    squared_distance,
+    targets_of,
+)
+
+VERSION = 1
+DISTANCES = {"cosine": cosine_distance, "euclidean": squared_distance}
+PATTERN = 4  # side of the tile that a patterned start repeats
+
+
+class RegularisedInversion(UploadThreat):
+    """Adam on matching plus priors.
+
+    Args:
+        iterations: steps; warmup: of them with a rising step size, which then falls as a cosine.
+        step: of Adam, in pixel units; soft_sign: whether gradients are squashed by tanh, ever harder.
+        distance: ``cosine`` or ``euclidean``; match: its weight.
+        total_variation, l2, features: weights of the priors; ``features`` only acts on single samples.
+        langevin: standard deviation of noise on the gradient, relative to the step.
+        restarts: starts; the best is kept by the attack's own objective.
+        observations: rounds averaged by the adaptive form.
+    """
+
+    family = "gradient_leakage"
+    headline = "ssim"
+    floor = Floor("ssim", 0.5)
+
+    def __init__(
+        self,
+        *,
+        iterations: int,
+        warmup: int,
+        step: float,
+        soft_sign: bool,
+        distance: str,
+        match: float,
+        total_variation: float,
+        l2: float,
+        features: float,
+        langevin: float,
+        restarts: int,
+        observations: int,
+        adaptive: bool,
+    ) -> None:
+        super().__init__(adaptive=adaptive)
+        positive("threat.iterations", iterations)
+        positive("threat.restarts", restarts)
+        if distance not in DISTANCES:
+            raise ConfigError(f"threat.distance must be one of {', '.join(DISTANCES)}, got {distance!r}.")
+        self.iterations, self.warmup, self.step, self.soft_sign = iterations, warmup, step, soft_sign
+        self.distance, self.match = DISTANCES[distance], match
+        self.total_variation, self.l2, self.features = total_variation, l2, features
+        self.langevin, self.restarts = langevin, restarts
+        self.observations = observations if adaptive else 1
+
+    def attack(self, surface: UploadSurface, rng: torch.Generator) -> Reconstruction:
+        targets = targets_of(surface, self.adaptive)
+        matcher = Matcher(surface, targets, distance=self.distance, restarts=self.restarts)
+        samples = targets.members * surface.batch_size
+        labels = restore_labels(targets.gradients, surface.net.layout, samples)
+        y = F.one_hot(labels, surface.num_classes).to(surface.params).repeat_interleave(self.restarts, dim=0)
+        y = y.view(-1, targets.members, surface.batch_size, surface.num_classes)
+        prior = self._prior(surface, targets)
+        x = patterned(matcher.count, matcher.sample_shape, rng).to(surface.params)
+        best, best_value = x.clone(), torch.full((matcher.count,), float("inf"), device=x.device)
+        optimizer = torch.optim.Adam([x], lr=self.step)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
+        for iteration in range(self.iterations + 1):
+            value, slope, _ = matcher.objective(x, y)
+            extra, extra_slope = prior(x)
+            value, slope = self.match * value + extra, self.match * slope + extra_slope
+            better = value < best_value
+            best_value = torch.where(better, value, best_value)
+            best = torch.where(better.view(-1, *[1] * (x.ndim - 1)), x, best)
+            x.grad = self._descent(slope, iteration, rng)
+            optimizer.step()
+            schedule.step()
+            x.clamp_(0, 1)
+        found, value = matcher.best(best, best_value)
+        return Reconstruction(
+            targets.scatter(found.view(-1, samples, *surface.shape)),
+            targets.scatter(labels),
+            targets.groups,
+            diagnostics={"matching_loss": value.mean().item()},
+        )
+
+    def _rate(self, iteration: int) -> float:
+        if iteration < self.warmup:
+            return (iteration + 1) / self.warmup
+        return 0.5 * (1 + math.cos(math.pi * (iteration - self.warmup) / max(1, self.iterations - self.warmup)))
+
+    def _descent(self, slope: Tensor, iteration: int, rng: torch.Generator) -> Tensor:
+        """The gradient that Adam sees."""
+        if self.langevin:
+            noise = torch.randn(slope.shape, generator=rng).to(slope)
+            slope = slope + self.langevin * slope.flatten(1).std(dim=1).view(-1, *[1] * (slope.ndim - 1)) * noise
+        if not self.soft_sign:
+            return slope
+        softness = max(1e-3, 1 - iteration / self.iterations)  # towards the plain sign at the end
+        scale = slope.abs().flatten(1).mean(dim=1).clamp_min(1e-20).view(-1, *[1] * (slope.ndim - 1))
+        return torch.tanh(slope / (scale * softness))
+
+    def _prior(self, surface: UploadSurface, targets: Targets):  # type: ignore[no-untyped-def]
+        """x (count, members, batch, ...) -> the priors' values (count,) and gradients."""
+        features = features_of(surface, targets) if self.features else None
+
+        def single(x: Tensor, wanted: Tensor) -> Tensor:
+            value = self.l2 * x.square().mean()
+            if self.total_variation and len(surface.shape) == 3:
+                value = value + self.total_variation * smooth_variation(x)
+            if features is not None:
+                seen = surface.net.module.features(x.flatten(0, 1))  # type: ignore[operator]
+                value = value + self.features * (seen[0] - wanted).square().mean()
+            return value
+
+        count = len(targets.gradients) * self.restarts
+        wanted = torch.zeros(count, 1) if features is None else features.repeat_interleave(self.restarts, dim=0)
+        both = vmap(grad_and_value(single), in_dims=(0, 0))
+
+        def prior(x: Tensor) -> tuple[Tensor, Tensor]:
+            slope, value = both(x, wanted.to(x))
+            return value, slope
+
+        return prior
+
+
+def features_of(surface: UploadSurface, targets: Targets) -> Tensor | None:
+    """What the head was fed for single samples, (n, units): its weight gradient over its bias gradient."""
+    if targets.members * surface.batch_size > 1 or not hasattr(surface.net.module, "features"):
+        return None
+    weight, bias = list(surface.net.layout.split(targets.gradients).values())[-2:]
+    return row_ratio(weight, bias, 1).squeeze(1)
+
+
+def smooth_variation(x: Tensor) -> Tensor:
+    """Total variation of images (..., channels, height, width): root of squared differences, colour differences too."""
+    images = x if x.shape[-3] == 1 else torch.cat([x, x - x.roll(1, dims=-3)], dim=-3)
+    down = images[..., 1:, :-1] - images[..., :-1, :-1]
+    right = images[..., :-1, 1:] - images[..., :-1, :-1]
+    return (down.square() + right.square() + 1e-8).sqrt().mean()
+
+
+def patterned(count: int, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
+    """Starts (count, *shape) in [0, 1]: a small random tile, repeated over the image. Tables start from U(0, 1)."""
+    if len(shape) < 5:
+        return torch.rand((count, *shape), generator=rng)
+    height, width = shape[-2:]
+    tile = torch.rand((count, *shape[:-2], PATTERN, PATTERN), generator=rng)
+    repeats = [1] * (tile.ndim - 2) + [-(-height // PATTERN), -(-width // PATTERN)]
+    return tile.repeat(*repeats)[..., :height, :width].contiguous()

@@ -1,0 +1,177 @@
+"""Families V of predictors that read the gradient of one layer, every one closed under ignoring what it reads.
+
+Each is fitted on rehearsed gradients, tempered on a part of them that the fit did not see, and gives way to a constant
+where it is no better there: without that, over-fitted predictors report negative information.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmark.errors import ConfigError
+from benchmark.seeds import child
+
+VALIDATION = 4  # every 4th rehearsed upload is held back from the fit
+COMPONENTS = 60
+FLOOR = 1e-6  # of a probability, so that one confident error cannot make the mean infinite
+RIDGE_STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+
+
+def held_back(count: int) -> Tensor:
+    """bool (count,), the rehearsed uploads that judge a fit instead of taking part in it."""
+    return torch.arange(count) % VALIDATION == 0
+
+
+def classify(
+    families: Sequence[str], known: Tensor, secret: Tensor, seen: Tensor, trees: int, rng: torch.Generator
+) -> dict[str, Tensor]:
+    """Family -> log-probabilities (n, 2) of the secret behind the gradients ``seen`` (n, d).
+
+    Args:
+        families: ``linear`` (PCA, logistic regression), ``forest``, ``mlp`` (PCA, two hidden layers of 128).
+        known: (m, d), secret: int64 (m,), what the fit may use.
+
+    Raises:
+        ConfigError: an unknown family.
+    """
+    makers: dict[str, Callable[[int], Any]] = {"linear": _linear, "forest": partial(_forest, trees), "mlp": _mlp}
+    _check(families, makers)
+    held = held_back(len(known)).numpy()
+    raw = [rows.cpu().numpy() for rows in (known, seen)]
+    reduced = [rows.cpu().numpy() for rows in principal(known, seen, COMPONENTS)]
+    y = secret.cpu().numpy()
+    found = {}
+    for family in families:
+        x, new = raw if family == "forest" else reduced
+        model = makers[family](child(rng))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # iteration limits are part of a family
+            model.fit(x[~held], y[~held])
+        factor = _temperature(_log_odds(model.predict_proba(x[held])), y[held])
+        odds = torch.as_tensor(_log_odds(model.predict_proba(new)) * factor, dtype=torch.float32)
+        found[family] = torch.stack([-F.softplus(odds), -F.softplus(-odds)], dim=1).to(seen)
+    return found
+
+
+def decode(
+    families: Sequence[str], known: Tensor, images: Tensor, seen: Tensor, rng: torch.Generator
+) -> dict[str, Tensor]:
+    """Family -> images (n, pixels) guessed from the gradients ``seen`` (n, d).
+
+    Args:
+        families: ``ridge`` (strength by validation), ``mlp`` (PCA, one hidden layer of 128).
+        known: (m, d), images: (m, pixels), what the fit may use.
+
+    Raises:
+        ConfigError: an unknown family.
+    """
+    _check(families, ("ridge", "mlp"))
+    held = held_back(len(known))
+    constant = images[~held].mean(dim=0)
+    found = {}
+    for family in families:
+        x, new = principal(known, seen, len(known) if family == "ridge" else COMPONENTS)
+        if family == "ridge":
+            candidates = _ridge(x[~held], images[~held])
+        else:
+            candidates = [_mlp_decoder(x[~held], images[~held], child(rng))]
+        candidates.append(lambda rows: constant.expand(len(rows), -1))
+        best = min(candidates, key=lambda predict: float((predict(x[held]) - images[held]).square().mean()))
+        found[family] = best(new).clamp(0, 1)
+    return found
+
+
+def principal(known: Tensor, seen: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Principal components of standardised gradients, (m, d) and (n, d) -> (m, k) and (n, k) with k at most ``count``.
+
+    Mean, spread and axes come from the rows of ``known`` that are not held back, through their small Gram matrix. The
+    first component has unit variance.
+    """
+    base = known[~held_back(len(known))]
+    mean, std = base.mean(dim=0), base.std(dim=0)
+    scale = torch.where(std > 0, 1 / std.clamp_min(1e-20), 0.0)
+    base, known, seen = ((rows - mean) * scale for rows in (base, known, seen))
+    values, vectors = torch.linalg.eigh((base @ base.T).double())
+    keep = (values > 1e-9 * values.max()).nonzero().squeeze(1).flip(0)[:count]
+    if not len(keep):
+        return torch.zeros(len(known), 1).to(known), torch.zeros(len(seen), 1).to(seen)
+    axes = base.T @ (vectors[:, keep] / values[keep].sqrt()).to(base) * float((len(base) / values.max()).sqrt())
+    return known @ axes, seen @ axes
+
+
+def _check(families: Sequence[str], known: Iterable[str]) -> None:
+    unknown = [family for family in families if family not in known]
+    if unknown or not families:
+        raise ConfigError(f"threat.families may hold {', '.join(known)}, not {', '.join(unknown) or 'nothing'}.")
+
+
+def _linear(seed: int) -> Any:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
+
+
+def _forest(trees: int, seed: int) -> Any:
+    from sklearn.ensemble import RandomForestClassifier
+
+    return RandomForestClassifier(trees, min_samples_leaf=2, random_state=seed)
+
+
+def _mlp(seed: int) -> Any:
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    network = MLPClassifier(hidden_layer_sizes=(128, 128), max_iter=40, alpha=1e-2, random_state=seed)
+    return make_pipeline(StandardScaler(), network)
+
+
+def _log_odds(probabilities: np.ndarray) -> np.ndarray:
+    safe = probabilities.clip(FLOOR, 1 - FLOOR)
+    return np.log(safe[:, 1] / safe[:, 0])
+
+
+def _temperature(odds: np.ndarray, secret: np.ndarray) -> float:
+    """The factor in [0, 2] on the log-odds with the least validation loss; 0 is the constant prediction."""
+    factors = np.concatenate([[0.0], np.geomspace(0.01, 2, 40)])
+    signed = np.where(secret == 1, odds, -odds)
+    losses = [np.logaddexp(0, -factor * signed).mean() for factor in factors]
+    return float(factors[int(np.argmin(losses))])
+
+
+Decoder = Callable[[Tensor], Tensor]
+
+
+def _ridge(x: Tensor, images: Tensor) -> list[Decoder]:
+    """Ridge regressions of all strengths; ``x`` (m, k) are uncorrelated components, so each solves alone."""
+    constant = images.mean(dim=0)
+    power = x.square().sum(dim=0)
+    product = x.T @ (images - constant)
+    decoders: list[Decoder] = []
+    for strength in RIDGE_STRENGTHS:
+        weights = product / (power + strength * power.mean())[:, None]
+        decoders.append(lambda rows, weights=weights: rows @ weights + constant)  # type: ignore[misc]
+    return decoders
+
+
+def _mlp_decoder(x: Tensor, images: Tensor, seed: int) -> Decoder:
+    from sklearn.neural_network import MLPRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    network = MLPRegressor(hidden_layer_sizes=(128,), max_iter=40, alpha=1e-2, random_state=seed)
+    chain = make_pipeline(StandardScaler(), network)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        chain.fit(x.cpu().numpy(), images.cpu().numpy())
+    return lambda rows: torch.as_tensor(chain.predict(rows.cpu().numpy()), dtype=rows.dtype).to(rows)

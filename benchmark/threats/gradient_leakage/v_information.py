@@ -1,0 +1,123 @@
+"""Predictors trained on rehearsed uploads: how much each layer's gradient tells of a secret, and of the samples.
+
+Mo et al., *Quantifying (and Localizing) Usable Information Leakage from Neural Network Gradients*, arXiv 2105.13929.
+Only the abstracts could be read, so the families of predictors are the suite's choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark.settings.many_uploads_surfaces import (
+    Batches,
+    Beliefs,
+    ManyUploadsSurface,
+    ManyUploadsThreat,
+    draw_batches,
+)
+from benchmark.threats.base import Floor
+from benchmark.threats.gradient_leakage.v_families import classify, decode
+from benchmark.training.layers import layer_slices
+
+VERSION = 1
+
+
+class LatentVInformation(ManyUploadsThreat):
+    """Latent information: the sensitive attribute behind an upload.
+
+    Args:
+        families: of predictors, see :func:`~.v_families.classify`; the setting takes the best for each layer.
+        trees: of a forest.
+        adaptive: rehearses with the defense in place.
+    """
+
+    goal = "secret"
+    headline = "latent_bits"
+    floor: ClassVar[Floor | None] = Floor("attribute_accuracy", 0.6)
+
+    def __init__(
+        self,
+        *,
+        families: Sequence[str],
+        victims: int,
+        auxiliary: int,
+        scope: str,
+        trees: int,
+        adaptive: bool,
+    ) -> None:
+        super().__init__(victims=victims, auxiliary=auxiliary, scope=scope, adaptive=adaptive)
+        self.families, self.trees = families, trees
+
+    def attack(self, surface: ManyUploadsSurface, rng: torch.Generator) -> Beliefs:
+        batches, known = rehearsed(self, surface, rng)
+        secret = self.studied(batches, rng)
+        found: dict[str, dict[str, Tensor]] = {family: {} for family in self.families}
+        for layer, part in layer_slices(surface.net.layout).items():
+            beliefs = classify(self.families, known[:, part], secret, surface.uploads[:, part], self.trees, rng)
+            for family, belief in beliefs.items():
+                found[family][layer] = belief
+        return Beliefs(found)
+
+    def studied(self, batches: Batches, rng: torch.Generator) -> Tensor:
+        """The values of the secret that the predictors are taught."""
+        return batches.secret
+
+
+class ShuffledSecret(LatentVInformation):
+    """Negative control: the same predictors, taught values of the secret in random order. They find no information,
+    unless the estimate itself makes it up."""
+
+    control = "negative"
+    floor = None
+
+    def studied(self, batches: Batches, rng: torch.Generator) -> Tensor:
+        return batches.secret[torch.randperm(len(batches.secret), generator=rng).to(batches.secret.device)]
+
+
+class ToldSecret(ManyUploadsThreat):
+    """Positive control: knows the attribute, one bit whatever the layer and the defense."""
+
+    goal = "secret"
+    headline = "latent_bits"
+    control = "positive"
+    knowledge = frozenset({"truth"})
+
+    def attack(self, surface: ManyUploadsSurface, rng: torch.Generator) -> Beliefs:
+        sure = torch.nn.functional.one_hot(surface.truth.secret, 2).to(surface.params).clamp(1e-6, 1).log()
+        return Beliefs({"told": dict.fromkeys(layer_slices(surface.net.layout), sure)})
+
+
+class OriginalVInformation(ManyUploadsThreat):
+    """Original information: the image behind an upload, or the mean image of its batch.
+
+    Args:
+        families: of decoders, see :func:`~.v_families.decode`; the setting takes the best for each layer.
+        adaptive: rehearses with the defense in place.
+    """
+
+    goal = "image"
+    headline = "original_bits"
+    floor = Floor("original_bits", 0.05)
+
+    def __init__(self, *, families: Sequence[str], victims: int, auxiliary: int, adaptive: bool) -> None:
+        super().__init__(victims=victims, auxiliary=auxiliary, adaptive=adaptive)
+        self.families = families
+
+    def attack(self, surface: ManyUploadsSurface, rng: torch.Generator) -> Beliefs:
+        batches, known = rehearsed(self, surface, rng)
+        images = batches.x.mean(dim=1).flatten(start_dim=1)
+        found: dict[str, dict[str, Tensor]] = {family: {} for family in self.families}
+        for layer, part in layer_slices(surface.net.layout).items():
+            for family, guess in decode(self.families, known[:, part], images, surface.uploads[:, part], rng).items():
+                found[family][layer] = guess.view(-1, *surface.shape)
+        return Beliefs(found)
+
+
+def rehearsed(threat: ManyUploadsThreat, surface: ManyUploadsSurface, rng: torch.Generator) -> tuple[Batches, Tensor]:
+    """The adversary's own batches and the uploads (auxiliary, d) that they would cause."""
+    batches = draw_batches(surface.own, threat.auxiliary, surface.batch_size, threat.scope, rng)
+    return batches, (surface.rehearse_defended if threat.adaptive else surface.rehearse)(batches)

@@ -1,0 +1,102 @@
+"""R-GAP and the regularised inversions."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from benchmark.errors import ConfigError, Refused
+from benchmark.models.convnet import ConvNet
+from benchmark.models.strided_convnet import StridedConvNet
+from benchmark.threats.gradient_leakage.controls import ClassMean
+from benchmark.threats.gradient_leakage.regularised_inversion import RegularisedInversion, patterned, smooth_variation
+from benchmark.threats.gradient_leakage.rgap import RGAP, chain, conjugate_gradients, invert
+from tests.benchmark.helpers import TinyMLP, TinyNet, observe
+from tests.benchmark.threats.test_gradient_leakage import quality
+
+TwoStage = partial(
+    StridedConvNet, shape=(1, 8, 8), num_classes=10, channels=[12, 12], hidden=16, init="default", kernel=3
+)
+
+
+def inversion(**overrides) -> RegularisedInversion:
+    arguments = dict(
+        iterations=150, warmup=10, step=0.1, soft_sign=True, distance="cosine", match=1.0, total_variation=1e-4, l2=0.0,
+        features=0.1, langevin=0.0, restarts=1, observations=1, adaptive=False,
+    )  # fmt: skip
+    return RegularisedInversion(**(arguments | overrides))
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [TinyMLP, TinyNet, lambda: TwoStage(activation="sigmoid"), lambda: TwoStage(activation="relu")],
+    ids=["mlp", "conv", "sigmoid", "relu"],
+)
+def test_rgap_recovers_single_images(architecture):
+    surface = observe(architecture=lambda **_: architecture(), victims=2)
+    guess = RGAP(iterations=200, observations=1, adaptive=False)
+    assert quality(guess, surface) > 25
+    assert torch.equal(guess(surface, seed=0).labels, surface.labels)
+
+
+def test_rgap_takes_a_batch_for_one_sample():
+    surface = observe(victims=2, batch=3)
+    guess = RGAP(iterations=20, observations=1, adaptive=False)(surface, seed=0)
+    assert guess.x.shape == surface.truth.shape
+
+
+def test_rgap_refuses_what_it_cannot_walk_through():
+    pooled = ConvNet(shape=(1, 8, 8), num_classes=10, channels=[4], hidden=8, activation="relu")
+    with pytest.raises(Refused, match="MaxPool2d"):
+        chain(pooled)
+    with pytest.raises(Refused, match="last layer"):
+        chain(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
+
+
+def test_conjugate_gradients_solve_many_least_squares_problems_at_once():
+    a, b = torch.randn(2, 3, 9, 5, dtype=torch.float64)
+    truth = torch.randn(3, 5, dtype=torch.float64)
+
+    def forward(x):
+        return torch.einsum("nij,nj->ni", a, x), torch.einsum("nij,nj->ni", b, x)
+
+    torch.testing.assert_close(conjugate_gradients(forward, forward(truth), (5,), 6), truth, atol=1e-8, rtol=1e-6)
+
+
+@pytest.mark.parametrize("layer", [nn.Sigmoid(), nn.Tanh(), nn.LeakyReLU(0.2)])
+def test_activations_are_inverted(layer):
+    z = torch.linspace(-3, 3, 25, dtype=torch.float64)
+    found, slope, _ = invert(layer, layer(z))
+    torch.testing.assert_close(found, z)
+    torch.testing.assert_close(slope, torch.func.vmap(torch.func.grad(lambda v: layer(v)))(z))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{}, {"distance": "euclidean", "soft_sign": False, "features": 0.0, "l2": 1e-6, "langevin": 0.01}],
+    ids=["modern", "gradinversion"],
+)
+def test_regularised_inversions_recover_single_images(overrides):
+    assert quality(inversion(**overrides), observe(victims=2)) > 20
+
+
+def test_starts_repeat_a_tile_and_variation_counts_edges():
+    start = patterned(2, (1, 1, 3, 8, 8), torch.Generator().manual_seed(0))
+    assert torch.equal(start[..., :4, :4], start[..., 4:, 4:])
+    flat, edge = torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)
+    edge[..., 4:] = 1
+    assert smooth_variation(edge) > 10 * smooth_variation(flat)
+
+
+def test_an_unknown_distance_is_refused():
+    with pytest.raises(ConfigError, match="cosine, euclidean"):
+        inversion(distance="hamming")
+
+
+def test_the_class_mean_control_knows_labels_and_averages():
+    surface = observe(victims=3)
+    guess = ClassMean()(surface, seed=0)
+    assert torch.equal(guess.labels, surface.labels)
+    label = surface.labels[0, 0]
+    torch.testing.assert_close(guess.x[0, 0], surface.public.x[surface.public.y == label].mean(dim=0))
