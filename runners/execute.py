@@ -127,7 +127,7 @@ class _Stage:
         """Build and play the cell; says which numbers were lost for not being finite."""
         from benchmark.cell import play
         from benchmark.settings.base import forgetful
-        from runners import pictures
+        from runners import charts, pictures
 
         composed, options = self.composed, self.composed.options
         self.facts = threat_facts(composed)
@@ -142,6 +142,7 @@ class _Stage:
         outcome, data = play(cell, root=options.data_root, device=self.device, memo=self.cache or forgetful)
         sections, lost = _sections(outcome)
         media = pictures.save(outcome, options.store, composed.key[:16])
+        media |= charts.save(sections["curves"], outcome.captions, options.store, composed.key[:16])
         self.measured = {**sections, "captions": outcome.captions, "media": media, "data": data}
         return "; ".join(lost)
 

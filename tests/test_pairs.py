@@ -22,6 +22,7 @@ from runners.compose import SINGLE
 from tests.runners.conftest import composed
 
 FEW = {"iterations": 3, "restarts": 1, "rounds": 3, "epochs": 1, "examiner_epochs": 1, "observations": 2, "victims": 4}
+FEW |= {"auxiliary": 8, "trees": 3}
 THREATS = [option.name for option in catalogue.options("threat")]
 DEFENSES = [option.name for option in catalogue.options("defense")]
 
@@ -36,8 +37,15 @@ def shrink(node: Any) -> Any:
     }
 
 
-MODEL = {"leakage_analytic": ("model=mlp",), "leakage_fishing": ("model=mlp",)}
-"""Threats that need another model than their setting's own."""
+MODEL = {
+    "leakage_analytic": ("model=mlp",),
+    "leakage_fishing": ("model=mlp",),
+    **{
+        f"leakage_v_{name}": ("dataset=digits_mirrored",)
+        for name in ("latent", "original", "control_shuffled", "control_told")
+    },
+}
+"""Threats that need another model or dataset than their setting's own."""
 
 
 @cache

@@ -158,7 +158,7 @@ def test_error_feedback_gives_the_update_away_over_rounds():
     )
     plain = observe(architecture=two_stage, victims=2).uploads[0]
     mean, mask = average_rounds(surface.uploads, surface.published)
-    assert mask.float().mean() > 0.9
+    assert mask.float().mean() > 0.5  # ten times the share of one round; what is never sent is small
     assert (mean - plain).norm() < 0.25 * plain.norm()
 
 
