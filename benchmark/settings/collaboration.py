@@ -269,21 +269,22 @@ class Collaboration(Setting):
         return outcome, trained
 
     # -- what uploads leak -------------------------------------------------------------------------
+    def _sent_out(self, stage: Stage, trained: Artifact) -> tuple[Net, Tensor]:
+        net = Net(stage.fresh_model())
+        return net, (trained["params"] if self.model_state == "trained" else net.initial()).to(stage.device)
+
     def _uploads(self, stage: Stage) -> Outcome:
         threat = stage.threat
         assert isinstance(threat, UploadThreat)
         outcome, trained = self._report(stage)
-        net = Net(stage.fresh_model())
-        params = (trained["params"] if self.model_state == "trained" else net.initial()).to(stage.device)
+        net, params = self._sent_out(stage, trained)
         surface = self._observe(stage, net, params, threat.observations)
-        guess = threat(surface, seed=stage.seed)
-        self._score(outcome, guess, surface)
+        self._score(outcome, threat(surface, seed=stage.seed), surface)
         return outcome
 
     def _reading(self, stage: Stage) -> Outcome:
         outcome, trained = self._report(stage)
-        net = Net(stage.fresh_model())
-        params = (trained["params"] if self.model_state == "trained" else net.initial()).to(stage.device)
+        net, params = self._sent_out(stage, trained)
         plan = stage.defense.local_plan(self.victim_plan)
         if stage.threat.surface == "many_uploads":
             return many_uploads.play(stage, outcome, net, params, cohort=self.victims, plan=plan)
