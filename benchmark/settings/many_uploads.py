@@ -97,7 +97,7 @@ def _uploads(
         turn = Round(index, net.layout, params, torch.arange(len(rows)), generator(seed, f"{purpose}.round.{index}"))
         turn.inputs = steps_x
         turn.publish(**defense.facts())
-        updates = local_updates(net, defense, params, steps_x, steps_y, plan.lr, rngs).detach()
+        updates = local_updates(net, defense, params, steps_x, steps_y, plan, rngs).detach()
         uploads = defense.exchange(defense.protect(updates, turn), turn)
         seen.append(_by_group(uploads, turn.published) if adaptive else uploads)
     return (torch.cat(seen) / plan.local_steps).to(params)
