@@ -14,6 +14,8 @@ from torch.func import vmap
 
 from benchmark.training.functional import push_forward
 
+CHUNK = 128  # columns of a Jacobian at a time
+
 GradientOf = Callable[[Tensor, Tensor], Tensor]
 """A sample (...) and its soft label (classes,) -> the gradient (d,)."""
 
@@ -39,8 +41,10 @@ def sensitivity(
     return {part: (squares / probes).sqrt() for part, squares in total.items()}
 
 
-def jacobian_norms(gradient_of: GradientOf, sample: Tensor, label: Tensor, part: slice) -> dict[str, float]:
-    """Norms of one part's exact Jacobian (|part|, pixels) at one sample, for models small enough to hold it.
+def jacobian_norms(
+    gradient_of: GradientOf, sample: Tensor, label: Tensor, parts: dict[str, slice]
+) -> dict[str, dict[str, float]]:
+    """Norms of every part's exact Jacobian (|part|, pixels) at one sample, for models small enough to hold it.
 
     ``frobenius``, ``one`` (largest column sum), ``infinity`` (largest row sum), and ``frobenius_by_range`` of the
     Jacobian over the range of its entries.
@@ -49,9 +53,13 @@ def jacobian_norms(gradient_of: GradientOf, sample: Tensor, label: Tensor, part:
     axes = torch.eye(len(flat)).to(flat)
 
     def gradient(pixels: Tensor) -> Tensor:
-        return gradient_of(pixels.view_as(sample), label)[part]
+        return gradient_of(pixels.view_as(sample), label)
 
-    jacobian = vmap(lambda axis: push_forward(gradient, flat, axis)[1])(axes).T
+    whole = vmap(lambda axis: push_forward(gradient, flat, axis)[1], chunk_size=CHUNK)(axes).T
+    return {part: _norms(whole[where]) for part, where in parts.items()}
+
+
+def _norms(jacobian: Tensor) -> dict[str, float]:
     spread = (jacobian.max() - jacobian.min()).clamp_min(1e-20)
     return {
         "frobenius": jacobian.norm().item(),

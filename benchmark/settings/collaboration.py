@@ -16,7 +16,6 @@ from benchmark.data.base import Split
 from benchmark.defenses.base import Lesson, LocalPlan, Predictor, Round
 from benchmark.errors import ConfigError, Diverged, positive
 from benchmark.metrics.classification import accuracy, attack_success
-from benchmark.metrics.reconstruction import score_reconstruction
 from benchmark.outcome import Outcome
 from benchmark.settings import broadcast, many_uploads
 from benchmark.settings.base import Artifact, Setting, Stage
@@ -32,8 +31,8 @@ from benchmark.settings.ensembles import report_votes, spent_inside
 from benchmark.settings.malice import Malice
 from benchmark.settings.participation import Insider, play_insider
 from benchmark.settings.participation_surfaces import GlobalModelSurface, InsiderThreat, Insight
+from benchmark.settings.uploads import score_uploads
 from benchmark.settings.witness import play_witness
-from benchmark.threats.base import Reconstruction
 from benchmark.training.ensemble import VotingEnsemble
 from benchmark.training.federated import (
     ORDERS,
@@ -279,7 +278,7 @@ class Collaboration(Setting):
         outcome, trained = self._report(stage)
         net, params = self._sent_out(stage, trained)
         surface = self._observe(stage, net, params, threat.observations)
-        self._score(outcome, threat(surface, seed=stage.seed), surface)
+        score_uploads(outcome, threat(surface, seed=stage.seed), surface)
         return outcome
 
     def _reading(self, stage: Stage) -> Outcome:
@@ -345,19 +344,6 @@ class Collaboration(Setting):
             public=stage.data.public,
             truth=private.x.view(self.victims, plan.batch_size, *stage.data.shape),
         )
-
-    @staticmethod
-    def _score(outcome: Outcome, guess: Reconstruction, surface: UploadSurface) -> None:
-        """Compare the guess with the truth, which only the setting holds."""
-        scores, matched = score_reconstruction(guess.x, guess.labels, surface.truth, surface.labels, guess.groups)
-        outcome.score(scores)
-        outcome.diagnostics.update(guess.diagnostics)
-        outcome.diagnostics["attack_seconds"] = guess.seconds
-        outcome.diagnostics["observations"] = len(surface.uploads)
-        if matched is not None and len(surface.shape) == 3:
-            outcome.picture(
-                "reconstruction", {"original": surface.truth.flatten(0, 1), "reconstructed": matched.flatten(0, 1)}
-            )
 
     # -- what malicious parties do -----------------------------------------------------------------
     def _contributions(self, stage: Stage) -> Outcome:

@@ -31,7 +31,7 @@ from benchmark.training.functional import Net
 from benchmark.training.layers import layer_slices
 
 PROBES, PROBED_IMAGES = 40, 20
-JACOBIAN_ENTRIES = 2**24  # above this the exact Jacobian of a layer is not formed
+JACOBIAN_ENTRIES = 2**24  # above this the exact Jacobian is not formed
 SUBSPACES, SPLITS = (5, 20), 3
 
 
@@ -194,8 +194,8 @@ def _measure(stage: Stage, outcome: Outcome, surface: ManyUploadsSurface) -> Non
     _by_layer(outcome, "sensitivity", plain)
     _by_layer(outcome, "sensitivity_over_gradient_norm", relative)
     _by_layer(outcome, "sensitivity_by_size", {layer: value / size[layer] ** 0.5 for layer, value in plain.items()})
-    if max(size.values()) <= JACOBIAN_ENTRIES:
-        exact = {layer: jacobian_norms(gradient_of, x[0], labels[0], part) for layer, part in slices.items()}
+    if sum(size.values()) <= JACOBIAN_ENTRIES:
+        exact = jacobian_norms(gradient_of, x[0], labels[0], slices)
         for name in ("one", "infinity", "frobenius_by_range"):
             _by_layer(outcome, f"jacobian_{name}", {layer: norms[name] for layer, norms in exact.items()})
     _measure_attribute(stage, outcome, surface, slices)

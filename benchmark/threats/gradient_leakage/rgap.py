@@ -25,6 +25,7 @@ from benchmark.threats.gradient_leakage.labels import restore_labels
 from benchmark.threats.gradient_leakage.matching import targets_of
 
 VERSION = 1
+CONVERGED = 1e-22  # of the first squared gradient of a least-squares problem
 EDGE = 1e-6  # outputs this close to a saturated activation's bound are not inverted
 
 
@@ -154,10 +155,11 @@ def conjugate_gradients(
     residual = wanted
     gradient = transpose(residual)[0]
     direction, power = gradient, total(gradient)
+    done = CONVERGED * power  # beyond this round-off grows instead of the residual shrinking
     for _ in range(iterations):
         made = forward(direction)
         curvature = sum(part.square().flatten(start_dim=1).sum(dim=1) for part in made).view_as(power)  # type: ignore
-        step = torch.where(curvature > 0, power / curvature.clamp_min(1e-300), 0.0)
+        step = torch.where((curvature > 0) & (power > done), power / curvature.clamp_min(1e-300), 0.0)
         x = x + step * direction
         residual = tuple(  # type: ignore[assignment]
             left - step.view(-1, *[1] * (left.ndim - 1)) * part for left, part in zip(residual, made, strict=True)

@@ -110,7 +110,7 @@ def test_random_products_estimate_the_exact_jacobian():
     for layer, part in parts.items():
         exact = torch.autograd.functional.jacobian(lambda image, part=part: gradient_of(image, y[0])[part], x[0])
         assert found[layer][0] ** 2 == pytest.approx(exact.square().sum().item(), rel=0.1)
-        norms = jacobian_norms(gradient_of, x[0], y[0], part)
+        norms = jacobian_norms(gradient_of, x[0], y[0], parts)[layer]
         assert norms["frobenius"] == pytest.approx(exact.norm().item(), rel=1e-4)
         assert norms["one"] == pytest.approx(exact.flatten(1).abs().sum(0).max().item(), rel=1e-4)
         assert norms["infinity"] == pytest.approx(exact.flatten(1).abs().sum(1).max().item(), rel=1e-4)

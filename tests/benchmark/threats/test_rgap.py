@@ -6,6 +6,7 @@ from torch import nn
 
 from benchmark.errors import ConfigError, Refused
 from benchmark.models.convnet import ConvNet
+from benchmark.models.strided_convnet import StridedConvNet
 from benchmark.threats.gradient_leakage.controls import ClassMean
 from benchmark.threats.gradient_leakage.regularised_inversion import RegularisedInversion, patterned, smooth_variation
 from benchmark.threats.gradient_leakage.rgap import RGAP, chain, conjugate_gradients, invert
@@ -21,10 +22,18 @@ def inversion(**overrides) -> RegularisedInversion:
     return RegularisedInversion(**(arguments | overrides))
 
 
-@pytest.mark.parametrize("architecture", [TinyMLP, TinyNet], ids=["mlp", "conv"])
-def test_rgap_recovers_single_images(architecture):
+def sigmoid(**_: object) -> StridedConvNet:
+    return StridedConvNet(
+        shape=(1, 8, 8), num_classes=10, channels=[12, 12], hidden=16, activation="sigmoid", init="default", kernel=3
+    )
+
+
+@pytest.mark.parametrize(
+    ("architecture", "iterations"), [(TinyMLP, 1), (TinyNet, 200), (sigmoid, 1500)], ids=["mlp", "conv", "sigmoid"]
+)
+def test_rgap_recovers_single_images(architecture, iterations):
     surface = observe(architecture=lambda **_: architecture(), victims=2)
-    guess = RGAP(iterations=200, observations=1, adaptive=False)
+    guess = RGAP(iterations=iterations, observations=1, adaptive=False)
     assert quality(guess, surface) > 25
     assert torch.equal(guess(surface, seed=0).labels, surface.labels)
 
