@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.data.base import Split
+from benchmark.defenses.published import Published
 
 if TYPE_CHECKING:
     from benchmark.settings.monitoring_surfaces import Watch
@@ -119,34 +120,6 @@ class Round:
         """Count traffic of the protocol itself (the download and the upload are counted by the setting)."""
         self.bytes_sent += bytes_sent
         self.messages += messages
-
-
-@dataclass(frozen=True)
-class Published:
-    """What is publicly known of a defense, in words that any adaptive threat understands.
-
-    Attributes:
-        mask: bool (n, d) or (d,), True where an upload carries information (pruning, withheld layers).
-        noise_std: standard deviation of the noise on each coordinate of an upload.
-        clip_norm: L2 bound to which uploads (or samples' gradients) were scaled down.
-        groups: int64 (n,), uploads with the same number sum to the sum of their members' updates though no single
-            one need be anybody's update (mixing, pairwise masks).
-        downloaded: bool (n, d), coordinates that each party took from the global model in this round.
-        screen_cosine: parties refuse a model whose first layer's rows are more parallel than this.
-        filter_threshold: accuracy on common validation data that a party's model must exceed to count.
-        memory: what a party's upload leaves out is added to its next one, so that its uploads sum to its updates.
-        signs: only the signs of an upload's coordinates carry information.
-    """
-
-    mask: Tensor | None = None
-    noise_std: float | None = None
-    clip_norm: float | None = None
-    groups: Tensor | None = None
-    downloaded: Tensor | None = None
-    screen_cosine: float | None = None
-    filter_threshold: float | None = None
-    memory: bool = False
-    signs: bool = False
 
 
 @dataclass(frozen=True)
