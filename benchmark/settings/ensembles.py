@@ -68,6 +68,8 @@ def spent_inside(stage: Stage, outcome: Outcome, net: Net, parties: int) -> None
         told = stage.defense.secure_costs(net, len(stage.data.owner), parties)
         return {"told": torch.tensor(list(json.dumps(told).encode()), dtype=torch.uint8)}
 
+    if not stage.defense.mpc:
+        return
     try:
         artifact = stage.memo(("secure_costs", "dataset", "model", "setting", "defense", "scale"), build)
     except Unavailable as reason:

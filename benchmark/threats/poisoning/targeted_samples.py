@@ -11,7 +11,7 @@ from benchmark.settings.collaboration_surfaces import Accomplice
 from benchmark.threats.base import Floor
 from benchmark.threats.poisoning.data_poison import DataPoison
 
-VERSION = 2
+VERSION = 3
 PICKS = ("top", "foot", "random")
 
 
@@ -28,7 +28,7 @@ class TargetedSamples(DataPoison):
         pick: ``top``, ``foot`` or ``random``.
         inputs: k, how many are chosen.
         copies: inserted by each malicious party in all.
-        jitter: standard deviation of Gaussian noise on each copy, inputs being in [0, 1].
+        jitter: standard deviation of Gaussian noise on each copy's values above 0, inputs being in [0, 1].
     """
 
     headline = "attack_success"
@@ -67,5 +67,6 @@ class TargetedSamples(DataPoison):
         assert party.goal is not None
         rows = torch.arange(self.copies) % len(party.goal)
         noise = torch.randn(self.copies, *data.x.shape[1:], generator=rng).to(data.x)
-        x = (party.goal.x[rows] + self.jitter * noise).clamp(0, 1)
+        # Noise on a blank background would tell the copies from the inputs aimed at, which have none.
+        x = (party.goal.x[rows] + self.jitter * noise * (party.goal.x[rows] > 0)).clamp(0, 1)
         return Split(torch.cat([data.x, x]), torch.cat([data.y, party.goal.y[rows]]))

@@ -2,8 +2,9 @@
 
 Carlini, Deng, Garg, Jha, Mahloujifar, Mahmoody, Song, Thakurta, Tramer, *Is Private Learning Possible with Instance
 Encoding?*, S&P 2021 (arXiv 2011.05315). Level 1: the adversary sees mixtures and labels only. Deviations: the
-similarity network is the cell's own kind of model instead of WideResNet-28-6, and its scores
-are used for assigning too (no second network); colours are not repaired; images are scaled to the public samples' mean and deviation instead of min-max.
+similarity network is the cell's own kind of model instead of WideResNet-28-6, and its scores are used for assigning too
+(no second network); colours are not repaired; images are scaled to the public samples' mean and deviation instead of
+min-max.
 """
 
 from __future__ import annotations

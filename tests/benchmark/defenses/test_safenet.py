@@ -9,10 +9,11 @@ import torch
 
 from benchmark.compatibility import refusal
 from benchmark.data.base import Split
-from benchmark.defenses.base import Defense, Lesson, Stack
+from benchmark.defenses.base import Defense, Lesson
 from benchmark.defenses.dp_sgd import DPSGD
 from benchmark.defenses.pooled import Pooled
 from benchmark.defenses.safenet import SafeNet
+from benchmark.defenses.stack import Stack
 from benchmark.errors import ConfigError
 from benchmark.models.mlp import MLP
 from benchmark.seeds import generator
