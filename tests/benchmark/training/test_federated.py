@@ -156,3 +156,32 @@ def test_parties_without_samples_sit_out_and_others_may_start_from_models_of_the
     _, held, local = seen[1]
     assert torch.equal(held[:, half:], local[:, half:])
     assert torch.equal(held[0, :half], held[1, :half])
+
+
+def test_momentum_and_weight_decay_are_those_of_torchs_sgd():
+    net = Net(TinyNet())
+    x, y = torch.rand(2, 3, 4, 1, 8, 8), torch.randint(10, (2, 3, 4))
+    plan = LocalPlan(4, 3, 0.1, momentum=0.9, weight_decay=1e-2)
+    start = net.initial()
+    rngs = [generator(0, "a"), generator(0, "b")]
+    ours = local_updates(net, Defense(), start, x, y, plan, rngs)
+    for i in range(2):
+        params = start.clone().requires_grad_()
+        sgd = torch.optim.SGD([params], lr=0.1, momentum=0.9, weight_decay=1e-2)
+        for step in range(3):
+            sgd.zero_grad()
+            net.loss(params, x[i, step], y[i, step]).backward()
+            sgd.step()
+        torch.testing.assert_close(start - 0.1 * ours[i], params.detach(), atol=1e-5, rtol=1e-4)
+
+
+def test_who_contributed_is_counted():
+    class LastOut(Defense):
+        def exchange(self, updates, round):
+            round.active[-1] = False
+            return updates
+
+    shares = deal(digits_like(60), 3, generator(0, "deal"))
+    run = federate(Net(TinyNet()), shares, LastOut(), plan=PLAN, rounds=4, fraction=1.0, seed=0)
+    assert run.contributed.tolist() == [4, 4, 0]
+    assert run.late.tolist() == [1, 1, 0]
