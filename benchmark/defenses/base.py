@@ -197,8 +197,7 @@ class Defense:
     synthetic: ClassVar[bool] = False
     world: World | None = None
 
-    mpc: bool = False
-    """Whether :meth:`secure_costs` has anything to measure."""
+    mpc: bool = False  # whether secure_costs has anything to measure
 
     def facts(self) -> dict[str, Any]:
         """What the defense's users would publish: parameters, never keys. An adaptive threat is granted it.
