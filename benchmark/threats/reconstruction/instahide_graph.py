@@ -30,6 +30,7 @@ class InstaHideGraph(ReleaseThreat):
         graph: ``learned``: as an adversary does it; ``oracle``: the true mixture, an upper bound that isolates the
             solving; ``random``: the true mixtures' weights on the wrong images, the control of both.
         iterations, lr: of Adam from signs of the public mean, which also settles the sign of every pixel.
+        mixtures: released rows that are solved for, the targets among them; the graph grows with their square.
         epochs: of the similarity network; image_pairs: that it learns from.
     """
 
@@ -39,12 +40,22 @@ class InstaHideGraph(ReleaseThreat):
     knowledge = frozenset({"public"})
 
     def __init__(
-        self, *, graph: str, iterations: int, lr: float, epochs: int, image_pairs: int, adaptive: bool
+        self,
+        *,
+        graph: str,
+        iterations: int,
+        lr: float,
+        mixtures: int,
+        epochs: int,
+        image_pairs: int,
+        adaptive: bool,
     ) -> None:
         super().__init__(adaptive=adaptive)
         if graph not in ("learned", "oracle", "random"):
             raise ConfigError(f"threat.graph is learned, oracle or random, not {graph!r}.")
         positive("threat.iterations", iterations)
+        positive("threat.mixtures", mixtures)
+        self.mixtures = mixtures
         self.graph, self.iterations, self.lr = graph, iterations, lr
         self.epochs, self.image_pairs = epochs, image_pairs
         self.knowledge |= {"refit", "attacker_data"} if graph == "learned" else {"oracle"}
@@ -52,26 +63,28 @@ class InstaHideGraph(ReleaseThreat):
     def attack(self, surface: ReleaseSurface, rng: torch.Generator) -> Reconstruction:
         if surface.x.shape[1:] != surface.shape:
             raise Refused("Released rows have another shape than private samples: they are no mixtures of images.")
-        parts, weights = self._graph(surface, rng)
+        targets = nearest(surface.targets, surface.x)[1]
+        order = torch.randperm(len(surface.x), generator=rng).to(targets.device)
+        rows = torch.cat([targets, order[~torch.isin(order, targets)]])[: max(self.mixtures, len(targets))]
+        parts, weights = self._graph(surface, rows, rng)
         count = int(parts.max()) + 1
         mixing = torch.zeros((len(parts), count), device=weights.device)
         mixing.scatter_add_(1, parts, weights)
         public = surface.public.x.mean(dim=0).flatten() - surface.public.x.mean()
-        x = solve(surface.x.flatten(1).abs(), mixing, public.sign(), iterations=self.iterations, lr=self.lr)
+        x = solve(surface.x[rows].flatten(1).abs(), mixing, public.sign(), iterations=self.iterations, lr=self.lr)
         images = as_images(x, surface.public.x.flatten(1))
-        rows = nearest(surface.targets, surface.x)[1]
-        first = parts[rows, 0]
-        return Reconstruction(images[first].view(len(rows), 1, *surface.shape), diagnostics={"images": count})
+        first = parts[: len(targets), 0]
+        return Reconstruction(images[first].view(len(targets), 1, *surface.shape), diagnostics={"images": count})
 
-    def _graph(self, surface: ReleaseSurface, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Two images of each mixture, int64 (m, 2), and their weights (m, 2); the more certain one first."""
+    def _graph(self, surface: ReleaseSurface, rows: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Two images of each mixture of ``rows``, int64 (m, 2), and their weights (m, 2); the more certain one first."""
         if self.graph == "learned":
-            return learned_graph(surface, epochs=self.epochs, image_pairs=self.image_pairs, rng=rng)
+            return learned_graph(surface, rows, epochs=self.epochs, image_pairs=self.image_pairs, rng=rng)
         if "parts" not in surface.secrets:  # nothing is mixed: every row is an image of its own
-            own = torch.arange(len(surface.x), device=surface.x.device)
+            own = torch.arange(len(rows), device=rows.device)
             parts, weights = own.unsqueeze(1), torch.ones((len(own), 1), device=own.device)
         else:
-            parts, weights = surface.secrets["parts"], surface.secrets["weights"]
+            parts, weights = surface.secrets["parts"][rows], surface.secrets["weights"][rows]
         if self.graph == "random":
             order = torch.randperm(len(parts), generator=rng).to(parts.device)
             parts = parts[order]

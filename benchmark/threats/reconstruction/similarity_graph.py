@@ -15,9 +15,9 @@ from benchmark.training.loop import predict, train
 
 
 def learned_graph(
-    surface: ReleaseSurface, *, epochs: int, image_pairs: int, rng: torch.Generator
+    surface: ReleaseSurface, chosen: Tensor, *, epochs: int, image_pairs: int, rng: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Two images of each mixture, int64 (m, 2), and their weights (m, 2), the larger one first."""
+    """Two images of each of the ``chosen`` mixtures, int64 (m, 2), and their weights (m, 2), the larger one first."""
     own = surface.refit(surface.attacker, "mixtures")
     if own.source is None or surface.y.ndim != 2:
         raise Refused("The learned graph needs mixtures with soft labels, as InstaHide releases them.")
@@ -26,9 +26,10 @@ def learned_graph(
     model = surface.architecture(shape=(2 * channels, *size), num_classes=2).to(own.x.device)
     mine = own.x.abs()
     train(model, torch.cat([mine[pairs[:, 0]], mine[pairs[:, 1]]], dim=1), same.to(mine.device), epochs=epochs, rng=rng)
-    scores = all_scores(model, surface.x.abs())
+    scores = all_scores(model, surface.x[chosen].abs())
     per_image = len(own.x) // len(surface.attacker)
-    return assign(scores, clusters(scores, max(len(surface.x) // per_image, 2)), surface.y)
+    images = max(len(surface.x) // per_image, 2)
+    return assign(scores, clusters(scores, min(images, max(2, len(chosen) // 2))), surface.y[chosen])
 
 
 def sampled_pairs(source: Tensor, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:

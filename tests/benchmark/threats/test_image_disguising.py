@@ -76,7 +76,9 @@ def test_images_are_solved_for_from_true_mixtures():
 def test_the_oracle_beats_the_random_graph():
     risks = {}
     for graph in ("oracle", "random"):
-        threat = InstaHideGraph(graph=graph, iterations=300, lr=0.02, epochs=1, image_pairs=10, adaptive=True)
+        threat = InstaHideGraph(
+            graph=graph, iterations=300, lr=0.02, mixtures=400, epochs=1, image_pairs=10, adaptive=True
+        )
         hide = InstaHide(k=2, mode="cross", encodings=2, signs=True, inference="plain")
         risks[graph] = play(threat, hide, victims=40)
     assert risks["oracle"]["ssim"] > risks["random"]["ssim"] + 0.1
