@@ -77,7 +77,7 @@ class InstaHideGraph(ReleaseThreat):
         return Reconstruction(images[first].view(len(targets), 1, *surface.shape), diagnostics={"images": count})
 
     def _graph(self, surface: ReleaseSurface, rows: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Two images of each mixture of ``rows``, int64 (m, 2), and their weights (m, 2); the more certain one first."""
+        """Two images of each of these ``rows``, int64 (m, 2), and their weights (m, 2); the more certain one first."""
         if self.graph == "learned":
             return learned_graph(surface, rows, epochs=self.epochs, image_pairs=self.image_pairs, rng=rng)
         if "parts" not in surface.secrets:  # nothing is mixed: every row is an image of its own
