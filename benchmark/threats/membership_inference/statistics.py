@@ -59,7 +59,8 @@ def log_density(points: Tensor, sample: Tensor) -> Tensor:
     count, dimensions = sample.shape
     scale = sample.std(dim=0).clamp_min(SMALLEST) * count ** (-1 / (dimensions + 4))
     squares = exact_cdist(points / scale, sample / scale).square()
-    return torch.logsumexp(-squares / 2, dim=1) - math.log(count) - scale.log().sum()
+    volume = math.log(count) + scale.log().sum() + dimensions / 2 * math.log(2 * math.pi)
+    return torch.logsumexp(-squares / 2, dim=1) - volume
 
 
 STATISTICS: dict[str, Statistic] = {

@@ -1,0 +1,100 @@
+"""Fitting, refitting and sharing a release mechanism."""
+
+import pytest
+import torch
+
+from benchmark.compatibility import refusal
+from benchmark.data.base import Split
+from benchmark.defenses.base import Defense, Release
+from benchmark.defenses.memoriser import Memoriser
+from benchmark.defenses.rmt import RMT
+from benchmark.settings.release import ReleaseSetting
+from benchmark.settings.release_mechanism import Fitted, Mechanism
+from benchmark.threats.membership_inference.controls import KnowsMembers
+from benchmark.threats.membership_inference.distance import DistanceMembership
+from benchmark.threats.reconstruction.controls import Copy
+from tests.benchmark.helpers import digits_like, stage
+
+
+class Keyed(Defense):
+    """Adds a secret offset, draws from global state too, encodes with fresh noise, and has a budget."""
+
+    fits = 0
+
+    def release(self, private, rng):
+        Keyed.fits += 1
+        self.offset = torch.rand((), generator=rng) + torch.rand(())
+        x = private.x + self.offset
+        return Release(x, private.y, torch.arange(len(private)), epsilon=1.5, delta=1e-5)
+
+    def encode(self, x):
+        return x + self.offset + 1e-3 * torch.rand(x.shape)
+
+
+class Shelf:
+    def __init__(self):
+        self.kept = {}
+
+    def __call__(self, key, build):
+        if key not in self.kept:
+            self.kept[key] = build()
+        return self.kept[key]
+
+
+def test_a_fit_is_shared_and_the_same_however_it_was_got():
+    shelf = Shelf()
+    Keyed.fits = 0
+    first = Fitted(Mechanism(stage(KnowsMembers(), Keyed(), memo=shelf)))
+    again = Fitted(Mechanism(stage(KnowsMembers(), Keyed(), memo=shelf)))
+    alone = Fitted(Mechanism(stage(KnowsMembers(), Keyed())))
+    assert Keyed.fits == 2
+    for other in (again, alone):
+        assert torch.equal(first.release.x, other.release.x)
+        assert torch.equal(first.encoded["test"].x, other.encoded["test"].x)
+        assert torch.equal(first.live.offset, other.live.offset)
+    assert again.release.epsilon == 1.5 and again.release.delta == pytest.approx(1e-5)
+    assert again.seconds == first.seconds
+
+
+def test_refits_have_keys_of_their_own_by_purpose_and_are_shared_by_content():
+    shelf = Shelf()
+    Keyed.fits = 0
+    mechanism = Mechanism(stage(KnowsMembers(), Keyed(), memo=shelf))
+    data, other = digits_like(20, 5), digits_like(20, 6)
+    one, same, two = mechanism.refit(data, "a"), mechanism.refit(data, "a"), mechanism.refit(data, "b")
+    assert torch.equal(one.x, same.x) and not torch.equal(one.x, two.x) and Keyed.fits == 2
+    assert not torch.equal(mechanism.refit(other, "a").x - other.x, two.x - data.x)
+    assert all("threat" not in key and "defense" in key for key in shelf.kept)
+
+
+def test_fits_leave_the_defense_itself_alone():
+    defense = Keyed()
+    Fitted(Mechanism(stage(KnowsMembers(), defense)))
+    assert not hasattr(defense, "offset") and defense.world is not None
+
+
+def test_a_budget_is_a_cost_and_held_against_membership():
+    setting = ReleaseSetting(epochs=1, examiner_epochs=1, victims=5, candidates=40, measures={})
+    outcome = setting.play(stage(KnowsMembers(), Keyed()))
+    assert outcome.cost["epsilon"] == 1.5 and outcome.cost["delta"] == pytest.approx(1e-5)
+    assert outcome.diagnostics["dp_ceiling_breached"] in ("yes", "no")
+
+
+def test_synthetic_releases_and_kinds_of_data_are_refused_by_class():
+    traits = {"dataset.kind": "tabular", "model.first_layer": "linear"}
+    assert "synthetic" in refusal(ReleaseSetting, Copy, [Memoriser], traits)
+    assert refusal(ReleaseSetting, DistanceMembership, [Memoriser], traits) is None
+    assert "dataset.kind=image" in refusal(ReleaseSetting, DistanceMembership, [RMT], traits)
+
+
+def test_members_never_sit_among_the_non_members():
+    from dataclasses import replace
+
+    from benchmark.settings.release_games.base import people
+
+    plain = stage(KnowsMembers())
+    double = replace(plain.data, calibration=plain.data.owner[:30].joined(plain.data.calibration))
+    asked, members = people(replace(plain, data=double), 30)
+    assert isinstance(asked, Split) and members.sum() == 30
+    distances = torch.cdist(asked.x[~members].flatten(1), plain.data.owner.x.flatten(1))
+    assert distances.min() > 1e-3

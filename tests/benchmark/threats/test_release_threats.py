@@ -1,0 +1,165 @@
+"""The shared attacks on released data, on digits that scikit-learn ships, and their controls."""
+
+from functools import cache, partial
+
+import pytest
+import torch
+
+from benchmark.cell import Cell, play
+from benchmark.data.digits import Digits
+from benchmark.data.digits_writers import DigitsWriters
+from benchmark.data.lipton import Lipton
+from benchmark.defenses.memoriser import Memoriser
+from benchmark.defenses.none import NoDefense
+from benchmark.defenses.pixel_noise import PixelNoise
+from benchmark.models.mlp import MLP
+from benchmark.settings.release import ReleaseSetting
+from benchmark.threats.attribute_inference.controls import KnowsAttribute, Majority
+from benchmark.threats.attribute_inference.strongest import AboutPeople, StrongestAttacker
+from benchmark.threats.collection.copying import Copying
+from benchmark.threats.collection.train_on_release import GuessClass, KnowsClass, TrainOnRelease
+from benchmark.threats.identity_inference.classifier import IdentityClassifier
+from benchmark.threats.identity_inference.linkage import GuessPerson, NearestPerson, map_back
+from benchmark.threats.membership_inference.controls import DisjointRelease, KnowsMembers
+from benchmark.threats.membership_inference.distance import DistanceMembership
+from benchmark.threats.membership_inference.lira import Lira, likelihood_ratio, moments
+from benchmark.threats.membership_inference.statistics import log_density
+from benchmark.threats.reconstruction.trained_inverter import TrainedInverter
+
+NET = partial(MLP, hidden=[32], activation="relu")
+DIGITS = Digits(sizes={"owner": 400, "attacker": 300, "public": 200, "calibration": 400, "test": 100})
+WRITERS = DigitsWriters(sizes={"owner": 440, "attacker": 220, "public": 100, "calibration": 220}, insiders=10)
+PEOPLE = Lipton(sizes={"owner": 400, "attacker": 200, "public": 50, "calibration": 400, "test": 300})
+
+
+def cell(threat, defense=None, dataset=DIGITS, epochs: int = 1, seed: int = 0):
+    setting = ReleaseSetting(epochs=epochs, examiner_epochs=1, victims=50, candidates=400, measures={})
+    return play(Cell(dataset, NET, setting, threat, [defense or NoDefense()], seed))[0]
+
+
+def distance(statistic: str, space: str = "pixels", adaptive: bool = False) -> DistanceMembership:
+    return DistanceMembership(statistic=statistic, space=space, components=10, adaptive=adaptive)
+
+
+def attacks():
+    return {
+        "nearest": distance("nearest"),
+        "components": distance("nearest", "components"),
+        "calibrated": distance("calibrated"),
+        "ball": distance("ball"),
+        "density": distance("density"),
+        "lira": Lira(shadows=8, statistic="nearest", adaptive=True),
+    }
+
+
+@cache
+def membership(name: str, share: float, noise: float) -> dict[str, float]:
+    return cell(attacks()[name], Memoriser(share=share, noise=noise)).risk
+
+
+@pytest.mark.parametrize("name", [name for name in attacks() if name != "density"])
+def test_a_memoriser_is_found_out(name):
+    assert membership(name, 1.0, 0.05)["attack_auc"] > 0.95
+
+
+def test_densities_smooth_a_memoriser_but_find_it_too():
+    assert membership("density", 1.0, 0.05)["attack_auc"] > 0.7
+
+
+@pytest.mark.parametrize("name", list(attacks()))
+def test_of_other_peoples_data_nothing_can_be_told(name):
+    error = (1 / 12 * (1 / 400 + 1 / 400)) ** 0.5
+    assert abs(membership(name, 0.0, 0.05)["attack_auc"] - 0.5) < 3 * error
+
+
+def test_a_few_people_published_verbatim_hide_in_averages_but_not_in_the_low_rates():
+    risk = membership("nearest", 0.05, 0.0)
+    assert risk["attack_auc"] < 0.6
+    assert risk["tpr_at_1pct_fpr"] > 0.03
+    copies = cell(Copying(), Memoriser(share=0.05, noise=0.0))
+    assert copies.risk["copied_share"] > 0.03
+    assert abs(copies.diagnostics["dcr_share"] - 0.5) < 0.1  # the test of nearer rows sees nothing
+
+
+def test_controls_of_membership():
+    assert cell(KnowsMembers()).risk["attack_auc"] == 1
+    control = cell(DisjointRelease(statistic="nearest"))
+    assert abs(control.risk["attack_auc"] - 0.5) < 3 * control.diagnostics["auc_standard_error"]
+
+
+def test_more_noise_is_not_worse():
+    weak = cell(distance("nearest"), PixelNoise(std=2.0)).risk["attack_auc"]
+    assert weak < cell(distance("nearest"), PixelNoise(std=0.2)).risk["attack_auc"]
+
+
+def test_likelihood_ratios_of_two_known_gaussians():
+    rng = torch.Generator().manual_seed(0)
+    member = torch.rand((400, 3), generator=rng) < 0.5
+    shadow = torch.randn((400, 3), generator=rng).double() + 2 * member
+    score = likelihood_ratio(torch.tensor([0.0, 1.0, 2.0]).double(), shadow, member)
+    assert torch.allclose(score, torch.tensor([-2.0, 0.0, 2.0]).double(), atol=0.6)  # 2 x - 2 for N(2, 1) over N(0, 1)
+
+
+def test_moments_fall_back_where_nobody_was_in():
+    mean, _ = moments(torch.tensor([[1.0, 5.0], [3.0, 7.0]]), torch.tensor([[True, False], [True, False]]), pooled=True)
+    assert mean.tolist() == [2.0, 2.0]
+
+
+def test_a_kernel_density_is_one_where_it_should_be():
+    sample = torch.randn((20_000, 1), generator=torch.Generator().manual_seed(0)).double()
+    assert log_density(torch.zeros(1, 1).double(), sample).exp().item() == pytest.approx(0.3989, abs=0.02)
+
+
+def test_hair_tells_the_sex_of_people_and_the_majority_is_the_floor():
+    names = ["boosting", "tree"]
+    found = cell(StrongestAttacker(attackers=names, decision=True, adaptive=False), dataset=PEOPLE)
+    floor = cell(Majority(), dataset=PEOPLE)
+    assert found.risk["attribute_accuracy"] > 0.7 > floor.risk["attribute_accuracy"] + 0.1
+    assert found.risk["attribute_auc"] > 0.75
+    assert cell(KnowsAttribute(), dataset=PEOPLE).risk["attribute_accuracy"] == 1
+    assert "demographic_parity_gap" in found.diagnostics
+
+
+def test_idempotence_is_a_feature_of_the_adaptive_form():
+    threat = StrongestAttacker(attackers=["tree"], decision=False, adaptive=True)
+    assert cell(threat, PixelNoise(std=0.1), dataset=PEOPLE).risk["attribute_accuracy"] > 0.5
+
+
+def test_an_overfitted_release_leaks_of_members_what_imputation_does_not_know():
+    threat = AboutPeople(attackers=["tree"], decision=True, adaptive=False)
+    assert cell(threat, Memoriser(share=1.0, noise=0.0), dataset=PEOPLE).risk["attribute_leak"] > 0.1
+    assert abs(cell(threat, Memoriser(share=0.0, noise=0.0), dataset=PEOPLE).risk["attribute_leak"]) < 0.1
+
+
+def test_writers_are_recognised():
+    outcome = cell(IdentityClassifier(epochs=15, adaptive=True), dataset=WRITERS)
+    assert outcome.risk["identity_accuracy"] > 0.3 and outcome.diagnostics["persons"] == 10
+    hidden = cell(IdentityClassifier(epochs=15, adaptive=False), PixelNoise(std=3.0), dataset=WRITERS)
+    assert hidden.risk["identity_accuracy"] < outcome.risk["identity_accuracy"]
+
+
+def test_rows_are_linked_until_noise_covers_them():
+    link = partial(NearestPerson, pairs=50, ridge=1e-2)
+    assert cell(link(adaptive=False)).risk["reidentified_at_1"] > 0.95
+    assert cell(link(adaptive=False), PixelNoise(std=3.0)).risk["reidentified_at_5"] < 0.5
+    assert cell(GuessPerson()).risk["reidentified_at_1"] < 0.1
+
+
+def test_an_affine_map_is_taken_back():
+    rng = torch.Generator().manual_seed(0)
+    plain = torch.rand((30, 5), generator=rng)
+    turn = torch.linalg.qr(torch.randn((5, 5), generator=rng)).Q
+    back = map_back(plain @ turn + 3, plain, plain[:4] @ turn + 3, ridge=1e-6)
+    assert torch.allclose(back, plain[:4].double(), atol=1e-3)
+
+
+def test_who_has_the_data_can_train_on_them():
+    assert cell(TrainOnRelease(epochs=10), epochs=10).risk["statistical_share"] > 0.8
+    assert cell(GuessClass(), epochs=10).risk["statistical_share"] < 0.1
+    assert cell(KnowsClass(), epochs=10).risk["statistical_share"] > 1
+
+
+def test_an_inverter_learns_the_way_back_where_the_key_does_not_matter():
+    kind = {"hidden": 64, "epochs": 30, "adaptive": True}
+    assert cell(TrainedInverter(source="simulate", pairs=0, **kind)).risk["explained_variance"] > 0.4
+    assert cell(TrainedInverter(source="pairs", pairs=200, **kind)).risk["explained_variance"] > 0.4
