@@ -49,7 +49,7 @@ class InstaHide(Defense):
         self.k, self.mode, self.encodings, self.signs, self.inference = k, mode, encodings, signs, inference
 
     def facts(self) -> dict[str, Any]:
-        return {"k": self.k, "mode": self.mode, "encodings": self.encodings, "signs": self.signs}
+        return {"mixing": {"k": self.k, "mode": self.mode, "encodings": self.encodings, "signs": self.signs}}
 
     def secrets(self) -> dict[str, Tensor]:
         """``parts`` (m, 2) the first two private images of each row, ``weights`` (m, 2) theirs."""

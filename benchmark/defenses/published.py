@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -22,6 +24,7 @@ class Published:
         filter_threshold: accuracy on common validation data that a party's model must exceed to count.
         memory: what a party's upload leaves out is added to its next one, so that its uploads sum to its updates.
         signs: only the signs of an upload's coordinates carry information.
+        mixing: how inputs were mixed before anything was trained on them (InstaHide): k, mode, encodings, signs.
     """
 
     mask: Tensor | None = None
@@ -33,3 +36,4 @@ class Published:
     filter_threshold: float | None = None
     memory: bool = False
     signs: bool = False
+    mixing: Mapping[str, Any] | None = None
