@@ -7,7 +7,7 @@ overrides (``benchmark.compatibility``), so a subclass must not override a hook 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -111,10 +111,14 @@ class Round:
             self.active = torch.ones(len(self.parties), dtype=torch.bool)
 
     def publish(self, **facts: Any) -> None:
-        """Tell everybody a fact about this round, e.g. ``publish(groups=pairs)``; see :class:`Published`."""
+        """Tell everybody a fact about this round, e.g. ``publish(groups=pairs)``; see :class:`Published`.
+
+        Words that :class:`Published` does not know are those of a release, and mean nothing here.
+        """
         if facts.get("mask") is not None and self.published.mask is not None:
             facts["mask"] = facts["mask"] & self.published.mask  # stacked defenses: what both let through
-        self.published = replace(self.published, **facts)
+        known = {field.name for field in fields(Published)}
+        self.published = replace(self.published, **{word: fact for word, fact in facts.items() if word in known})
 
     def send(self, *, bytes_sent: float, messages: int) -> None:
         """Count traffic of the protocol itself (the download and the upload are counted by the setting)."""

@@ -52,7 +52,7 @@ def play(stage: Stage, outcome: Outcome, net: Net, params: Tensor, *, parties: i
         shape=stage.data.shape,
         num_classes=stage.data.num_classes,
         auxiliary=stage.data.attacker,
-        published=Published(**stage.defense.facts()),
+        published=_told(stage, net, params, parties),
     )
     with isolated(stage.seed, "broadcast.queries"):
         queries = threat.queries(downlink.restrict(threat.knowledge), stage.rng("broadcast.queries"))
@@ -87,6 +87,13 @@ def play(stage: Stage, outcome: Outcome, net: Net, params: Tensor, *, parties: i
             "reconstruction", {"original": batches.truth.flatten(0, 1), "reconstructed": matched.flatten(0, 1)}
         )
     return outcome
+
+
+def _told(stage: Stage, net: Net, params: Tensor, parties: int) -> Published:
+    """What the defense's users publish before any round."""
+    before = Round(-1, net.layout, params, torch.arange(parties), stage.rng("leak.protocol.before"))
+    before.publish(**stage.defense.facts())
+    return before.published
 
 
 def _batches(stage: Stage, parties: int, plan: LocalPlan) -> Batches:

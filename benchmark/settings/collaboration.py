@@ -29,7 +29,7 @@ from benchmark.settings.collaboration_surfaces import (
 )
 from benchmark.settings.ensembles import report_votes, spent_inside
 from benchmark.settings.malice import Malice
-from benchmark.settings.participation import Insider, play_insider
+from benchmark.settings.participation import Insider, play_insider, prepared
 from benchmark.settings.participation_surfaces import GlobalModelSurface, InsiderThreat, Insight
 from benchmark.settings.uploads import score_uploads
 from benchmark.settings.witness import play_witness
@@ -180,10 +180,7 @@ class Collaboration(Setting):
         shares = self._shares(stage)
         if malice is not None:
             shares = malice.poisoned(shares)
-        shares = [
-            stage.defense.local_data(share, stage.rng(f"defense.local_data.{i}")) if len(share) else share
-            for i, share in enumerate(shares)
-        ]
+        shares = prepared(stage, shares, net)
         if stage.defense.overrides("learn"):
             return stage.defense.learn(self._lesson(stage, net, shares, malice))
         if malice is not None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from benchmark.data.base import Dataset, Split
 from benchmark.defenses.base import Published, Round
@@ -68,7 +69,12 @@ class Insider:
         known = round.published.downloaded
         published = replace(round.published, downloaded=None if known is None else known[row])
         insight = self.look(round.params if round.held is None else round.held[row], published)
-        return shares if insight.train_on is None else [*shares[:seat], insight.train_on]
+        if insight.train_on is None:
+            return shares
+        bait, others = insight.train_on, shares[0].y
+        if others.ndim == 2:  # a defense made the others' labels soft
+            bait = replace(bait, y=F.one_hot(bait.y, others.shape[1]).to(others))
+        return [*shares[:seat], bait]
 
     def hear(self, round: Round, uploads: Tensor) -> None:
         """Keep what a server learns of the holder's model from the ``uploads`` (n, d)."""
@@ -102,6 +108,19 @@ class Insider:
         self.turn += 1
         self.guess = insight
         return insight
+
+
+def prepared(stage: Stage, shares: Sequence[Split], net: Net) -> list[Split]:
+    """What the parties train on once the defense has changed their samples; soft labels get a column for every output
+    of ``net``, which before an insider's eyes has one more than there are classes."""
+    outputs, found = net.layout.shapes[-1][0], []
+    for party, share in enumerate(shares):
+        if len(share):
+            share = stage.defense.local_data(share, stage.rng(f"defense.local_data.{party}"))
+        if share.y.ndim == 2 and share.y.shape[1] < outputs:
+            share = replace(share, y=F.pad(share.y, (0, outputs - share.y.shape[1])))
+        found.append(share)
+    return found
 
 
 def without(own: Split, target: int) -> Split:

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from benchmark.data.base import Split
 from benchmark.data.digits import Digits
 from benchmark.defenses.base import Defense
 from benchmark.errors import AccessError, ConfigError, Diverged
@@ -255,3 +256,20 @@ def test_a_class_that_nobody_holds_can_be_asked_for_as_a_control():
     assert "class_recovery" in outcome.risk
     with pytest.raises(ConfigError, match="threat.target=11 must be a class"):
         scene(parties=5, spectator=True).play(stage(Diary(target=11)))
+
+
+class Softened(Defense):
+    """Soft labels, and a fact in the words of a release."""
+
+    def facts(self):
+        return {"k": 4}
+
+    def local_data(self, data, rng):
+        return Split(data.x, torch.nn.functional.one_hot(data.y, 10).float())
+
+
+@pytest.mark.parametrize("order", ["fedavg", "roundrobin"])
+def test_soft_labels_of_a_defense_and_hard_ones_of_the_bait_go_together(order):
+    bait = digits_like(80)
+    outcome = scene(order=order).play(stage(Diary(bait), Softened()))
+    assert outcome.utility["attacked_accuracy"] > 0.2
