@@ -24,6 +24,14 @@ from runners.site.model import Entry, Site
 HERE = Path(__file__).parent
 ASSETS = ("static/site.css", "static/site.js", "vendor/dataTables.min.js", "vendor/plotly-basic.min.js")
 LICENCES = ("vendor/dataTables.LICENSE.txt", "vendor/plotly.LICENSE.txt")
+SHORT = {
+    wording.BELOW: "below half way",
+    wording.BROKEN: "broken by its adaptive attack",
+    wording.ABOVE: "not below half way",
+    wording.OPEN: "below half way so far",
+    wording.UNKNOWN: "without any number",
+}
+"""Verdicts where there is little room."""
 PICTURES = 12
 """On one page of a paper; more are a click away, in the records."""
 
@@ -77,6 +85,7 @@ def _environment(store: str) -> Environment:
         "entry": Entry,
         "Counter": Counter,
         "STATES": STATES,
+        "SHORT": SHORT,
         "PICTURES": PICTURES,
         "record_path": lambda key: f"../records/{key[:2]}/{key}.json",
         "pictures_of": pictures_of,

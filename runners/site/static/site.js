@@ -76,10 +76,13 @@ function draw(board) {
     };
   });
   const line = (x, label) => x === null ? [] : [{ type: "line", x0: x, x1: x, y0: 0, y1: 1, yref: "paper", line: { dash: "dot", width: 1, color: "#57606a" }, label: { text: label, textposition: "start", font: { size: 10, color: "#57606a" } } }];
+  // By the points alone: the intervals of a few seeds would squeeze them together.
+  const range = values => { const low = Math.min(...values), high = Math.max(...values), pad = 0.12 * (high - low) || 0.1; return [low - pad, high + pad]; };
+  const lines = [board.half, board.chance].filter(value => value !== null);
   Plotly.react(place, traces, {
     margin: { l: 60, r: 20, t: 20, b: 50 }, hovermode: "closest", legend: { orientation: "h", y: -0.16 }, font: { family: "inherit" },
-    xaxis: { title: { text: `worst-case ${board.metric} (risk; left is private)` }, zeroline: false },
-    yaxis: { title: { text: `${board.utility} (up is useful)` }, zeroline: false },
+    xaxis: { title: { text: `worst-case ${board.metric} (risk; left is private)` }, zeroline: false, range: range([...board.points.map(point => point.risk), ...lines]) },
+    yaxis: { title: { text: `${board.utility} (up is useful)` }, zeroline: false, range: range(board.points.map(point => point.utility)) },
     shapes: [...line(board.half, "half way"), ...line(board.chance, "chance")],
   }, { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] });
   place.removeAllListeners?.("plotly_click");
