@@ -2,8 +2,8 @@
 
 Malekzadeh, Gunduz, *Vicious Classifiers: Data Reconstruction Attack at Inference Time*, arXiv 2212.04223. Classifier F
 and secret decoder G are trained together on ``beta_C * CE(F(x), y) + beta_R * L_R(G(F(x)), x)`` (one Adam, which equals
-the authors' two of the same rate). Deviations: a small decoder, SSIM with the suite's 7x7 window, no augmentation, and
-no selection by validation.
+the authors' two of the same rate). Deviations: SSIM with the suite's 7x7 window, no augmentation, no selection by
+validation, and a small decoder in place of the residual one wherever ``blocks`` is 0.
 
 The adaptive provider knows what the user does to the outputs and trains through it; where that has no gradient (a bare
 label, rounding) the gradient is passed straight through what it resembles more, a softmax or nothing at all.
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from benchmark.settings.service import OutputSurface, OutputThreat, ProviderSurface, ProviderThreat, Reveal
 from benchmark.threats.base import Floor, Reconstruction
-from benchmark.threats.reconstruction.decoder import Decoder, rebuilding_loss
+from benchmark.threats.reconstruction.decoder import new_decoder, rebuilding_loss
 from benchmark.training.loop import Loss, predict, train
 
 VERSION = 2
@@ -32,7 +32,7 @@ class ViciousClassifier(ProviderThreat):
     Args:
         class_weight, rebuild_weight: beta_C and beta_R.
         mse_weight, ssim_weight: alpha_mse and alpha_ssim of the reconstruction loss.
-        width: of the decoder's coarsest map.
+        width: of the decoder's coarsest map; blocks: of each of its residual groups, or 0 for the small decoder.
     """
 
     family = "reconstruction"
@@ -47,14 +47,16 @@ class ViciousClassifier(ProviderThreat):
         mse_weight: float,
         ssim_weight: float,
         width: int,
+        blocks: int,
         adaptive: bool,
     ) -> None:
         super().__init__(adaptive=adaptive)
-        self.class_weight, self.rebuild_weight, self.width = class_weight, rebuild_weight, width
+        self.class_weight, self.rebuild_weight = class_weight, rebuild_weight
+        self.decoder = partial(new_decoder, width=width, blocks=blocks)
         self.rebuilding = partial(rebuilding_loss, mse_weight=mse_weight, ssim_weight=ssim_weight)
 
     def secret(self, view: ProviderSurface) -> nn.Module:
-        return Decoder(num_classes=view.num_classes, shape=view.shape, width=self.width)
+        return self.decoder(num_classes=view.num_classes, shape=view.shape)
 
     def provide(self, model: nn.Module, secret: nn.Module, view: ProviderSurface, rng: torch.Generator) -> None:
         self.train_jointly(model, secret, view, rng)
@@ -90,7 +92,7 @@ class HonestPosthoc(OutputThreat):
     """The same decoder with the same budget, trained on the frozen outputs of an honest classifier.
 
     Args:
-        mse_weight, ssim_weight, width: as of :class:`ViciousClassifier`.
+        mse_weight, ssim_weight, width, blocks: as of :class:`ViciousClassifier`.
     """
 
     family = "reconstruction"
@@ -98,14 +100,14 @@ class HonestPosthoc(OutputThreat):
     floor = Floor("r_ridge", 1.1)
     knowledge = frozenset({"provider"})
 
-    def __init__(self, *, mse_weight: float, ssim_weight: float, width: int, adaptive: bool) -> None:
+    def __init__(self, *, mse_weight: float, ssim_weight: float, width: int, blocks: int, adaptive: bool) -> None:
         super().__init__(adaptive=adaptive)
-        self.width = width
+        self.decoder = partial(new_decoder, width=width, blocks=blocks)
         self.rebuilding = partial(rebuilding_loss, mse_weight=mse_weight, ssim_weight=ssim_weight)
 
     def attack(self, surface: OutputSurface, rng: torch.Generator) -> Reconstruction:
         view = surface.provider
-        decoder = Decoder(num_classes=view.num_classes, shape=view.shape, width=self.width).to(surface.outputs.device)
+        decoder = self.decoder(num_classes=view.num_classes, shape=view.shape).to(surface.outputs.device)
         reveal = view.reveal if self.adaptive else nn.Identity()
         fit_decoder(decoder, surface.model, reveal, view, rng, self.rebuilding)
         return Reconstruction(predict(decoder, surface.outputs).unsqueeze(1))

@@ -13,6 +13,7 @@ from benchmark.models.lenet import LeNet
 from benchmark.models.mlp import MLP
 from benchmark.models.papernot_cnn import PapernotCNN
 from benchmark.models.resnet18 import ResNet18
+from benchmark.models.wide_resnet import WideResNet28
 from benchmark.training.functional import Net
 
 ARCHITECTURES = {
@@ -139,6 +140,13 @@ def test_unknown_options_are_named(build, message):
 def test_the_distillation_papers_network_takes_images_of_any_size(shape, padding):
     model = PapernotCNN(shape=shape, num_classes=7, width=4, hidden=8, padding=padding, dropout=0.5)
     assert model(torch.rand(2, *shape)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(("shape", "width"), [((1, 8, 8), 1), ((3, 32, 32), 1)])
+def test_the_wide_residual_network_takes_images_of_any_size(shape, width):
+    model = WideResNet28(shape=shape, num_classes=7, width=width).eval()
+    assert model(torch.rand(2, *shape)).shape == (2, 7)
+    assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(0.37e6, rel=0.03)
 
 
 def test_the_distillation_papers_network_refuses_images_that_vanish():

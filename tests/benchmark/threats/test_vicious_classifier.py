@@ -13,14 +13,14 @@ from benchmark.defenses.output_top_k import OutputTopK
 from benchmark.errors import ConfigError
 from benchmark.models.convnet_bn import ConvNetBN
 from benchmark.settings.service import Service
-from benchmark.threats.reconstruction.decoder import Decoder, rebuilding_loss
+from benchmark.threats.reconstruction.decoder import Decoder, new_decoder, rebuilding_loss
 from benchmark.threats.reconstruction.output_controls import ClassMeanImage
 from benchmark.threats.reconstruction.vicious_classifier import HonestPosthoc, ViciousClassifier, trainable
 from benchmark.threats.reconstruction.vicious_evasive import Carrier, HiddenCarrier, HonestFinish, SpreadPenalty
 from tests.benchmark.helpers import stage
 
 SETTING = {"lr": 1e-3, "victims": None, "references": 3, "population": 1, "false_alarm_rate": 0.25}
-REBUILDING = {"mse_weight": 5.0, "ssim_weight": 1.0, "width": 16}
+REBUILDING = {"mse_weight": 5.0, "ssim_weight": 1.0, "width": 16, "blocks": 0}
 
 
 def vicious(adaptive: bool = False, class_weight: float = 1.0, **changes) -> ViciousClassifier:
@@ -35,6 +35,13 @@ def play(threat, defense=None, epochs: int = 40):
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 9, 13), (1, 3, 3)])
 def test_the_decoder_gives_images_of_any_shape(shape):
     images = Decoder(num_classes=7, shape=shape, width=16)(torch.randn(3, 7))
+    assert images.shape == (3, *shape)
+    assert images.min() >= 0 and images.max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 13)])
+def test_the_residual_decoder_gives_images_of_any_shape(shape):
+    images = new_decoder(num_classes=7, shape=shape, width=16, blocks=2)(torch.randn(3, 7))
     assert images.shape == (3, *shape)
     assert images.min() >= 0 and images.max() <= 1
 

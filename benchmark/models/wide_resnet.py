@@ -1,0 +1,67 @@
+"""Wide residual network of 28 layers in pre-activation form, the classifier of the vicious classifiers' authors."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from benchmark.models.base import Classifier, image_shape
+
+VERSION = 1
+BLOCKS = 4  # in each of three groups: 28 layers
+
+
+class WideResNet28(Classifier):
+    """Three groups of residual blocks with 16, 32 and 64 times ``width`` channels (Zagoruyko, Komodakis, BMVC 2016).
+
+    Args:
+        shape: (channels, height, width); num_classes: logits.
+        width: 1 for MNIST and 5 for colour images in arXiv 2212.04223.
+    """
+
+    first_layer = "conv"
+
+    def __init__(self, *, shape: tuple[int, ...], num_classes: int, width: int) -> None:
+        channels, _, _ = image_shape("wide_resnet28", shape)
+        layers: list[nn.Module] = [nn.BatchNorm2d(channels, affine=False), nn.Conv2d(channels, 16, 3, padding=1)]
+        inputs = 16
+        for group, outputs in enumerate((16 * width, 32 * width, 64 * width)):
+            for block in range(BLOCKS):
+                stride = 2 if group and not block else 1
+                layers.append(PreActivation(inputs, outputs, stride))
+                inputs = outputs
+        layers += [nn.BatchNorm2d(inputs), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        super().__init__(nn.Sequential(*layers), nn.Linear(inputs, num_classes))
+
+
+class PreActivation(nn.Module):
+    """BN-ReLU-convolution twice beside a shortcut; (n, inputs, h, w) -> (n, outputs, h / stride, w / stride).
+
+    Args:
+        transposed: convolve upwards, so that a stride multiplies the side instead.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, *, transposed: bool = False) -> None:
+        super().__init__()
+        convolution = _up if transposed else _down
+        self.before = nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU())
+        self.residual = nn.Sequential(
+            convolution(inputs, outputs, 3, stride),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(),
+            nn.Conv2d(outputs, outputs, 3, padding=1),
+        )
+        same = inputs == outputs and stride == 1
+        self.shortcut = nn.Identity() if same else convolution(inputs, outputs, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        active = self.before(x)
+        kept = x if isinstance(self.shortcut, nn.Identity) else self.shortcut(active)
+        return self.residual(active) + kept
+
+
+def _down(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:
+    return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2)
+
+
+def _up(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:
+    return nn.ConvTranspose2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, output_padding=stride - 1)
