@@ -127,7 +127,8 @@ def _deferred(argument: str) -> str:
     override = OverridesParser.create().parse_override(argument)
     if override.is_sweep_override():
         return argument
-    return f"{override.get_key_element()}=choice({override.get_value_element_as_str()})"
+    key, value = override.get_key_element(), override.get_value_element_as_str()
+    return f"{key}=null,null" if override.value() is None else f"{key}=choice({value})"  # choice() takes no null
 
 
 def _axes(loader: SweepLoader, lines: Sequence[str]) -> Axes:
@@ -141,7 +142,7 @@ def _axes(loader: SweepLoader, lines: Sequence[str]) -> Axes:
             raise ConfigError(f"{override.input_line} names no finite list of values; give them one by one.")
         if not values:
             raise ConfigError(f"{override.input_line} matches nothing.")
-        axes[override.get_key_element()] = values
+        axes[override.get_key_element()] = list(dict.fromkeys(values))
     return axes
 
 

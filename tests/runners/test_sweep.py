@@ -62,6 +62,13 @@ def test_arguments_replace_or_add_axes(command: Command) -> None:
     assert all("threat.adaptive=True" in cell["overrides"] for cell in plan["to_run"])
 
 
+def test_an_argument_may_be_null(command: Command) -> None:
+    lines = ("threat=poison_sign_flip", "setting.dirichlet_alpha=null", "defense=none", "seed=0", "threat.fraction=0.2")
+    code, out, error = command("plan", "sweep=poisoning", *lines, "--json")
+    assert code == 0, error
+    assert "setting.dirichlet_alpha=null" in json.loads(out)["to_run"][0]["overrides"]
+
+
 def test_cells_that_share_an_artifact_are_neighbours(command: Command) -> None:
     _, out, _ = command("plan", "sweep=fake", "--json")
     shared = [tuple(o for o in c["overrides"] if o.startswith(("seed", "defense"))) for c in json.loads(out)["to_run"]]
