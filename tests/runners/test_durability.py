@@ -1,0 +1,53 @@
+"""Writers killed with SIGKILL at random instants; the whole sweep is killed in ``test_sweep``."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from runners.records import Store
+from tests.runners.conftest import ROOT, records
+
+KEYS = [f"{number:064x}" for number in range(400)]
+
+WRITER = """
+import sys
+from pathlib import Path
+from runners.records import Record, Store
+store, keys = Store(Path(sys.argv[1])), [f"{number:064x}" for number in range(400)]
+empty = dict(sweep=None, status="ok", reason="", facts={}, seed=0, started="", seconds=1.0, peak_memory_mb=None,
+             device="cpu", versions={}, data=None)
+print("begun", flush=True)
+for key in keys:
+    with store.claim(key):
+        if not store.finished(key):
+            store.write(Record(key=key, config={"text": "x" * 20000}, **empty))
+"""
+
+
+def writer(store: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", WRITER, store], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def test_twenty_writers_killed_at_random_instants_leave_whole_records_and_no_locks(tmp_path: Path) -> None:
+    chance, store, before = random.Random(0), Store(tmp_path), {}
+    for _ in range(10):
+        pair = [writer(tmp_path), writer(tmp_path)]  # on one store at once
+        for process in pair:
+            assert process.stdout and process.stdout.readline() == "begun\n"
+        time.sleep(chance.random() * 0.05)
+        for process in pair:
+            process.kill()
+            process.communicate()
+        assert {record["config"]["text"] for record in records(tmp_path)} <= {"x" * 20000}, "each is whole"
+        now = {record["key"]: store.stamp(record["key"]) for record in records(tmp_path)}
+        assert {key: now[key] for key in before} == before, "none is written twice"
+        before = now
+    last = writer(tmp_path)
+    last.communicate()
+    assert last.returncode == 0
+    assert [record["key"] for record in records(tmp_path)] == KEYS
+    assert {key: store.stamp(key) for key in before} == before
