@@ -85,7 +85,14 @@ class Claim(BaseModel):
         """The cells compared with, complete; None where nothing is compared."""
         if self.against is None and self.against_metric is None:
             return None
-        return (self.cells or {}) | (self.against or {})
+        replaced = {name for name in self.against or {} if "." not in name}
+        kept = {path: value for path, value in (self.cells or {}).items() if path.split(".")[0] not in replaced}
+        merged = kept | (self.against or {})
+        return merged | {
+            path: value
+            for path, value in (self.cells or {}).items()
+            if path not in merged and "." in path and _is_parameter(path, merged)
+        }
 
     def wanted(self) -> str:
         """The claim's number in a few characters: ``0.962 ± 0.02``, ``≥ 0.8``."""
@@ -202,6 +209,15 @@ def _unknown(cells: Cells) -> list[str]:
             if name not in known:
                 problems.append(f"{path!r} is no parameter{nearest(name, sorted(known))}")
     return problems
+
+
+def _is_parameter(path: str, cells: Cells) -> bool:
+    """Whether the components that ``cells`` names have the parameter ``path``, as far as their files tell."""
+    group, *rest = path.split(".")
+    if group != "defense":
+        known = _parameters(group, cells.get(group))
+        return not known or ".".join(rest) in known
+    return rest[0] in names(cells.get("defense"))
 
 
 def names(value: Any) -> list[str]:

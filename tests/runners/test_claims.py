@@ -49,6 +49,13 @@ def test_the_other_side_of_a_comparison_is_merged_over_the_cells(tmp_path: Path)
     assert claim.other == {"threat": "leakage_dlg", "defense": "none"}
 
 
+def test_parameters_of_what_is_compared_with_are_its_own(tmp_path: Path) -> None:
+    cells = CLAIM["cells"] | {"threat.iterations": 5, "threat.observations": 2}
+    against = {"defense": "none", "threat": "leakage_inverting_gradients", "threat.observations": 3}
+    (claim,) = read(written(tmp_path, CLAIM | {"cells": cells, "against": against})).claims
+    assert claim.other == {"dataset": "mnist", "threat.iterations": 5} | against
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
