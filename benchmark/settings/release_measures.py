@@ -49,6 +49,7 @@ class TrainOnRelease(Measure):
         if release.x.shape[1:] == stage.data.shape:
             outcome.diagnostics["accuracy_without_key"] = accuracy(predict(model, stage.data.test.x), stage.data.test.y)
         outcome.diagnostics.update(gaps(predicted, stage.data.test))
+        outcome.diagnostics.update(map_fidelity(stage.data.test, test))
 
 
 class Pretrained(Measure):
@@ -103,6 +104,22 @@ def trained_on_release(stage: Stage, fitted: Fitted, epochs: int) -> nn.Module:
 
     key = ("release", "dataset", "model", "setting", "defense", "scale")
     return stage.trained(key, build, shape=tuple(release.x.shape[1:]))
+
+
+def map_fidelity(people: Split, mapped: Split) -> dict[str, float]:
+    """What a map of tables leaves of people of each group: ``fidelity_group_G`` is 1 - mean absolute change of their
+    features; ``diversity`` the mean distance between mapped people over that between the original ones, 1 is all of it;
+    ``decisions_changed`` the share of labels that the map rewrote.
+    """
+    if people.sensitive is None or people.x.ndim != 2 or mapped.x.shape != people.x.shape:
+        return {}
+    change = (mapped.x - people.x).abs().double().mean(dim=1)
+    found = {f"fidelity_group_{g}": 1 - change[people.sensitive == g].mean().item() for g in people.sensitive.unique()}
+    half = len(people) // 2
+    spread = [(split.x[:half] - split.x[half : 2 * half]).norm(dim=1).double().mean() for split in (mapped, people)]
+    found["diversity"] = (spread[0] / spread[1]).item()
+    found["decisions_changed"] = (mapped.y != people.y).double().mean().item()
+    return found
 
 
 def gaps(predicted: Tensor, people: Split) -> dict[str, float]:

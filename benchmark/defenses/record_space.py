@@ -1,0 +1,81 @@
+"""The space that records of a table live in: how to bring a network's raw output back into it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmark.data.base import Split
+
+GRID = 256
+"""A numeric column with at most so many distinct values counts as discrete (ages, counts)."""
+
+
+@dataclass(frozen=True)
+class RecordSpace:
+    """Learned from private training records; outputs that are off this grid would tell who was mapped.
+
+    Attributes:
+        blocks: column ranges [start, end) that are one-hot in every training record.
+        grids: column -> its distinct training values, sorted, where they are few.
+    """
+
+    blocks: tuple[tuple[int, int], ...]
+    grids: dict[int, Tensor]
+
+    @classmethod
+    def of(cls, x: Tensor) -> RecordSpace:
+        """The space of records (n, d)."""
+        blocks = one_hot_blocks(x)
+        categorical = {column for start, end in blocks for column in range(start, end)}
+        grids = {}
+        for column in set(range(x.shape[1])) - categorical:
+            values = x[:, column].unique()
+            if len(values) <= GRID:
+                grids[column] = values
+        return cls(blocks, grids)
+
+    def decode(self, raw: Tensor) -> Tensor:
+        """Raw records (n, d) with the largest entry of each block set to 1, numbers clipped and put on their grid."""
+        x = raw.clamp(0, 1)
+        for start, end in self.blocks:
+            x[:, start:end] = F.one_hot(raw[:, start:end].argmax(dim=1), end - start).to(x)
+        for column, grid in self.grids.items():
+            nearest = (x[:, column].unsqueeze(1) - grid).abs().argmin(dim=1)
+            x[:, column] = grid[nearest]
+        return x
+
+
+def one_hot_blocks(x: Tensor) -> tuple[tuple[int, int], ...]:
+    """Runs of at least two neighbouring 0/1 columns, as short as can be, that sum to one in every record (n, d)."""
+    binary = ((x == 0) | (x == 1)).all(dim=0).tolist()
+    blocks, start = [], 0
+    while start < x.shape[1]:
+        end = _end_of_block(x, binary, start)
+        if end is None:
+            start += 1
+        else:
+            blocks.append((start, end))
+            start = end
+    return tuple(blocks)
+
+
+def _end_of_block(x: Tensor, binary: list[bool], start: int) -> int | None:
+    total = torch.zeros(len(x), device=x.device)
+    for column in range(start, x.shape[1]):
+        if not binary[column]:
+            return None
+        total = total + x[:, column]
+        if (total > 1).any():
+            return None
+        if column > start and (total == 1).all():
+            return column + 1
+    return None
+
+
+def with_decision(people: Split, num_classes: int) -> Tensor:
+    """Features and one-hot decision of each person, (n, d + classes): a map may change both."""
+    return torch.cat([people.x.flatten(1), F.one_hot(people.y, num_classes).to(people.x)], dim=1)

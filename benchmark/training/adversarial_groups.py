@@ -1,0 +1,72 @@
+"""Losses and networks of maps between groups: a Wasserstein critic, and a discriminator of the sensitive attribute.
+
+Gulrajani et al. 2017 (gradient penalty); Gambs, Ngueveu, *Fair mapping*, 2022, arXiv 2209.00617 (terms as our protocol
+reconstructs them, since the paper's equations were not at hand).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+SLOPE = 0.2
+PENALTY = 10.0
+
+
+def dense(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
+    """Linear layers with LeakyReLU between. No dropout: it breaks a gradient penalty."""
+    layers: list[nn.Module] = []
+    for width in hidden:
+        layers += [nn.Linear(inputs, width), nn.LeakyReLU(SLOPE)]
+        inputs = width
+    return nn.Sequential(*layers, nn.Linear(inputs, outputs))
+
+
+class Judges(nn.Module):
+    """The critic, (n, d) -> (n,), and the attribute discriminator, (n, d) -> logits (n, groups).
+
+    Args:
+        shared: both are heads of one trunk (an ablation) instead of two networks.
+    """
+
+    def __init__(self, inputs: int, hidden: Sequence[int], groups: int, shared: bool) -> None:
+        super().__init__()
+        if shared:
+            trunk = nn.Sequential(dense(inputs, hidden[:-1], hidden[-1]), nn.LeakyReLU(SLOPE))
+            self.critic_net: nn.Module = nn.Sequential(trunk, nn.Linear(hidden[-1], 1))
+            self.group_net: nn.Module = nn.Sequential(trunk, nn.Linear(hidden[-1], groups))
+        else:
+            self.critic_net, self.group_net = dense(inputs, hidden, 1), dense(inputs, hidden, groups)
+
+    def critic(self, x: Tensor) -> Tensor:
+        return self.critic_net(x).squeeze(1)
+
+    def groups(self, x: Tensor) -> Tensor:
+        return self.group_net(x)
+
+
+def gradient_penalty(critic: Judges, real: Tensor, mapped: Tensor, rng: torch.Generator) -> Tensor:
+    """``10 E[(|grad C| - 1)^2]`` on random points between pairs of real and mapped records of equal number."""
+    mix = torch.rand((len(real), 1), generator=rng).to(real.device)
+    between = (mix * real + (1 - mix) * mapped).detach().requires_grad_()
+    (slope,) = torch.autograd.grad(critic.critic(between).sum(), between, create_graph=True)
+    return PENALTY * (slope.norm(dim=1) - 1).square().mean()
+
+
+def soft_ber(logits: Tensor, groups: Tensor, count: int) -> Tensor:
+    """``(1/k) sum_g E_{x in g}[1 - D_g(x)]``, (): the balanced error rate with probabilities in place of decisions.
+
+    Args:
+        logits: (n, k); groups: int64 (n,); count: k. A group that is absent counts as told at chance.
+    """
+    wrong = 1 - logits.softmax(dim=1).gather(1, groups.unsqueeze(1)).squeeze(1)
+    chance = torch.tensor((count - 1) / count, device=logits.device)
+    rates = [wrong[groups == group].mean() if (groups == group).any() else chance for group in range(count)]
+    return torch.stack(rates).mean()
+
+
+def protection_loss(logits: Tensor, groups: Tensor, count: int) -> Tensor:
+    """How far the discriminator's soft balanced error is from its chance value, ()."""
+    return (soft_ber(logits, groups, count) - (count - 1) / count).abs()
