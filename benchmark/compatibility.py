@@ -21,7 +21,7 @@ def refusal(
 
     Args:
         traits: ``model.*`` and ``dataset.*`` facts to hold against the ``needs`` of threat and defenses, beside
-            ``defense.synthetic``; None leaves those out. A need may name several values: ``"image|signal"``.
+            ``defense.*``; None leaves those out. A need may name several values: ``"image|signal"``.
     """
     if threat.setting != setting.name:
         return (
@@ -34,10 +34,20 @@ def refusal(
             return untouched(threat.__name__, setting.name, threat.surface, acting, defense.__name__, defense.hooks())
     if traits is None:
         return None
-    synthetic = "yes" if any(defense.synthetic for defense in defenses) else "no"
-    present = {**traits, "defense.synthetic": synthetic}
+    present = {**traits, **published(defenses)}
     for name, needs in [(threat.__name__, threat.needs), *((d.__name__, d.needs) for d in defenses)]:
         for trait, wanted in needs.items():
             if present.get(trait) not in wanted.split("|"):
                 return f"{name} needs {trait}={wanted}, but here it is {present.get(trait)}."
     return None
+
+
+def published(defenses: Iterable[type[Defense]]) -> dict[str, str]:
+    """Facts about what these defenses together release, as traits."""
+    members = list(defenses)
+    facts = {
+        "defense.synthetic": any(member.synthetic for member in members),
+        "defense.attributes": all(member.keeps_attributes for member in members),
+        "defense.generator": any(member.hands_out_generator for member in members),
+    }
+    return {name: "yes" if fact else "no" for name, fact in facts.items()}

@@ -192,6 +192,8 @@ class Defense:
     Class attributes:
         needs: traits that the dataset or model must have, e.g. ``{"dataset.kind": "image"}``.
         synthetic: no row of its release stems from one private sample; threats that need such rows are refused.
+        keeps_attributes: the sensitive attribute of released rows can be known, by their source or because it is published.
+        hands_out_generator: its release comes with the generator that made it (``models()["generator"]``).
 
     Attributes:
         world: set before any hook is called by a played cell; None in a notebook that calls hooks by itself.
@@ -199,6 +201,8 @@ class Defense:
 
     needs: ClassVar[Mapping[str, str]] = {}
     synthetic: ClassVar[bool] = False
+    keeps_attributes: ClassVar[bool] = True
+    hands_out_generator: ClassVar[bool] = False
     world: World | None = None
 
     mpc: bool = False  # whether secure_costs has anything to measure

@@ -35,6 +35,8 @@ class DPMERF(Defense):
     """
 
     synthetic = True
+    keeps_attributes = False
+    hands_out_generator = True
 
     def __init__(
         self,

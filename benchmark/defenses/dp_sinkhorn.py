@@ -50,6 +50,8 @@ class DPSinkhorn(Defense):
     """
 
     synthetic = True
+    keeps_attributes = False
+    hands_out_generator = True
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ class Majority(ReleaseThreat):
     surface = "attributes"
     headline = "attribute_accuracy"
     control = "negative"
-    needs = {"dataset.sensitive": "yes"}
+    needs = {"dataset.sensitive": "yes", "defense.attributes": "yes"}
     knowledge = frozenset({"labelled"})
 
     def attack(self, surface: AttributeSurface, rng: torch.Generator) -> AttributeGuess:
@@ -33,7 +33,7 @@ class KnowsAttribute(ReleaseThreat):
     surface = "attributes"
     headline = "attribute_accuracy"
     control = "positive"
-    needs = {"dataset.sensitive": "yes"}
+    needs = {"dataset.sensitive": "yes", "defense.attributes": "yes"}
     knowledge = frozenset({"truth"})
 
     def attack(self, surface: AttributeSurface, rng: torch.Generator) -> AttributeGuess:

@@ -29,7 +29,7 @@ class StrongestAttacker(ReleaseThreat):
     surface = "attributes"
     headline = "attribute_accuracy"
     floor = Floor("attribute_advantage", 0.05)
-    needs = {"dataset.sensitive": "yes"}
+    needs = {"dataset.sensitive": "yes", "defense.attributes": "yes"}
     knowledge = frozenset({"labelled"})
 
     def __init__(self, *, attackers: Sequence[str], decision: bool, adaptive: bool) -> None:

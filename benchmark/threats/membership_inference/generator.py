@@ -8,7 +8,7 @@ from torch import Tensor
 from benchmark.defenses.generators import Generator
 from benchmark.errors import Refused, positive
 from benchmark.settings.release_surfaces import MemberSurface, ReleaseThreat
-from benchmark.threats.base import Floor, MembershipScores
+from benchmark.threats.base import MembershipScores
 
 VERSION = 1
 
@@ -17,7 +17,8 @@ class GeneratorInversion(ReleaseThreat):
     """GAN-Leaks, white box (Chen, Yu, Zhang, Fritz, CCS 2020): ``-min_z |x - G(z, y)|^2 - prior * |z - 1/2|^2``.
 
     All candidates and restarts descend as one batch. A generator normalises by batch statistics, so its running
-    statistics are set from generated samples first; they are the adversary's to choose.
+    statistics are set from generated samples first; they are the adversary's to choose. It has no floor: without a
+    defense there is no generator to invert, and the same mechanism without privacy is what it must succeed against.
 
     Args:
         restarts: of the descent, the best counts; steps, lr: of Adam on the noise.
@@ -27,7 +28,7 @@ class GeneratorInversion(ReleaseThreat):
     family = "membership_inference"
     surface = "members"
     headline = "attack_auc"
-    floor = Floor("attack_auc", 0.95)
+    needs = {"defense.generator": "yes"}
     knowledge = frozenset({"models"})
 
     def __init__(self, *, restarts: int, steps: int, lr: float, prior: float) -> None:
