@@ -192,7 +192,7 @@ class Defense:
     Class attributes:
         needs: traits that the dataset or model must have, e.g. ``{"dataset.kind": "image"}``.
         synthetic: no row of its release stems from one private sample; threats that need such rows are refused.
-        keeps_attributes: the sensitive attribute of released rows can be known, by their source or because it is published.
+        keeps_attributes: the sensitive attribute of released rows is known, by their source or as it is published.
         hands_out_generator: its release comes with the generator that made it (``models()["generator"]``).
 
     Attributes:
