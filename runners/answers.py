@@ -89,7 +89,10 @@ def groups_of(records: Iterable[Record]) -> list[Group]:
 
 def evaluate(papers: Iterable[Paper], groups: Sequence[Group]) -> list[tuple[Paper, list[Answer]]]:
     """Each paper with an answer to each of its claims."""
-    return [(paper, [answer(claim, groups) for claim in paper.claims]) for paper in papers]
+    by_scale: dict[str | None, list[Group]] = defaultdict(list)
+    for group in groups:
+        by_scale[group.config["scale"]["name"]].append(group)
+    return [(paper, [answer(claim, by_scale[claim.scale]) for claim in paper.claims]) for paper in papers]
 
 
 def answer(claim: Claim, groups: Sequence[Group]) -> Answer:

@@ -179,6 +179,7 @@ def build(frame: pd.DataFrame) -> list[Board]:
 
 
 def _board(place: tuple[str, ...], part: pd.DataFrame) -> Board:
+    part = _known(part)
     finished = part[part["status"] == "ok"]
     utility = next(iter(finished["utility_metric"].dropna()), "utility")
     values = finished[f"utility.{utility}"] if f"utility.{utility}" in finished else pd.Series(dtype=float)
@@ -187,13 +188,25 @@ def _board(place: tuple[str, ...], part: pd.DataFrame) -> Board:
     metrics = sorted(attacks, key=lambda metric: (-attacks[metric], metric))
     columns.sort(key=lambda c: (c.control is not None, [*metrics, c.metric].index(c.metric), c.threat))
     cells = _cells(part)
-    rows = [_row(str(name), part, cells[str(name)], utility, columns) for name in part["defense_label"].unique()]
+    names = dict(zip(part["defense_label"], part["defense"], strict=True))
+    own = dict(iter(finished.groupby("defense_label")))
+    plain = finished[finished["defense"] == NONE]
+    rows = [
+        _row((label, name), own.get(label, finished.head(0)), plain, cells[label], utility, columns)
+        for label, name in names.items()
+    ]
     rows.sort(key=lambda row: (not row.plain, [_rank(row.worst[metric]) for metric in metrics], row.defense))
     fraction = bool(values.dropna().between(0, 1).all())
     setting, dataset, scale = (str(part[kind].iloc[0]) for kind in ("setting", "dataset", "scale"))
     return Board(
         setting, dataset, scale, place, utility, fraction, columns, metrics, rows, {m: _tied(rows, m) for m in metrics}
     )
+
+
+def _known(part: pd.DataFrame) -> pd.DataFrame:
+    """``part`` without the entries that none of its records has; a store has hundreds of them."""
+    kept = [name for name in part if "." not in str(name) or part[name].notna().any()]
+    return part[kept]
 
 
 # -- columns ----------------------------------------------------------------------------------------------------------
@@ -226,19 +239,26 @@ def _invalid(threat: pd.Series, plain: pd.DataFrame) -> str | None:
 
 
 # -- rows -------------------------------------------------------------------------------------------------------------
-def _row(name: str, part: pd.DataFrame, cells: dict[str, Cell], utility: str, columns: list[Column]) -> Row:
-    finished = part[part["status"] == "ok"]
-    own = finished[finished["defense_label"] == name]
-    plain = bool((part["defense"][part["defense_label"] == name] == NONE).all())
+def _row(
+    told: tuple[str, str],
+    own: pd.DataFrame,
+    undefended: pd.DataFrame,
+    cells: dict[str, Cell],
+    utility: str,
+    columns: list[Column],
+) -> Row:
+    """The row of a defense from its label and name, its own finished records and those without a defense."""
+    label, name = told
+    plain = name == NONE
     costs = {str(c).removeprefix("cost."): own[c].mean() for c in own if str(c).startswith("cost.")}
     valid = [column for column in columns if column.control is None and column.invalid is None]
     metrics = {column.metric for column in columns if column.control is None}
     return Row(
-        defense=name,
-        name=str(part["defense"][part["defense_label"] == name].iloc[0]),
+        defense=label,
+        name=name,
         plain=plain,
         utility=_utility(own, utility),
-        price=None if plain else _price(own, finished[finished["defense"] == NONE], utility),
+        price=None if plain else _price(own, undefended, utility),
         cells=cells,
         worst={m: _worst(cells, [c.threat for c in valid if c.metric == m]) for m in metrics},
         fixed_only={m: _worst(cells, [c.threat for c in valid if c.metric == m and not c.adaptive]) for m in metrics},

@@ -199,7 +199,7 @@ def _unknown(cells: Cells) -> list[str]:
         if group not in NAMED:
             problems.append(f"cells has {path!r}; its first word is one of {', '.join(NAMED)}.")
         elif not rest:
-            options = [option.name for option in catalogue.options(group)]
+            options = _options(group)
             absent = [name for name in names(value) if name not in options]
             problems += [f"there is no {group} {name!r}{nearest(name, options)}" for name in absent]
         elif group == "defense" and rest[0] not in names(cells.get("defense")):
@@ -225,6 +225,11 @@ def names(value: Any) -> list[str]:
     if isinstance(value, list):
         return [str(name) for name in value]
     return [name.strip() for name in str(value).split("+")] if value is not None else []
+
+
+@cache
+def _options(group: str) -> list[str]:
+    return [option.name for option in catalogue.options(group)]
 
 
 @cache
