@@ -318,14 +318,15 @@ class Collaboration(Setting):
         steps_x = x.unsqueeze(1).expand(-1, plan.local_steps, *x.shape[1:])
         steps_y = y.unsqueeze(1).expand(-1, plan.local_steps, *y.shape[1:])
         defense.start(self.victims, net.layout)
-        uploads, published = [], []
+        handed_out, uploads, published = [], [], []
         for index in range(observations):
             turn = Round(index, net.layout, params, torch.arange(self.victims), stage.rng(f"leak.protocol.{index}"))
             turn.inputs = steps_x
             turn.publish(**defense.facts())
             rngs = [stage.rng(f"leak.party.{i}.{index}") for i in range(self.victims)]
             updates = local_updates(net, defense, params, steps_x, steps_y, plan, rngs)
-            uploads.append(defense.exchange(defense.protect(updates.detach(), turn), turn))
+            handed_out.append(defense.protect(updates.detach(), turn))
+            uploads.append(defense.exchange(handed_out[-1], turn))
             published.append(turn.published)
         return UploadSurface(
             net=net,
@@ -340,6 +341,7 @@ class Collaboration(Setting):
             labels=private.y.view(self.victims, plan.batch_size),
             public=stage.data.public,
             truth=private.x.view(self.victims, plan.batch_size, *stage.data.shape),
+            handed_out=torch.stack(handed_out),
         )
 
     # -- what malicious parties do -----------------------------------------------------------------

@@ -30,6 +30,8 @@ class UploadSurface(Surface):
         labels: int64 (victims, batch) (grant ``labels``).
         public: everybody's samples (grant ``public``).
         truth: (victims, batch, ...) the private samples, for positive controls (grant ``truth``).
+        handed_out: (observations, victims, d) what the parties entered into an exchange among themselves, which a
+            partner of theirs can give away (grant ``collusion``); None where the setting does not tell.
     """
 
     granted_by: ClassVar[Mapping[str, str]] = {
@@ -37,6 +39,7 @@ class UploadSurface(Surface):
         "labels": "labels",
         "public": "public",
         "truth": "truth",
+        "handed_out": "collusion",
     }
 
     net: Net
@@ -51,6 +54,7 @@ class UploadSurface(Surface):
     labels: Tensor
     public: Split
     truth: Tensor
+    handed_out: Tensor | None = None
 
 
 class UploadThreat(Threat):

@@ -15,7 +15,7 @@ from benchmark.errors import positive
 from benchmark.settings.collaboration import UploadSurface, UploadThreat
 from benchmark.threats.base import Floor, Reconstruction
 from benchmark.threats.gradient_leakage.labels import restore_labels
-from benchmark.threats.gradient_leakage.matching import Matcher, cosine_distance, targets_of
+from benchmark.threats.gradient_leakage.matching import Matcher, Targets, cosine_distance, targets_of
 
 VERSION = 1
 
@@ -52,15 +52,23 @@ class InvertingGradients(UploadThreat):
         self.iterations, self.step, self.total_variation, self.restarts = iterations, step, total_variation, restarts
         self.observations = observations if adaptive else 1
 
-    def attack(self, surface: UploadSurface, rng: torch.Generator) -> Reconstruction:
-        targets = targets_of(surface, self.adaptive)
-        matcher = Matcher(
+    def targets(self, surface: UploadSurface) -> Targets:
+        """What of the surface is inverted."""
+        return targets_of(surface, self.adaptive)
+
+    def matcher(self, surface: UploadSurface, targets: Targets) -> Matcher:
+        """The objective that is minimised."""
+        return Matcher(
             surface,
             targets,
             distance=cosine_distance,
             restarts=self.restarts,
             total_variation_weight=self.total_variation,
         )
+
+    def attack(self, surface: UploadSurface, rng: torch.Generator) -> Reconstruction:
+        targets = self.targets(surface)
+        matcher = self.matcher(surface, targets)
         samples = targets.members * surface.batch_size
         labels = restore_labels(targets.gradients, surface.net.layout, samples)
         y = F.one_hot(labels, surface.num_classes).to(surface.params).repeat_interleave(self.restarts, dim=0)

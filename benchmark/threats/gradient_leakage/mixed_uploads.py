@@ -1,0 +1,93 @@
+"""Attacks on uploads whose coordinates two parties have swapped (fragmented federated learning)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from benchmark.errors import Refused
+from benchmark.settings.collaboration import UploadSurface
+from benchmark.threats.gradient_leakage.inverting_gradients import InvertingGradients
+from benchmark.threats.gradient_leakage.matching import Matcher, Targets, cosine_distance, total_variation
+
+VERSION = 1
+
+
+class Unmixing(InvertingGradients):
+    """Looks for the images of both partners and for the mask at once.
+
+    Our attack: the server knows the two values at a coordinate, not whose is which. Each step gives every coordinate to
+    the partners in the order that fits their present images better, and both images descend on the cosine distance to
+    what was given to them. It always knows the defense. Parameters as for :class:`InvertingGradients`.
+    """
+
+    def __init__(self, *, iterations: int, step: float, total_variation: float, restarts: int) -> None:
+        super().__init__(
+            iterations=iterations,
+            step=step,
+            total_variation=total_variation,
+            restarts=restarts,
+            observations=1,
+            adaptive=True,
+        )
+
+    def matcher(self, surface: UploadSurface, targets: Targets) -> Matcher:
+        if targets.members != 2:
+            return super().matcher(surface, targets)  # nobody has swapped anything
+        return PairMatcher(
+            surface,
+            targets,
+            distance=cosine_distance,
+            restarts=self.restarts,
+            total_variation_weight=self.total_variation,
+        )
+
+
+class PairMatcher(Matcher):
+    """The matching objective of pairs: ``observed`` holds both mixed uploads, one after the other."""
+
+    def __init__(self, surface: UploadSurface, targets: Targets, **how: object) -> None:
+        super().__init__(surface, targets, **how)  # type: ignore[arg-type]
+        pairs = surface.uploads[0][targets.rows].flatten(1).to(surface.params) / surface.local_steps
+        self.observed = pairs.repeat_interleave(self.restarts, dim=0)
+        self.mask = torch.ones_like(self.observed)
+
+    def _single(self, x: Tensor, y: Tensor, observed: Tensor, mask: Tensor) -> Tensor:
+        ours = vmap(lambda one_x, one_y: self.surface.net.gradient(self.surface.params, one_x, one_y))(x, y)
+        theirs = assign(ours.detach(), observed.view(2, -1))
+        value = (self.distance(ours[0], theirs[0]) + self.distance(ours[1], theirs[1])) / 2
+        return value + self.tv_weight * total_variation(x) if self.tv_weight else value
+
+
+def assign(ours: Tensor, mixed: Tensor) -> Tensor:
+    """(2, d): the values of ``mixed`` (2, d), in each coordinate in the order that is nearer to ``ours`` (2, d)."""
+    swapped = mixed.flip(0)
+    straight = (ours - mixed).square().sum(dim=0) <= (ours - swapped).square().sum(dim=0)
+    return torch.where(straight, mixed, swapped)
+
+
+class Collusion(InvertingGradients):
+    """Every victim's partner works for the server and gives away mask and fragment, which leaves the plain updates.
+
+    The bound of the trust assumption behind an exchange among parties. Parameters as for :class:`InvertingGradients`.
+    """
+
+    knowledge = frozenset({"collusion"})
+
+    def __init__(self, *, iterations: int, step: float, total_variation: float, restarts: int) -> None:
+        super().__init__(
+            iterations=iterations,
+            step=step,
+            total_variation=total_variation,
+            restarts=restarts,
+            observations=1,
+            adaptive=True,
+        )
+
+    def targets(self, surface: UploadSurface) -> Targets:
+        if surface.handed_out is None:
+            raise Refused("This setting does not tell what the parties handed to each other.")
+        plain = surface.handed_out.mean(dim=0).to(surface.params) / surface.local_steps
+        alone = torch.arange(len(plain))[:, None]
+        return Targets(plain, None, 1, alone, None, surface.local_steps, False)
