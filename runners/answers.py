@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import statistics
 from collections import defaultdict
@@ -220,7 +221,7 @@ def _judged(claim: Claim, sample: Sample, number: Callable[[str | None, Iterable
         notes.append("no longer missed: drop `miss`" if held else f"known: {claim.miss}")
     state = INSIDE if held else MISSED if claim.miss else OUTSIDE
     seeds = len(shared) if claim.other or claim.every_seed else max(len(group) for group in sample.groups)
-    sd = statistics.stdev(one_by_one) if len(one_by_one) > 1 else None
+    sd = statistics.stdev(one_by_one) if len(one_by_one) > 1 and all(map(math.isfinite, one_by_one)) else None
     return Answer(claim, state, measured, sd, seeds, sample.keys, "; ".join(notes))
 
 

@@ -174,8 +174,8 @@ def _print_rows(rows: Sequence[Mapping[Any, Any]], store: Path) -> None:
 def leaderboard(arguments: argparse.Namespace) -> None:
     from runners import leaderboard as boards
 
-    for path in boards.write(arguments.store):
-        print(path)
+    paths = boards.write(arguments.store)
+    print(f"{len(paths)} files in {arguments.store / 'leaderboard'}; begin at index.html or README.md.")
 
 
 def check(arguments: argparse.Namespace) -> int:

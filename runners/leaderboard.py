@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from runners import latex
-from runners.answers import evaluate, groups_of
+from runners.answers import STATES, evaluate, groups_of
 from runners.boards import Board, Column, build
 from runners.catalogue import options
 from runners.claims import REPORTED, load
@@ -55,8 +56,8 @@ def write(store: Path) -> list[Path]:
 def files(records: list[dict[str, Any]], store: str, reported: Path = REPORTED) -> dict[str, str]:
     """Every file of the leaderboard of ``records``: path -> content.
 
-    ``README.md``, ``overview.csv``, ``matrix.csv`` (what became of every pair), a CSV and a LaTeX table for each board
-    (``boards/``), and the web site, which begins at ``index.html``.
+    ``README.md``, ``overview.csv``, ``matrix.csv`` (what became of every pair), ``claims.csv``, a CSV and a
+    LaTeX table for each board (``boards/``), and the web site, which begins at ``index.html``.
 
     Args:
         store: how shell commands on the pages name the store.
@@ -67,7 +68,8 @@ def files(records: list[dict[str, Any]], store: str, reported: Path = REPORTED) 
     papers = [Answered(paper, answers) for paper, answers in evaluate(load(reported), groups_of(records))]
     described = {option.name: option.description for option in options("defense")}
     site = Site(boards, blocks(boards, matrix), papers, described)
-    made = {"README.md": render(boards), "overview.csv": _csv(*_overview(boards)), "matrix.csv": _csv(*_pairs(site))}
+    made = {"README.md": render(boards, papers), "overview.csv": _csv(*_overview(boards))}
+    made |= {"matrix.csv": _csv(*_pairs(site)), "claims.csv": _csv(*_claims(papers))}
     made |= {f"boards/{board.slug}.csv": _csv(*_flat(board)) for board in boards}
     made |= {f"boards/{board.slug}.tex": latex.table(board) for board in boards}
     return made | pages.render(site, store)
@@ -78,11 +80,12 @@ def _spelled(store: Path) -> str:
     return store.name if store.is_absolute() else store.as_posix()
 
 
-def render(boards: Sequence[Board]) -> str:
+def render(boards: Sequence[Board], papers: Sequence[Answered] = ()) -> str:
     """The whole leaderboard as Markdown."""
     if not boards:
         return f"# Leaderboard\n\n{EMPTY}"
-    parts = ["# Leaderboard", _markdown(*_overview(boards))]
+    parts = ["# Leaderboard", "The same with filters, plots and a page for each defense: [index.html](index.html)."]
+    parts += [_markdown(*_overview(boards)), *_papers(papers)]
     for board in boards:
         parts += [f'<a id="{board.slug}"></a>', *_section(board), *_every_threat(board), *_galleries(board)]
     return "\n\n".join([*parts, LEGEND])
@@ -102,6 +105,31 @@ def _overview(boards: Iterable[Board]) -> Table:
             answer = [best.defense, number(worst.mean), price(board, best)] if best and worst else ["–"] * 3
             lines.append([*board.place, metric, *attack, *answer])
     return head, lines
+
+
+def _papers(papers: Sequence[Answered]) -> list[str]:
+    """How many claims of each paper agree; every claim is in ``claims.csv``."""
+    if not papers:
+        return []
+    counts = [Counter(answer.state for answer in one.answers) for one in papers]
+    lines = [
+        [one.paper.system, one.paper.title, *(str(count[state]) for state in STATES)]
+        for one, count in zip(papers, counts, strict=True)
+    ]
+    return ["## Papers: claimed and measured", _markdown(["no.", "paper", *STATES], lines)]
+
+
+def _claims(papers: Iterable[Answered]) -> Table:
+    head = ["system", "claim", "text", "where", "provenance", "scale", "metric", "claimed", "measured", "sd", "seeds"]
+    lines = []
+    for one in papers:
+        for answer in one.answers:
+            claim = answer.claim
+            numbers = ["" if n is None else f"{n:.6g}" for n in (answer.measured, answer.sd)]
+            line = [one.paper.system, claim.id, claim.text, claim.where, claim.provenance, claim.scale or ""]
+            line += [claim.metric or "", claim.wanted(), *numbers, str(answer.seeds), answer.state, answer.note]
+            lines.append(line)
+    return [*head, "state", "note"], lines
 
 
 def _pairs(site: Site) -> Table:

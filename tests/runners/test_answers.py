@@ -64,6 +64,18 @@ def test_a_ratio_and_another_metric(records: list[dict[str, Any]]) -> None:
     assert answered(records, against_metric="utility.test_accuracy", at_most=-0.6).measured == pytest.approx(0.2 - 0.89)
 
 
+def test_a_ratio_to_nothing_is_no_fault(records: list[dict[str, Any]]) -> None:
+    nothing = [record(defense="krum", risk=0.0, seed=seed) for seed in SEEDS]
+    one = answered([*records, *nothing], against={"defense": "krum"}, by="ratio", at_least=2)
+    assert (one.state, one.measured, one.sd) == (INSIDE, float("inf"), None)
+    assert (
+        answered(
+            [*records, *nothing], cells=CELLS | {"defense": "krum"}, against={"defense": "krum"}, by="ratio", at_least=0
+        ).state
+        == OUTSIDE
+    )
+
+
 def test_parameters_choose_among_cells_and_reduce_combines_them() -> None:
     some = [record(defense=[noise(std)], risk=std) for std in (0.1, 0.3)]
     cells = {"defense": "gradient_noise"}

@@ -154,6 +154,13 @@ def test_a_paper_shows_claims_and_measurements_side_by_side(files: dict[str, str
     assert "0.86 ± 0.01 (n=3)" in page and "fewer steps" in page
 
 
+def test_claims_are_a_table_as_well(files: dict[str, str]) -> None:
+    rows = {row["claim"]: row for row in csv.DictReader(io.StringIO(files["claims.csv"]))}
+    assert (rows["holds"]["state"], rows["holds"]["measured"], rows["holds"]["seeds"]) == ("inside", "0.86", "3")
+    assert rows["unknown"]["note"] == "not printed"
+    assert "| 02  | A paper | 1 " in files["README.md"]
+
+
 def test_text_of_records_and_claims_is_never_taken_for_markup(tmp_path: Path) -> None:
     written(tmp_path, CLAIM | {"text": "<script>alert(1)</script>"})
     evil = record(status="failed") | {"reason": "<img src=x onerror=alert(1)>"}
