@@ -11,12 +11,14 @@ from functools import cached_property
 
 import pandas as pd
 
+from runners.keys import digest
 from runners.statistics import Sample, Summary, summarise, ties
 
 NONE = "none"
 NOT_RUN = "not run"
 NO_NUMBER = "no number"
 UNKNOWN_METRIC = "risk"  # of a threat that failed before it could tell
+SLUG_LENGTH = 100
 PLACE = ["setting_label", "dataset_label", "model_label", "scale"]
 
 
@@ -146,11 +148,18 @@ class Board:
 
     @property
     def slug(self) -> str:
-        return "-".join(re.sub(r"[^\w.=-]+", "-", part, flags=re.ASCII).strip("-") for part in self.place)
+        """Its name in file names and anchors; long ones are cut, and told apart by a digest."""
+        name = "-".join(re.sub(r"[^\w.=-]+", "-", part, flags=re.ASCII).strip("-") for part in self.place)
+        return name if len(name) <= SLUG_LENGTH else f"{name[:SLUG_LENGTH]}-{digest(self.place)[:8]}"
 
     @cached_property
     def undefended(self) -> Row | None:
         return next((row for row in self.rows if row.plain), None)
+
+    def met(self, row: Row, metric: str) -> bool:
+        """Whether the defense was played against any attack judged by ``metric``, whatever came out."""
+        attacks = [c.threat for c in self.columns if c.metric == metric and c.control is None]
+        return any(row.cells[threat].runs for threat in attacks)
 
     def best(self, metric: str) -> Row | None:
         """The defense with the least worst case, among those that met every valid threat."""

@@ -131,9 +131,9 @@ def half_way(board: Board, metric: str) -> float | None:
 
 
 def verdict(board: Board, row: Row, metric: str) -> str | None:
-    """Which of :data:`VERDICTS` holds for a defense; None for no defense, and where nothing can be said."""
+    """Which of :data:`VERDICTS` holds for a defense; None for no defense, and where nothing can be or was tried."""
     half = half_way(board, metric)
-    if row.plain or half is None:
+    if row.plain or half is None or not board.met(row, metric):
         return None
     worst, fixed = row.worst[metric], row.fixed_only[metric]
     if worst is None:

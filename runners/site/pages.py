@@ -32,6 +32,7 @@ SHORT = {
     wording.UNKNOWN: "without any number",
 }
 """Verdicts where there is little room."""
+BRIEF = 44
 PICTURES = 12
 """On one page of a paper; more are a click away, in the records."""
 
@@ -78,6 +79,7 @@ def _environment(store: str) -> Environment:
         "measured": measured,
         "percent": lambda share: f"{round(100 * share)} %" if share > -0.005 else "< 0 %",
         "css": _class,
+        "brief": _brief,
     }
     environment.globals |= {
         "store": store,
@@ -97,6 +99,14 @@ def _environment(store: str) -> Environment:
 def _class(text: str) -> str:
     """``text`` as the name of a CSS class."""
     return re.sub(r"\W+", "-", text)
+
+
+def _brief(label: str) -> Markup:
+    """A label cut to what fits a column, with all of it as its title."""
+    if len(label) <= BRIEF:
+        return escape(label)
+    kept, dropped = label[:BRIEF].rsplit(", ", 1)[0], ", …)" if "(" in label else "…"
+    return Markup('<span title="{}">{}</span>').format(label, kept + dropped)
 
 
 def _bold(text: str) -> Markup:

@@ -34,6 +34,12 @@ def test_a_board_for_each_place_and_for_setting_parameters_only_if_they_vary(tmp
     ]
 
 
+def test_a_place_of_many_parameters_still_has_a_file_name(tmp_path: Path) -> None:
+    many = {f"parameter_{i}": i for i in range(30)}
+    slugs = [board.slug for board in build(load(store(tmp_path, [record(), record(setting=many)])))]
+    assert len(set(slugs)) == 2 and max(map(len, slugs)) < 120
+
+
 def test_none_comes_first_then_the_least_worst_case_then_what_has_none(tmp_path: Path) -> None:
     board = only(
         tmp_path,

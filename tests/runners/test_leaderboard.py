@@ -107,6 +107,14 @@ def test_the_csv_spells_validity_out(tmp_path: Path, records: list[dict[str, Any
     assert rows["dp_sgd"]["worst ssim by"] == "leakage_dlg · adaptive"
 
 
+def test_of_a_metric_that_a_defense_never_met_nothing_is_said(tmp_path: Path) -> None:
+    floor = {"metric": "label_accuracy", "at_least": 0.5}
+    labels = [record("leakage_labels", risk=0.99, metric="label_accuracy", floor=floor)]
+    markdown = text(tmp_path, [record(), record(defense="dp_sgd", risk=0.1), *labels])
+    assert "Below half way against every attack: dp_sgd" in markdown
+    assert "Without any number" not in markdown
+
+
 def test_when_no_attack_works_no_defense_gets_credit(tmp_path: Path) -> None:
     markdown = text(tmp_path, [record(risk=0.1), record(defense="dp_sgd", risk=0.0)])
     assert "no attack is known to work here without a defense: nothing can be said about any defense" in markdown
