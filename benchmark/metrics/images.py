@@ -55,6 +55,12 @@ def ssim(guess: Tensor, truth: Tensor) -> Tensor:
     return (luminance * contrast_structure).flatten(start_dim=1).mean(dim=1)
 
 
+def variation(x: Tensor) -> Tensor:
+    """Total variation of each image, (n,): mean absolute differences of neighbours, down plus right; 0 is flat."""
+    down, right = (x[..., 1:, :] - x[..., :-1, :]).abs(), (x[..., :, 1:] - x[..., :, :-1]).abs()
+    return down.flatten(1).mean(dim=1) + right.flatten(1).mean(dim=1)
+
+
 def match(guess: Tensor, truth: Tensor) -> Tensor:
     """The assignment with the least total MSE: ``guess[match(guess, truth)]`` lines up with ``truth``.
 

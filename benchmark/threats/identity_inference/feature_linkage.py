@@ -1,0 +1,43 @@
+"""Record linkage by features: which listed sample does a network read as it reads the released row?"""
+
+from __future__ import annotations
+
+import torch
+
+from benchmark.errors import positive
+from benchmark.metrics.distances import exact_cdist
+from benchmark.settings.release_surfaces import LinkageSurface, ReleaseThreat
+from benchmark.threats.base import Floor, Linkage
+from benchmark.threats.proxies import lenses, same_shape, views
+
+VERSION = 1
+
+
+class NearestFeatures(ReleaseThreat):
+    """Links each released row to the listed sample at the least distance of standardised logits.
+
+    A mechanism that keeps what networks see keeps this way back, whatever its rows look like.
+
+    Args:
+        epochs: of the adversary's own network. adaptive: the mechanism's proxies in its place.
+    """
+
+    family = "identity_inference"
+    surface = "linkage"
+    headline = "reidentified_at_1"
+    needs = {"defense.synthetic": "no", "dataset.kind": "image"}
+    floor = Floor("reidentified_at_1", 0.9)
+
+    def __init__(self, *, epochs: int, adaptive: bool) -> None:
+        super().__init__(adaptive=adaptive)
+        positive("threat.epochs", epochs)
+        self.epochs = epochs
+        self.knowledge |= {"attacker_data", "models"} if adaptive else {"attacker_data"}
+
+    def attack(self, surface: LinkageSurface, rng: torch.Generator) -> Linkage:
+        same_shape(surface)
+        networks = lenses(surface, rng, epochs=self.epochs, adaptive=self.adaptive)
+        with torch.no_grad():
+            spread = views(networks, surface.attacker.x).std(dim=0).clamp_min(1e-6)
+            rows, listed = (views(networks, x) / spread for x in (surface.targets, surface.listed))
+        return Linkage(exact_cdist(rows, listed))

@@ -1,0 +1,41 @@
+"""Networks through whose features an adversary looks at a release."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.errors import Refused
+from benchmark.settings.release_surfaces import ReleasedData
+from benchmark.training.loop import train
+
+
+def lenses(surface: ReleasedData, rng: torch.Generator, *, epochs: int, adaptive: bool) -> list[nn.Module]:
+    """The mechanism's own proxies for an adaptive adversary, else one network trained on the adversary's samples.
+
+    Raises:
+        Refused: an adaptive adversary asks for proxies that the defense does not have.
+    """
+    if not adaptive:
+        model = surface.architecture(shape=surface.shape, num_classes=surface.num_classes).to(surface.x.device)
+        train(model, surface.attacker.x, surface.attacker.y, epochs=epochs, rng=rng)
+        return [model.requires_grad_(False)]
+    found = [model for name, model in surface.models.items() if name.startswith("proxy")]
+    if not found:
+        raise Refused("The adaptive form looks through the defense's proxy networks, but it hands out none.")
+    return [model.eval().requires_grad_(False) for model in found]
+
+
+def views(networks: list[nn.Module], x: Tensor) -> Tensor:
+    """What all networks make of x, side by side, (n, networks * classes)."""
+    return torch.cat([network(x) for network in networks], dim=1)
+
+
+def same_shape(surface: ReleasedData) -> None:
+    """Refuse releases that no network of plain samples reads.
+
+    Raises:
+        Refused: released rows have another shape than private samples.
+    """
+    if surface.x.shape[1:] != surface.shape:
+        raise Refused("Released rows have another shape than private samples, so the adversary's networks cannot read.")

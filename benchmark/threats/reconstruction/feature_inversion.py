@@ -1,0 +1,55 @@
+"""Feature inversion: an image with the features of the released one and a smooth look.
+
+Mahendran, Vedaldi, *Understanding Deep Image Representations by Inverting Them*, CVPR 2015 (arXiv 1412.0035): descent
+on the distance of features with a total-variation prior. IPProtect (Singh et al., 2022) argues that it must fail, since
+many images share the features that a sanitiser lets through.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from benchmark.errors import positive
+from benchmark.metrics.images import variation
+from benchmark.settings.release_surfaces import ReleaseSurface, ReleaseThreat
+from benchmark.threats.base import Reconstruction
+from benchmark.threats.proxies import lenses, same_shape, views
+
+VERSION = 1
+
+
+class FeatureInversion(ReleaseThreat):
+    """Descends from the mean of the adversary's samples to the released rows' features.
+
+    Args:
+        descent_steps, lr: of Adam within [0, 1]. smooth: weight of total variation.
+        epochs: of the adversary's own network, whose logits are the features of the plain form.
+        adaptive: the features are the mechanism's own (L3: the proxies are known).
+    """
+
+    family = "reconstruction"
+    headline = "explained_variance"
+    needs = {"defense.synthetic": "no", "dataset.kind": "image"}
+
+    def __init__(self, *, descent_steps: int, lr: float, smooth: float, epochs: int, adaptive: bool) -> None:
+        super().__init__(adaptive=adaptive)
+        positive("threat.descent_steps", descent_steps)
+        positive("threat.epochs", epochs)
+        self.descent_steps, self.lr, self.smooth, self.epochs = descent_steps, lr, smooth, epochs
+        self.knowledge |= {"attacker_data", "models"} if adaptive else {"attacker_data"}
+
+    def attack(self, surface: ReleaseSurface, rng: torch.Generator) -> Reconstruction:
+        same_shape(surface)
+        networks, own = lenses(surface, rng, epochs=self.epochs, adaptive=self.adaptive), surface.attacker.x
+        with torch.no_grad():
+            wanted, spread = views(networks, surface.targets), views(networks, own).var(dim=0).clamp_min(1e-6)
+        x = own.mean(dim=0).expand(len(surface.targets), *surface.shape).clone().requires_grad_()
+        optimizer = torch.optim.Adam([x], lr=self.lr)
+        for _ in range(self.descent_steps):
+            apart = ((views(networks, x) - wanted).square() / spread).mean(dim=1)
+            optimizer.zero_grad(set_to_none=True)
+            (apart + self.smooth * variation(x)).sum().backward()
+            optimizer.step()
+            with torch.no_grad():
+                x.clamp_(0, 1)
+        return Reconstruction(x.detach().unsqueeze(1), diagnostics={"feature_error": apart.mean().item()})

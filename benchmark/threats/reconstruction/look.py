@@ -1,0 +1,25 @@
+"""Looking at a release: what released rows show as they are, the first question about the IP of single images."""
+
+from __future__ import annotations
+
+import torch
+
+from benchmark.errors import Refused
+from benchmark.settings.release_surfaces import ReleaseSurface, ReleaseThreat
+from benchmark.threats.base import Floor, Reconstruction
+
+VERSION = 1
+
+
+class Look(ReleaseThreat):
+    """Takes each released row for the private sample behind it, cut to [0, 1]."""
+
+    family = "reconstruction"
+    headline = "retrieval_top1"
+    needs = {"defense.synthetic": "no"}
+    floor = Floor("retrieval_top1", 0.95)
+
+    def attack(self, surface: ReleaseSurface, rng: torch.Generator) -> Reconstruction:
+        if surface.targets.shape[1:] != surface.shape:
+            raise Refused("Released rows have another shape than private samples, so there is nothing to compare.")
+        return Reconstruction(surface.targets.clamp(0, 1).unsqueeze(1))

@@ -1,0 +1,116 @@
+"""Proxy networks trained on public samples, and what of an image they let through: their few outputs, no pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmark.data.base import Split
+from benchmark.defenses.adversarial_training import AdversarialTraining
+from benchmark.errors import ConfigError
+from benchmark.models.base import Classifier
+from benchmark.models.strided_convnet import StridedConvNet
+from benchmark.seeds import generator, isolated
+from benchmark.training.loop import train
+
+MATCHED = ("logits", "features")
+LR = 2e-3
+
+
+def trained_proxies(
+    public: Split, num_classes: int, *, widths: Sequence[int], epochs: int, eps: float, ascent_steps: int, seed: int
+) -> list[Classifier]:
+    """Strided ConvNets of ``widths``, each with a seed of its own, trained on ``public``; eval mode, no gradients kept.
+
+    Args:
+        eps: L-infinity box of adversarial training in ``ascent_steps`` steps of eps / 2 each; 0: plain training.
+    """
+    shape, device = tuple(public.x.shape[1:]), public.x.device
+    proxies: list[Classifier] = []
+    for number, width in enumerate(widths):
+        fit = partial(train, epochs=epochs, rng=generator(seed, f"proxy.{number}.batches"), lr=LR)
+        with isolated(seed, f"proxy.{number}"):
+            network = StridedConvNet(
+                shape=shape,
+                num_classes=num_classes,
+                channels=[width, 2 * width],
+                hidden=4 * width,
+                activation="relu",
+                init="default",
+                kernel=3,
+            ).to(device)
+            if eps:
+                adversary = AdversarialTraining(eps=eps, steps=ascent_steps, step_size=eps / 2)
+                adversary.fit(lambda network=network: network, public, fit)  # type: ignore[misc]
+            else:
+                fit(network, public.x, public.y)
+        proxies.append(network.requires_grad_(False))
+    return proxies
+
+
+class FeatureMatch:
+    """How far images are from others in what the proxies make of them.
+
+    Args:
+        proxies: the networks f_m. matched: ``logits`` or ``features`` (penultimate).
+        public: (n, ...) over which the variance of each phi_m is taken.
+        top: only so many of each proxy's largest target logits are matched; None: all of them.
+        quantum: targets are rounded to its multiples; 0: not rounded.
+    """
+
+    def __init__(
+        self, proxies: Sequence[Classifier], matched: str, public: Tensor, *, top: int | None, quantum: float
+    ) -> None:
+        if matched not in MATCHED:
+            raise ConfigError(f"What is matched must be one of {list(MATCHED)}, not {matched!r}.")
+        self.proxies, self.matched, self.top, self.quantum = proxies, matched, top, quantum
+        with torch.no_grad():
+            self.variance = [phi.var(dim=0).sum().clamp_min(1e-9) for phi in self(public)[0]]
+
+    def __call__(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """phi_m(x), M tensors (n, k_m), and the proxies' classes (M, n)."""
+        hidden = [proxy.features(x) for proxy in self.proxies]
+        logits = [proxy.head(features) for proxy, features in zip(self.proxies, hidden, strict=True)]
+        return (logits if self.matched == "logits" else hidden), torch.stack([row.argmax(dim=1) for row in logits])
+
+    @torch.no_grad()
+    def targets(self, x: Tensor) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+        """All that crosses over from x: its features, its classes, and which entries count, M tensors (n, k_m)."""
+        features, classes = self(x)
+        counted = [torch.ones_like(phi) if self.top is None else largest(phi, self.top) for phi in features]
+        if self.quantum:
+            features = [(phi / self.quantum).round() * self.quantum for phi in features]
+        return features, classes, counted
+
+    def error(self, x: Tensor, targets: tuple[list[Tensor], Tensor, list[Tensor]]) -> tuple[Tensor, Tensor]:
+        """``(1/M) sum_m |phi_m(x) - target_m|^2 / Var(phi_m)``, (n,), and whether all proxies agree on the class."""
+        features, classes = self(x)
+        wanted, wanted_classes, counted = targets
+        parts = [
+            ((phi - goal).square() * counts).sum(dim=1) / variance
+            for phi, goal, counts, variance in zip(features, wanted, counted, self.variance, strict=True)
+        ]
+        return torch.stack(parts).mean(dim=0), (classes == wanted_classes).all(dim=0)
+
+
+def largest(values: Tensor, count: int) -> Tensor:
+    """1 at the ``count`` largest entries of each row (n, k), else 0."""
+    return torch.zeros_like(values).scatter(1, values.topk(min(count, values.shape[1]), dim=1).indices, 1.0)
+
+
+def learner_loss(x: Tensor, y: Tensor, pool: Split, classes: int, *, steps: int, lr: float) -> Tensor:
+    """What a linear learner of (x, y) loses on ``pool`` after ``steps`` full-batch SGD steps, differentiable in x, ().
+
+    Capped at log(classes), which is chance: a learner that is worse than that would only have to be read upside down.
+    """
+    rows, held = (F.pad(images.flatten(1), (0, 1), value=1.0) for images in (x, pool.x))
+    weights = torch.zeros((rows.shape[1], classes), device=x.device)
+    onehot = F.one_hot(y, classes).to(rows.dtype)
+    for _ in range(steps):
+        weights = weights - lr * rows.T @ ((rows @ weights).softmax(dim=1) - onehot) / len(rows)
+    return F.cross_entropy(held @ weights, pool.y).clamp_max(math.log(classes))

@@ -1,0 +1,95 @@
+"""Data valuation: metrics in closed form, the population of sellers, and the controls of the protocol."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmark.defenses.base import Defense, Release
+from benchmark.defenses.rmt import RMT
+from benchmark.errors import ConfigError
+from benchmark.metrics.valuation import compare_values, macro_f1
+from benchmark.outcome import Outcome
+from benchmark.settings.release_mechanism import Fitted, Mechanism
+from benchmark.settings.release_valuation import Valuation
+from benchmark.threats.reconstruction.look import Look
+from tests.benchmark.helpers import stage
+
+DEFAULTS = {
+    "direction": "evaluation_set",
+    "value": "accuracy",
+    "sellers": 6,
+    "epochs": 12,
+    "trees": 5,
+    "smallest": 10,
+    "largest": 40,
+    "label_noise": 0.8,
+    "fewest_classes": 3,
+}
+
+
+class Shuffled(Defense):
+    """Releases private samples under the labels of others."""
+
+    def release(self, private, rng):
+        return Release(private.x.flip(0), private.y, torch.arange(len(private)).flip(0))
+
+
+def valued(defense: Defense | None = None, **changes: object) -> Outcome:
+    measure, play, outcome = Valuation(**{**DEFAULTS, **changes}), stage(Look(), defense), Outcome()  # type: ignore[arg-type]
+    measure(play, Fitted(Mechanism(play)), outcome)
+    return outcome
+
+
+def test_values_are_compared_by_error_and_by_rank() -> None:
+    raw = torch.tensor([0.9, 0.5, 0.1], dtype=torch.float64)
+    same, notes = compare_values(raw, raw)
+    assert same == {"valuation_fidelity": 1.0, "valuation_tau": pytest.approx(1.0)} and notes["valuation_bias"] == 0
+    upside, notes = compare_values(raw, raw.flip(0))
+    assert upside["valuation_tau"] == pytest.approx(-1.0)
+    assert notes["valuation_mae"] == pytest.approx(1.6 / 3) and notes["valuation_bias"] == pytest.approx(0)
+    assert compare_values(raw, torch.full_like(raw, 0.5))[0]["valuation_tau"] == 0
+
+
+def test_macro_f1_by_hand() -> None:
+    y, predicted = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 1])
+    assert macro_f1(predicted, y) == pytest.approx((2 / 3 + 4 / 5) / 2)
+
+
+@pytest.mark.parametrize("value", ["accuracy", "macro_f1", "marginal"])
+def test_the_raw_set_values_everybody_exactly(value: str) -> None:
+    outcome = valued(value=value)
+    assert outcome.utility["valuation_fidelity"] == 1 and outcome.utility["valuation_tau"] == pytest.approx(1)
+
+
+def test_a_wrongly_labelled_set_does_not() -> None:
+    assert valued(Shuffled()).utility["valuation_fidelity"] < 0.9
+
+
+def test_a_seller_who_trains_on_the_release_is_overvalued() -> None:
+    assert valued().diagnostics["gaming_gain"] > 0.1
+
+
+def test_sellers_whose_own_data_are_released_raw_lose_nothing() -> None:
+    outcome = valued(direction="training_set")
+    assert outcome.utility["valuation_fidelity"] == 1 and outcome.utility["valuation_tau"] == pytest.approx(1)
+
+
+def test_a_disguise_that_no_seller_reads_has_no_value() -> None:
+    rmt = RMT(block=4, noise=0.0, form="matrix", permute=True)
+    assert valued(rmt).utility["valuation_fidelity"] < 0.8
+
+
+def test_grades_reach_from_good_to_bad() -> None:
+    measure, play = Valuation(**DEFAULTS), stage(Look())  # type: ignore[arg-type]
+    pool, sellers = measure._population(play, play.data.calibration)
+    sizes = [len(seller.rows) for seller in sellers]
+    assert max(sizes) <= len(pool) and min(sizes) < max(sizes)
+    wrong = [(seller.y != pool.y[seller.rows]).double().mean() for seller in sellers]
+    assert min(wrong) == 0 and max(wrong) > 0.3
+    assert {seller.kind for seller in sellers} == {"cell", "mlp", "forest"}
+
+
+def test_wrong_words_are_refused() -> None:
+    with pytest.raises(ConfigError, match="direction"):
+        Valuation(**{**DEFAULTS, "direction": "both"})  # type: ignore[arg-type]
