@@ -16,6 +16,7 @@ from benchmark.settings.release_games.base import Game
 from benchmark.settings.release_games.collection import CopyGame, StatisticalGame
 from benchmark.settings.release_games.identities import IdentitiesGame, LinkageGame
 from benchmark.settings.release_games.membership import MembershipGame
+from benchmark.settings.release_games.participants import ParticipantsGame, TeachersGame
 from benchmark.settings.release_games.reconstruction import ReconstructionGame
 from benchmark.settings.release_measures import Measure, TrainOnRelease
 from benchmark.settings.release_mechanism import Fitted, Mechanism
@@ -45,6 +46,8 @@ class ReleaseSetting(Setting):
         "people": ACTING,
         "identities": ACTING,
         "linkage": ACTING,
+        "participants": ACTING,
+        "teachers": ACTING,
         "collection": ACTING,
         "copies": ACTING,
     }
@@ -64,6 +67,8 @@ class ReleaseSetting(Setting):
             "people": PeopleGame(candidates=candidates),
             "identities": IdentitiesGame(victims=victims),
             "linkage": LinkageGame(victims=victims),
+            "participants": ParticipantsGame(),
+            "teachers": TeachersGame(victims=victims),
             "collection": StatisticalGame(epochs=epochs),
             "copies": CopyGame(),
         }

@@ -152,6 +152,30 @@ class IdentitySurface(ReleasedData):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ParticipantSurface(ReleasedData):
+    """Pairs of a participant and a release: was the participant's data in?
+
+    Attributes:
+        asked: int64 (n,), participants, 0 .. persons - 1. releases: n tensors (m, ...) of released rows.
+        recordings: samples of the participants from another time, ``group`` in 0 .. persons - 1 (grant ``recordings``).
+        persons: how many participants there are.
+        members: bool (n,) (grant ``truth``).
+    """
+
+    granted_by: ClassVar[Mapping[str, str]] = {
+        **ReleasedData.granted_by,
+        "recordings": "recordings",
+        "members": "truth",
+    }
+
+    asked: Tensor
+    releases: tuple[Tensor, ...]
+    recordings: Split
+    persons: int
+    members: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
 class LinkageSurface(ReleaseSurface):
     """Released rows and a list of identified people: which of them is behind which row?
 
@@ -205,3 +229,14 @@ class ReleaseThreat(Threat):
     setting = "release"
     surface = "release"
     pairs: int = 0
+
+
+class ParticipantThreat(ReleaseThreat):
+    """Asks whether participants are in the data, as wholes.
+
+    Attributes:
+        participants: how many it asks about, each one in a release with and in one without them.
+    """
+
+    surface = "participants"
+    participants: int

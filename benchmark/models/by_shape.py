@@ -1,0 +1,23 @@
+"""A network for whatever shape samples have, for mechanisms whose own networks are not the cell's kind of model."""
+
+from __future__ import annotations
+
+from benchmark.models.base import Classifier
+from benchmark.models.conv1d import Conv1d
+from benchmark.models.convnet import ConvNet
+from benchmark.models.mlp import MLP
+
+
+def network_for(shape: tuple[int, ...], num_classes: int, width: float = 1.0) -> Classifier:
+    """Convolutions for images (c, h, w) and signals (c, steps), dense layers for tables (d,); ``width`` scales them."""
+
+    def wide(count: int) -> int:
+        return max(1, round(width * count))
+
+    if len(shape) == 3:
+        channels = [wide(32), wide(64)]
+        return ConvNet(shape=shape, num_classes=num_classes, channels=channels, hidden=wide(128), activation="relu")
+    if len(shape) == 2:
+        channels = [wide(16), wide(32), wide(32)]
+        return Conv1d(shape=shape, num_classes=num_classes, channels=channels, hidden=wide(64), activation="relu")
+    return MLP(shape=shape, num_classes=num_classes, hidden=[wide(128)], activation="relu")

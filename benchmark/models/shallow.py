@@ -1,0 +1,95 @@
+"""Models of scikit-learn in the shape of a module: random forest, support vector machine, nearest neighbours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmark.errors import ConfigError
+from benchmark.seeds import child
+
+VERSION = 1
+
+KINDS = ("random_forest", "svm", "knn")
+LEAST = 1e-6  # probability, below which a logarithm says no more
+
+
+class Shallow(nn.Module):
+    """A classifier without gradients behind the interface of a module; it learns the likeliest of soft labels.
+
+    State dict: the training samples and the seed, from which the estimator is fitted again when it is first asked.
+    That takes no pickle, and caches treat it like any weights.
+
+    Args:
+        shape: of one sample, flattened; num_classes: logits.
+        kind: random_forest, svm (Gaussian kernel) or knn.
+        trees: of a forest; neighbours: of knn.
+    """
+
+    first_layer = "none"
+    gradients = "no"
+    x: Tensor
+    y: Tensor
+    seed: Tensor
+
+    def __init__(self, *, shape: tuple[int, ...], num_classes: int, kind: str, trees: int, neighbours: int) -> None:
+        super().__init__()
+        if kind not in KINDS:
+            raise ConfigError(f"model.kind must be one of {list(KINDS)}, got {kind!r}.")
+        self.num_classes, self.kind, self.trees, self.neighbours = num_classes, kind, trees, neighbours
+        self.register_buffer("x", torch.zeros(0, 1))
+        self.register_buffer("y", torch.zeros(0, dtype=torch.int64))
+        self.register_buffer("seed", torch.zeros((), dtype=torch.int64))
+        self.estimator: Any = None
+
+    def fit(self, x: Tensor, y: Tensor, rng: torch.Generator) -> Shallow:
+        """Train from scratch on (n, ...) and int64 (n,) or soft labels (n, classes)."""
+        self.x, self.y = x.detach().flatten(1), y.argmax(dim=1) if y.ndim == 2 else y
+        self.seed.fill_(child(rng))
+        self.estimator = None
+        return self
+
+    def features(self, x: Tensor) -> Tensor:
+        """Nothing is learnt: the inputs themselves, (n, features)."""
+        return x.flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (n, classes): log-probabilities, or an SVM's decision values."""
+        logits = torch.full((len(x), self.num_classes), float(np.log(LEAST)))
+        if len(self.x) == 0:
+            return torch.zeros_like(logits).to(x.device)
+        known = self.y.unique().cpu()
+        if len(known) == 1:
+            logits[:, known] = 0.0
+            return logits.to(x.device)
+        if self.estimator is None:
+            self.estimator = self._estimator().fit(self.x.cpu().numpy(), self.y.cpu().numpy())
+        logits[:, known] = torch.from_numpy(self._scores(x.detach().flatten(1).cpu().numpy())).float()
+        return logits.to(x.device)
+
+    def _estimator(self) -> Any:
+        if self.kind == "random_forest":
+            from sklearn.ensemble import RandomForestClassifier
+
+            return RandomForestClassifier(self.trees, random_state=int(self.seed), n_jobs=1)
+        if self.kind == "knn":
+            from sklearn.neighbors import KNeighborsClassifier
+
+            return KNeighborsClassifier(min(self.neighbours, len(self.x)))
+        from sklearn.svm import SVC
+
+        return SVC()
+
+    def _scores(self, x: np.ndarray) -> np.ndarray:
+        if self.kind != "svm":
+            return np.log(self.estimator.predict_proba(x).clip(LEAST))
+        margin = self.estimator.decision_function(x)
+        return np.stack([-margin / 2, margin / 2], axis=1) if margin.ndim == 1 else margin
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        self.x, self.y = torch.empty_like(state[f"{prefix}x"]), torch.empty_like(state[f"{prefix}y"])
+        self.estimator = None
+        super()._load_from_state_dict(state, prefix, *rest)

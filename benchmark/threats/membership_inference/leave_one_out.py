@@ -1,0 +1,63 @@
+"""Participation by leave-one-out: is a participant claimed more in a release made with than in one made without them?
+
+Unlike confidence by itself, which is arbitrary on synthetic rows, this has a ground truth (system 04, our choice).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark.errors import Refused, positive
+from benchmark.settings.release_surfaces import ParticipantSurface, ParticipantThreat
+from benchmark.threats.base import Floor, MembershipScores
+from benchmark.training.loop import predict, train
+
+VERSION = 1
+
+
+class LeaveOneOut(ParticipantThreat):
+    """The mean probability that a classifier of the participants' recordings gives the one asked about.
+
+    Args:
+        epochs: of the classifier, of the cell's kind of model. participants: see the base.
+        adaptive: it also runs the mechanism on its recordings with and without the participant, and reads the score
+            against the middle of the two, whichever side "with" turns out to be.
+    """
+
+    family = "membership_inference"
+    headline = "attack_auc"
+    floor = Floor("attack_auc", 0.7)
+    needs = {"dataset.group": "yes"}
+    knowledge = frozenset({"recordings"})
+
+    def __init__(self, *, epochs: int, participants: int, adaptive: bool) -> None:
+        super().__init__(adaptive=adaptive)
+        positive("threat.epochs", epochs)
+        positive("threat.participants", participants)
+        self.epochs, self.participants = epochs, participants
+        if adaptive:
+            self.knowledge = self.knowledge | {"refit"}
+
+    def attack(self, surface: ParticipantSurface, rng: torch.Generator) -> MembershipScores:
+        known = surface.recordings
+        assert known.group is not None
+        if surface.x.shape[1:] != surface.shape:
+            raise Refused("Released rows have another shape than recordings: no identity classifier reads both.")
+        model = surface.architecture(shape=surface.shape, num_classes=surface.persons).to(known.x.device)
+        model = train(model, known.x, known.group, epochs=self.epochs, rng=rng)
+
+        def claimed(rows: Tensor, person: int) -> float:
+            return float(predict(model, rows).softmax(dim=1)[:, person].mean())
+
+        asked = surface.asked.tolist()
+        scores = torch.tensor([claimed(rows, p) for rows, p in zip(surface.releases, asked, strict=True)])
+        if not self.adaptive:
+            return MembershipScores(scores)
+        everybody = surface.refit(known, "everybody").x
+        for person in set(asked):
+            others = surface.refit(known[(known.group != person).nonzero().squeeze(1)], "others").x
+            inside, outside = claimed(everybody, person), claimed(others, person)
+            rows = surface.asked == person
+            scores[rows] = (scores[rows] - (inside + outside) / 2) * (1.0 if inside >= outside else -1.0)
+        return MembershipScores(scores, threshold=0.0)
