@@ -24,7 +24,7 @@ from tests.runners.conftest import composed
 FEW = {"iterations": 3, "restarts": 1, "rounds": 3, "epochs": 1, "examiner_epochs": 1, "observations": 2, "victims": 4}
 FEW |= {"auxiliary": 8, "trees": 3}
 FEW |= {"descent_steps": 3, "proxy_epochs": 1}
-FEW |= {"steps": 20, "identity_epochs": 1, "participants": 2, "generators": 2}
+FEW |= {"steps": 4, "identity_epochs": 1, "participants": 2, "generators": 2}
 FEW |= {"shadows": 4, "mixtures": 40, "image_pairs": 60}
 THREATS = [option.name for option in catalogue.options("threat")]
 DEFENSES = [option.name for option in catalogue.options("defense")]

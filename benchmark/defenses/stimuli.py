@@ -118,8 +118,8 @@ class Stimuli(Defense):
         target = wanted(rows, count, rng).to(device)
         stimuli = self._stimuli(outputs, target, shape, extra, rng)
         x = mean + sd * stimuli
-        budget = {} if epsilon is None else {"epsilon": epsilon, "delta": self.delta}
-        return Release(x, predict(teacher, x).softmax(dim=1), **budget)
+        labels = predict(teacher, x).softmax(dim=1)
+        return Release(x, labels, epsilon=epsilon, delta=None if epsilon is None else self.delta)
 
     def teach(self, teacher: Classifier, private: Split, rng: torch.Generator) -> float | None:
         """Train the teacher in place; the epsilon that it cost, if there is a guarantee."""

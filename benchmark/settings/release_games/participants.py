@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from benchmark.data.base import Split
 from benchmark.errors import Refused
@@ -23,11 +24,11 @@ class ParticipantsGame(Game):
 
     def observe(self, stage: Stage, fitted: Fitted, threat: ReleaseThreat) -> ParticipantSurface:
         assert isinstance(threat, ParticipantThreat)
-        owner, persons, recordings = people_of(stage)
+        owner, group, persons, recordings = people_of(stage)
         chosen = torch.randperm(len(persons), generator=stage.rng("participants"))[: threat.participants].tolist()
         releases = []
         for place in chosen:
-            without = fitted.mechanism.refit(owner[(owner.group != persons[place]).nonzero().squeeze(1)], "without")
+            without = fitted.mechanism.refit(owner[(group != persons[place]).nonzero().squeeze(1)], "without")
             releases += [fitted.release.x, without.x]
         members = torch.tensor([True, False]).repeat(len(chosen))
         return ParticipantSurface(
@@ -49,11 +50,11 @@ class TeachersGame(IdentitiesGame):
     """The mechanism is fitted on each participant's data alone; rows of these releases are the targets."""
 
     def observe(self, stage: Stage, fitted: Fitted, threat: ReleaseThreat) -> IdentitySurface:
-        owner, persons, recordings = people_of(stage)
+        owner, group, persons, recordings = people_of(stage)
         each = max(1, self.victims // len(persons))
         rows, truth = [], []
         for place, person in enumerate(persons):
-            own = owner[(owner.group == person).nonzero().squeeze(1)]
+            own = owner[(group == person).nonzero().squeeze(1)]
             released = fitted.mechanism.refit(own, f"teacher.{place}").x
             pick = torch.randperm(len(released), generator=stage.rng(f"teacher.{place}.rows"))[:each]
             rows.append(released[pick.to(released.device)])
@@ -68,8 +69,8 @@ class TeachersGame(IdentitiesGame):
         )
 
 
-def people_of(stage: Stage) -> tuple[Split, torch.Tensor, Split]:
-    """The owner's records, their participants (sorted), and recordings of these from another time.
+def people_of(stage: Stage) -> tuple[Split, Tensor, Tensor, Split]:
+    """The owner's records, whose each is, the participants (sorted), and recordings of these from another time.
 
     Raises:
         Refused: the data do not say who a record is of, or there is nobody to leave out.
@@ -81,4 +82,4 @@ def people_of(stage: Stage) -> tuple[Split, torch.Tensor, Split]:
     recordings = known_persons(stage.data.attacker, persons)
     if len(persons) < 2 or not len(recordings):
         raise Refused("The game needs two participants at least, with recordings of them in the attacker split.")
-    return owner, persons, recordings
+    return owner, owner.group, persons, recordings
