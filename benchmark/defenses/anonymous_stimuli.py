@@ -29,7 +29,8 @@ class AnonymousStimuli(Stimuli):
 
     Args:
         suppress: weight s of that term.
-        identity_epochs: of each identity network. identity_widths: one network each, so that not only one is fooled.
+        identity_epochs: of each identity network.
+        identity_widths: one network each, in shares of ``width``, so that not only one is fooled.
         poi: the place, among the participants in order, of one person of interest, the only one then suppressed.
         reversal: weight of a gradient-reversal head on participants when the teacher is trained; 0: none.
         arguments: as of :class:`Stimuli`; a private teacher is refused, for the identity networks are not private.
@@ -101,7 +102,7 @@ class AnonymousStimuli(Stimuli):
         people, count = participants(private)
         networks: list[nn.Module] = []
         for width in self.identity_widths:
-            network = network_for(tuple(private.x.shape[1:]), count, width).to(private.x.device)
+            network = network_for(tuple(private.x.shape[1:]), count, width * self.width).to(private.x.device)
             train(network, private.x, people, epochs=self.identity_epochs, rng=rng)
             networks.append(network.requires_grad_(False))
 
