@@ -20,7 +20,7 @@ from benchmark.errors import ConfigError, Refused, positive
 from benchmark.metrics.images import ssim, variation
 from benchmark.models.base import Classifier
 from benchmark.seeds import child
-from benchmark.training.proxies import MATCHED, FeatureMatch, learner_loss, trained_proxies
+from benchmark.training.proxies import MATCHED, FeatureMatch, learner_loss, only, trained_proxies
 
 VERSION = 1
 KNOWN_SEED = 0
@@ -135,33 +135,35 @@ class IPSanitize(Defense):
         targets, apart_from = match.targets(private.x), self._apart_from(private, public, classes)
         x = begin.clone().requires_grad_()
         optimizer = torch.optim.Adam([x], lr=self.lr)
-        resting = torch.zeros(len(private), dtype=torch.bool, device=x.device)
+        awake = torch.arange(len(private), device=x.device)
         for _ in range(self.descent_steps):
-            loss, agreed = match.error(x, targets)
-            if not self.unlearnable:
-                resting |= agreed & (loss.detach() < self.stop_error)
+            moving = x[awake]
+            loss, agreed = match.error(moving, only(targets, awake))
+            rests = agreed & (loss.detach() < self.stop_error)
             if self.unlike:
-                alike = self.alike(x, apart_from)
+                alike = self.alike(moving, apart_from[awake])
                 loss = loss + self.unlike * (alike - self.tau).clamp_min(0)
-                resting &= alike.detach() <= self.tau
-            if resting.all():
+                rests &= alike.detach() <= self.tau
+            if self.unlearnable:
+                rests &= False
+            if rests.all():
                 break
             if self.pull:
-                loss = loss + self.pull * (x - begin).square().flatten(1).mean(dim=1)
+                loss = loss + self.pull * (moving - begin[awake]).square().flatten(1).mean(dim=1)
             if self.smooth:
-                loss = loss + self.smooth * variation(x)
-            total = loss.sum()
+                loss = loss + self.smooth * variation(moving)
+            total = loss[~rests].sum()
             if self.unlearnable:
                 steps, rate = self.learner_steps, self.learner_lr
                 left = learner_loss(x, private.y, public, classes, steps=steps, lr=rate)
                 total = total - self.unlearnable * len(x) * left
-            before = x.detach().clone()
+            before, awake = x.detach().clone(), awake[~rests]
             optimizer.zero_grad(set_to_none=True)
             total.backward()
             optimizer.step()
-            with torch.no_grad():
-                x.clamp_(0, 1)
-                x[resting] = before[resting]
+            with torch.no_grad():  # the optimizer's momentum would move resting images too
+                before[awake] = x[awake].clamp(0, 1)
+                x.copy_(before)
         return x.detach()
 
     def alike(self, x: Tensor, other: Tensor) -> Tensor:

@@ -21,6 +21,9 @@ from benchmark.training.loop import train
 MATCHED = ("logits", "features")
 LR = 2e-3
 
+Targets = tuple[list[Tensor], Tensor, list[Tensor]]
+"""Features wanted of n images, M tensors (n, k_m); their classes (M, n); which entries count, M tensors (n, k_m)."""
+
 
 def trained_proxies(
     public: Split, num_classes: int, *, widths: Sequence[int], epochs: int, eps: float, ascent_steps: int, seed: int
@@ -79,7 +82,7 @@ class FeatureMatch:
         return (logits if self.matched == "logits" else hidden), torch.stack([row.argmax(dim=1) for row in logits])
 
     @torch.no_grad()
-    def targets(self, x: Tensor) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+    def targets(self, x: Tensor) -> Targets:
         """All that crosses over from x: its features, its classes, and which entries count, M tensors (n, k_m)."""
         features, classes = self(x)
         counted = [torch.ones_like(phi) if self.top is None else largest(phi, self.top) for phi in features]
@@ -87,7 +90,7 @@ class FeatureMatch:
             features = [(phi / self.quantum).round() * self.quantum for phi in features]
         return features, classes, counted
 
-    def error(self, x: Tensor, targets: tuple[list[Tensor], Tensor, list[Tensor]]) -> tuple[Tensor, Tensor]:
+    def error(self, x: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
         """``(1/M) sum_m |phi_m(x) - target_m|^2 / Var(phi_m)``, (n,), and whether all proxies agree on the class."""
         features, classes = self(x)
         wanted, wanted_classes, counted = targets
@@ -96,6 +99,12 @@ class FeatureMatch:
             for phi, goal, counts, variance in zip(features, wanted, counted, self.variance, strict=True)
         ]
         return torch.stack(parts).mean(dim=0), (classes == wanted_classes).all(dim=0)
+
+
+def only(targets: Targets, rows: Tensor) -> Targets:
+    """The targets of these images, int64 (n',)."""
+    features, classes, counted = targets
+    return [phi[rows] for phi in features], classes[:, rows], [counts[rows] for counts in counted]
 
 
 def largest(values: Tensor, count: int) -> Tensor:
