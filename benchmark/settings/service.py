@@ -333,7 +333,7 @@ def expect(outcome: Outcome, nothing: Outcome, *, power: float, false_alarms: fl
     """Risk and utility of a user who refuses some models, in place.
 
     Args:
-        outcome: of a user who refuses none; its risks are kept among the diagnostics as ``..._if_admitted``.
+        outcome: of a user who refuses none; its figures are kept among the diagnostics as ``..._if_admitted``.
         nothing: of the guess that needs no outputs.
         power, false_alarms: shares of the supplied and of the honest models that are refused.
     """
@@ -343,4 +343,5 @@ def expect(outcome: Outcome, nothing: Outcome, *, power: float, false_alarms: fl
             outcome.risk[name] = (1 - power) * outcome.risk[name] + power * value
     outcome.utility["test_accuracy"] *= 1 - false_alarms
     if "attacked_accuracy" in outcome.utility:
+        outcome.diagnostics["attacked_accuracy_if_admitted"] = outcome.utility["attacked_accuracy"]
         outcome.utility["attacked_accuracy"] *= 1 - power

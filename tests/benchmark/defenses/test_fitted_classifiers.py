@@ -53,7 +53,9 @@ def test_the_loop_learns_from_altered_inputs():
 
 
 def test_adversarial_training_withstands_what_it_was_trained_for():
-    setting = Deployment(epochs=12, lr=3e-3, victims=20, targets=1, false_alarm_rate=0.05, radius=1.0)
+    setting = Deployment(
+        epochs=12, lr=3e-3, victims=20, targets=1, false_alarm_rate=0.05, radius=1.0, batch=20, draws=20
+    )
     attack = PGD(loss="margin", eps=0.2, steps=15, step_size=0.03, random_start=False, adaptive=True)
     bare, trained = (
         setting.play(stage(attack, defense)).risk["error_rate"]
