@@ -86,7 +86,6 @@ class Row:
         price: how much utility it loses against no defense, paired by threat and seed.
         cells: by threat label.
         worst: metric -> the worst case over the valid threats judged by it, None where none was measured.
-        fixed_only: the same over the threats that are not adaptive.
         met_adaptive: a valid adaptive threat was measured against it.
         costs: mean of each kind.
         pictures: threat label -> name -> path in the store, of the lowest seed.
@@ -99,7 +98,6 @@ class Row:
     price: Summary | None
     cells: dict[str, Cell]
     worst: dict[str, Worst | None]
-    fixed_only: dict[str, Worst | None]
     met_adaptive: bool
     costs: dict[str, float]
     seeds: int
@@ -270,7 +268,6 @@ def _row(
         price=None if plain else _price(own, undefended, utility),
         cells=cells,
         worst={m: _worst(cells, [c.threat for c in valid if c.metric == m]) for m in metrics},
-        fixed_only={m: _worst(cells, [c.threat for c in valid if c.metric == m and not c.adaptive]) for m in metrics},
         met_adaptive=any(cells[column.threat].risk for column in valid if column.adaptive),
         costs={kind: float(mean) for kind, mean in costs.items() if not pd.isna(mean)},
         seeds=own["seed"].nunique(),

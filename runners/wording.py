@@ -135,21 +135,47 @@ def verdict(board: Board, row: Row, metric: str) -> str | None:
     half = half_way(board, metric)
     if row.plain or half is None or not board.met(row, metric):
         return None
-    worst, fixed = row.worst[metric], row.fixed_only[metric]
+    worst = row.worst[metric]
     if worst is None:
         return UNKNOWN
     if worst.mean >= half:
-        return BROKEN if fixed is not None and fixed.complete and fixed.mean < half else ABOVE
+        return BROKEN if _is_adaptive(board, worst.threat) and stopped(board, row, metric) else ABOVE
     return BELOW if worst.complete else OPEN
+
+
+def _is_adaptive(board: Board, threat: str) -> bool:
+    return any(column.adaptive for column in board.columns if column.threat == threat)
+
+
+def stopped(board: Board, row: Row, metric: str) -> tuple[str, float] | None:
+    """The strongest attack that works undefended, does not know the defense and is held below half way by it, and what
+    is left of that attack; None where there is no such attack."""
+    bare, half = board.undefended, half_way(board, metric)
+    if bare is None or half is None:
+        return None
+    held = [
+        (before.mean, column.threat, after.mean)
+        for column in board.columns
+        if column.metric == metric
+        and not (column.adaptive or column.control or column.invalid)
+        and (before := _summary(bare, column.threat)) is not None
+        and (after := _summary(row, column.threat)) is not None
+        and after.mean < half <= before.mean
+    ]
+    return max(held)[1:] if held else None
+
+
+def _summary(row: Row, threat: str) -> Summary | None:
+    return row.cells[threat].summary if threat in row.cells else None
 
 
 def _told(board: Board, row: Row, metric: str, kind: str) -> str:
     """A defense with what matters in its group."""
-    worst, fixed = row.worst[metric], row.fixed_only[metric]
+    worst, held = row.worst[metric], stopped(board, row, metric)
     if worst is None:
         return row.defense
-    if kind == BROKEN and fixed is not None:
-        return f"{row.defense} ({number(fixed.mean)} → {number(worst.mean)} by {worst.threat})"
+    if kind == BROKEN and held is not None:
+        return f"{row.defense} ({number(held[1])} by {held[0]} → {number(worst.mean)} by {worst.threat})"
     if kind == ABOVE:
         return f"{row.defense} ({number(worst.mean)})"
     unit = "points of " if board.fraction else ""

@@ -125,7 +125,7 @@ def test_the_overview_names_what_became_of_a_pair(files: dict[str, str]) -> None
 def test_a_defense_that_its_adaptive_attack_undoes_says_so_in_plain_sight(files: dict[str, str]) -> None:
     page = files["defenses/gradient_noise.html"]
     assert page.index("Broken by its adaptive attack") < page.index("<table")
-    assert "0.110 → <strong>0.860</strong> by leakage_dlg · adaptive" in page
+    assert "0.110 by leakage_dlg → <strong>0.860</strong> by leakage_dlg · adaptive" in page
 
 
 def test_a_defense_without_an_adaptive_threat_says_so(files: dict[str, str]) -> None:
