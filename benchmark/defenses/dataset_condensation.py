@@ -32,6 +32,7 @@ class DatasetCondensation(Defense):
 
     needs = {"dataset.kind": "image"}
     synthetic = True
+    keeps_attributes = False
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ class LabelledPublic(Defense):
     """
 
     synthetic = True
+    keeps_attributes = False
 
     def __init__(self, *, epochs: int, width: float) -> None:
         positive("labelled_public.epochs", epochs)

@@ -60,6 +60,7 @@ class Stimuli(Defense):
     """
 
     synthetic = True
+    keeps_attributes = False
 
     def __init__(
         self,
