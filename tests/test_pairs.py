@@ -87,10 +87,14 @@ def covering() -> dict[str, list[str]]:
     return sample
 
 
+def explained(reason: str) -> None:
+    assert len(reason) > 30, "a refusal says why"
+
+
 def check(threat: str, defense: str) -> None:
     reason = reason_of(threat, defense)
     if reason is not None:
-        assert len(reason) > 30, "a refusal says why"
+        explained(reason)
         return
     dataset, model, setting, attack = (build(parts(threat)[group], group) for group in SINGLE)
     guard = build(defense_node(defense), "defense")
@@ -98,8 +102,8 @@ def check(threat: str, defense: str) -> None:
         outcome, digest = play(Cell(dataset, model, setting, attack, [guard], seed=0), root=ROOT)
     except Diverged:
         return  # an honest answer, shown as such
-    except Refused as refused:  # what only the data or the order of play tell
-        assert len(str(refused)) > 30, "a refusal says why"
+    except Refused as refused:
+        explained(str(refused))  # what only the data or the order of play tell
         return
     except DataMissing as missing:
         pytest.skip(str(missing))
