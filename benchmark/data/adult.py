@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from benchmark.data.base import Source, Split, no_root
+from benchmark.data.base import Source, Split, file_in_root
 from benchmark.errors import ConfigError, DataMissing
 
 if TYPE_CHECKING:
@@ -29,6 +29,11 @@ SENSITIVE: dict[str, tuple[str, ...]] = {
 }
 """Attributes that may be the sensitive one, each with its values in the order of their codes 0, 1, ..."""
 SCALINGS = ("minmax", "standard")
+
+REMEDY = (
+    ". Put adult.data and adult.test of https://archive.ics.uci.edu/dataset/2/adult there, or name another folder with "
+    "data.root=PATH or GAUNTLET_DATA."
+)
 
 
 class Adult(Source):
@@ -57,10 +62,8 @@ class Adult(Source):
         self.sensitive, self.hide_sensitive, self.scaling = sensitive, hide_sensitive, scaling
 
     def pools(self, root: Path | None) -> tuple[Split, Split, int]:
-        if root is None:
-            raise no_root("adult")
-        train = _table(root / "adult" / "adult.data", skip=0)
-        test = _table(root / "adult" / "adult.test", skip=1)
+        train = _table(file_in_root("adult", root, "adult/adult.data", REMEDY), skip=0)
+        test = _table(file_in_root("adult", root, "adult/adult.test", REMEDY), skip=1)
         encoder = self._encoder().fit(train)
         return self._split(encoder, train), self._split(encoder, test), 2
 
@@ -88,16 +91,10 @@ def _table(file: Path, skip: int) -> pd.DataFrame:
     """The rows of one original file without missing values; ``skip`` lines of it are no data.
 
     Raises:
-        DataMissing: it is not there, or is no part of Adult.
+        DataMissing: it is no part of Adult.
     """
     import pandas as pd
 
-    if not file.is_file():
-        raise DataMissing(
-            f"dataset=adult is expected at {file}, where there is no file. Put adult.data and adult.test of "
-            "https://archive.ics.uci.edu/dataset/2/adult there, or name another folder with data.root=PATH or "
-            "GAUNTLET_DATA."
-        )
     try:
         table = pd.read_csv(file, header=None, names=COLUMNS, skiprows=skip, skipinitialspace=True, na_values="?")
         table = table.dropna().assign(income=lambda t: t["income"].str.rstrip("."))

@@ -9,13 +9,18 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from benchmark.data.base import Source, Split, balanced_order, no_root
+from benchmark.data.base import Source, Split, balanced_order, file_in_root
 from benchmark.errors import DataMissing, positive
 from benchmark.seeds import generator
 
 VERSION = 1
 FILE = Path("att_faces") / "att_faces.npz"
 PERSONS, SHOTS, TEST_SHOTS = 40, 10, 2
+
+REMEDY = (
+    ". Put an .npz file with the arrays images (400, 112, 92) uint8 and subject (400,) from 1 to 40 there, or name "
+    "another data root with data.root=PATH or GAUNTLET_DATA."
+)
 
 
 class ATTFaces(Source):
@@ -33,9 +38,7 @@ class ATTFaces(Source):
         self.side = side
 
     def pools(self, root: Path | None) -> tuple[Split, Split, int]:
-        if root is None:
-            raise no_root("att_faces")
-        images, persons = _read(root / FILE)
+        images, persons = _read(file_in_root("att_faces", root, FILE, REMEDY))
         x = F.interpolate(images, (self.side, self.side), mode="bilinear", antialias=True).clamp(0, 1)
         everything = Split(x, persons)
         order = balanced_order(persons, generator(0, "att_faces.pools"))
@@ -45,12 +48,6 @@ class ATTFaces(Source):
 
 def _read(file: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """Images (400, 1, 112, 92) in [0, 1] and persons int64 (400,) from 0; nothing is unpickled."""
-    if not file.is_file():
-        raise DataMissing(
-            f"dataset=att_faces is expected at {file}, where there is no file. Put an .npz file with the arrays images "
-            "(400, 112, 92) uint8 and subject (400,) from 1 to 40 there, or name another data root with data.root=PATH "
-            "or GAUNTLET_DATA."
-        )
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             images, subject = archive["images"], archive["subject"]

@@ -175,6 +175,23 @@ def no_root(option: str) -> DataMissing:
     )
 
 
+def file_in_root(option: str, root: Path | None, path: str | Path, remedy: str) -> Path:
+    """The file ``path`` under the data root.
+
+    Args:
+        option: name of the data set, for the message; ``remedy``: a sentence that says how to get the file.
+
+    Raises:
+        DataMissing: there is no root or no such file.
+    """
+    if root is None:
+        raise no_root(option)
+    file = root / path
+    if not file.is_file():
+        raise DataMissing(f"dataset={option} is expected at {file}, where there is no file{remedy}")
+    return file
+
+
 def _scaled(split: Split) -> Split:
     """uint8 images as float32 in [0, 1]; float samples as they are."""
     return replace(split, x=split.x.float() / 255) if split.x.dtype == torch.uint8 else split

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.data.base import PRIVATE_SPLITS, Dataset, Source, Split, balanced_order, digest, no_root
+from benchmark.data.base import PRIVATE_SPLITS, Dataset, Source, Split, balanced_order, digest, file_in_root
 from benchmark.errors import ConfigError, DataMissing
 from benchmark.seeds import generator
 
@@ -102,14 +102,11 @@ def arrays(option: str, root: Path | None, path: str, names: Sequence[str]) -> d
     Raises:
         DataMissing: there is no root, no such file, or it is another file.
     """
-    if root is None:
-        raise no_root(option)
-    file = root / path
-    if not file.is_file():
-        raise DataMissing(
-            f"dataset={option} is expected at {file}, where there is no file: an archive of the arrays "
-            f"{', '.join(names)}. Put it there, or name another folder with data.root=PATH or GAUNTLET_DATA."
-        )
+    remedy = (
+        f": an archive of the arrays {', '.join(names)}. Put it there, or name another folder with data.root=PATH or "
+        "GAUNTLET_DATA."
+    )
+    file = file_in_root(option, root, path, remedy)
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in names}

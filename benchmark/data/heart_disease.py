@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.data.base import Dataset, Source, Split, balanced_order, digest, no_root
+from benchmark.data.base import Dataset, Source, Split, balanced_order, digest, file_in_root
 from benchmark.errors import ConfigError, DataMissing
 from benchmark.seeds import generator
 
@@ -122,15 +122,8 @@ def _hospital(root: Path | None, name: str) -> np.ndarray:
 
 
 def _file(root: Path | None, option: str, name: str) -> Path:
-    if root is None:
-        raise no_root(option)
-    file = root / FOLDER / name
-    if not file.is_file():
-        raise DataMissing(
-            f"dataset={option} is expected at {file}, where there is no file. Put it there, or name "
-            "another folder with data.root=PATH or GAUNTLET_DATA."
-        )
-    return file
+    remedy = ". Put it there, or name another folder with data.root=PATH or GAUNTLET_DATA."
+    return file_in_root(option, root, Path(FOLDER) / name, remedy)
 
 
 def _arrays(file: Path) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from benchmark.data.base import Split, balanced_order, no_root
+from benchmark.data.base import Split, balanced_order, file_in_root
 from benchmark.errors import ConfigError, DataMissing
 from benchmark.seeds import generator
 
@@ -27,14 +27,8 @@ def read(
     Raises:
         DataMissing: there is no root, no file, or another file.
     """
-    if root is None:
-        raise no_root(option)
-    file = root / path
-    if not file.is_file():
-        raise DataMissing(
-            f"dataset={option} is expected at {file}, where there is no file. Get it from {publisher}, or name another "
-            "folder with data.root=PATH or GAUNTLET_DATA."
-        )
+    remedy = f". Get it from {publisher}, or name another folder with data.root=PATH or GAUNTLET_DATA."
+    file = file_in_root(option, root, path, remedy)
     try:
         return parse(file)
     except (ValueError, KeyError, AttributeError) as error:  # pandas' own errors are ValueErrors

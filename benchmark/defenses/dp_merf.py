@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmark.data.base import Split
-from benchmark.defenses.base import Defense, Release
-from benchmark.defenses.generators import Generator, generator_for
+from benchmark.defenses.base import Release
+from benchmark.defenses.generators import GeneratorDefense
 from benchmark.errors import positive
 from benchmark.seeds import normal_like
 from benchmark.training.accounting import gaussian_epsilon
@@ -19,7 +18,7 @@ from benchmark.training.accounting import gaussian_epsilon
 VERSION = 1
 
 
-class DPMERF(Defense):
+class DPMERF(GeneratorDefense):
     """DP-MERF: Differentially Private Mean Embeddings with Random Features (Harder, Adamczewski, Park, AISTATS 2021).
 
     The class-wise mean embedding ``mu = (1/N) sum phi(x) onehot(y)^T`` with random Fourier features of norm 1 is
@@ -33,10 +32,6 @@ class DPMERF(Defense):
         latent: dimensions of the noise.
         rows: released samples; None: as many as there are private ones.
     """
-
-    synthetic = True
-    keeps_attributes = False
-    hands_out_generator = True
 
     def __init__(
         self,
@@ -55,22 +50,17 @@ class DPMERF(Defense):
             positive(f"dp_merf.{name}", value)
         self.noise_multiplier, self.delta, self.features, self.width = noise_multiplier, delta, features, width
         self.steps, self.batch_size, self.lr, self.latent, self.rows = steps, batch_size, lr, latent, rows
-        self.generator: Generator | None = None
 
     def facts(self) -> dict[str, Any]:
         return {"mechanism": "dp_merf", "synthetic": True}
 
-    def models(self) -> Mapping[str, nn.Module]:
-        return {} if self.generator is None else {"generator": self.generator}
-
     def release(self, private: Split, rng: torch.Generator) -> Release:
-        num_classes = int(private.y.max()) + 1 if self.world is None else self.world.num_classes
-        device = private.x.device
+        generator = self.untrained(private)
+        num_classes, device = generator.num_classes, private.x.device
         frequencies = torch.randn((private.x[0].numel(), self.features // 2), generator=rng).to(device)
         frequencies = frequencies / math.sqrt(self.width)
         target = embedding(fourier(2 * private.x - 1, frequencies), private.y, num_classes) / len(private)
         target = target + 2 / len(private) * self.noise_multiplier * normal_like(target, rng)
-        generator = self.generator = generator_for(tuple(private.x.shape[1:]), num_classes, self.latent).to(device)
         optimizer = torch.optim.Adam(generator.parameters(), lr=self.lr)
         for _ in range(self.steps):
             y = torch.randint(num_classes, (self.batch_size,), generator=rng).to(device)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.data.base import Split
-from benchmark.defenses.base import Defense, Release
-from benchmark.defenses.generators import Generator, generator_for
+from benchmark.defenses.base import Release
+from benchmark.defenses.generators import Generator, GeneratorDefense
 from benchmark.errors import ConfigError, Diverged, positive
 from benchmark.training.sanitise import clip_block, most_steps, poisson_epsilon, sanitise
 from benchmark.training.sinkhorn import MixedCost, Sinkhorn, semi_debiased
@@ -21,7 +20,7 @@ VERSION = 1
 PERTURB = ("image", "param")
 
 
-class DPSinkhorn(Defense):
+class DPSinkhorn(GeneratorDefense):
     """Don't Generate Me: Training Differentially Private Generative Models with Sinkhorn Divergence (Cao et al., 2021).
 
     Every step draws a Poisson batch of private samples, takes the gradient of the loss at the *generated images*,
@@ -48,10 +47,6 @@ class DPSinkhorn(Defense):
         rows: released samples; None: as many as there are private ones.
         threshold: released values below 1/2 become 0, as before the paper's evaluation (post-processing).
     """
-
-    synthetic = True
-    keeps_attributes = False
-    hands_out_generator = True
 
     def __init__(
         self,
@@ -88,18 +83,12 @@ class DPSinkhorn(Defense):
         self.extra, self.label_weight, self.latent = int(debias * batch_size), label_weight, latent
         self.transport = Sinkhorn(MixedCost(l2=l2, l1=l1), blur)
         self.rows, self.threshold = rows, threshold
-        self.generator: Generator | None = None
 
     def facts(self) -> dict[str, Any]:
         return {"mechanism": "dp_sinkhorn", "synthetic": True}
 
-    def models(self) -> Mapping[str, nn.Module]:
-        return {} if self.generator is None else {"generator": self.generator}
-
     def release(self, private: Split, rng: torch.Generator) -> Release:
-        num_classes = int(private.y.max()) + 1 if self.world is None else self.world.num_classes
-        generator = generator_for(tuple(private.x.shape[1:]), num_classes, self.latent).to(private.x.device)
-        self.generator = generator
+        generator = self.untrained(private)
         steps, rate = self.plan(len(private))
         optimizer = torch.optim.Adam(generator.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         for _ in range(steps):
@@ -108,7 +97,7 @@ class DPSinkhorn(Defense):
             self.step(generator, batch, rng)
             optimizer.step()
         rows = len(private) if self.rows is None else self.rows
-        y = torch.randint(num_classes, (rows,), generator=rng).to(private.y.device)
+        y = torch.randint(generator.num_classes, (rows,), generator=rng).to(private.y.device)
         x = generator.sample(y, rng)
         if not torch.isfinite(x).all():
             raise Diverged("training of the DP-Sinkhorn generator gave values that are no numbers.")

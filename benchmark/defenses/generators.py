@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+
+from benchmark.data.base import Split
+from benchmark.defenses.base import Defense
 
 EMBEDDING = 8
 SLOPE = 0.2
@@ -80,3 +84,22 @@ def generator_for(shape: tuple[int, ...], num_classes: int, latent: int) -> Gene
     if len(shape) == 3 and shape[1] == shape[2] and shape[1] in (28, 32):
         return ConvGenerator(shape, num_classes, latent)
     return DenseGenerator(shape, num_classes, latent)
+
+
+class GeneratorDefense(Defense):
+    """Base of mechanisms that release samples of a generator, and the generator with them."""
+
+    synthetic = True
+    keeps_attributes = False
+    hands_out_generator = True
+    latent: int
+    generator: Generator | None = None
+
+    def models(self) -> Mapping[str, nn.Module]:
+        return {} if self.generator is None else {"generator": self.generator}
+
+    def untrained(self, private: Split) -> Generator:
+        """A new generator for the shape and the classes of ``private``, kept as :attr:`generator`."""
+        num_classes = int(private.y.max()) + 1 if self.world is None else self.world.num_classes
+        self.generator = generator_for(tuple(private.x.shape[1:]), num_classes, self.latent).to(private.x.device)
+        return self.generator
