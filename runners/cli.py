@@ -193,9 +193,18 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def bench(arguments: argparse.Namespace) -> None:
-    from runners.bench import run_all
+    from runners.bench import HOT_PATHS, run_all
 
-    run_all(arguments.names, arguments.store)
+    run_all(arguments.names, HOT_PATHS, arguments.store)
+
+
+def _paths() -> str:
+    """The hot paths, each with the first line of its docstring."""
+    from runners.bench import HOT_PATHS
+
+    width = max(map(len, HOT_PATHS))
+    rows = (f"  {name:{width}}  {(build.__doc__ or '').splitlines()[0]}" for name, build in HOT_PATHS.items())
+    return "\n".join(["paths:", *rows])
 
 
 def parser() -> argparse.ArgumentParser:
@@ -241,8 +250,9 @@ def parser() -> argparse.ArgumentParser:
     )
     checked.add_argument("--scale", choices=("smoke", "cpu", "full"), help="only cells of this scale")
     checked.add_argument("--update-baseline", action="store_true", help="accept the store's numbers, for review")
-    timed = _command(commands, "bench", bench, "time each hot path against its plain oracle")
+    timed = _command(commands, "bench", bench, "time each hot path against its plain oracle and a peer's library")
     timed.add_argument("names", nargs="*", metavar="NAME", help="which paths (default: all)")
+    timed.formatter_class, timed.epilog = argparse.RawDescriptionHelpFormatter, _paths()
     return top
 
 

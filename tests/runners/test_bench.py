@@ -1,30 +1,68 @@
-"""Timing hot paths: only what agrees with its oracle is timed."""
+"""Timing hot paths: only what agrees with its oracle, and with its peer, is timed."""
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmark.errors import ConfigError
-from runners import bench
+from runners import bench, cli
+
+
+def path(fast: float = 1.0, **other: Any) -> Callable[[], bench.HotPath]:
+    apart = lambda a, b: abs(a - b)  # noqa: E731
+    return lambda: bench.HotPath(lambda: fast, lambda: 1.0, 1e-3, "nothing", apart, **other)
+
+
+def peer(value: float, package: str = "json") -> bench.Peer:
+    return bench.Peer(package, lambda: lambda: value, 0.1, lambda a, b: abs(a - b))
 
 
 def test_a_path_is_timed_against_its_oracle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bench.run_all(["inversion"], tmp_path)
-    (result,) = json.loads((tmp_path / "bench.json").read_text())
-    assert result["ratio"] == result["plain_cpu_seconds"] / result["fast_cpu_seconds"]
+    bench.run_all(["inversion"], bench.HOT_PATHS, tmp_path)
+    stored = json.loads((tmp_path / "bench.json").read_text())
+    (result,) = stored["paths"]
+    assert result["plain_over_fast"] == result["plain_cpu_seconds"] / result["fast_cpu_seconds"]
+    assert result["repeats"] >= 5
+    assert stored["machine"]["threads"] == 1
     assert "inversion" in capsys.readouterr().out
 
 
-def test_a_fast_path_that_is_wrong_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = bench.HotPath(lambda: 2.0, lambda: 1.0, lambda a, b: abs(a - b), 1e-3, "nothing")
-    monkeypatch.setitem(bench.HOT_PATHS, "wrong", lambda: wrong)
-    with pytest.raises(AssertionError, match="differ by 1"):
-        bench.measure("wrong")
+def test_a_fast_path_that_is_wrong_is_not_timed() -> None:
+    for wrong in (2.0, float("nan")):
+        with pytest.raises(AssertionError, match="fast and plain differ by"):
+            bench.measure("wrong", path(wrong)())
 
 
-def test_an_unknown_path_is_answered_with_the_known_ones() -> None:
+def test_a_peer_is_timed_where_it_agrees() -> None:
+    result = bench.measure("it", path(peer=peer(1.05))())
+    assert result["peer_over_fast"] == result["peer_cpu_seconds"] / result["fast_cpu_seconds"]
+    with pytest.raises(AssertionError, match="fast and json differ by 1"):
+        bench.measure("it", path(peer=peer(2.0))())
+
+
+def test_a_peer_that_is_not_installed_is_said_to_be_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.run_all([], {"it": path(peer=peer(1.0, "no_such_library"))}, tmp_path)
+    assert "no_such_library not installed" in capsys.readouterr().out
+    (result,) = json.loads((tmp_path / "bench.json").read_text())["paths"]
+    assert result["peer"] == "no_such_library" and "peer_over_fast" not in result
+
+
+def test_an_unknown_path_is_answered_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="inversion, federated_round"):
-        bench.measure("nothing")
+        bench.run_all(["inversion", "nothing"], bench.HOT_PATHS, tmp_path)
+
+
+def test_help_lists_the_paths(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["gauntlet", "bench", "--help"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    out = capsys.readouterr().out
+    for name, build in bench.HOT_PATHS.items():
+        assert name in out
+        assert build.__doc__ and build.__doc__.splitlines()[0] in out

@@ -1,0 +1,16 @@
+"""Hot paths against their plain oracles and, where one is installed, against a peer's library.
+
+``gauntlet bench`` runs all, ``gauntlet bench NAME`` one. A module here holds one family of paths and names them in its
+``PATHS``; the docstring of each states the floor, what no implementation can do without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from runners.bench import inversion, rounds
+from runners.bench.measure import HotPath, Peer, largest_relative, measure, run_all
+
+__all__ = ["HOT_PATHS", "HotPath", "Peer", "largest_relative", "measure", "run_all"]
+
+HOT_PATHS: dict[str, Callable[[], HotPath]] = {**inversion.PATHS, **rounds.PATHS}

@@ -1,0 +1,152 @@
+"""Timing a hot path: interleaved in one process, one intra-op thread, medians of CPU seconds."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import ConfigError
+
+REPEATS = 5
+AT_LEAST_SECONDS = 1.0
+"""Short paths are repeated until their fast form took so long in all, at most ``MOST_REPEATS`` times."""
+MOST_REPEATS = 50
+
+
+def largest_relative(ours: Any, theirs: Any) -> float:
+    """The largest difference of two tensors, over the largest entry of the second."""
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another library's way to do the same work.
+
+    Attributes:
+        package: what is imported; where it isn't installed, the path is measured without it.
+        prepare: imports the package and gives what is timed.
+        tolerance: on ``difference(fast's result, the peer's)``.
+    """
+
+    package: str
+    prepare: Callable[[], Callable[[], Any]]
+    tolerance: float
+    difference: Callable[[Any, Any], float] = largest_relative
+
+
+@dataclass(frozen=True)
+class HotPath:
+    """``fast()`` and ``plain()`` do the same work; ``difference`` says how far their results are apart.
+
+    Attributes:
+        plain: the oracle, as the formula reads.
+        tolerance: on ``difference(fast's result, plain's)``.
+        work: what one call does, in a few words.
+        peer: of a library that does it too.
+    """
+
+    fast: Callable[[], Any]
+    plain: Callable[[], Any]
+    tolerance: float
+    work: str
+    difference: Callable[[Any, Any], float] = largest_relative
+    peer: Peer | None = None
+
+
+def measure(name: str, path: HotPath) -> dict[str, Any]:
+    """Time one path. Seconds are of CPU; ``plain_over_fast`` above 1 means that the fast form is faster.
+
+    Raises:
+        AssertionError: the results disagree, so their times mean nothing.
+    """
+    contenders = {"fast": path.fast, "plain": path.plain}
+    result: dict[str, Any] = {"path": name, "work": path.work, "peer": None}
+    if path.peer is not None:
+        result["peer"] = path.peer.package
+        result["peer_installed"] = importlib.util.find_spec(path.peer.package) is not None
+        if result["peer_installed"]:
+            contenders["peer"] = path.peer.prepare()
+
+    ours, seconds = _timed(path.fast)
+    result["difference"] = _agreed(name, "plain", path.difference(ours, path.plain()), path.tolerance)
+    if "peer" in contenders and path.peer is not None:
+        difference = path.peer.difference(ours, contenders["peer"]())
+        result["peer_difference"] = _agreed(name, path.peer.package, difference, path.peer.tolerance)
+
+    repeats = min(MOST_REPEATS, max(REPEATS, math.ceil(AT_LEAST_SECONDS / max(seconds, 1e-9))))
+    spent: dict[str, list[float]] = {kind: [] for kind in contenders}
+    for _ in range(repeats):
+        for kind, run in contenders.items():
+            spent[kind].append(_timed(run)[1])
+    medians = {kind: statistics.median(taken) for kind, taken in spent.items()}
+    result["repeats"] = repeats
+    for kind, median in medians.items():
+        result[f"{kind}_cpu_seconds"] = median
+    for kind in medians.keys() - {"fast"}:
+        result[f"{kind}_over_fast"] = medians[kind] / medians["fast"]
+    return result
+
+
+def _timed(run: Callable[[], Any]) -> tuple[Any, float]:
+    """What ``run`` gives and its CPU seconds, of all threads."""
+    started = time.process_time()
+    result = run()
+    return result, time.process_time() - started
+
+
+def _agreed(name: str, other: str, difference: float, tolerance: float) -> float:
+    if not difference <= tolerance:
+        raise AssertionError(f"{name}: fast and {other} differ by {difference:.2g}, more than {tolerance:.2g}")
+    return difference
+
+
+def run_all(names: Sequence[str], paths: Mapping[str, Callable[[], HotPath]], store: Path) -> None:
+    """Measure the named ``paths`` (all when none is named), print a line each and write ``<store>/bench.json``.
+
+    Raises:
+        ConfigError: there is no such path.
+        AssertionError: results disagree.
+    """
+    import torch
+
+    for name in names:
+        if name not in paths:
+            raise ConfigError(f"There is no hot path {name!r}; the paths are {', '.join(paths)}.")
+
+    torch.set_num_threads(1)
+    results = []
+    for name in names or paths:
+        results.append(measure(name, paths[name]()))
+        print(line(results[-1]), flush=True)
+    machine = {"processor": _processor(), "cores": os.cpu_count(), "torch": torch.__version__, "threads": 1}
+    store.mkdir(parents=True, exist_ok=True)
+    (store / "bench.json").write_text(json.dumps({"machine": machine, "paths": results}, indent=1) + "\n")
+
+
+def line(result: Mapping[str, Any]) -> str:
+    """One path's figures, for reading."""
+    against = f"plain {result['plain_over_fast']:5.2f}x"
+    if result["peer"]:
+        times = f"{result['peer_over_fast']:5.2f}x" if result["peer_installed"] else "not installed"
+        against += f"  {result['peer']} {times}"
+    milliseconds = result["fast_cpu_seconds"] * 1e3
+    return f"{result['path']:>24}  {against:34}  fast {milliseconds:8.2f} ms of CPU; {result['work']}"
+
+
+def _processor() -> str:
+    """The processor's name, as far as the system tells."""
+    listing = Path("/proc/cpuinfo")
+    if listing.exists():
+        for row in listing.read_text().splitlines():
+            if row.startswith("model name"):
+                return row.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
