@@ -7,6 +7,7 @@ from torch import Tensor
 
 from benchmark.defenses.base import Defense, Round
 from benchmark.defenses.krum import at_least, krum_scores, not_negative
+from benchmark.defenses.ranks import by_columns, ranked
 from benchmark.metrics.distances import squared_distances
 
 VERSION = 1
@@ -29,10 +30,13 @@ class Bulyan(Defense):
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
         at_least("bulyan", len(uploads), 4 * self.f + 3, "4 f + 3", self.f)
-        selected = uploads[self._select(squared_distances(uploads))].sort(dim=0).values
-        distance = (selected - middle(selected)).abs()
-        nearest = distance.topk(len(uploads) - 4 * self.f, dim=0, largest=False).indices
-        return selected.gather(0, nearest).mean(dim=0)
+        selected = self._select(squared_distances(uploads)).tolist()
+
+        def mean(rows: list[Tensor]) -> Tensor:
+            ordered = ranked([rows[i] for i in selected], 0, len(selected), ordered=True)
+            return mean_of_nearest(ordered, len(rows) - 4 * self.f)
+
+        return by_columns(uploads, mean)
 
     def _select(self, distances: Tensor) -> Tensor:
         """Rows of the n - 2f uploads that Krum picks one after the other, from distances (n, n)."""
@@ -46,6 +50,14 @@ class Bulyan(Defense):
         return torch.stack(picked)
 
 
-def middle(ordered: Tensor) -> Tensor:
-    """The median (d,) of rows (n, d) that are sorted in each column; of an even number, the mean of the middle two."""
-    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+def mean_of_nearest(ordered: list[Tensor], count: int) -> Tensor:
+    """The mean (c,) of the ``count`` values nearest to the median in each coordinate of rows (c,) in ascending order.
+
+    Such values have successive ranks. The window of ranks moves up while the value that it would gain is nearer than
+    the one it would lose; ``window[k]`` is the value whose rank is k modulo ``count``.
+    """
+    middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+    window = ordered[:count]
+    for lost, (below, above) in enumerate(zip(ordered, ordered[count:], strict=False)):
+        window[lost % count] = torch.where(above - middle < middle - below, above, window[lost % count])
+    return torch.stack(window).mean(dim=0)

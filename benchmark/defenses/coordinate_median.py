@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from benchmark.defenses.base import Defense, Round
-from benchmark.defenses.bulyan import middle
+from benchmark.defenses.ranks import median
 
 VERSION = 1
 
@@ -18,4 +18,4 @@ class CoordinateMedian(Defense):
     """
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
-        return middle(uploads.sort(dim=0).values)
+        return median(uploads)

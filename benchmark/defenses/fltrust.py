@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from benchmark.defenses.base import Defense, Round
 from benchmark.errors import ConfigError
 
 VERSION = 1
+SMALLEST = 1e-12  # stands for the norm of an all-zero update
 
 
 class FLTrust(Defense):
@@ -27,8 +27,8 @@ class FLTrust(Defense):
                 "uses 100)."
             )
         own = round.server_update()
-        trust = F.cosine_similarity(uploads, own[None], dim=1).clamp_min(0)
+        norms = uploads.norm(dim=1).clamp_min(SMALLEST)
+        trust = (uploads @ own / (norms * own.norm().clamp_min(SMALLEST))).clamp_min(0)
         if not trust.sum() > 0:
             return torch.zeros_like(own)
-        scaled = F.normalize(uploads, dim=1) * own.norm()
-        return trust @ scaled / trust.sum()
+        return (trust * own.norm() / norms) @ uploads / trust.sum()

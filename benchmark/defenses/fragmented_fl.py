@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmark.crypto import fragments
 from benchmark.defenses.base import Defense, Round
-from benchmark.defenses.bulyan import middle
+from benchmark.defenses.ranks import median
 from benchmark.errors import ConfigError
 from benchmark.seeds import random_bytes
 from benchmark.training.functional import Layout
@@ -162,7 +162,7 @@ class FragmentedFL(Defense):
         self.global_reputation[parties] += credit
         self.local_reputation[parties, partners] += credit
         if round.index < self.warm_up:
-            return middle(uploads.sort(dim=0).values)
+            return median(uploads)
         trust = torch.tanh(self.global_reputation - quartile(self.global_reputation)).clamp_min(0)[parties]
         weights = trust if trust.sum() > 0 else torch.ones_like(trust)
         return (weights / weights.sum()).to(uploads) @ uploads
@@ -177,7 +177,7 @@ def similarity(uploads: Tensor, layout: Layout) -> Tensor:
     distance = (norms.median() - norms).abs()
     by_norm = 1 - distance / distance.max().clamp_min(1e-20)
     last = torch.cat([uploads[:, part] for part in list(layout.slices().values())[-2:]], dim=1)
-    centre = middle(last.sort(dim=0).values)
+    centre = median(last)
     by_direction = (torch.nn.functional.cosine_similarity(last, centre[None], dim=1) + 1) / 2
     score = 0.2 * by_norm + 0.8 * by_direction
     return (score - score.nanquantile(0.25)).nan_to_num(0.0)

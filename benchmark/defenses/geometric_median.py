@@ -7,6 +7,7 @@ from torch import Tensor
 
 from benchmark.defenses.base import Defense, Round
 from benchmark.errors import positive
+from benchmark.metrics.distances import inner_products
 
 VERSION = 1
 
@@ -29,12 +30,11 @@ class GeometricMedian(Defense):
         self.iterations, self.nu = iterations, nu
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
-        rows = uploads.double()
-        gram = rows @ rows.T
-        mixture = torch.zeros(len(rows), dtype=rows.dtype, device=rows.device)
+        gram = inner_products(uploads)
+        mixture = torch.zeros_like(gram[0])
         for _ in range(self.iterations):
             # ||z - u_i||^2 for z = sum_j mixture_j u_j
             squared = mixture @ gram @ mixture - 2 * gram @ mixture + gram.diagonal()
             weights = 1 / squared.clamp_min(0).sqrt().clamp_min(self.nu)
             mixture = weights / weights.sum()
-        return (mixture @ rows).to(uploads)
+        return mixture.to(uploads) @ uploads

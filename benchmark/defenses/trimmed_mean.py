@@ -6,6 +6,7 @@ from torch import Tensor
 
 from benchmark.defenses.base import Defense, Round
 from benchmark.defenses.krum import at_least, not_negative
+from benchmark.defenses.ranks import mean_of_ranks
 
 VERSION = 1
 
@@ -24,4 +25,4 @@ class TrimmedMean(Defense):
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
         at_least("trimmed_mean", len(uploads), 2 * self.f + 1, "2 f + 1", self.f)
-        return uploads.sort(dim=0).values[self.f : len(uploads) - self.f].mean(dim=0)
+        return mean_of_ranks(uploads, self.f, len(uploads) - self.f)

@@ -5,17 +5,32 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+COLUMNS = 2**13
+
 
 def squared_distances(rows: Tensor) -> Tensor:
     """(n, d) -> float64 (n, n), squared L2 distances in [0, inf), by one matrix product.
 
     In double precision, because near rows of large norm would otherwise lose their distance to cancellation.
     """
-    rows = rows.double()
-    gram = rows @ rows.T
+    gram = inner_products(rows)
     norms = gram.diagonal()
     distances = (norms[:, None] + norms[None, :] - 2 * gram).clamp_min(0)
     return distances.fill_diagonal_(0)
+
+
+def inner_products(rows: Tensor, origin: Tensor | None = None) -> Tensor:
+    """(n, d) -> float64 (n, n), inner products of the rows, or of what they are from ``origin`` (d,).
+
+    Summed over blocks of columns, which stay in a processor's cache: rows are never copied to double precision as a
+    whole.
+    """
+    products = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
+    starts = None if origin is None else origin.split(COLUMNS)
+    for number, block in enumerate(rows.split(COLUMNS, dim=1)):
+        block = block.double() if starts is None else block.double() - starts[number].double()
+        products = products.addmm(block, block.T)
+    return products
 
 
 def diameter(rows: Tensor) -> float:

@@ -14,14 +14,14 @@ from benchmark.defenses.coordinate_median import CoordinateMedian
 from benchmark.defenses.fltrust import FLTrust
 from benchmark.defenses.foolsgold import FoolsGold, foolsgold_weights
 from benchmark.defenses.geometric_median import GeometricMedian
-from benchmark.defenses.gradient_clipping import GradientClipping
+from benchmark.defenses.gradient_clipping import GradientClipping, clip_rows
 from benchmark.defenses.krum import Krum, krum_scores
 from benchmark.defenses.multi_krum import MultiKrum
 from benchmark.defenses.server_norm_bound import ServerNormBound
 from benchmark.defenses.stack import Stack
 from benchmark.defenses.trimmed_mean import TrimmedMean
 from benchmark.errors import ConfigError
-from benchmark.metrics.distances import diameter, squared_distances
+from benchmark.metrics.distances import COLUMNS, diameter, inner_products, squared_distances
 from benchmark.seeds import generator
 from benchmark.training.functional import Layout
 
@@ -189,6 +189,18 @@ def test_centered_clipping_moves_from_the_last_aggregate_and_forgets_at_the_star
     assert rule.aggregate(uploads, turn(2))[0].item() == pytest.approx(0.75)
 
 
+def test_clipping_by_mixture_weights_equals_clipping_the_vectors():
+    rule = CenteredClipping(radius=0.7, iterations=4)
+    rule.start(9, LAYOUT)
+    centre = torch.zeros(D)
+    for seed in range(3):
+        uploads = honest(9, seed)
+        uploads[0] *= -1e3
+        for _ in range(4):
+            centre = centre + clip_rows(uploads - centre, 0.7).mean(dim=0)
+        torch.testing.assert_close(rule.aggregate(uploads, turn(9)), centre)
+
+
 def test_foolsgold_silences_twins_and_keeps_the_others():
     history = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 2.0]])
     torch.testing.assert_close(foolsgold_weights(history, 1.0), torch.tensor([1.0, 1.0, 0.0, 0.0]))
@@ -264,3 +276,10 @@ def test_distances_survive_a_large_common_offset():
     rows = torch.tensor([[0.0, 0.0], [3.0, 4.0]]) + 1e4
     assert squared_distances(rows)[0, 1].item() == pytest.approx(25.0, rel=1e-3)
     assert diameter(rows) == pytest.approx(5.0, rel=1e-3)
+
+
+def test_inner_products_over_several_blocks_of_columns():
+    rows = torch.randn(4, 2 * COLUMNS + 5, generator=generator(0, "rows"))
+    origin = torch.randn(2 * COLUMNS + 5, generator=generator(1, "origin"))
+    for given, whole in ((None, rows), (origin, rows.double() - origin.double())):
+        torch.testing.assert_close(inner_products(rows, given), whole.double() @ whole.double().T)
