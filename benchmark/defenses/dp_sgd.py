@@ -11,10 +11,10 @@ from typing import Any
 from torch import Tensor
 
 from benchmark.defenses.base import Defense, LocalStep
-from benchmark.defenses.gradient_clipping import clip_rows
 from benchmark.errors import ConfigError, positive
 from benchmark.seeds import normal_like
 from benchmark.training.accounting import sampled_gaussian_epsilon
+from benchmark.training.per_sample import clipped_sum
 
 VERSION = 1
 
@@ -38,7 +38,7 @@ class DPSGD(Defense):
         return {"clip_norm": self.max_norm}
 
     def local_step(self, step: LocalStep) -> Tensor:
-        total = clip_rows(step.per_sample(), self.max_norm).sum(dim=0)
+        total = clipped_sum(step.net, step.params, step.x, step.y, self.max_norm)
         noise = self.noise_multiplier * self.max_norm * normal_like(total, step.rng)
         return (total + noise) / len(step.x)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from benchmark.defenses.gradient_clipping import clip_rows
 from benchmark.seeds import normal_like
 from benchmark.training.accounting import sampled_gaussian_epsilon
 from benchmark.training.functional import Net
+from benchmark.training.per_sample import clipped_sum
 
 
 def train_privately(
@@ -35,8 +35,7 @@ def train_privately(
     optimizer = torch.optim.Adam(parameters, lr=lr)
     for _ in range(steps):
         rows = torch.randperm(len(x), generator=rng)[:batch_size].to(x.device)
-        gradients = net.per_sample_gradients(net.initial(), x[rows], y[rows])
-        total = clip_rows(gradients, max_norm).sum(dim=0)
+        total = clipped_sum(net, net.initial(), x[rows], y[rows], max_norm)
         noisy = (total + noise_multiplier * max_norm * normal_like(total, rng)) / batch_size
         for parameter, part in zip(parameters, net.layout.split(noisy).values(), strict=True):
             parameter.grad = part

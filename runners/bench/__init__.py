@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from runners.bench import aggregators, inversion, rounds
+from runners.bench import aggregators, dp_sgd, inversion, rounds
 from runners.bench.measure import HotPath, Peer, largest_relative, measure, run_all
 
 __all__ = ["HOT_PATHS", "HotPath", "Peer", "largest_relative", "measure", "run_all"]
 
-HOT_PATHS: dict[str, Callable[[], HotPath]] = {**inversion.PATHS, **rounds.PATHS, **aggregators.PATHS}
+HOT_PATHS: dict[str, Callable[[], HotPath]] = {**inversion.PATHS, **rounds.PATHS, **aggregators.PATHS, **dp_sgd.PATHS}
