@@ -16,9 +16,9 @@ BATCH, BOUND = 64, 1.0
 def dp_sgd() -> HotPath:
     """A DP-SGD step of the small ConvNet: layers' inputs and signals against one sample at a time.
 
-    Floor: a forward pass and the signals back to all layers but the first, 2.1 million multiplications a sample, and the
-    convolutions' gradients of every sample, 1.0 million more, whose sum plain SGD needs as well: 0.2 billion for the
-    batch, 5 ms at 80 GFLOPS. As torch runs it, plain SGD takes 13 ms, a third of it max-pooling.
+    Floor: a forward pass and the signals back to all layers but the first, 2.1 million multiplications a sample, and
+    the convolutions' gradients of every sample, 1.0 million more, whose sum plain SGD needs as well: 0.2 billion for
+    the batch, 5 ms at 80 GFLOPS. As torch runs it, plain SGD takes 13 ms, a third of it max-pooling.
     """
     import torch
 
