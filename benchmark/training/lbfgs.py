@@ -11,8 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-Objective = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""(n, d) -> values (n,) and gradients (n, d), each row its own problem."""
+Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Points (k, d) and int64 (k,), which problems these are -> values (k,) and gradients (k, d)."""
 
 SUFFICIENT_DECREASE, CURVATURE = 1e-4, 0.9
 STALLED = 1e-7  # relative decrease of one iteration below which a row is finished (single precision ends about there)
@@ -31,13 +31,13 @@ def minimize(
 
     Steps satisfy the weak Wolfe conditions, found by bisection and doubling (Lewis & Overton, *Nonsmooth optimization
     via quasi-Newton methods*, 2013, Algorithm 2.6); a row whose line search fails, whose value is not finite, no longer
-    falls or is at most ``tolerance`` stays where it is.
+    falls or is at most ``tolerance`` stays where it is. Only rows that still search are evaluated.
 
     Returns:
         (n, d) the best points and (n,) the values measured there.
     """
     x = start.clone()
-    value, gradient = objective(x)
+    value, gradient = objective(x, torch.arange(len(x), device=x.device))
     alive = torch.isfinite(value) & torch.isfinite(gradient).all(dim=1)
     steps: list[Tensor] = []
     changes: list[Tensor] = []
@@ -97,9 +97,11 @@ def _wolfe(
     length = first.clone()
     best, best_value, best_gradient = x.clone(), value.clone(), torch.zeros_like(x)
     moved, searching = torch.zeros_like(alive), alive.clone()
+    trial_value, trial_gradient = value.clone(), torch.zeros_like(x)
     for _ in range(tries):
         trial = x + length[:, None] * direction
-        trial_value, trial_gradient = objective(trial)
+        rows = searching.nonzero().squeeze(1)
+        trial_value[rows], trial_gradient[rows] = objective(trial[rows], rows)
         enough = trial_value <= value + SUFFICIENT_DECREASE * length * slope
         flat = (trial_gradient * direction).sum(dim=1) >= CURVATURE * slope
         # Keep every point that decreases enough: if no point is flat enough in time, the last of them still moves.

@@ -78,15 +78,15 @@ class DLG(UploadThreat):
         pixels = images[0].numel()
         label_shape = (targets.members, surface.batch_size, classes)
 
-        def objective(point: Tensor) -> tuple[Tensor, Tensor]:
-            x = point[:, :pixels].view_as(images)
+        def objective(point: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+            x = point[:, :pixels].view(-1, *matcher.sample_shape)
             if not self.joint:
-                y = F.one_hot(fixed, classes).to(x).view(-1, *label_shape)
-                value, grad_x, _ = matcher.objective(x, y)
+                y = F.one_hot(fixed[rows], classes).to(x).view(-1, *label_shape)
+                value, grad_x, _ = matcher.objective(x, y, rows)
                 return value, grad_x.flatten(1)
             dummy = point[:, pixels:].view(-1, *label_shape)
             y = dummy.softmax(dim=-1)
-            value, grad_x, grad_y = matcher.objective(x, y)
+            value, grad_x, grad_y = matcher.objective(x, y, rows)
             grad_dummy = y * (grad_y - (grad_y * y).sum(dim=-1, keepdim=True))  # through the softmax
             return value, torch.cat([grad_x.flatten(1), grad_dummy.flatten(1)], dim=1)
 

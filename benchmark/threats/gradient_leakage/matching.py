@@ -1,7 +1,8 @@
 """Gradient matching: many independent inversions as one batch.
 
-Restarts and victims share the weights, so all of them are one vectorised evaluation: ``torch.func.vmap`` over the
-objective of a single inversion. ``dlg.py`` and ``inverting_gradients.py`` differ only in objective and optimiser.
+Restarts and victims share the weights, so all of them are one evaluation: :mod:`benchmark.training.grouped` where the
+model allows it, else ``torch.func.vmap`` over the objective of a single inversion. ``dlg.py`` and
+``inverting_gradients.py`` differ only in objective and optimiser.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from benchmark.defenses.base import Published
 from benchmark.errors import Refused
 from benchmark.settings.collaboration import UploadSurface
 from benchmark.training.functional import Layout
+from benchmark.training.grouped import grouped_gradients, is_layered
 from benchmark.training.layers import layer_mask, select_layers
 
 
@@ -152,10 +154,11 @@ class Matcher:
         self.surface, self.targets, self.restarts = surface, targets, restarts
         self.distance = sign_distance if targets.signs else cosine_distance if targets.scale_free else distance
         self.tv_weight = total_variation_weight if len(surface.shape) == 3 else 0.0
-        mask = torch.ones_like(targets.gradients) if targets.mask is None else targets.mask.to(targets.gradients)
-        self.mask = mask.repeat_interleave(restarts, dim=0)
-        self.observed = (targets.gradients * mask).repeat_interleave(restarts, dim=0)
-        self._objective = vmap(grad_and_value(self._single, argnums=(0, 1)))
+        mask = None if targets.mask is None else targets.mask.to(targets.gradients)
+        self.mask = None if mask is None else mask.repeat_interleave(restarts, dim=0)
+        observed = targets.gradients if mask is None else targets.gradients * mask
+        self.observed = observed.repeat_interleave(restarts, dim=0)
+        self.grouped = targets.steps == 1 and is_layered(surface.net.module)
 
     @property
     def count(self) -> int:
@@ -167,28 +170,52 @@ class Matcher:
         """Shape of the samples of one inversion: (members, batch, ...)."""
         return (self.targets.members, self.surface.batch_size, *self.surface.shape)
 
-    def simulate(self, x: Tensor, y: Tensor) -> Tensor:
-        """The update (d,) that ``members`` parties with samples x (members, batch, ...) would have caused together."""
+    def objective(self, x: Tensor, y: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Values (n,) and gradients at x (n, members, batch, ...), soft y (n, members, batch, classes).
 
-        def one(x: Tensor, y: Tensor) -> Tensor:
-            params, lr = self.surface.params, self.surface.lr
-            total = self.surface.net.gradient(params, x, y)
-            for _ in range(self.targets.steps - 1):
-                total = total + self.surface.net.gradient(params - lr * total, x, y)
-            return total / self.targets.steps
+        Args:
+            rows: int64 (n,), which of the inversions these are; None for all.
+        """
+        observed = self.observed if rows is None else self.observed[rows]
+        mask = self.mask if rows is None or self.mask is None else self.mask[rows]
+        known = (0, None if mask is None else 0)
+        if not self.grouped:
+            both = vmap(grad_and_value(self.single, argnums=(0, 1)), in_dims=(0, 0, *known))
+            (grad_x, grad_y), value = both(x, y, observed, mask)
+            return value, grad_x, grad_y
+        with torch.enable_grad():
+            x, y = x.detach().requires_grad_(), y.detach().requires_grad_()
+            ours = grouped_gradients(self.surface.net, self.surface.params, *self._groups(x, y))
+            value = vmap(self._compare, in_dims=(0, *known))(ours.view(len(x), -1, ours.shape[1]), observed, mask)
+            if self.tv_weight:
+                value = value + self.tv_weight * vmap(total_variation)(x)
+            grad_x, grad_y = torch.autograd.grad(value.sum(), (x, y))
+        return value.detach(), grad_x, grad_y
 
-        if self.targets.members == 1:
-            return one(x[0], y[0])
-        return vmap(one)(x, y).mean(dim=0)
+    def _groups(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Samples and labels of all inversions, (groups, n, ...), a group a gradient: here the mean over the members."""
+        return x.flatten(1, 2), y.flatten(1, 2)
 
-    def _single(self, x: Tensor, y: Tensor, observed: Tensor, mask: Tensor) -> Tensor:
-        value = self.distance(self.simulate(x, y) * mask, observed)
+    def _compare(self, ours: Tensor, observed: Tensor, mask: Tensor | None) -> Tensor:
+        """The distance of one inversion's gradients, (1, d) or one a member (members, d), to what was observed."""
+        together = ours.mean(dim=0)
+        return self.distance(together if mask is None else together * mask, observed)
+
+    # -- the plain form --------------------------------------------------------------------------------
+    def single(self, x: Tensor, y: Tensor, observed: Tensor, mask: Tensor | None) -> Tensor:
+        """The objective of one inversion, with samples x (members, batch, ...)."""
+        alone = self.targets.members == 1  # the vectorised form of one costs more than twice as much
+        ours = self._simulate(x[0], y[0])[None] if alone else vmap(self._simulate)(x, y)
+        value = self._compare(ours, observed, mask)
         return value + self.tv_weight * total_variation(x) if self.tv_weight else value
 
-    def objective(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Values (count,) and gradients at x (count, members, batch, ...), soft y (count, members, batch, classes)."""
-        (grad_x, grad_y), value = self._objective(x, y, self.observed, self.mask)
-        return value, grad_x, grad_y
+    def _simulate(self, x: Tensor, y: Tensor) -> Tensor:
+        """The update (d,) that a party with the samples x (n, ...) would have caused, over its local steps."""
+        params, lr = self.surface.params, self.surface.lr
+        total = self.surface.net.gradient(params, x, y)
+        for _ in range(self.targets.steps - 1):
+            total = total + self.surface.net.gradient(params - lr * total, x, y)
+        return total / self.targets.steps
 
     def best(self, found: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Of each target's restarts the one with the smallest objective: the attacker's own choice, blind to the truth.

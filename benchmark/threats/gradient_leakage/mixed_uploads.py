@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.func import vmap
 
 from benchmark.errors import Refused
 from benchmark.settings.collaboration import UploadSurface
 from benchmark.threats.gradient_leakage.inverting_gradients import InvertingGradients
-from benchmark.threats.gradient_leakage.matching import Matcher, Targets, cosine_distance, total_variation
+from benchmark.threats.gradient_leakage.matching import Matcher, Targets, cosine_distance
 
 VERSION = 1
 
@@ -49,15 +48,15 @@ class PairMatcher(Matcher):
 
     def __init__(self, surface: UploadSurface, targets: Targets, **how: object) -> None:
         super().__init__(surface, targets, **how)  # type: ignore[arg-type]
-        pairs = surface.uploads[0][targets.rows].flatten(1).to(surface.params) / surface.local_steps
-        self.observed = pairs.repeat_interleave(self.restarts, dim=0)
-        self.mask = torch.ones_like(self.observed)
+        pairs = surface.uploads[0][targets.rows].to(surface.params) / surface.local_steps
+        self.observed, self.mask = pairs.repeat_interleave(self.restarts, dim=0), None
 
-    def _single(self, x: Tensor, y: Tensor, observed: Tensor, mask: Tensor) -> Tensor:
-        ours = vmap(lambda one_x, one_y: self.surface.net.gradient(self.surface.params, one_x, one_y))(x, y)
-        theirs = assign(ours.detach(), observed.view(2, -1))
-        value = (self.distance(ours[0], theirs[0]) + self.distance(ours[1], theirs[1])) / 2
-        return value + self.tv_weight * total_variation(x) if self.tv_weight else value
+    def _groups(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return x.flatten(0, 1), y.flatten(0, 1)
+
+    def _compare(self, ours: Tensor, observed: Tensor, mask: Tensor | None) -> Tensor:
+        theirs = assign(ours.detach(), observed)
+        return (self.distance(ours[0], theirs[0]) + self.distance(ours[1], theirs[1])) / 2
 
 
 def assign(ours: Tensor, mixed: Tensor) -> Tensor:
