@@ -19,6 +19,7 @@ from runners import devices, environment
 from runners.build import ALLOWED, build, locate
 from runners.cache import Cache
 from runners.compose import SINGLE, ComposedCell
+from runners.process import prepare_torch
 from runners.records import Record, StoreError, finite
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class _Stage:
         self.facts = threat_facts(composed)
         self.device = devices.assign(options.device)
         self.device_name = environment.device_name(self.device)
-        _prepare_torch(options.threads, self.device)
+        prepare_torch(options.threads, self.device)
         self.memory = environment.PeakMemory(self.device)
         cell = build_cell(composed)
         self.facts = threat_facts(composed, cell.threat)
@@ -184,19 +185,6 @@ def _sections(outcome: Outcome) -> tuple[dict[str, Any], list[str]]:
         fields[section], gone = finite(section, getattr(outcome, section))
         lost += gone
     return fields, lost
-
-
-def _prepare_torch(threads: int, device: str) -> None:
-    """The same arithmetic on every run: fixed thread count, deterministic kernels."""
-    if device.startswith("cuda"):
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
-    import torch
-
-    torch.set_num_threads(threads)
-    if device.startswith("cuda"):
-        torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.deterministic = True
-        torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def _free(device: str) -> None:

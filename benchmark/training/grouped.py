@@ -55,7 +55,8 @@ def grouped_gradients(net: Net, params: Tensor, x: Tensor, y: Tensor) -> Tensor:
         loss = F.cross_entropy(logits, y.flatten(0, 1), reduction="sum") / size
         signals = torch.autograd.grad(loss, [used.output for used in tape.uses], create_graph=differentiable)
     with torch.set_grad_enabled(differentiable):
-        found = {id(w): g for used, signal in zip(tape.uses, signals, strict=True) for w, g in used.parts(groups, signal)}
+        pairs = zip(tape.uses, signals, strict=True)
+        found = {id(weight): part for used, signal in pairs for weight, part in used.parts(groups, signal)}
         return net.layout.join([found[id(weight)] for weight in weights.values()], batch_dims=1)
 
 

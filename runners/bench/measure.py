@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import ConfigError
+from runners.process import prepare_torch
 
 REPEATS = 5
 AT_LEAST_SECONDS = 1.0
@@ -122,7 +123,7 @@ def run_all(names: Sequence[str], paths: Mapping[str, Callable[[], HotPath]], st
         if name not in paths:
             raise ConfigError(f"There is no hot path {name!r}; the paths are {', '.join(paths)}.")
 
-    torch.set_num_threads(1)
+    prepare_torch(threads=1, device="cpu")
     results = []
     for name in names or paths:
         results.append(measure(name, paths[name]()))

@@ -193,7 +193,7 @@ class Matcher:
         return value.detach(), grad_x, grad_y
 
     def _groups(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Samples and labels of all inversions, (groups, n, ...), a group a gradient: here the mean over the members."""
+        """Samples and labels (groups, n, ...), a group for each gradient that is compared: here the members' mean."""
         return x.flatten(1, 2), y.flatten(1, 2)
 
     def _compare(self, ours: Tensor, observed: Tensor, mask: Tensor | None) -> Tensor:
