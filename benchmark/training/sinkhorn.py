@@ -16,6 +16,9 @@ from torch import Tensor
 Cost = Callable[[Tensor, Tensor], Tensor]
 """(n, d), (m, d) -> (n, m)."""
 
+SMALL, LARGE = 1e-25, 1e30
+"""Means of float32 exponentials between these are exact: what underflows beside them does not count."""
+
 
 @dataclass(frozen=True)
 class MixedCost:
@@ -25,13 +28,13 @@ class MixedCost:
     l1: float
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        cost = torch.zeros(len(x), len(y), dtype=x.dtype, device=x.device)
+        parts = []
         if self.l2:
-            squares = x.square().sum(dim=1, keepdim=True) + y.square().sum(dim=1) - 2 * x @ y.T
-            cost = cost + self.l2 * squares.clamp_min(0)
+            products = torch.addmm(y.square().sum(dim=1), x, y.T, alpha=-2)
+            parts.append(self.l2 * (products + x.square().sum(dim=1, keepdim=True)).clamp_min(0))
         if self.l1:
-            cost = cost + self.l1 * torch.cdist(x, y, p=1)
-        return cost
+            parts.append(self.l1 * torch.cdist(x, y, p=1))
+        return sum(parts, start=x.new_zeros(()).expand(len(x), len(y)))
 
 
 @dataclass(frozen=True)
@@ -54,21 +57,24 @@ class Sinkhorn:
     settle: int = 0
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        """The transport cost, ()."""
-        cost = self.cost(x, y)
+        """The transport cost, (). From a cloud to itself, the same tensor, symmetry saves half the work."""
+        symmetric = x is y
+        cost = self.cost(x, y.detach() if symmetric else y)
         with torch.no_grad():
-            f, g = self.potentials(cost, diameter(x, y))
-            plan = ((f.unsqueeze(1) + g.unsqueeze(0) - cost) / self.blur).exp() / cost.numel()
+            f, g = self.potentials(cost, diameter(x, y), symmetric=symmetric)
             value = f.mean() + g.mean()
-        spent = (plan * cost).sum()
+            plan = _density(cost, f, g, self.blur).div_(cost.numel())
+        spent = (plan * cost).sum() * (2 if symmetric else 1)  # twice the gradient in the first argument: that in both
         return value + spent - spent.detach()
 
-    def potentials(self, cost: Tensor, start: float) -> tuple[Tensor, Tensor]:
+    def potentials(self, cost: Tensor, start: float, *, symmetric: bool = False) -> tuple[Tensor, Tensor]:
         """Dual potentials (n,) and (m,) of the cost (n, m), after one last update that does not average."""
-        f, g = _softmin(cost, start), _softmin(cost.T, start)
+        both = cost.new_zeros(len(cost) if symmetric else sum(cost.shape))
+        both = both + _shift(cost, both, start)
         for weight in schedule(start, self.blur, self.scaling) + self.settle * [self.blur]:
-            f, g = (f + _softmin(cost - g, weight)) / 2, (g + _softmin(cost.T - f, weight)) / 2
-        return _softmin(cost - g, self.blur), _softmin(cost.T - f, self.blur)
+            both = both + _shift(cost, both, weight) / 2
+        both = both + _shift(cost, both, self.blur)
+        return both[: len(cost)], both[-cost.shape[1] :]
 
 
 def semi_debiased(transport: Sinkhorn, generated: Tensor, real: Tensor, extra: int) -> Tensor:
@@ -78,7 +84,8 @@ def semi_debiased(transport: Sinkhorn, generated: Tensor, real: Tensor, extra: i
         generated: (n + n', d); with n' = 0 the loss is biased, with n' = n debiased with independent samples.
         real: (m, d).
     """
-    first, second = generated[: len(generated) - extra], generated[extra:]
+    first = generated[: len(generated) - extra]
+    second = generated[extra:] if extra else first
     return 2 * transport(first, real) - transport(first, second)
 
 
@@ -102,6 +109,31 @@ def schedule(start: float, blur: float, scaling: float) -> list[float]:
     return [start, *(start * scaling**i for i in range(falls)), blur]
 
 
-def _softmin(cost: Tensor, weight: float) -> Tensor:
-    """``-weight * log mean_j exp(-cost_ij / weight)``, (n,)."""
-    return -weight * ((-cost / weight).logsumexp(dim=1) - math.log(cost.shape[1]))
+def _density(cost: Tensor, f: Tensor, g: Tensor, weight: float) -> Tensor:
+    """``exp((f_i + g_j - cost_ij) / weight)``, (n, m).
+
+    To base 2: torch's ``exp`` takes ten times as long where results underflow, as most of these do.
+    """
+    return torch.sub(g, cost).add_(f.unsqueeze(1)).mul_(1 / (weight * math.log(2))).exp2_()
+
+
+def _shift(cost: Tensor, both: Tensor, weight: float) -> Tensor:
+    """What an update without averaging adds to the potentials f (n,) and g (m,), one after the other in ``both``.
+
+    ``-weight * log mean_j exp((f_i + g_j - cost_ij) / weight)`` for f and the same over i for g. Both come of one
+    density, whose means are near 1 where f and g fit; where a mean would overflow or lose its largest terms, every row
+    and column is scaled by its own maximum. Of a symmetric cost ``both`` may hold f alone, which equals g.
+    """
+    rows, columns = cost.shape
+    f, g = both[:rows], both[-columns:]
+    density = _density(cost, f, g, weight)
+    means = density.mean(dim=1)
+    if len(both) > rows:
+        means = torch.cat([means, density.mean(dim=0)])
+    low, high = means.aminmax()
+    if low.item() > SMALL and high.item() < LARGE:
+        return -weight * means.log()
+    exponents = [(g - cost + f.unsqueeze(1)) / weight]
+    if len(both) > rows:
+        exponents.append(exponents[0].T)
+    return -weight * torch.cat([part.logsumexp(dim=1) - math.log(part.shape[1]) for part in exponents])

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from runners.bench import aggregators, dp_sgd, inversion, rounds
+from runners.bench import aggregators, dp_sgd, inversion, rounds, sinkhorn
 from runners.bench.measure import HotPath, Peer, largest_relative, measure, run_all
 
 __all__ = ["HOT_PATHS", "HotPath", "Peer", "largest_relative", "measure", "run_all"]
 
-HOT_PATHS: dict[str, Callable[[], HotPath]] = {**inversion.PATHS, **rounds.PATHS, **aggregators.PATHS, **dp_sgd.PATHS}
+FAMILIES = (inversion, rounds, aggregators, dp_sgd, sinkhorn)
+HOT_PATHS: dict[str, Callable[[], HotPath]] = {
+    name: build for family in FAMILIES for name, build in family.PATHS.items()
+}

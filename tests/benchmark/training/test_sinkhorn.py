@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -57,6 +59,42 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
     step[1, 0] = 1e-4
     difference = (transport(other + step, y) - transport(other - step, y)) / 2e-4
     assert slope[1, 0].item() == pytest.approx(difference.item(), rel=1e-3)
+
+
+def test_a_cloud_and_its_copy_give_what_the_cloud_and_itself_give() -> None:
+    x, _ = clouds()
+    transport = Sinkhorn(MixedCost(l2=1.0, l1=1.0), 0.3)
+    held, first, second = (x.clone().requires_grad_() for _ in range(3))
+    itself, copied = transport(held, held), transport(first, second)
+    torch.testing.assert_close(itself, copied)
+    (whole,) = torch.autograd.grad(itself, held)
+    torch.testing.assert_close(whole, sum(torch.autograd.grad(copied, (first, second))))
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_potentials_by_densities_are_those_by_log_sums(symmetric: bool) -> None:
+    x, y = clouds(20, 20 if symmetric else 14)
+    transport = Sinkhorn(MixedCost(l2=1.0, l1=0.5), 0.05, scaling=0.5)
+    cost, start = transport.cost(x, x if symmetric else y), 6.0
+
+    def softmin(reach: Tensor, weight: float) -> Tensor:
+        return -weight * ((-reach / weight).logsumexp(dim=1) - math.log(reach.shape[1]))
+
+    f, g = softmin(cost, start), softmin(cost.T, start)
+    for weight in schedule(start, 0.05, 0.5):
+        f, g = (f + softmin(cost - g, weight)) / 2, (g + softmin(cost.T - f, weight)) / 2
+    expected = softmin(cost - g, 0.05), softmin(cost.T - f, 0.05)
+    torch.testing.assert_close(transport.potentials(cost, start, symmetric=symmetric), expected)
+
+
+def test_potentials_whose_densities_would_overflow() -> None:
+    """The weight falls at once, so that exponents of the second step are thousands."""
+    x, y = (30 * cloud.float() for cloud in clouds())
+    transport = Sinkhorn(MixedCost(l2=1.0, l1=0.0), 0.05, scaling=0.001)
+    f, g = transport.potentials(transport.cost(x, y), 1000.0)
+    wide = Sinkhorn(MixedCost(l2=1.0, l1=0.0), 0.05, scaling=0.001)
+    expected = wide.potentials(wide.cost(x.double(), y.double()), 1000.0)
+    torch.testing.assert_close((f.double(), g.double()), expected, rtol=1e-4, atol=1e-2)
 
 
 def test_semi_debiasing_goes_from_biased_to_debiased() -> None:
