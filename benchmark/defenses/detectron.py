@@ -15,7 +15,7 @@ from benchmark.training.loop import predict
 if TYPE_CHECKING:
     from benchmark.settings.monitoring_surfaces import Watch
 
-VERSION = 1
+VERSION = 2
 
 TESTS = ("disagreement", "entropy")
 
@@ -73,8 +73,8 @@ class Detectron(Defense):
         predicted, probabilities = logits.argmax(dim=1), logits.softmax(dim=1)
         agreed = torch.ones(len(x), dtype=torch.bool, device=x.device)
         members, stuck = 1, 0
-        for _ in range(self.ensemble):
-            twin = disagreeing(watch.model, watch.train, watch.validation, x[agreed], self.tuning, rng)
+        for member in range(1, self.ensemble + 1):
+            twin = disagreeing(watch.model, watch.train, watch.validation, x[agreed], self.tuning, rng, member)
             answers = predict(twin, x)
             probabilities, members = probabilities + answers.softmax(dim=1), members + 1
             won = agreed & (answers.argmax(dim=1) != predicted)

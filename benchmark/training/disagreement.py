@@ -17,7 +17,6 @@ from benchmark.data.base import Split
 from benchmark.errors import ConfigError
 from benchmark.metrics.classification import accuracy
 from benchmark.models.boosted_trees import BoostedTrees
-from benchmark.seeds import child
 from benchmark.training.loop import predict
 
 
@@ -50,25 +49,29 @@ def disagreement_loss(logits: Tensor, predicted: Tensor) -> Tensor:
 
 
 def disagreeing(
-    model: nn.Module, train: Split, validation: Split, x: Tensor, tuning: Tuning, rng: torch.Generator
+    model: nn.Module, train: Split, validation: Split, x: Tensor, tuning: Tuning, rng: torch.Generator, member: int
 ) -> nn.Module:
     """A copy of ``model`` that agrees with it on ``train`` and disagrees on ``x`` (n, ...), as far as it can do both.
 
     Neural networks start from the weights of ``model`` and are held to its predictions on ``train``; trees are grown
     anew with the true labels, as in the paper's code. One more training sample agreed on weighs more than all of ``x``.
+
+    Args:
+        member: which copy of an ensemble this is. Trees draw their samples and features by it, as in the paper's code:
+            the same for every batch, so that batches differ by what is in them and not by the draw.
     """
     if isinstance(model, BoostedTrees):
-        return _trees(model, train, x, rng)
+        return _trees(model, train, x, member)
     return _network(model, train, validation, x, tuning, rng)
 
 
-def _trees(model: BoostedTrees, train: Split, x: Tensor, rng: torch.Generator) -> BoostedTrees:
+def _trees(model: BoostedTrees, train: Split, x: Tensor, member: int) -> BoostedTrees:
     flipped = 1 - model(x).argmax(dim=1)
     if model.num_classes != 2:
         raise ConfigError("Trees disagree by flipping a label, so detectron with model=xgboost needs two classes.")
     weight = torch.cat([torch.ones(len(train)), torch.full((len(x),), 1 / (len(x) + 1))])
     grown = copy.deepcopy(model)
-    return grown.fit_weighted(torch.cat([train.x, x]), torch.cat([train.y, flipped]), weight, seed=child(rng))
+    return grown.fit_weighted(torch.cat([train.x, x]), torch.cat([train.y, flipped]), weight, seed=member)
 
 
 def _network(
