@@ -107,7 +107,7 @@ def usual(shares: Sequence[Split]) -> int:
 def _rows(count: int, size: int, rng: torch.Generator) -> Tensor:
     """``size`` row numbers below ``count``, without replacement as long as there are enough."""
     rows = torch.randperm(count, generator=rng)
-    return rows.repeat(-(-size // count))[:size]
+    return rows[:size] if size <= count else rows.repeat(-(-size // count))[:size]
 
 
 def train_heads(

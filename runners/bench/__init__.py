@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from runners.bench import aggregators, dp_sgd, inversion, rounds, sinkhorn
+from runners.bench import aggregators, dp_sgd, inversion, jsma, populations, rounds, sinkhorn
 from runners.bench.measure import HotPath, Peer, largest_relative, measure, run_all
 
 __all__ = ["HOT_PATHS", "HotPath", "Peer", "largest_relative", "measure", "run_all"]
 
-FAMILIES = (inversion, rounds, aggregators, dp_sgd, sinkhorn)
+FAMILIES = (inversion, rounds, aggregators, dp_sgd, sinkhorn, populations, jsma)
 HOT_PATHS: dict[str, Callable[[], HotPath]] = {
     name: build for family in FAMILIES for name, build in family.PATHS.items()
 }
