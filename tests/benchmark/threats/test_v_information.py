@@ -16,6 +16,7 @@ from benchmark.models.strided_convnet import StridedConvNet
 from benchmark.outcome import Outcome
 from benchmark.settings import many_uploads
 from benchmark.settings.many_uploads_surfaces import draw_batches
+from benchmark.threats.attribute_inference.property import PropertyInference
 from benchmark.threats.base import AccessError
 from benchmark.threats.gradient_leakage.v_information import (
     LatentVInformation,
@@ -126,3 +127,12 @@ def test_data_without_a_sensitive_attribute_are_refused():
 def test_bad_arguments_are_refused(overrides):
     with pytest.raises(ConfigError, match="threat."):
         latent(**overrides)
+
+
+def test_a_property_of_the_batch_shows_in_its_update_and_drowns_in_noise():
+    arguments = dict(families=["forest", "linear"], victims=80, auxiliary=160, trees=10, adaptive=True)
+    seen = played(PropertyInference(**arguments))
+    assert seen.risk["attribute_accuracy"] > 0.75
+    assert "latent_bits_update" in seen.diagnostics
+    drowned = played(PropertyInference(**arguments), GradientNoise(std=10.0, distribution="gaussian"))
+    assert drowned.risk["attribute_accuracy"] < 0.65
