@@ -1,121 +1,142 @@
-"""Gradients of many groups of samples at shared parameters: one pass for all, differentiable.
+"""Gradients of many groups of samples at shared parameters, and what they say of the samples: one pass for all.
 
 Where all groups share the weights, a group's weight gradient is the sum over its samples of (back-propagated signal) x
 (layer input). So the signals of all samples are taken once, for the whole batch, and each group's gradient is one
 batched matrix product of them with the (unfolded) inputs: Goodfellow, *Efficient Per-Example Gradient Computations*,
-2015 (arXiv 1510.01799); Rochette, Manoel, Tramel, 2019 (arXiv 1912.06015) for convolutions. ``torch.func.vmap`` over
+2015 (arXiv 1510.01799); Rochette, Manoel, Tramel, 2019 (arXiv 1912.06015) for convolutions.
+
+Whoever matches gradients then wants the slope, in samples and labels, of a function of them. With v the function's
+slope in the gradients, that is the slope of <v, gradients>: of the change of the loss as the weights move along v. One
+more pass forward, of the change that v causes at every layer, and one back give it (Pearlmutter, *Fast Exact
+Multiplication by the Hessian*, 1994), without differentiating twice through the whole network. ``torch.func.vmap`` over
 the gradient of one group gives the same, several times slower.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
+from torch.autograd.function import once_differentiable
 
 from benchmark.training.functional import Net
-
-
-def is_layered(module: nn.Module) -> bool:
-    """Whether all parameters are those of linear layers and plain convolutions, so that the products suffice."""
-    return all(_is_plain(layer) for layer in module.modules() if any(True for _ in layer.parameters(recurse=False)))
-
-
-def _is_plain(layer: nn.Module) -> bool:
-    if isinstance(layer, nn.Conv2d):
-        return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-    return isinstance(layer, nn.Linear)
-
-
-def grouped_gradients(net: Net, params: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """The gradient of each group's mean cross-entropy.
-
-    Args:
-        net: its module is layered, see :func:`is_layered`, and uses every layer once.
-        params: (d,), shared by all groups.
-        x: (groups, n, ...); y: classes int64 (groups, n) or distributions (groups, n, classes).
-
-    Returns:
-        (groups, d), the same as ``net.gradients``; differentiable in ``x`` and in a soft ``y`` where these require it.
-    """
-    groups, size = x.shape[:2]
-    differentiable = torch.is_grad_enabled() and (x.requires_grad or y.requires_grad)
-    weights = net.layout.split(params.detach())
-    tape = _Tape()
-    with torch.enable_grad():
-        inputs = x if x.requires_grad else x.detach().requires_grad_()  # so that every layer's output has a gradient
-        with tape:
-            logits = functional_call(net.module, weights, (inputs.flatten(0, 1),))
-        loss = F.cross_entropy(logits, y.flatten(0, 1), reduction="sum") / size
-        signals = torch.autograd.grad(loss, [used.output for used in tape.uses], create_graph=differentiable)
-    with torch.set_grad_enabled(differentiable):
-        pairs = zip(tape.uses, signals, strict=True)
-        found = {id(weight): part for used, signal in pairs for weight, part in used.parts(groups, signal)}
-        return net.layout.join([found[id(weight)] for weight in weights.values()], batch_dims=1)
+from benchmark.training.second_order import (
+    SLOPES,
+    Activation,
+    Convolution,
+    CrossEntropy,
+    Flatten,
+    Linear,
+    Part,
+    Weighted,
+)
 
 
 @dataclass(frozen=True)
-class _Use:
-    """One layer's work: ``output`` (n, ..., rows) from ``inputs``; a row is a sample, or a position of the kernel."""
+class Chain:
+    """A network whose layers are called one after the other, each on what the one before gave.
 
-    weight: Tensor
-    bias: Tensor | None
-    inputs: Tensor
-    output: Tensor
-    convolution: bool
-
-    def parts(self, groups: int, signal: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Weight and bias, each with its gradient (groups, *shape), from the signal at ``output``."""
-        if self.convolution:  # (n, fan in, positions) and (n, outputs, positions)
-            product, bias = self.inputs @ signal.transpose(1, 2), signal.sum(dim=2)
-            product, bias = (part.unflatten(0, (groups, -1)).sum(dim=1) for part in (product, bias))
-        else:
-            rows, signal = (part.reshape(groups, -1, part.shape[-1]) for part in (self.inputs, signal))
-            product, bias = rows.transpose(1, 2) @ signal, signal.sum(dim=1)
-        yield self.weight, product.transpose(1, 2).reshape(groups, *self.weight.shape)
-        if self.bias is not None:
-            yield self.bias, bias
-
-
-class _Tape(TorchFunctionMode):
-    """Plays linear layers and convolutions and notes what went through them.
-
-    A convolution is played as a product with the unfolded input, which the weight gradient needs anyway.
+    Attributes:
+        layers: by name, in the order of the calls; all parameters are those of linear layers and plain convolutions.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.uses: list[_Use] = []
+    net: Net
+    layers: tuple[tuple[str, nn.Module], ...]
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        play = {F.linear: self._linear, F.conv2d: self._convolution}.get(func, func)
-        return play(*args, **(kwargs or {}))
+    @classmethod
+    def of(cls, net: Net, shape: Sequence[int]) -> Chain | None:
+        """The chain that ``net`` is for samples of ``shape``, None where it is something else."""
+        calls: list[tuple[str, nn.Module, Any, Any]] = []
 
-    def _linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        output = F.linear(x, weight, bias)
-        self.uses.append(_Use(weight, bias, x, output, convolution=False))
-        return output
+        def note(name: str) -> Callable[..., None]:
+            return lambda layer, given, output: calls.append((name, layer, given, output))
 
-    def _convolution(
-        self,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        stride: tuple[int, int],
-        padding: tuple[int, int],
-        dilation: tuple[int, int],
-        groups: int,
-    ) -> Tensor:
-        patches = F.unfold(x, weight.shape[2:], dilation=dilation, padding=padding, stride=stride)
-        output = weight.flatten(1) @ patches
-        if bias is not None:
-            output = output + bias[:, None]
-        self.uses.append(_Use(weight, bias, patches, output, convolution=True))
-        reach = dilation[0] * (weight.shape[2] - 1) + 1
-        return output.unflatten(2, ((x.shape[2] + 2 * padding[0] - reach) // stride[0] + 1, -1))
+        some = next(net.module.parameters(), torch.zeros(()))
+        here = some.new_zeros((2, *shape))
+        with ExitStack() as hooks, torch.no_grad():
+            for name, layer in net.module.named_modules():
+                if not any(True for _ in layer.children()):
+                    hooks.enter_context(layer.register_forward_hook(note(name)))
+            logits = net.module(here)
+        weights: list[str] = []
+        for name, layer, given, output in calls:
+            if len(given) != 1 or given[0] is not here or not _is_plain(layer):
+                return None
+            here = output
+            weights += [f"{name}.{own}".lstrip(".") for own, _ in layer.named_parameters()]
+        # In other orders or counts a parameter is shared, used twice, outside a layer or not at all.
+        if here is not logits or not weights or sorted(weights) != sorted(net.layout.names):
+            return None
+        return cls(net, tuple((name, layer) for name, layer, *_ in calls))
+
+    def gradients(self, params: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """The gradient of each group's mean cross-entropy.
+
+        Args:
+            params: (d,), shared by all groups.
+            x: (groups, n, ...); y: classes int64 (groups, n) or distributions (groups, n, classes).
+
+        Returns:
+            (groups, d), the same as ``net.gradients``; differentiable, once, in ``x`` and in a soft ``y``.
+        """
+        return _Gradients.apply(x, y, self, params.detach())
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether products give the layer's weight gradients, or it has no weights and acts on each sample alone."""
+    if type(layer) is nn.Conv2d:
+        return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    if type(layer) is nn.Linear:
+        return True
+    mixing = isinstance(layer, nn.modules.batchnorm._BatchNorm)
+    overwriting = getattr(layer, "inplace", False)
+    return not mixing and not overwriting and not any(True for _ in layer.parameters())
+
+
+def _part(name: str, layer: nn.Module, weights: dict[str, Tensor], groups: int) -> Part:
+    if isinstance(layer, nn.Conv2d):
+        return Convolution(name, layer, weights, groups)
+    if isinstance(layer, nn.Linear):
+        return Linear(name, layer, weights, groups)
+    return (Activation if type(layer) in SLOPES else Flatten if type(layer) is nn.Flatten else Part)(layer)
+
+
+class _Gradients(torch.autograd.Function):
+    """Forward and back for the gradients; once more forward and back for the slope of a function of them."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, chain: Chain, params: Tensor) -> Tensor:
+        weights = chain.net.layout.split(params)
+        parts = [_part(name, layer, weights, len(x)) for name, layer in chain.layers]
+        first = next(i for i, part in enumerate(parts) if isinstance(part, Weighted))
+        here = x.detach().flatten(0, 1)
+        for part in parts:
+            here = part.run(here)
+        loss = CrossEntropy(here, y.detach().flatten(0, 1), x.shape[1])
+        signal, found = loss.signal, dict[str, Tensor]()
+        for i in range(len(parts) - 1, first - 1, -1):
+            part = parts[i]
+            if isinstance(part, Weighted):
+                part.signal = signal
+                found |= part.gradients()
+            if i > first:
+                signal = part.pull(signal)
+        ctx.layout, ctx.shape, ctx.parts, ctx.first, ctx.loss = chain.net.layout, x.shape, parts, first, loss
+        return chain.net.layout.join(found, batch_dims=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        along, change = ctx.layout.split(slope), None
+        for part in ctx.parts[ctx.first :]:
+            change = part.push(change, along)
+        back, labels = ctx.loss.pull_back(change)
+        for part in reversed(ctx.parts):
+            back = part.pull_back(back)
+        grads = back.view(ctx.shape), labels.view(*ctx.shape[:2], -1)
+        wanted = zip(grads, ctx.needs_input_grad[:2], strict=True)
+        return *(found if needed else None for found, needed in wanted), None, None

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
-from torch.nn import functional as F
+from torch.linalg import vecdot
 
 from benchmark.defenses.base import Published
 from benchmark.errors import Refused
 from benchmark.settings.collaboration import UploadSurface
 from benchmark.training.functional import Layout
-from benchmark.training.grouped import grouped_gradients, is_layered
+from benchmark.training.grouped import Chain
 from benchmark.training.layers import layer_mask, select_layers
 
 
@@ -110,27 +110,31 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 def squared_distance(ours: Tensor, theirs: Tensor) -> Tensor:
-    """Sum of squared differences of two vectors (d,) (Zhu et al. 2019, eq. 3)."""
-    return (ours - theirs).square().sum()
+    """Sum of squared differences of vectors (..., d) (Zhu et al. 2019, eq. 3)."""
+    return (ours - theirs).square().sum(dim=-1)
 
 
 def cosine_distance(ours: Tensor, theirs: Tensor) -> Tensor:
-    """1 - cosine similarity of two vectors (d,), in [0, 2] (Geiping et al. 2020, eq. 4)."""
-    return 1 - F.cosine_similarity(ours, theirs, dim=0, eps=1e-20)
+    """1 - cosine similarity of vectors (..., d), in [0, 2] (Geiping et al. 2020, eq. 4)."""
+    # By inner products: torch's own normalises both vectors first, which takes twice as long.
+    lengths = [vecdot(part, part).clamp_min(1e-36).sqrt() for part in (ours, theirs)]
+    return 1 - vecdot(ours, theirs) / (lengths[0] * lengths[1])
 
 
 def sign_distance(ours: Tensor, theirs: Tensor) -> Tensor:
-    """How much of ``ours`` (d,) has another sign than ``theirs`` (d,), relative to its mean magnitude, squared.
+    """How much of ``ours`` (..., d) has another sign than ``theirs``, relative to its mean magnitude, squared.
 
     Zero when all signs agree; coordinates whose sign is not known are 0 in ``theirs`` and don't count.
     """
     wrong = torch.relu(-ours * theirs.sign())
-    return (wrong / ours.abs().mean().clamp_min(1e-20)).square().mean()
+    return (wrong / ours.abs().mean(dim=-1, keepdim=True).clamp_min(1e-20)).square().mean(dim=-1)
 
 
 def total_variation(x: Tensor) -> Tensor:
-    """Anisotropic total variation of images (..., height, width): mean absolute difference of neighbours."""
-    return (x[..., 1:, :] - x[..., :-1, :]).abs().mean() + (x[..., :, 1:] - x[..., :, :-1]).abs().mean()
+    """Anisotropic total variation of each inversion's images (..., members, n, c, h, w): mean absolute difference of
+    neighbours."""
+    down, right = x[..., 1:, :] - x[..., :-1, :], x[..., :, 1:] - x[..., :, :-1]
+    return down.abs().mean(dim=(-5, -4, -3, -2, -1)) + right.abs().mean(dim=(-5, -4, -3, -2, -1))
 
 
 class Matcher:
@@ -158,7 +162,7 @@ class Matcher:
         self.mask = None if mask is None else mask.repeat_interleave(restarts, dim=0)
         observed = targets.gradients if mask is None else targets.gradients * mask
         self.observed = observed.repeat_interleave(restarts, dim=0)
-        self.grouped = targets.steps == 1 and is_layered(surface.net.module)
+        self.chain = Chain.of(surface.net, surface.shape) if targets.steps == 1 else None
 
     @property
     def count(self) -> int:
@@ -178,17 +182,17 @@ class Matcher:
         """
         observed = self.observed if rows is None else self.observed[rows]
         mask = self.mask if rows is None or self.mask is None else self.mask[rows]
-        known = (0, None if mask is None else 0)
-        if not self.grouped:
-            both = vmap(grad_and_value(self.single, argnums=(0, 1)), in_dims=(0, 0, *known))
+        if self.chain is None:
+            in_dims = (0, 0, 0, None if mask is None else 0)
+            both = vmap(grad_and_value(self.single, argnums=(0, 1)), in_dims=in_dims)
             (grad_x, grad_y), value = both(x, y, observed, mask)
             return value, grad_x, grad_y
         with torch.enable_grad():
             x, y = x.detach().requires_grad_(), y.detach().requires_grad_()
-            ours = grouped_gradients(self.surface.net, self.surface.params, *self._groups(x, y))
-            value = vmap(self._compare, in_dims=(0, *known))(ours.view(len(x), -1, ours.shape[1]), observed, mask)
+            ours = self.chain.gradients(self.surface.params, *self._groups(x, y))
+            value = self._compare(ours.view(len(x), -1, ours.shape[1]), observed, mask)
             if self.tv_weight:
-                value = value + self.tv_weight * vmap(total_variation)(x)
+                value = value + self.tv_weight * total_variation(x)
             grad_x, grad_y = torch.autograd.grad(value.sum(), (x, y))
         return value.detach(), grad_x, grad_y
 
@@ -197,8 +201,8 @@ class Matcher:
         return x.flatten(1, 2), y.flatten(1, 2)
 
     def _compare(self, ours: Tensor, observed: Tensor, mask: Tensor | None) -> Tensor:
-        """The distance of one inversion's gradients, (1, d) or one a member (members, d), to what was observed."""
-        together = ours.mean(dim=0)
+        """The distances (...) of gradients, (..., 1, d) or one a member (..., members, d), to what was observed."""
+        together = ours.squeeze(-2) if ours.shape[-2] == 1 else ours.mean(dim=-2)
         return self.distance(together if mask is None else together * mask, observed)
 
     # -- the plain form --------------------------------------------------------------------------------

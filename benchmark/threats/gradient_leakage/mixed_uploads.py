@@ -55,14 +55,13 @@ class PairMatcher(Matcher):
         return x.flatten(0, 1), y.flatten(0, 1)
 
     def _compare(self, ours: Tensor, observed: Tensor, mask: Tensor | None) -> Tensor:
-        theirs = assign(ours.detach(), observed)
-        return (self.distance(ours[0], theirs[0]) + self.distance(ours[1], theirs[1])) / 2
+        return self.distance(ours, assign(ours.detach(), observed)).mean(dim=-1)
 
 
 def assign(ours: Tensor, mixed: Tensor) -> Tensor:
-    """(2, d): the values of ``mixed`` (2, d), in each coordinate in the order that is nearer to ``ours`` (2, d)."""
-    swapped = mixed.flip(0)
-    straight = (ours - mixed).square().sum(dim=0) <= (ours - swapped).square().sum(dim=0)
+    """The values of ``mixed`` (..., 2, d), in each coordinate in the order that is nearer to ``ours`` (..., 2, d)."""
+    swapped = mixed.flip(-2)
+    straight = (ours - mixed).square().sum(dim=-2, keepdim=True) <= (ours - swapped).square().sum(dim=-2, keepdim=True)
     return torch.where(straight, mixed, swapped)
 
 

@@ -20,6 +20,7 @@ from benchmark.threats.gradient_leakage.labels import LabelRestoration, restore_
 from benchmark.threats.gradient_leakage.matching import (
     Matcher,
     cosine_distance,
+    sign_distance,
     squared_distance,
     targets_of,
     total_variation,
@@ -87,6 +88,22 @@ def test_the_objective_is_zero_at_the_truth(distance):
     matcher = Matcher(surface, targets, distance=distance)
     value, *_ = matcher.objective(surface.truth.unsqueeze(1), one_hot(surface, targets))
     assert value.abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("distance", [squared_distance, cosine_distance, sign_distance])
+def test_many_distances_at_once_are_those_of_each_alone(distance):
+    ours, theirs = torch.randn(2, 5, 3, 40)
+    one_by_one = [[distance(a, b) for a, b in zip(*pair, strict=True)] for pair in zip(ours, theirs, strict=True)]
+    torch.testing.assert_close(distance(ours, theirs), torch.tensor(one_by_one))
+
+
+def test_the_cosine_distance_is_torchs_and_has_a_gradient_where_nothing_arrives():
+    ours, theirs = torch.randn(2, 5, 40, dtype=torch.float64)
+    expected = 1 - nn.functional.cosine_similarity(ours, theirs)
+    torch.testing.assert_close(cosine_distance(ours, theirs), expected)
+    nothing = torch.zeros(1, 40, requires_grad=True)
+    cosine_distance(nothing, torch.ones(1, 40)).sum().backward()
+    assert nothing.grad.isfinite().all()
 
 
 def test_cosine_matching_ignores_the_scale_of_the_gradient():

@@ -19,7 +19,10 @@ def mixed() -> FragmentedFL:
 def test_values_go_where_they_fit_better():
     ours = torch.tensor([[1.0, 5.0, 0.0], [4.0, 2.0, 0.0]])
     uploads = torch.tensor([[1.1, 2.1, 7.0], [4.1, 5.1, 8.0]])
-    assert torch.equal(assign(ours, uploads), torch.tensor([[1.1, 5.1, 7.0], [4.1, 2.1, 8.0]]))
+    fitting = torch.tensor([[1.1, 5.1, 7.0], [4.1, 2.1, 8.0]])
+    assert torch.equal(assign(ours, uploads), fitting)
+    pairs = torch.stack([ours, ours.flip(0)]), torch.stack([uploads, uploads])
+    assert torch.equal(assign(*pairs)[:, :, :2], torch.stack([fitting, fitting.flip(0)])[:, :, :2])
 
 
 def test_unmixing_and_collusion_recover_what_mixing_hides():
