@@ -46,6 +46,7 @@ MODEL = {
     "shift_natural": ("dataset=heart_detectron", "model=xgboost", "setting.batch=10"),
     "leakage_analytic": ("model=mlp",),
     "leakage_fishing": ("model=mlp",),
+    "property_inference": ("dataset=digits_mirrored",),
     **{
         f"leakage_v_{name}": ("dataset=digits_mirrored",)
         for name in ("latent", "original", "control_shuffled", "control_told")
