@@ -1,7 +1,7 @@
 """Leaderboards: a pure function of the records (and of the catalogue), byte-identical when written again.
 
-One board for each setting, dataset, model and scale. ``README.md`` holds them all, with an overview; every board is a
-CSV and a LaTeX table too; ``index.html`` begins the web site.
+One board for each setting, dataset, model and scale, each as Markdown, CSV and LaTeX. ``README.md`` leads to them
+with an overview; ``index.html`` begins the web site.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def write(store: Path) -> list[Path]:
 def files(records: list[dict[str, Any]], store: str, reported: Path = REPORTED) -> dict[str, str]:
     """Every file of the leaderboard of ``records``: path -> content.
 
-    ``README.md``, ``overview.csv``, ``matrix.csv`` (what became of every pair), ``claims.csv``, a CSV and a
-    LaTeX table for each board (``boards/``), and the web site, which begins at ``index.html``.
+    ``README.md``, ``overview.csv``, ``matrix.csv`` (what became of every pair), ``claims.csv``, each board as Markdown,
+    CSV and LaTeX (``boards/``), and the web site, which begins at ``index.html``.
 
     Args:
         store: how shell commands on the pages name the store.
@@ -70,6 +70,7 @@ def files(records: list[dict[str, Any]], store: str, reported: Path = REPORTED) 
     site = Site(boards, blocks(boards, matrix), papers, described)
     made = {"README.md": render(boards, papers), "overview.csv": _csv(*_overview(boards))}
     made |= {"matrix.csv": _csv(*_pairs(site)), "claims.csv": _csv(*_claims(papers))}
+    made |= {f"boards/{board.slug}.md": page(board) for board in boards}
     made |= {f"boards/{board.slug}.csv": _csv(*_flat(board)) for board in boards}
     made |= {f"boards/{board.slug}.tex": latex.table(board) for board in boards}
     return made | pages.render(site, store)
@@ -81,14 +82,21 @@ def _spelled(store: Path) -> str:
 
 
 def render(boards: Sequence[Board], papers: Sequence[Answered] = ()) -> str:
-    """The whole leaderboard as Markdown."""
+    """The front page as Markdown: what was best where, with a link to each board, and the papers."""
     if not boards:
         return f"# Leaderboard\n\n{EMPTY}"
     parts = ["# Leaderboard", "The same with filters, plots and a page for each defense: [index.html](index.html)."]
-    parts += [_markdown(*_overview(boards)), *_papers(papers)]
-    for board in boards:
-        parts += [f'<a id="{board.slug}"></a>', *_section(board), *_every_threat(board), *_galleries(board)]
-    return "\n\n".join([*parts, LEGEND])
+    head, lines = _overview(boards)
+    slugs = [board.slug for board in boards for _ in board.metrics]
+    linked = [[f"[{line[0]}](boards/{slug}.md)", *line[1:]] for slug, line in zip(slugs, lines, strict=True)]
+    return "\n\n".join([*parts, _markdown(head, linked), *_papers(papers), LEGEND])
+
+
+def page(board: Board) -> str:
+    """One board as Markdown, with its pictures."""
+    parts = [f"# {board.title}", *filter(None, [reading(board)]), _markdown(*_main(board))]
+    parts += [*_every_threat(board), *_galleries(board), "[How to read this, and all boards](../README.md)"]
+    return "\n\n".join(parts) + "\n"
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------
@@ -151,11 +159,6 @@ def _pairs(site: Site) -> Table:
     return head, lines
 
 
-def _section(board: Board) -> list[str]:
-    """Title, reading and main table of a board."""
-    return [f"## {board.title}", *filter(None, [reading(board)]), _markdown(*_main(board))]
-
-
 def _main(board: Board) -> Table:
     kinds = [kind for kind in ("epsilon", "bytes_sent", "seconds") if any(kind in row.costs for row in board.rows)]
     names = {"epsilon": "ε", "bytes_sent": "sent", "seconds": "seconds"}
@@ -180,7 +183,7 @@ def _every_threat(board: Board) -> list[str]:
         for row in board.rows
     ]
     invalid = [f"* ~~{column.threat}~~ invalid: {column.invalid}." for column in board.columns if column.invalid]
-    return ["### Every threat", _markdown(head, lines), *(["\n".join(invalid)] if invalid else [])]
+    return ["## Every threat", _markdown(head, lines), *(["\n".join(invalid)] if invalid else [])]
 
 
 def _flat(board: Board) -> Table:
@@ -244,7 +247,7 @@ def _galleries(board: Board) -> list[str]:
 
 def _gallery(board: Board, column: Column) -> str:
     shown = [
-        f"**{row.defense}**\n\n![{column.threat} against {row.defense}: {name}](../{path})"
+        f"**{row.defense}**\n\n![{column.threat} against {row.defense}: {name}](../../{path})"
         for row in board.rows
         for name, path in sorted(row.pictures.get(column.threat, {}).items())
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from benchmark.cell import Cell, play, traits
 from benchmark.compatibility import refusal
 from benchmark.errors import DataMissing, Diverged, Refused
+from benchmark.settings.base import Artifact, Memo, forgetful
 from runners import catalogue
 from runners.build import ALLOWED, build, locate
 from runners.compose import SINGLE
@@ -46,6 +48,7 @@ MODEL = {
     "shift_natural": ("dataset=heart_detectron", "model=xgboost", "setting.batch=10"),
     "leakage_analytic": ("model=mlp",),
     "leakage_fishing": ("model=mlp",),
+    "property_inference": ("dataset=digits_mirrored",),
     **{
         f"leakage_v_{name}": ("dataset=digits_mirrored",)
         for name in ("latent", "original", "control_shuffled", "control_told")
@@ -91,7 +94,21 @@ def explained(reason: str) -> None:
     assert len(reason) > 30, "a refusal says why"
 
 
-def check(threat: str, defense: str) -> None:
+def shared_by_defenses() -> Memo:
+    """A memo for cells that differ in the defense alone: it keeps what no defense had a hand in."""
+    kept: dict[tuple[str, ...], Artifact] = {}
+
+    def memo(key: tuple[str, ...], build: Callable[[], Artifact]) -> Artifact:
+        if "defense" in key:
+            return build()
+        if key not in kept:
+            kept[key] = build()
+        return {name: tensor.clone() for name, tensor in kept[key].items()}
+
+    return memo
+
+
+def check(threat: str, defense: str, memo: Memo = forgetful) -> None:
     reason = reason_of(threat, defense)
     if reason is not None:
         explained(reason)
@@ -99,7 +116,7 @@ def check(threat: str, defense: str) -> None:
     dataset, model, setting, attack = (build(parts(threat)[group], group) for group in SINGLE)
     guard = build(defense_node(defense), "defense")
     try:
-        outcome, digest = play(Cell(dataset, model, setting, attack, [guard], seed=0), root=ROOT)
+        outcome, digest = play(Cell(dataset, model, setting, attack, [guard], seed=0), root=ROOT, memo=memo)
     except Diverged:
         return  # an honest answer, shown as such
     except Refused as refused:
@@ -124,5 +141,6 @@ def test_a_covering_sample_of_the_pairs_plays(threat: str) -> None:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("threat", THREATS)
 def test_every_pair_plays_or_is_refused(threat: str) -> None:
+    memo = shared_by_defenses()
     for defense in DEFENSES:
-        check(threat, defense)
+        check(threat, defense, memo)

@@ -12,7 +12,8 @@ from tests.runners.synthetic import noise, record, store
 
 
 def text(folder: Path, records: list[dict[str, Any]]) -> str:
-    return leaderboard.write(store(folder, records))[0].read_text(encoding="utf-8")
+    paths = leaderboard.write(store(folder, records))
+    return "\n".join(path.read_text(encoding="utf-8") for path in paths if path.suffix == ".md")
 
 
 def content(folder: Path, paths: list[Path]) -> dict[str, bytes]:
@@ -78,21 +79,21 @@ def test_a_defense_without_an_adaptive_threat_is_marked_and_its_worst_case_a_bou
 
 
 def test_cells_say_what_became_of_them(tmp_path: Path, records: list[dict[str, Any]]) -> None:
-    markdown = text(tmp_path, records).split("### Every threat")[1]
+    markdown = text(tmp_path, records).split("## Every threat")[1]
     assert line(markdown, "local_only") == ["local_only", "diverged", "failed", "not run", "not run"]
     assert line(markdown, "dp_sgd")[3] == "~~0.120~~ invalid"
     assert "invalid: attack reaches ssim 0.12 < 0.5 without defense." in markdown
 
 
 def test_the_best_is_bold_and_epsilon_comes_with_its_delta(tmp_path: Path, records: list[dict[str, Any]]) -> None:
-    cells = line(text(tmp_path, records).split("## collaboration")[1], "dp_sgd")
+    cells = line(text(tmp_path, records).split("# collaboration")[1], "dp_sgd")
     assert cells[3].startswith("**0.200** ± 0.000 (leakage_dlg · adaptive)")
     assert "3.14 (δ=0.001)" in cells and "1.5 MB" in cells
 
 
 def test_pictures_are_linked_relative_to_the_leaderboard(tmp_path: Path, records: list[dict[str, Any]]) -> None:
     markdown = text(tmp_path, records)
-    assert "![leakage_dlg against none: grid](../media/0.png)" in markdown
+    assert "![leakage_dlg against none: grid](../../media/0.png)" in markdown
     assert "media/1.png" not in markdown
     assert markdown.count("<details>") == markdown.count("</details>") == 2
 
@@ -118,7 +119,8 @@ def test_of_a_metric_that_a_defense_never_met_nothing_is_said(tmp_path: Path) ->
 def test_when_no_attack_works_no_defense_gets_credit(tmp_path: Path) -> None:
     markdown = text(tmp_path, [record(risk=0.1), record(defense="dp_sgd", risk=0.0)])
     assert "no attack is known to work here without a defense: nothing can be said about any defense" in markdown
-    assert line(markdown, "collaboration")[5:] == ["none known to work", "–", "–", "–", "–"]
+    place = "[collaboration](boards/collaboration-digits-lenet-smoke.md)"
+    assert line(markdown, place)[5:] == ["none known to work", "–", "–", "–", "–"]
 
 
 def test_an_attack_no_better_than_a_control_proves_nothing(tmp_path: Path) -> None:
@@ -134,7 +136,7 @@ def test_boards_that_are_no_more_leave_no_file(tmp_path: Path) -> None:
         path.unlink()
     leaderboard.write(store(tmp_path, [record()]))
     names = sorted(path.name for path in (tmp_path / "leaderboard" / "boards").iterdir())
-    assert names == ["collaboration-digits-lenet-smoke.csv", "collaboration-digits-lenet-smoke.tex"]
+    assert names == [f"collaboration-digits-lenet-smoke.{kind}" for kind in ("csv", "md", "tex")]
 
 
 def test_an_empty_store_says_how_to_fill_it(tmp_path: Path) -> None:
@@ -162,5 +164,5 @@ def test_number(value: float, shown: str) -> None:
 
 def test_a_store_of_failures_only_is_a_board_without_numbers(tmp_path: Path) -> None:
     markdown = text(tmp_path, [record(status="failed"), record(defense="dp_sgd", status="timeout")])
-    assert line(markdown.split("## collaboration")[1], "none")[1:4] == ["–", "–", "–"]
-    assert line(markdown.split("### Every threat")[1], "dp_sgd") == ["dp_sgd", "timeout"]
+    assert line(markdown.split("# collaboration")[1], "none")[1:4] == ["–", "–", "–"]
+    assert line(markdown.split("## Every threat")[1], "dp_sgd") == ["dp_sgd", "timeout"]
