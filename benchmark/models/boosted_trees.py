@@ -70,7 +70,7 @@ class BoostedTrees(nn.Module):
         """Train from scratch with a weight (n,) for each sample."""
         import xgboost
 
-        data = xgboost.DMatrix(_table(x), label=y.cpu().numpy(), weight=weight.cpu().numpy())
+        data = xgboost.DMatrix(_table(x), label=y.cpu().numpy(), weight=weight.cpu().numpy(), nthread=1)
         booster = xgboost.train({**self.options, "seed": seed}, data, num_boost_round=self.rounds)
         self.booster = torch.from_numpy(np.frombuffer(booster.save_raw("ubj"), dtype=np.uint8).copy()).to(x.device)
         return self
@@ -86,7 +86,7 @@ class BoostedTrees(nn.Module):
             return torch.zeros(len(x), self.num_classes, device=x.device)
         booster = xgboost.Booster({"nthread": 1})
         booster.load_model(bytearray(self.booster.cpu().numpy().tobytes()))
-        margin = torch.from_numpy(booster.predict(xgboost.DMatrix(_table(x)), output_margin=True)).to(x.device)
+        margin = torch.from_numpy(booster.predict(xgboost.DMatrix(_table(x), nthread=1), output_margin=True)).to(x.device)
         # XGBoost gives one margin for two classes: the log-odds, which is the difference of two logits.
         return torch.stack([-margin / 2, margin / 2], dim=1) if self.num_classes == 2 else margin
 
