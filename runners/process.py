@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
+from typing import Any
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # of mallopt(3)
 MEBIBYTE = 1 << 20
@@ -29,7 +31,19 @@ def keep_freed_memory() -> None:
     Left alone, glibc hands every large block back to the system, which clears it anew for the next iteration's tensor:
     a tenth to a fifth of the time of small networks. Other C libraries have no such switch and are left alone.
     """
-    switch = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    switch = _of_the_c_library("mallopt")
     if switch is not None:
         for option, size in ((TRIM_THRESHOLD, 1024), (TOP_PAD, 64), (MMAP_THRESHOLD, 32)):
             switch(option, size * MEBIBYTE)
+
+
+def give_back_memory() -> None:
+    """Hand back what :func:`keep_freed_memory` made the C library keep, as if the process had just begun."""
+    gc.collect()
+    trim = _of_the_c_library("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def _of_the_c_library(name: str) -> Any:
+    return getattr(ctypes.CDLL(None), name, None) if os.name == "posix" else None

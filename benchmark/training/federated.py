@@ -15,6 +15,7 @@ from benchmark.data.base import Split
 from benchmark.defenses.base import Defense, LocalPlan, LocalStep, Round
 from benchmark.errors import ConfigError
 from benchmark.seeds import child, generator
+from benchmark.training.clients import client_gradients
 from benchmark.training.functional import Net
 
 BYTES_PER_FLOAT = 4
@@ -71,7 +72,7 @@ def local_updates(
         return torch.stack([_one_party(net, defense, *party, plan) for party in zip(starts, x, y, rngs, strict=True)])
     if len(x) == 1:  # the vectorised form of one party costs more than twice as much
         return _alone(net, params.reshape(-1), x[0], y[0], plan)[None]
-    return _descend(lambda here, step: net.gradients(here, x[:, step], y[:, step]), params, x.shape[1], plan)
+    return _descend(lambda here, step: client_gradients(net, here, x[:, step], y[:, step]), params, x.shape[1], plan)
 
 
 def _alone(net: Net, params: Tensor, x: Tensor, y: Tensor, plan: LocalPlan) -> Tensor:

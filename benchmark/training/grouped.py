@@ -87,14 +87,15 @@ class Chain:
 
 
 def _is_plain(layer: nn.Module) -> bool:
-    """Whether products give the layer's weight gradients, or it has no weights and acts on each sample alone."""
+    """Whether products give the layer's weight gradients, or it has no weights and is a function of each sample."""
     if type(layer) is nn.Conv2d:
         return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
     if type(layer) is nn.Linear:
         return True
     mixing = isinstance(layer, nn.modules.batchnorm._BatchNorm)
+    random = isinstance(layer, nn.modules.dropout._DropoutNd) and layer.training and layer.p > 0
     overwriting = getattr(layer, "inplace", False)
-    return not mixing and not overwriting and not any(True for _ in layer.parameters())
+    return not (mixing or random or overwriting or any(True for _ in layer.parameters()))
 
 
 def _part(name: str, layer: nn.Module, weights: dict[str, Tensor], groups: int) -> Part:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import ConfigError
-from runners.process import prepare_torch
+from runners.process import give_back_memory, prepare_torch
 
 REPEATS = 5
 AT_LEAST_SECONDS = 1.0
@@ -126,6 +126,7 @@ def run_all(names: Sequence[str], paths: Mapping[str, Callable[[], HotPath]], st
     prepare_torch(threads=1, device="cpu")
     results = []
     for name in names or paths:
+        give_back_memory()  # else a path would find, or not, the large blocks that the one before it left
         results.append(measure(name, paths[name]()))
         print(line(results[-1]), flush=True)
     machine = {"processor": _processor(), "cores": os.cpu_count(), "torch": torch.__version__, "threads": 1}

@@ -66,3 +66,8 @@ def test_help_lists_the_paths(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     for name, build in bench.HOT_PATHS.items():
         assert name in out
         assert build.__doc__ and build.__doc__.splitlines()[0] in out
+
+
+@pytest.mark.parametrize("name", bench.HOT_PATHS)
+def test_a_path_states_its_floor(name: str) -> None:
+    assert "Floor: " in (bench.HOT_PATHS[name].__doc__ or "")

@@ -6,11 +6,11 @@ import resource
 import pytest
 import torch
 
-from runners.process import prepare_torch
+from runners.process import give_back_memory, prepare_torch
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library, whose allocator is left alone")
-def test_freed_memory_is_kept_for_the_next_tensor():
+def test_freed_memory_is_kept_for_the_next_tensor_until_it_is_given_back():
     prepare_torch(threads=1, device="cpu")
 
     def faults_of_a_round() -> int:
@@ -23,6 +23,8 @@ def test_freed_memory_is_kept_for_the_next_tensor():
         faults_of_a_round()
     pages = 5 * 20_000_000 // resource.getpagesize()
     assert faults_of_a_round() < pages / 20
+    give_back_memory()
+    assert faults_of_a_round() > pages / 2
 
 
 def test_threads_are_those_that_were_asked_for():

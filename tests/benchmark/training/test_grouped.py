@@ -152,6 +152,7 @@ class Squared(nn.Linear):
         (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), (4,)),
         (nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True)), (4,)),
         (nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, affine=False, track_running_stats=False)), (4,)),
+        (nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)), (4,)),
         (nn.Conv2d(4, 4, 3, groups=2), (4, 5, 5)),
         (nn.Conv2d(1, 1, 3, padding="same"), (1, 5, 5)),
         (nn.Conv2d(1, 1, 3, padding_mode="circular", padding=1), (1, 5, 5)),

@@ -14,7 +14,8 @@ from benchmark.models.lstm import LSTM
 from benchmark.models.resnet18 import ResNet18
 from benchmark.seeds import generator
 from benchmark.training.functional import Net
-from benchmark.training.per_sample import Explicit, Products, captured, clipped_sum, columns, products
+from benchmark.training.patches import patches
+from benchmark.training.per_sample import Explicit, Products, captured, clipped_sum, products
 
 
 class Flat(nn.Module):
@@ -145,12 +146,12 @@ def test_no_hook_is_left_behind() -> None:
     assert not any(layer._forward_hooks for layer in net.module.modules())
 
 
-def test_columns_are_those_of_unfold() -> None:
+def test_patches_are_those_of_unfold() -> None:
     x = torch.randn(2, 3, 9, 7, generator=generator(0, "x"))[:, :, :, 1:]
     for shape in (dict(kernel_size=3, padding=1), dict(kernel_size=(2, 3), stride=(2, 1), dilation=(1, 2))):
         layer = nn.Conv2d(3, 4, **shape)
         expected = nn.functional.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
-        assert torch.equal(columns(layer, x), expected)
+        assert torch.equal(patches(layer, x).reshape(expected.shape), expected)
 
 
 def test_the_gram_form_is_taken_where_it_is_cheaper_and_says_the_same() -> None:

@@ -1,0 +1,97 @@
+"""Clients with weights of their own, played together, against each alone."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmark.models.conv1d import Conv1d
+from benchmark.models.convnet import ConvNet
+from benchmark.models.mlp import MLP
+from benchmark.training import clients
+from benchmark.training.clients import client_gradients
+from benchmark.training.functional import Net
+
+CLIENTS, BATCH = 5, 3
+
+
+class Unbiased(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(2, 3, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2), bias=False),
+            nn.Tanh(),
+            nn.MaxPool2d(2, ceil_mode=True),
+            nn.Linear(5, 3, bias=False),
+            nn.Flatten(),
+            nn.Linear(3 * 2 * 3, 10, bias=False),
+        )
+
+
+NETS = {
+    "convnet": (
+        lambda: ConvNet(shape=(1, 9, 9), num_classes=10, channels=(4, 8), hidden=6, activation="relu"),
+        (1, 9, 9),
+    ),
+    "colour": (
+        lambda: ConvNet(shape=(3, 8, 8), num_classes=10, channels=(4,), hidden=6, activation="sigmoid"),
+        (3, 8, 8),
+    ),
+    "mlp": (lambda: MLP(shape=(1, 4, 4), num_classes=10, hidden=(5,), activation="tanh"), (1, 4, 4)),
+    "unbiased": (Unbiased, (2, 8, 8)),
+    "no chain": (lambda: Conv1d(shape=(2, 32), num_classes=10, channels=(3,), hidden=4, activation="relu"), (2, 32)),
+}
+
+
+def some(name: str) -> tuple[Net, Tensor, Tensor, Tensor]:
+    """A network, weights (n, d), samples and classes of all clients."""
+    torch.manual_seed(0)
+    build, shape = NETS[name]
+    net = Net(build().double())
+    params = net.initial() + 0.1 * torch.randn(CLIENTS, net.layout.size, dtype=torch.float64)
+    return net, params, torch.rand(CLIENTS, BATCH, *shape, dtype=torch.float64), torch.randint(10, (CLIENTS, BATCH))
+
+
+@pytest.fixture(autouse=True)
+def small_ones_too(monkeypatch):
+    monkeypatch.setattr(clients, "FULL", 0)
+
+
+def alone(net: Net, params: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    return torch.stack([net.gradient(*client) for client in zip(params, x, y, strict=True)])
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("together", [1, 2, 100])
+def test_clients_have_the_gradients_that_they_have_alone(name, together, monkeypatch):
+    net, params, x, y = some(name)
+    monkeypatch.setattr(clients, "BYTES_TOGETHER", together * x[0].numel() * 8)
+    torch.testing.assert_close(client_gradients(net, params, x, y), alone(net, params, x, y), rtol=1e-9, atol=1e-12)
+
+
+def test_small_convolutions_and_whatever_is_no_chain_are_left_to_vmap(monkeypatch):
+    played = []
+    monkeypatch.setattr(clients, "_together", lambda chain, params, x, y: played.append(len(x)) or params)
+    for name in NETS:
+        client_gradients(*some(name))
+    assert played == [CLIENTS] * 4
+    monkeypatch.setattr(clients, "FULL", 10**6)
+    for name in NETS:
+        client_gradients(*some(name))
+    assert played == [CLIENTS] * 5  # the MLP again
+
+
+def test_they_may_share_the_weights_and_have_soft_labels():
+    net, params, x, _ = some("convnet")
+    y = torch.rand(CLIENTS, BATCH, 10, dtype=torch.float64).softmax(dim=-1)
+    expected = alone(net, params[:1].expand(CLIENTS, -1), x, y)
+    torch.testing.assert_close(client_gradients(net, params[0], x, y), expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_ties_of_the_pooling_are_broken_as_in_the_plain_network(activation):
+    torch.manual_seed(0)
+    net = Net(ConvNet(shape=(1, 8, 8), num_classes=10, channels=(4, 8), hidden=6, activation=activation).double())
+    x = torch.zeros(CLIENTS, BATCH, 1, 8, 8, dtype=torch.float64)
+    x[..., 2:5, 3:6] = 1  # flat regions: windows of equal numbers, positive and not
+    y = torch.randint(10, (CLIENTS, BATCH))
+    params = net.initial().expand(CLIENTS, -1)
+    torch.testing.assert_close(client_gradients(net, params, x, y), alone(net, params, x, y), rtol=1e-9, atol=1e-12)
