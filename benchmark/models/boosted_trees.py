@@ -86,7 +86,8 @@ class BoostedTrees(nn.Module):
             return torch.zeros(len(x), self.num_classes, device=x.device)
         booster = xgboost.Booster({"nthread": 1})
         booster.load_model(bytearray(self.booster.cpu().numpy().tobytes()))
-        margin = torch.from_numpy(booster.predict(xgboost.DMatrix(_table(x), nthread=1), output_margin=True)).to(x.device)
+        table = xgboost.DMatrix(_table(x), nthread=1)
+        margin = torch.from_numpy(booster.predict(table, output_margin=True)).to(x.device)
         # XGBoost gives one margin for two classes: the log-odds, which is the difference of two logits.
         return torch.stack([-margin / 2, margin / 2], dim=1) if self.num_classes == 2 else margin
 
