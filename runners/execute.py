@@ -19,7 +19,7 @@ from runners import devices, environment
 from runners.build import ALLOWED, build, locate
 from runners.cache import Cache
 from runners.compose import SINGLE, ComposedCell
-from runners.process import prepare_torch
+from runners.process import give_back_memory, prepare_torch
 from runners.records import Record, StoreError, finite
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def execute(composed: ComposedCell, *, refuse: bool) -> Played:
     except Exception as error:
         traceback.clear_frames(error.__traceback__)  # what they hold, for want of it the cell may have failed
         status, reason = "failed", _explained(error)
+        give_back_memory()  # if that was what it lacked, the next cell shall have it
     record = Record(
         key=composed.key,
         sweep=composed.options.sweep,

@@ -33,13 +33,18 @@ def _allocate_too_much() -> None:
 
 
 def _allocate_all() -> None:
-    """Take memory in small pieces, up to a limit little above what the process has."""
+    """Take memory in small pieces, up to a limit little above what the process has; the limit ends with the cell, for
+    address space that the C library keeps, unlike the memory behind it, is nobody's want."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    _, most = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 28), most))
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 28), before[1]))
     kept = []
-    while True:
-        kept.append(torch.ones(1 << 18))
+    try:
+        while True:
+            kept.append(torch.ones(1 << 18))
+    finally:
+        kept.clear()
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 ENDS: dict[str, Callable[[], None]] = {
