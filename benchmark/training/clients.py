@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -19,25 +21,26 @@ FULL = 4096
 20 clients of 28x28 pixels take two thirds of vmap's time, of 8x8 pixels a quarter more."""
 
 
-def client_gradients(net: Net, params: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """One gradient a client, as ``net.gradients`` gives them.
+Gradients = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Weights (d,) or a row for each client, x (n, batch, ...), and classes (n, batch) or distributions -> (n, d), the
+gradients of each client's mean cross-entropy."""
+
+
+def client_gradients(net: Net, x: Tensor) -> Gradients:
+    """The fastest way to one gradient a client, as ``net.gradients`` gives them, for all batches of the shape of ``x``.
 
     ``torch.func.vmap`` plays all clients' convolutions as one of many groups, which is slower than one call for each
     client where a client's work fills a core, and pools maps in the order of channels, which torch doesn't vectorise.
     So on a processor, chains of known layers are played client by client in the convolutions and together in
     everything else, with channels last.
-
-    Args:
-        params: (d,) or a row for each client; x: (n, batch, ...); y: classes (n, batch) or distributions.
-
-    Returns:
-        (n, d) gradients of each client's mean cross-entropy.
     """
     convolves = any(isinstance(layer, nn.Conv2d) for layer in net.module.modules())
     fits = x.device.type == "cpu" and (x[0].numel() >= FULL or not convolves)
     chain = Chain.of(net, x.shape[2:]) if fits else None
-    if chain is None:
-        return net.gradients(params, x, y)
+    return net.gradients if chain is None else partial(_by_parts, chain)
+
+
+def _by_parts(chain: Chain, params: Tensor, x: Tensor, y: Tensor) -> Tensor:
     together = max(1, BYTES_TOGETHER // (x[0].numel() * x.element_size()))
     params = params.expand(len(x), -1)
     parts = zip(*(rows.split(together) for rows in (params, x, y)), strict=True)

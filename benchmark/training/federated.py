@@ -72,7 +72,8 @@ def local_updates(
         return torch.stack([_one_party(net, defense, *party, plan) for party in zip(starts, x, y, rngs, strict=True)])
     if len(x) == 1:  # the vectorised form of one party costs more than twice as much
         return _alone(net, params.reshape(-1), x[0], y[0], plan)[None]
-    return _descend(lambda here, step: client_gradients(net, here, x[:, step], y[:, step]), params, x.shape[1], plan)
+    gradients = client_gradients(net, x[:, 0])
+    return _descend(lambda here, step: gradients(here, x[:, step], y[:, step]), params, x.shape[1], plan)
 
 
 def _alone(net: Net, params: Tensor, x: Tensor, y: Tensor, plan: LocalPlan) -> Tensor:

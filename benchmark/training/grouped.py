@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from benchmark.training.functional import Net
+from benchmark.training.patches import is_plain
 from benchmark.training.second_order import (
     SLOPES,
     Activation,
@@ -64,7 +65,7 @@ class Chain:
             logits = net.module(here)
         weights: list[str] = []
         for name, layer, given, output in calls:
-            if len(given) != 1 or given[0] is not here or not _is_plain(layer):
+            if len(given) != 1 or given[0] is not here or not _is_known(layer):
                 return None
             here = output
             weights += [f"{name}.{own}".lstrip(".") for own, _ in layer.named_parameters()]
@@ -86,10 +87,10 @@ class Chain:
         return _Gradients.apply(x, y, self, params.detach())
 
 
-def _is_plain(layer: nn.Module) -> bool:
+def _is_known(layer: nn.Module) -> bool:
     """Whether products give the layer's weight gradients, or it has no weights and is a function of each sample."""
     if type(layer) is nn.Conv2d:
-        return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+        return is_plain(layer)
     if type(layer) is nn.Linear:
         return True
     mixing = isinstance(layer, nn.modules.batchnorm._BatchNorm)

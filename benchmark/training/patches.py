@@ -6,6 +6,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def is_plain(layer: nn.Conv1d | nn.Conv2d) -> bool:
+    """Whether each output is a product of the weights with one patch of all channels, padded with zeros."""
+    return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+
+
 def patches(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
     """Inputs (n, channels, ...) -> a view (n, channels, *kernel, *positions) of the padded input.
 

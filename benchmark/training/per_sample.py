@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from benchmark.defenses.gradient_clipping import clip_rows
 from benchmark.training.functional import Net
-from benchmark.training.patches import patches
+from benchmark.training.patches import is_plain, patches
 
 
 def clipped_sum(net: Net, params: Tensor, x: Tensor, y: Tensor, max_norm: float) -> Tensor:
@@ -171,7 +171,7 @@ def per_sample(call: Call, net: Net, params: Tensor) -> dict[str, PerSample]:
     layer = call.layer
     if isinstance(layer, nn.Linear):
         signals, inputs = (part.reshape(len(part), -1, part.shape[-1]).mT for part in (call.signal, call.x))
-    elif isinstance(layer, nn.Conv1d | nn.Conv2d) and _plain(layer):
+    elif isinstance(layer, nn.Conv1d | nn.Conv2d) and is_plain(layer):
         seen = patches(layer, call.x)  # (n, channels, *kernel, *positions)
         signals, inputs = call.signal.flatten(2), seen.flatten(1, 1 + len(layer.kernel_size)).flatten(2)
     else:
@@ -180,10 +180,6 @@ def per_sample(call: Call, net: Net, params: Tensor) -> dict[str, PerSample]:
     if layer.bias is not None:
         found[call.parameter("bias")] = Explicit(signals.sum(dim=2))
     return found
-
-
-def _plain(layer: nn.Conv1d | nn.Conv2d) -> bool:
-    return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
 
 
 def pulled_back(call: Call, net: Net, params: Tensor) -> dict[str, Tensor]:

@@ -64,18 +64,20 @@ def alone(net: Net, params: Tensor, x: Tensor, y: Tensor) -> Tensor:
 def test_clients_have_the_gradients_that_they_have_alone(name, together, monkeypatch):
     net, params, x, y = some(name)
     monkeypatch.setattr(clients, "BYTES_TOGETHER", together * x[0].numel() * 8)
-    torch.testing.assert_close(client_gradients(net, params, x, y), alone(net, params, x, y), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(client_gradients(net, x)(params, x, y), alone(net, params, x, y), rtol=1e-9, atol=1e-12)
 
 
 def test_small_convolutions_and_whatever_is_no_chain_are_left_to_vmap(monkeypatch):
     played = []
     monkeypatch.setattr(clients, "_together", lambda chain, params, x, y: played.append(len(x)) or params)
     for name in NETS:
-        client_gradients(*some(name))
+        net, params, x, y = some(name)
+        client_gradients(net, x)(params, x, y)
     assert played == [CLIENTS] * 4
     monkeypatch.setattr(clients, "FULL", 10**6)
     for name in NETS:
-        client_gradients(*some(name))
+        net, params, x, y = some(name)
+        client_gradients(net, x)(params, x, y)
     assert played == [CLIENTS] * 5  # the MLP again
 
 
@@ -83,7 +85,7 @@ def test_they_may_share_the_weights_and_have_soft_labels():
     net, params, x, _ = some("convnet")
     y = torch.rand(CLIENTS, BATCH, 10, dtype=torch.float64).softmax(dim=-1)
     expected = alone(net, params[:1].expand(CLIENTS, -1), x, y)
-    torch.testing.assert_close(client_gradients(net, params[0], x, y), expected, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(client_gradients(net, x)(params[0], x, y), expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
@@ -94,4 +96,4 @@ def test_ties_of_the_pooling_are_broken_as_in_the_plain_network(activation):
     x[..., 2:5, 3:6] = 1  # flat regions: windows of equal numbers, positive and not
     y = torch.randint(10, (CLIENTS, BATCH))
     params = net.initial().expand(CLIENTS, -1)
-    torch.testing.assert_close(client_gradients(net, params, x, y), alone(net, params, x, y), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(client_gradients(net, x)(params, x, y), alone(net, params, x, y), rtol=1e-9, atol=1e-12)
