@@ -194,6 +194,7 @@ class Defense:
         synthetic: no row of its release stems from one private sample; threats that need such rows are refused.
         keeps_attributes: the sensitive attribute of released rows is known, by their source or as it is published.
         hands_out_generator: its release comes with the generator that made it (``models()["generator"]``).
+        hands_out_map: people get the network that maps their records (``models()["map"]``).
 
     Attributes:
         world: set before any hook is called by a played cell; None in a notebook that calls hooks by itself.
@@ -203,6 +204,7 @@ class Defense:
     synthetic: ClassVar[bool] = False
     keeps_attributes: ClassVar[bool] = True
     hands_out_generator: ClassVar[bool] = False
+    hands_out_map: ClassVar[bool] = False
     world: World | None = None
 
     mpc: bool = False  # whether secure_costs has anything to measure

@@ -21,6 +21,20 @@ VERSION = 1
 COMPOSITIONS = ("all_mapped", "target_original")
 
 
+class RecordMap(nn.Module):
+    """A fitted map as those have it who were handed its weights: differentiable, and not yet decoded.
+
+    ``forward(records, rng)``: records with their decision (n, d + classes) as they are mapped, with noise from ``rng``.
+    """
+
+    def __init__(self, defense: FairMapping) -> None:
+        super().__init__()
+        self.weights, self.mapped = defense.generator, defense.mapped
+
+    def forward(self, records: Tensor, rng: torch.Generator) -> Tensor:
+        return self.mapped(records, rng)
+
+
 class FairMapping(Defense):
     """Fair mapping (Gambs, Ngueveu, arXiv 2209.00617); its terms as our protocol reconstructs them from the abstract.
 
@@ -43,6 +57,7 @@ class FairMapping(Defense):
     """
 
     needs = {"dataset.kind": "tabular", "dataset.sensitive": "yes"}
+    hands_out_map = True
 
     def __init__(
         self,
@@ -77,7 +92,7 @@ class FairMapping(Defense):
         return {"mechanism": "fair_mapping", "target": self.target, "composition": self.composition}
 
     def models(self) -> Mapping[str, nn.Module]:
-        return {"generator": self.generator, "judges": self.judges}
+        return {"generator": self.generator, "judges": self.judges, "map": RecordMap(self)}
 
     # -- publishing --------------------------------------------------------------------------------
     def release(self, private: Split, rng: torch.Generator) -> Release:
