@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.data.base import Split
-from benchmark.defenses.record_space import with_decision
+from benchmark.defenses.record_space import RecordSpace, with_decision
 from benchmark.errors import Refused, positive
 from benchmark.metrics.distances import nearest
 from benchmark.settings.release_surfaces import AttributeSurface, ReleaseThreat
@@ -19,19 +19,17 @@ from benchmark.training.adversarial_groups import Judges
 
 VERSION = 1
 
-NARROWEST = 0.02
-"""The least bandwidth of a density, in the unit of records, which lie in [0, 1]."""
-
 
 class JointInversion(ReleaseThreat):
     """Inverts the map under each group's prior and compares likelihoods; the owner's judges speak as witnesses.
 
     For a mapped record ``t`` and a group g the adversary searches the person of g who is most likely behind it,
 
-        ``max_x  log p_g(x) - |G(x) - t|^2 / 2h^2``,
+        ``max_x  log p_g(x) - sum_j (G(x)_j - t_j)^2 / 2 v_j``,
 
-    with ``p_g`` a Gaussian kernel density of its own people of g, and h one bandwidth for all groups: the median
-    distance of one of its people to the nearest other. It starts from those of g whose images lie nearest to t.
+    with ``p_g`` a Gaussian kernel density of its own people of g, one bandwidth for all groups, and ``v_j`` the square
+    of that bandwidth and the mean square of what decoding does to column j. It starts from those of g whose images lie
+    nearest to t.
     ``inversion`` answers with the likeliest group by the groups' shares; the other attackers learn from labelled
     released records with the log-likelihoods, the residuals of the inversion, what G does to the record once more, and
     the outputs of critic and discriminator as features.
@@ -98,6 +96,10 @@ class Inversion:
         self.shares = counts.double() / counts.sum()
         self.people = [people[own.sensitive == group] for group in self.groups]
         self.width = bandwidth(people)
+        with torch.no_grad():
+            raw = self.map(people, rng)
+        lost = RecordSpace.of(people).decode(raw) - raw
+        self.variance = lost.square().mean(dim=0) + self.width**2  # (d,)
 
     def __call__(self, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Of records (n, d): the groups' best log-likelihoods and the residuals ``|G(x) - t|`` there, (n, k) each."""
@@ -122,15 +124,19 @@ class Inversion:
         return fit.gather(1, best).squeeze(1).double(), far.gather(1, best).squeeze(1).double()
 
     def _likelihood(self, x: Tensor, wanted: Tensor, people: Tensor) -> tuple[Tensor, Tensor]:
-        squares = (self.map(x, self.rng) - wanted).square().sum(dim=1)
+        squares = (self.map(x, self.rng) - wanted).square()
         prior = torch.logsumexp(-torch.cdist(x, people).square() / (2 * self.width**2), dim=1) - math.log(len(people))
-        return prior - squares / (2 * self.width**2), squares.sqrt()
+        return prior - (squares / (2 * self.variance)).sum(dim=1), squares.sum(dim=1).sqrt()
 
 
 def bandwidth(people: Tensor) -> float:
-    """The median distance of one of ``people`` (n, d) to the nearest other, at least :data:`NARROWEST`."""
-    half = len(people) // 2
-    return max(float(nearest(people[:half], people[half:])[0].median()), NARROWEST)
+    """Of a kernel density of ``people`` (n, d): Scott's rule for the mean deviation of their columns, and where that is
+    too narrow for many columns, as far as the nearest neighbour is in one of them.
+    """
+    count, columns = people.shape
+    scott = float(people.std(dim=0).mean()) * count ** (-1 / (columns + 4))
+    half = count // 2
+    return max(scott, float(nearest(people[:half], people[half:])[0].median()) / math.sqrt(columns))
 
 
 @torch.no_grad()
