@@ -96,11 +96,11 @@ class GPATE(GeneratorDefense):
             seen = labelled(x.detach(), y, generator.num_classes)
             wanted = teachers.directions(seen)[:, :, : x[0].numel()]
             optimizer.zero_grad(set_to_none=True)
-            x.backward(self.aggregate(wanted, rng).view_as(x) / len(x))
+            x.backward(self.consensus(wanted, rng).view_as(x) / len(x))
             optimizer.step()
         return self.released(generator, len(private), self.rows, rng, self.spent(steps), self.delta)
 
-    def aggregate(self, wanted: Tensor, rng: torch.Generator) -> Tensor:
+    def consensus(self, wanted: Tensor, rng: torch.Generator) -> Tensor:
         """One direction a sample, as it may leave the curator: (k, n, d) of k teachers -> (n, d)."""
         projection = torch.randn((wanted.shape[2], self.directions), generator=rng).to(wanted.device)
         width = 2 * self.bound / self.bins

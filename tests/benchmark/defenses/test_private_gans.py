@@ -152,10 +152,10 @@ def test_shards_are_disjoint() -> None:
 def test_unanimous_teachers_are_followed() -> None:
     defense = g_pate(noise=0.0, threshold_noise=0.0, threshold=0.9, directions=200)
     wanted = torch.nn.functional.normalize(torch.randn((1, 6, 30), generator=rng()), dim=2)
-    found = defense.aggregate(wanted.expand(4, -1, -1), rng())
+    found = defense.consensus(wanted.expand(4, -1, -1), rng())
     assert torch.cosine_similarity(found, wanted[0]).min() > 0.8
     split = torch.cat([wanted, -wanted]).repeat(2, 1, 1)
-    assert defense.aggregate(split, rng()).norm() < found.norm() / 2  # no clear majority, no answer
+    assert defense.consensus(split, rng()).norm() < found.norm() / 2  # no clear majority, no answer
     answer = pate_gan(noise=0.0).answer(torch.tensor([0, 1, 3, 4]), 4, rng())
     assert answer.tolist() == [0, 0, 1, 1]
 
