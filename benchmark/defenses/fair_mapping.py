@@ -163,7 +163,7 @@ class FairMapping(Defense):
         if not (len(pools[0]) and len(pools[1])):
             raise Refused(f"Nobody to map: all or none of the private records are of group {self.target}.")
         judged = set(torch.linspace(self.steps / 2, self.steps, self.checkpoints).int().tolist())
-        best = float("inf"), {}, {}
+        best: tuple[float, dict[str, Any], dict[str, Any]] = (float("inf"), {}, {})
         for step in range(1, self.steps + 1):
             for _ in range(self.critic_steps):
                 index = self._draw(pools, rng)
