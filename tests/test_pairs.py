@@ -50,11 +50,15 @@ MODEL = {
     "leakage_fishing": ("model=mlp",),
     "property_inference": ("dataset=digits_mirrored",),
     **{
+        f"attribute_{name}": ("dataset.sizes={owner: 300, attacker: 200, public: 100, calibration: 100, test: 100}",)
+        for name in ("density_gap", "joint_inversion")
+    },
+    **{
         f"leakage_v_{name}": ("dataset=digits_mirrored",)
         for name in ("latent", "original", "control_shuffled", "control_told")
     },
 }
-"""Threats that need another model or dataset than their setting's own."""
+"""Threats that need another model or dataset than their setting's own, or less of it."""
 
 
 @cache

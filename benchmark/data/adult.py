@@ -73,18 +73,25 @@ class Adult(Source):
         from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 
         scaler = MinMaxScaler(clip=True) if self.scaling == "minmax" else StandardScaler()
-        categorical = [name for name in CATEGORICAL if not (self.hide_sensitive and name == self.sensitive)]
+        categorical = [name for name in CATEGORICAL if name not in self._hidden()]
         one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
         return ColumnTransformer([("numeric", scaler, list(NUMERIC)), ("categorical", one_hot, categorical)])
 
     def _split(self, encoder: ColumnTransformer, table: pd.DataFrame) -> Split:
         """x (n, features) float32, y (n,) and sensitive (n,) int64."""
-        codes = {value: code for code, value in enumerate(SENSITIVE[self.sensitive])}
         return Split(
             torch.as_tensor(encoder.transform(table), dtype=torch.float32),
             torch.tensor((table["income"] == ">50K").to_numpy("int64", copy=True)),
-            torch.tensor(table[self.sensitive].map(codes).to_numpy("int64", copy=True)),
+            torch.tensor(self._attribute(table).to_numpy("int64", copy=True)),
         )
+
+    def _hidden(self) -> set[str]:
+        """The columns that are no features, since they tell the attribute."""
+        return {self.sensitive} if self.hide_sensitive else set()
+
+    def _attribute(self, table: pd.DataFrame) -> pd.Series:
+        """Everybody's code of the sensitive attribute."""
+        return table[self.sensitive].map({value: code for code, value in enumerate(SENSITIVE[self.sensitive])})
 
 
 def _table(file: Path, skip: int) -> pd.DataFrame:

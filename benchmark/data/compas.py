@@ -45,11 +45,18 @@ class Compas(Source):
         return tables.pools(
             table,
             torch.tensor(table[LABEL].to_numpy("int64", copy=True)),
-            torch.tensor((table[self.sensitive] != SENSITIVE[self.sensitive]).to_numpy("int64", copy=True)),
+            torch.tensor(self._attribute(table).to_numpy("int64", copy=True)),
             numeric=NUMERIC,
-            categorical=[name for name in CATEGORICAL if not (self.hide_sensitive and name == self.sensitive)],
+            categorical=[name for name in CATEGORICAL if name not in self._hidden()],
             name="compas",
         )
+
+    def _hidden(self) -> set[str]:
+        """The columns that are no features, since they tell the attribute."""
+        return {self.sensitive} if self.hide_sensitive else set()
+
+    def _attribute(self, table: pd.DataFrame) -> pd.Series:
+        return table[self.sensitive] != SENSITIVE[self.sensitive]
 
 
 def _parse(file: Path) -> pd.DataFrame:

@@ -41,7 +41,7 @@ class GermanCredit(Source):
     def pools(self, root: Path | None) -> tuple[Split, Split, int]:
         publisher = "https://archive.ics.uci.edu/dataset/144 (german.data)"
         table = tables.read("german_credit", root, "german_credit/german.data", publisher, _parse)
-        hidden = {SENSITIVE[self.sensitive]} if self.hide_sensitive else set()
+        hidden = self._hidden()
         return tables.pools(
             table,
             torch.tensor((table["credit"] == 1).to_numpy("int64", copy=True)),
@@ -50,6 +50,10 @@ class GermanCredit(Source):
             categorical=[name for name in COLUMNS[:-1] if name not in NUMERIC and name not in hidden],
             name="german_credit",
         )
+
+    def _hidden(self) -> set[str]:
+        """The columns that are no features, since they tell the attribute."""
+        return {SENSITIVE[self.sensitive]} if self.hide_sensitive else set()
 
     def _attribute(self, table: pd.DataFrame) -> pd.Series:
         return table["a13"] > YOUNG if self.sensitive == "age" else ~table["a9"].isin(WOMEN)

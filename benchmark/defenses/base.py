@@ -86,6 +86,7 @@ class Round:
         net: the model that the parties run, and ``lr`` their local learning rate; for their own side of a defense. None
             where the setting does not tell.
         held: (n, d) what each party starts from when it downloads a share only (see ``download``), else None.
+        last: (d,) the direction of the round before, or None in the first; whoever keeps the last model knows it.
         validation: party -> samples of its own that it does not train on; None where the setting does not tell.
         bytes_sent, messages: traffic between all parties and the server that the protocol adds or causes.
     """
@@ -102,6 +103,7 @@ class Round:
     net: Net | None = None
     lr: float = 1.0
     held: Tensor | None = None
+    last: Tensor | None = None
     validation: Callable[[int], Split] | None = None
     bytes_sent: float = 0.0
     messages: int = 0
@@ -194,6 +196,7 @@ class Defense:
         synthetic: no row of its release stems from one private sample; threats that need such rows are refused.
         keeps_attributes: the sensitive attribute of released rows is known, by their source or as it is published.
         hands_out_generator: its release comes with the generator that made it (``models()["generator"]``).
+        hands_out_map: people get the network that maps their records (``models()["map"]``).
 
     Attributes:
         world: set before any hook is called by a played cell; None in a notebook that calls hooks by itself.
@@ -203,6 +206,7 @@ class Defense:
     synthetic: ClassVar[bool] = False
     keeps_attributes: ClassVar[bool] = True
     hands_out_generator: ClassVar[bool] = False
+    hands_out_map: ClassVar[bool] = False
     world: World | None = None
 
     mpc: bool = False  # whether secure_costs has anything to measure
@@ -294,8 +298,16 @@ class Defense:
         """What the parties do among themselves before the upload: (n, d) -> (n, d), row i is what party i uploads."""
         return updates
 
+    def preaggregate(self, uploads: Tensor, round: Round) -> Tensor:
+        """What the server makes of the uploads (n, d) of the active parties before it aggregates them: (m, d).
+
+        One that drops a row clears its party in ``round.active``. One that mixes may return fewer rows than there are
+        active parties; such a row is no single party's.
+        """
+        return uploads
+
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
-        """The server's one direction (d,) from the uploads (n, d) of the active parties."""
+        """The server's one direction (d,) from the uploads (n, d) of the active parties, preaggregated."""
         return uploads.mean(dim=0)
 
     def learn(self, lesson: Lesson) -> Federation:
@@ -378,10 +390,10 @@ class Defense:
 HOOKS = (
     *("release", "encode"),
     *("screen_broadcast", "download", "local_data", "local_plan", "local_step"),
-    *("protect", "select", "exchange", "aggregate", "learn", "finish"),
+    *("protect", "select", "exchange", "preaggregate", "aggregate", "learn", "finish"),
     *("screen_model", "reveal"),
     *("fit", "screen_inputs", "screen_batches"),
 )
 
 # Hooks that hand a value on, so that stacked defenses act one after the other; of the others one stack may hold one.
-CHAINED = frozenset({"encode", "local_data", "local_plan", "protect", "select", "exchange", "reveal"})
+CHAINED = frozenset({"encode", "local_data", "local_plan", "protect", "select", "exchange", "preaggregate", "reveal"})

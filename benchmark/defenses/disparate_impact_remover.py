@@ -44,20 +44,18 @@ class DisparateImpactRemover(Defense):
         x = private.x.double()
         categorical = {column for start, end in one_hot_blocks(x) for column in range(start, end)}
         self.numeric = [column for column in range(x.shape[1]) if column not in categorical]
-        levels = QUANTILES.to(x.device)
+        levels, self.groups = QUANTILES.to(x.device), private.sensitive.unique().tolist()
         self.curves = torch.stack(
-            [
-                x[private.sensitive == group][:, self.numeric].quantile(levels, dim=0)
-                for group in private.sensitive.unique()
-            ]
+            [x[private.sensitive == group][:, self.numeric].quantile(levels, dim=0) for group in self.groups]
         )  # (groups, quantiles, numeric columns)
         mapped = self.encode_people(private)
         return Release(mapped.x, private.y, source=torch.arange(len(private)), sensitive=private.sensitive)
 
     def encode_people(self, people: Split) -> Split:
+        """Everybody repaired; people of a group that the private data lack stay as they are."""
         assert people.sensitive is not None
         x, middle = people.x.clone(), self.curves.quantile(0.5, dim=0)
-        for group, curve in enumerate(self.curves):
+        for group, curve in zip(self.groups, self.curves, strict=True):
             members = people.sensitive == group
             for place, column in enumerate(self.numeric):
                 own = people.x[members, column].double()

@@ -114,13 +114,7 @@ class DPSinkhorn(GeneratorDefense):
         rate = min(1.0, self.batch_size / samples)
         if self.target_epsilon is None or not self.is_private:
             return self.steps, rate
-        most = most_steps(
-            noise_multiplier=self.noise_multiplier,
-            rate=rate,
-            delta=self.delta,
-            epsilon=self.target_epsilon,
-            limit=self.steps,
-        )
+        most = most_steps(lambda steps: self.spent(rate, steps) or 0.0, epsilon=self.target_epsilon, limit=self.steps)
         return most, rate
 
     def spent(self, rate: float, steps: int) -> float | None:

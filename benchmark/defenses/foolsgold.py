@@ -38,6 +38,10 @@ class FoolsGold(Defense):
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
         parties = round.parties[round.active]
+        if len(parties) != len(uploads):
+            raise ConfigError(
+                "foolsgold remembers parties, and mixed uploads are no single party's; leave bucketing out."
+            )
         self.history[parties] += uploads[:, self.indicative].cpu()
         weights = foolsgold_weights(self.history[parties], self.confidence).to(uploads)
         return weights @ uploads / weights.sum().clamp_min(1e-20)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.data.base import Split
-from benchmark.defenses.base import Defense
+from benchmark.defenses.base import Defense, Release
+from benchmark.errors import Diverged
 
 EMBEDDING = 8
 SLOPE = 0.2
@@ -37,6 +38,10 @@ class Generator(nn.Module):
 
     def noise(self, count: int, rng: torch.Generator) -> Tensor:
         return torch.rand((count, self.latent), generator=rng).to(self.embedding.weight.device)
+
+    def labels(self, count: int, rng: torch.Generator) -> Tensor:
+        """Uniform ones, int64 (count,): never the private histogram."""
+        return torch.randint(self.num_classes, (count,), generator=rng).to(self.embedding.weight.device)
 
     @torch.no_grad()
     def sample(self, y: Tensor, rng: torch.Generator, batch_size: int = 500) -> Tensor:
@@ -103,3 +108,19 @@ class GeneratorDefense(Defense):
         num_classes = int(private.y.max()) + 1 if self.world is None else self.world.num_classes
         self.generator = generator_for(tuple(private.x.shape[1:]), num_classes, self.latent).to(private.x.device)
         return self.generator
+
+    def released(
+        self,
+        generator: Generator,
+        count: int,
+        rows: int | None,
+        rng: torch.Generator,
+        epsilon: float | None,
+        delta: float,
+    ) -> Release:
+        """``rows`` samples (or ``count``, where that is None) of uniform labels, with the budget that was spent."""
+        y = generator.labels(count if rows is None else rows, rng)
+        x = generator.sample(y, rng)
+        if not torch.isfinite(x).all():
+            raise Diverged(f"training of {type(self).__name__}'s generator gave values that are no numbers.")
+        return Release(x, y, epsilon=epsilon, delta=None if epsilon is None else delta)

@@ -64,7 +64,7 @@ VERSION = 1
 
 SENDING = frozenset({"local_data", "local_plan", "local_step", "protect", "exchange"})
 PARTITIONS = ("mixed", "by_class", "one_class_apart")
-ROBUST = frozenset({"local_step", "protect", "select", "exchange", "aggregate"})
+ROBUST = frozenset({"local_step", "protect", "select", "exchange", "preaggregate", "aggregate"})
 
 
 class Collaboration(Setting):

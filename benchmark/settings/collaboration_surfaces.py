@@ -101,6 +101,7 @@ class ContributionSurface(Surface):
         server: ``server(mine (m, d), others (n - m, d))`` rehearses what the server would make of these updates, the
             direction (d,), without any effect (grant ``mechanism``). It starts from the server's present state, which
             is more than a real adversary knows.
+        last: (d,) the global model's last step, in gradient units; None in the first round.
     """
 
     granted_by: ClassVar[Mapping[str, str]] = {"honest": "updates", "server": "mechanism"}
@@ -112,6 +113,7 @@ class ContributionSurface(Surface):
     own: Tensor
     honest: Tensor
     server: Callable[[Tensor, Tensor], Tensor]
+    last: Tensor | None = None
 
 
 @dataclass

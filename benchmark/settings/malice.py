@@ -97,6 +97,7 @@ class Malice:
             own=updates[bad],
             honest=updates[~bad],
             server=server,
+            last=turn.last,
         )
         handed_out = updates.clone()
         handed_out[bad] = self.threat(view, seed=derive(self.stage.seed, f"poison.{turn.index}")).updates

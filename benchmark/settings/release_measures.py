@@ -108,12 +108,13 @@ def trained_on_release(stage: Stage, fitted: Fitted, epochs: int) -> nn.Module:
 
 def map_fidelity(people: Split, mapped: Split) -> dict[str, float]:
     """What a map of tables leaves of people of each group: ``fidelity_group_G`` is 1 - mean absolute change of their
-    features; ``diversity`` the mean distance between mapped people over that between the original ones, 1 is all of it;
-    ``decisions_changed`` the share of labels that the map rewrote.
+    features and of the label, which counts as one column; ``diversity`` the mean distance between mapped people over
+    that between the original ones, 1 is all of it; ``decisions_changed`` the share of labels that the map rewrote.
     """
     if people.sensitive is None or people.x.ndim != 2 or mapped.x.shape != people.x.shape:
         return {}
-    change = (mapped.x - people.x).abs().double().mean(dim=1)
+    moved, rewritten = (mapped.x - people.x).abs().double(), (mapped.y != people.y).double()
+    change = torch.cat([moved, rewritten.unsqueeze(1)], dim=1).mean(dim=1)
     found = {f"fidelity_group_{g}": 1 - change[people.sensitive == g].mean().item() for g in people.sensitive.unique()}
     half = len(people) // 2
     spread = [(split.x[:half] - split.x[half : 2 * half]).norm(dim=1).double().mean() for split in (mapped, people)]

@@ -61,3 +61,44 @@ def gaussian_epsilon(*, noise_multiplier: float, steps: int, delta: float) -> fl
     accountant = RdpAccountant()
     accountant.compose(SelfComposedDpEvent(GaussianDpEvent(noise_multiplier), steps))
     return float(accountant.get_epsilon(delta))
+
+
+@lru_cache(maxsize=256)
+def shard_epsilon(*, noise_multiplier: float, shards: int, queries: int, delta: float) -> float:
+    """Epsilon of ``queries`` Gaussian queries, each of one of ``shards`` disjoint parts of the records, drawn afresh.
+
+    For replacing a record, which changes one shard: a shard is drawn without replacement from all of them.
+
+    Args:
+        noise_multiplier: standard deviation of the noise over a query's L2 sensitivity.
+
+    Returns:
+        epsilon >= 0; infinite without noise.
+    """
+    if queries == 0:
+        return 0.0
+    return sampled_gaussian_epsilon(
+        noise_multiplier=2 * noise_multiplier, samples=shards, batch_size=1, steps=queries, delta=delta
+    )
+
+
+@lru_cache(maxsize=256)
+def laplace_epsilon(*, scale: float, queries: int, delta: float) -> float:
+    """Epsilon of ``queries`` answers with Laplace's noise, without any sampling.
+
+    Args:
+        scale: of the noise over an answer's L1 sensitivity.
+
+    Returns:
+        epsilon >= 0; infinite without noise.
+    """
+    if scale == 0:
+        return float("inf")
+    if queries == 0:
+        return 0.0
+    from dp_accounting import LaplaceDpEvent, SelfComposedDpEvent
+    from dp_accounting.rdp import RdpAccountant
+
+    accountant = RdpAccountant()
+    accountant.compose(SelfComposedDpEvent(LaplaceDpEvent(scale), queries))
+    return float(accountant.get_epsilon(delta))

@@ -7,6 +7,7 @@ reconstructs them, since the paper's equations were not at hand).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +48,12 @@ class Judges(nn.Module):
         return self.group_net(x)
 
 
-def gradient_penalty(critic: Judges, real: Tensor, mapped: Tensor, rng: torch.Generator) -> Tensor:
+class Judge(Protocol):
+    def critic(self, x: Tensor) -> Tensor:
+        """(n, d) -> (n,)."""
+
+
+def gradient_penalty(critic: Judge, real: Tensor, mapped: Tensor, rng: torch.Generator) -> Tensor:
     """``10 E[(|grad C| - 1)^2]`` on random points between pairs of real and mapped records of equal number."""
     mix = torch.rand((len(real), 1), generator=rng).to(real.device)
     between = (mix * real + (1 - mix) * mapped).detach().requires_grad_()

@@ -1,4 +1,4 @@
-"""Rounds of a collaboration: select, broadcast, local steps, protect, exchange, aggregate."""
+"""Rounds of a collaboration: select, broadcast, local steps, protect, exchange, preaggregate, aggregate."""
 
 from __future__ import annotations
 
@@ -249,13 +249,14 @@ def federate(
     result.contributed, result.late = torch.zeros(2, len(shares), dtype=torch.int64)
     defense.start(len(shares), net.layout)
     turns = rounds if order == "fedavg" else rounds * len(shares)
+    last: Tensor | None = None
     started = time.perf_counter()
     for index in range(turns):
         candidates = _candidates(order, len(shares), fraction, seed, index)
         turn = Round(index, net.layout, params, candidates, generator(seed, f"federated.protocol.{index}"))
         if root is not None and len(root):
             turn.server_update = partial(_server_update, net, root, params, plan, seed, index)
-        turn.net, turn.lr = net, plan.lr
+        turn.net, turn.lr, turn.last = net, plan.lr, last
         if root is not None and len(root) >= len(shares):
             turn.validation = partial(own_part, root, len(shares))
         turn.publish(**defense.facts())
@@ -275,8 +276,8 @@ def federate(
             updates = local_updates(net, defense, start, x, y, plan, rngs)
             result.local_models[turn.parties] = start - plan.lr * updates
             updates = defense.protect(updates, turn)
-            direction = receive(defense, deviate(turn, updates), turn, unmixed, overhear)
-            params = params - plan.lr * direction
+            last = receive(defense, deviate(turn, updates), turn, unmixed, overhear)
+            params = params - plan.lr * last
         result.params = params
         there = turn.parties[turn.active]
         result.contributed[there] += 1
@@ -313,7 +314,7 @@ def _candidates(order: str, parties: int, fraction: float, seed: int, index: int
 def receive(
     defense: Defense, handed_out: Tensor, turn: Round, unmixed: Tensor | None = None, overhear: Overhear = unheard
 ) -> Tensor:
-    """The direction (d,) that comes of what the parties hand out, (n, d): exchange, upload, aggregate."""
+    """The direction (d,) that comes of what the parties hand out, (n, d): exchange, upload, preaggregate, aggregate."""
     uploads = defense.exchange(handed_out, turn)
     if unmixed is not None:
         cheats = torch.isin(turn.parties, unmixed).to(uploads.device)
@@ -321,7 +322,8 @@ def receive(
     overhear(turn, uploads)
     if not turn.active.any():  # e.g. nobody found a partner: the round changes nothing
         return torch.zeros_like(turn.params)
-    return defense.aggregate(uploads[turn.active], turn)
+    arrived = defense.preaggregate(uploads[turn.active], turn)
+    return defense.aggregate(arrived, turn) if len(arrived) else torch.zeros_like(turn.params)
 
 
 def _server_update(net: Net, root: Split, params: Tensor, plan: LocalPlan, seed: int, index: int) -> Tensor:

@@ -9,6 +9,7 @@ Efficient Training of Large Convolutional Neural Networks with Differential Priv
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -24,15 +25,26 @@ from benchmark.defenses.gradient_clipping import clip_rows
 from benchmark.training.functional import Net
 from benchmark.training.patches import is_plain, patches
 
+Total = Callable[[Tensor, Tensor], Tensor]
+"""What a network gives for n samples and their targets -> the sum of their losses, ()."""
 
-def clipped_sum(net: Net, params: Tensor, x: Tensor, y: Tensor, max_norm: float) -> Tensor:
+
+def total_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(logits, y, reduction="sum")
+
+
+def clipped_sum(
+    net: Net, params: Tensor, x: Tensor, y: Tensor, max_norm: float, total: Total = total_cross_entropy
+) -> Tensor:
     """The sum (d,) of the samples' gradients, each scaled down to L2 norm ``max_norm`` (Abadi et al. 2016).
 
     Args:
         params: (d,). x: (n, ...). y: int64 (n,) or a distribution over classes (n, classes).
+        total: the samples' summed loss; another one than cross-entropy needs a net that :func:`captured` takes apart.
     """
-    calls = captured(net, params, x, y)
+    calls = captured(net, params, x, y, total)
     if calls is None:
+        assert total is total_cross_entropy, "this network's gradients are only known for cross-entropy"
         return clip_rows(net.per_sample_gradients(params, x, y), max_norm).sum(dim=0)
     gradients = {name: part for call in calls for name, part in per_sample(call, net, params).items()}
     squares = torch.stack([part.squares() for part in gradients.values()]).sum(dim=0).clamp_min(0)
@@ -59,7 +71,7 @@ class Call:
         return _joined(self.name, own)
 
 
-def captured(net: Net, params: Tensor, x: Tensor, y: Tensor) -> list[Call] | None:
+def captured(net: Net, params: Tensor, x: Tensor, y: Tensor, total: Total = total_cross_entropy) -> list[Call] | None:
     """Every layer's call for a batch at ``params``; together the layers hold every parameter once.
 
     None where there is no such list: a parameter is used outside a layer, more than once or not at all, a layer takes
@@ -74,7 +86,7 @@ def captured(net: Net, params: Tensor, x: Tensor, y: Tensor) -> list[Call] | Non
         for name, layer in layers.items():
             hooks.enter_context(layer.register_forward_hook(partial(_take_note, notes[name]), with_kwargs=True))
         weights = params.detach().requires_grad_()  # so that every layer's output has a gradient
-        loss = F.cross_entropy(net.logits(weights, x), y, reduction="sum")
+        loss = total(net.logits(weights, x), y)
     once = [taken[0] for taken in notes.values() if len(taken) == 1 and taken[0] is not None]
     if len(once) < len(layers):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -47,11 +48,10 @@ def poisson_epsilon(*, noise_multiplier: float, rate: float, steps: int, delta: 
     return float(accountant.get_epsilon(delta))
 
 
-def most_steps(*, noise_multiplier: float, rate: float, delta: float, epsilon: float, limit: int) -> int:
-    """The most steps, up to ``limit``, that spend at most ``epsilon``."""
+def most_steps(spent: Callable[[int], float], *, epsilon: float, limit: int) -> int:
+    """The most steps, up to ``limit``, after which ``spent(steps)`` is at most ``epsilon``."""
     low, high = 0, limit
     while low < high:
         middle = (low + high + 1) // 2
-        spent = poisson_epsilon(noise_multiplier=noise_multiplier, rate=rate, steps=middle, delta=delta)
-        low, high = (middle, high) if spent <= epsilon else (low, middle - 1)
+        low, high = (middle, high) if spent(middle) <= epsilon else (low, middle - 1)
     return low

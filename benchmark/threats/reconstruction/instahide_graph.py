@@ -16,18 +16,21 @@ from benchmark.errors import ConfigError, Refused, positive
 from benchmark.metrics.distances import nearest
 from benchmark.settings.release_surfaces import ReleaseSurface, ReleaseThreat
 from benchmark.threats.base import Reconstruction
-from benchmark.threats.reconstruction.similarity_graph import learned_graph
+from benchmark.threats.reconstruction.similarity_graph import fitted_weights, learned_graph
 
 VERSION = 1
 BRIGHTNESS = 0.05
 START = 1e-3
+LEARNED = ("learned", "unlabelled")
+REFITS = 2  # of unknown weights
 
 
 class InstaHideGraph(ReleaseThreat):
     """Solves ``|E| = |A x|`` for the private images x, given which of them each mixture holds.
 
     Args:
-        graph: ``learned``: as an adversary does it; ``oracle``: the true mixture, an upper bound that isolates the
+        graph: ``learned``: as an adversary does it; ``unlabelled``: the same without the labels, weights alternately
+            fitted to the mixtures and images solved for; ``oracle``: the true mixture, an upper bound that isolates the
             solving; ``random``: the true mixtures' weights on the wrong images, the control of both.
         iterations, lr: of Adam from signs of the public mean, which also settles the sign of every pixel.
         mixtures: released rows that are solved for, the targets among them; the graph grows with their square.
@@ -51,14 +54,14 @@ class InstaHideGraph(ReleaseThreat):
         adaptive: bool,
     ) -> None:
         super().__init__(adaptive=adaptive)
-        if graph not in ("learned", "oracle", "random"):
-            raise ConfigError(f"threat.graph is learned, oracle or random, not {graph!r}.")
+        if graph not in ("learned", "unlabelled", "oracle", "random"):
+            raise ConfigError(f"threat.graph is learned, unlabelled, oracle or random, not {graph!r}.")
         positive("threat.iterations", iterations)
         positive("threat.mixtures", mixtures)
         self.mixtures = mixtures
         self.graph, self.iterations, self.lr = graph, iterations, lr
         self.epochs, self.image_pairs = epochs, image_pairs
-        self.knowledge |= {"refit", "attacker_data"} if graph == "learned" else {"oracle"}
+        self.knowledge |= {"refit", "attacker_data"} if graph in LEARNED else {"oracle"}
 
     def attack(self, surface: ReleaseSurface, rng: torch.Generator) -> Reconstruction:
         if surface.x.shape[1:] != surface.shape:
@@ -68,18 +71,27 @@ class InstaHideGraph(ReleaseThreat):
         rows = torch.cat([targets, order[~torch.isin(order, targets)]])[: max(self.mixtures, len(targets))]
         parts, weights = self._graph(surface, rows, rng)
         count = int(parts.max()) + 1
-        mixing = torch.zeros((len(parts), count), device=weights.device)
-        mixing.scatter_add_(1, parts, weights)
         public = surface.public.x.mean(dim=0).flatten() - surface.public.x.mean()
-        x = solve(surface.x[rows].flatten(1).abs(), mixing, public.sign(), iterations=self.iterations, lr=self.lr)
+        encoded = surface.x[rows].flatten(1).abs()
+        x = self._solved(encoded, parts, weights, public.sign())
+        for _ in range(REFITS if self.graph == "unlabelled" else 0):
+            x = self._solved(encoded, parts, fitted_weights(encoded, x, parts), public.sign())
         images = as_images(x, surface.public.x.flatten(1))
         first = parts[: len(targets), 0]
         return Reconstruction(images[first].view(len(targets), 1, *surface.shape), diagnostics={"images": count})
 
+    def _solved(self, encoded: Tensor, parts: Tensor, weights: Tensor, start: Tensor) -> Tensor:
+        mixing = torch.zeros((len(parts), int(parts.max()) + 1), device=weights.device)
+        mixing.scatter_add_(1, parts, weights)
+        return solve(encoded, mixing, start, iterations=self.iterations, lr=self.lr)
+
     def _graph(self, surface: ReleaseSurface, rows: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Two images of each of these ``rows``, int64 (m, 2), and their weights (m, 2); the more certain one first."""
-        if self.graph == "learned":
-            return learned_graph(surface, rows, epochs=self.epochs, image_pairs=self.image_pairs, rng=rng)
+        if self.graph in LEARNED:
+            labelled = self.graph == "learned"
+            return learned_graph(
+                surface, rows, epochs=self.epochs, image_pairs=self.image_pairs, labelled=labelled, rng=rng
+            )
         if "parts" not in surface.secrets:  # nothing is mixed: every row is an image of its own
             own = torch.arange(len(rows), device=rows.device)
             parts, weights = own.unsqueeze(1), torch.ones((len(own), 1), device=own.device)

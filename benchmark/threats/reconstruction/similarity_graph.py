@@ -2,6 +2,7 @@
 
 Stages a, b and d of the graph attack of Carlini et al., 2021 (arXiv 2011.05315): a network scores pairs of mixtures,
 greedy clusters of high mutual score stand for one private image each, labels say how much of it is in a mixture.
+Without labels the weights start alike and are fitted to the mixtures afterwards (:func:`fitted_weights`).
 """
 
 from __future__ import annotations
@@ -13,11 +14,23 @@ from benchmark.errors import Refused
 from benchmark.settings.release_surfaces import ReleaseSurface
 from benchmark.training.loop import predict, train
 
+GRID = 11  # levels of a weight
+
 
 def learned_graph(
-    surface: ReleaseSurface, chosen: Tensor, *, epochs: int, image_pairs: int, rng: torch.Generator
+    surface: ReleaseSurface,
+    chosen: Tensor,
+    *,
+    epochs: int,
+    image_pairs: int,
+    labelled: bool,
+    rng: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Two images of each of the ``chosen`` mixtures, int64 (m, 2), and their weights (m, 2), the larger one first."""
+    """Two images of each of the ``chosen`` mixtures, int64 (m, 2), and their weights (m, 2), the larger one first.
+
+    Args:
+        labelled: use the soft labels; otherwise all weights are 1 / 2, and the first image is the likelier one.
+    """
     own = surface.refit(surface.attacker, "mixtures")
     if own.source is None or surface.y.ndim != 2:
         raise Refused("The learned graph needs mixtures with soft labels, as InstaHide releases them.")
@@ -29,7 +42,31 @@ def learned_graph(
     scores = all_scores(model, surface.x[chosen].abs())
     per_image = len(own.x) // len(surface.attacker)
     images = max(len(surface.x) // per_image, 2)
-    return assign(scores, clusters(scores, min(images, max(2, len(chosen) // 2))), surface.y[chosen])
+    cores = clusters(scores, min(images, max(2, len(chosen) // 2)))
+    if labelled:
+        return assign(scores, cores, surface.y[chosen])
+    affinity = torch.stack([scores[:, core].mean(dim=1) for core in cores], dim=1)
+    best = affinity.topk(min(2, len(cores)), dim=1).indices
+    return best, torch.full(best.shape, 0.5, device=best.device)
+
+
+def fitted_weights(encoded: Tensor, images: Tensor, parts: Tensor) -> Tensor:
+    """The weights (m, 2) under which ``|w1 x1 + w2 x2|`` comes nearest to each mixture: the best point of a grid.
+
+    Args:
+        encoded: (m, d) absolute values; images: (count, d); parts: int64 (m, 2), the images in each mixture.
+    """
+    levels = torch.linspace(0, 1, GRID, device=images.device)
+    first, second = images[parts[:, 0]], images[parts[:, -1]]
+    best = torch.full((len(parts),), torch.inf, device=images.device)
+    weights = torch.zeros((len(parts), 2), device=images.device)
+    for pair in torch.cartesian_prod(levels, levels):
+        if pair.sum() > 1:
+            continue
+        error = (encoded - (pair[0] * first + pair[1] * second).abs()).square().mean(dim=1)
+        weights[error < best] = pair
+        best = torch.minimum(best, error)
+    return weights[:, : parts.shape[1]]
 
 
 def sampled_pairs(source: Tensor, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -4,12 +4,14 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from benchmark.data.apnea_ecg import ApneaEcg, windows
 from benchmark.data.base import Split
 from benchmark.data.compas import Compas
+from benchmark.data.crossed_groups import AdultCrossed, CompasCrossed, GermanCreditCrossed, crossed
 from benchmark.data.digits_writers import DigitsWriters
 from benchmark.data.german_credit import GermanCredit
 from benchmark.data.grouped import GroupedSource
@@ -92,6 +94,9 @@ def test_heart_rate_windows_leave_artefacts_and_silence_out():
     [
         GermanCredit(sizes=SIZES, sensitive="age", hide_sensitive=True),
         Compas(sizes=SIZES, sensitive="race", hide_sensitive=True),
+        AdultCrossed(sizes=SIZES),
+        GermanCreditCrossed(sizes=SIZES),
+        CompasCrossed(sizes=SIZES),
         UciHar(sizes=SIZES, insiders=10),
         ApneaEcg(sizes=SIZES, insiders=10),
     ],
@@ -135,3 +140,26 @@ def test_hidden_attributes_are_no_columns():
         for hide in (False, True)
     )
     assert seen == hidden + 6
+
+
+def test_two_attributes_make_four_groups():
+    assert crossed(pd.Series([False, False, True, True]), pd.Series([False, True, False, True])).tolist() == [
+        0,
+        1,
+        2,
+        3,
+    ]
+
+
+@pytest.mark.skipif(ROOT is None, reason="GAUNTLET_DATA names no folder with the real data")
+@pytest.mark.parametrize(
+    ("plain", "both", "columns"),
+    [
+        (Compas(sizes=SIZES, sensitive="race", hide_sensitive=True), CompasCrossed(sizes=SIZES), 2),
+        (GermanCredit(sizes=SIZES, sensitive="age", hide_sensitive=True), GermanCreditCrossed(sizes=SIZES), 4),
+    ],
+)
+def test_crossed_groups_hide_both_attributes_and_split_the_groups_of_one(plain, both, columns):
+    one, two = (source.pools(Path(ROOT))[0] for source in (plain, both))
+    assert torch.equal(two.sensitive // 2, one.sensitive) and two.sensitive.unique().tolist() == [0, 1, 2, 3]
+    assert one.x.shape[1] - two.x.shape[1] == columns

@@ -10,14 +10,19 @@ import torch
 from benchmark.defenses.base import Defense, Round
 from benchmark.defenses.bulyan import Bulyan
 from benchmark.defenses.centered_clipping import CenteredClipping
+from benchmark.defenses.clipped_clustering import ClippedClustering
 from benchmark.defenses.coordinate_median import CoordinateMedian
+from benchmark.defenses.dnc import DnC
 from benchmark.defenses.fltrust import FLTrust
 from benchmark.defenses.foolsgold import FoolsGold, foolsgold_weights
 from benchmark.defenses.geometric_median import GeometricMedian
 from benchmark.defenses.gradient_clipping import GradientClipping, clip_rows
 from benchmark.defenses.krum import Krum, krum_scores
+from benchmark.defenses.mda import MDA
+from benchmark.defenses.meamed import Meamed
 from benchmark.defenses.multi_krum import MultiKrum
 from benchmark.defenses.server_norm_bound import ServerNormBound
+from benchmark.defenses.signguard import SignGuard
 from benchmark.defenses.stack import Stack
 from benchmark.defenses.trimmed_mean import TrimmedMean
 from benchmark.errors import ConfigError
@@ -40,8 +45,16 @@ RULES = {
     "centered_clipping": CenteredClipping(radius=2.0, iterations=3),
     "foolsgold": FoolsGold(features="last_layer", confidence=1.0),
     "fltrust": FLTrust(),
+    "meamed": Meamed(f_assumed=2),
+    "mda": MDA(f_assumed=2),
+    "dnc": DnC(f_assumed=2, filter_factor=1.0, coordinates=12, samples=2),
+    "signguard": SignGuard(shortest=0.1, longest=3.0, share=1.0),
+    "clipped_clustering": ClippedClustering(),
 }
-SELECTING = ("krum", "multi_krum", "bulyan", "coordinate_median", "trimmed_mean", "geometric_median")
+SELECTING = (
+    *("krum", "multi_krum", "bulyan", "coordinate_median", "trimmed_mean", "geometric_median"),
+    *("meamed", "mda", "dnc"),
+)
 
 
 def turn(n: int, server: torch.Tensor | None = HONEST_DIRECTION) -> Round:
@@ -66,7 +79,7 @@ def test_the_order_of_parties_does_not_matter(name):
     torch.testing.assert_close(aggregate(RULES[name], uploads), aggregate(RULES[name], uploads[order]))
 
 
-@pytest.mark.parametrize("name", [*SELECTING, "fltrust"])
+@pytest.mark.parametrize("name", [*SELECTING, "fltrust", "signguard", "clipped_clustering"])
 def test_agreement_is_kept(name):
     agreed = aggregate(RULES[name], HONEST_DIRECTION.expand(11, -1))
     torch.testing.assert_close(agreed, HONEST_DIRECTION, atol=1e-5, rtol=1e-5)
@@ -90,7 +103,10 @@ def test_two_of_eleven_at_a_million_do_not_carry_the_result_away(name):
     assert uploads.mean(0).norm() > 1e5
 
 
-@pytest.mark.parametrize("name", ["krum", "multi_krum", "bulyan", "trimmed_mean"])
+@pytest.mark.parametrize(
+    "name",
+    ["krum", "multi_krum", "bulyan", "trimmed_mean", "meamed", "mda", "dnc"],
+)
 def test_more_than_f_colluding_parties_break_a_rule_that_assumes_f(name):
     uploads = honest(11)
     uploads[:6] = -1e6

@@ -10,7 +10,10 @@ from benchmark.defenses.centered_clipping import CenteredClipping
 from benchmark.defenses.coordinate_median import CoordinateMedian
 from benchmark.defenses.geometric_median import GeometricMedian
 from benchmark.defenses.krum import Krum, krum_scores
+from benchmark.defenses.mda import MDA
+from benchmark.defenses.meamed import Meamed
 from benchmark.defenses.multi_krum import MultiKrum
+from benchmark.defenses.nnm import NNM
 from benchmark.defenses.server_norm_bound import ServerNormBound
 from benchmark.defenses.trimmed_mean import TrimmedMean
 from benchmark.metrics.distances import squared_distances
@@ -99,3 +102,24 @@ def test_norm_bound(byzfl):
         return lambda uploads: byzfl.Clipping(c=0.7)(uploads).mean(dim=0)
 
     compare(ServerNormBound(max_norm=0.7, noise_std=0.0), clip_then_average, 3)
+
+
+@pytest.mark.parametrize("f", [0, 1, 4])
+def test_meamed(byzfl, f):
+    compare(Meamed(f_assumed=f), lambda: byzfl.Meamed(f=f), f)
+
+
+@pytest.mark.parametrize("f", [0, 2])
+def test_mda(byzfl, f):
+    for uploads in inputs(f):
+        few = uploads[-9:]  # byzfl walks through the subsets one by one
+        torch.testing.assert_close(
+            MDA(f_assumed=f).aggregate(few, turn(few)), byzfl.MDA(f=f)(few.clone()), atol=1e-5, rtol=1e-5
+        )
+
+
+@pytest.mark.parametrize("f", [0, 1, 4])
+def test_nearest_neighbour_mixing(byzfl, f):
+    for uploads in inputs(f):
+        mixed = NNM(f_assumed=f).preaggregate(uploads, turn(uploads))
+        torch.testing.assert_close(mixed, byzfl.NNM(f=f)(uploads.clone()), atol=1e-5, rtol=1e-5)

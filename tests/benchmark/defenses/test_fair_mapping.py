@@ -23,12 +23,14 @@ DEFAULTS = {
     "fidelity": 0.3,
     "fidelity_on_all": False,
     "shared_trunk": False,
+    "sees_originals": False,
     "composition": "all_mapped",
     "decode": True,
     "hidden": [32, 32],
     "noise": 1,
     "steps": 150,
     "critic_steps": 2,
+    "checkpoints": 0,
     "batch_size": 64,
     "lr": 2e-3,
 }
@@ -138,6 +140,40 @@ def test_full_repair_makes_the_groups_columns_alike_and_none_changes_nothing() -
     assert torch.equal(repaired.y, private.y)
     same = DisparateImpactRemover(repair=0.0).release(private, rng())
     assert torch.allclose(same.x, private.x)
+
+
+def crossed_people(count: int = 600) -> Split:
+    """Four groups along the first column; the second decides, equally in all."""
+    s = torch.arange(count) % 4
+    free = torch.rand((count, 2), generator=rng())
+    x = torch.stack([0.05 + 0.1 * free[:, 0] + 0.25 * s, free[:, 1]], dim=1)
+    return Split(x, (x[:, 1] > 0.5).long(), sensitive=s)
+
+
+def test_all_cells_of_two_attributes_are_mapped_onto_one_of_them() -> None:
+    private = crossed_people()
+    release = mapping(target=3, identity=5.0, steps=200).release(private, rng())
+    assert private.sensitive is not None
+    means = torch.stack([release.x[private.sensitive == group, 0].mean() for group in range(4)])
+    assert means.max() - means.min() < 0.3 < 0.7, "they lay 0.75 apart"
+    assert (release.x - private.x)[private.sensitive == 3].abs().mean() < 0.1
+
+
+def test_repair_takes_any_number_of_groups_also_where_one_is_missing() -> None:
+    private = crossed_people()
+    assert private.sensitive is not None
+    repaired = DisparateImpactRemover(repair=1.0).release(private, rng()).x
+    means = torch.stack([repaired[private.sensitive == group, 0].mean() for group in range(4)])
+    assert means.max() - means.min() < 0.01
+    without = private[private.sensitive != 1]
+    remover = DisparateImpactRemover(repair=1.0)
+    remover.release(without, rng())
+    known, unknown = without[:60], private[private.sensitive == 1]
+    assert torch.equal(remover.encode_people(unknown).x, unknown.x)
+    moved = remover.encode_people(known).x
+    assert known.sensitive is not None
+    means = torch.stack([moved[known.sensitive == group, 0].mean() for group in (0, 2, 3)])
+    assert means.max() - means.min() < 0.05
 
 
 def test_repair_keeps_the_order_within_a_group() -> None:

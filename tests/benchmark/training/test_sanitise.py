@@ -40,9 +40,13 @@ def test_epsilon_of_no_noise_and_of_no_steps() -> None:
 
 def test_most_steps_stop_short_of_the_budget() -> None:
     run = {"noise_multiplier": 1.1, "rate": 0.02, "delta": 1e-4}
-    steps = most_steps(**run, epsilon=2.0, limit=100_000)
-    assert poisson_epsilon(**run, steps=steps) <= 2.0 < poisson_epsilon(**run, steps=steps + 1)
-    assert most_steps(**run, epsilon=2.0, limit=10) == 10
+
+    def spent(steps: int) -> float:
+        return poisson_epsilon(**run, steps=steps)
+
+    steps = most_steps(spent, epsilon=2.0, limit=100_000)
+    assert spent(steps) <= 2.0 < spent(steps + 1)
+    assert most_steps(spent, epsilon=2.0, limit=10) == 10
 
 
 @pytest.mark.crosscheck

@@ -1,0 +1,115 @@
+"""Attribute inference by the gap between a release and a group that was never mapped (the distribution-gap attack)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.data.base import Split
+from benchmark.defenses.record_space import with_decision
+from benchmark.errors import ConfigError, Refused
+from benchmark.seeds import child
+from benchmark.settings.release_surfaces import AttributeSurface, ReleaseThreat
+from benchmark.threats.attribute_inference.attackers import MAX_ROWS, guess, known_attackers
+from benchmark.threats.base import AttributeGuess, Floor
+from benchmark.threats.membership_inference.statistics import comparable
+
+VERSION = 1
+
+SURE = 1e-3
+"""Probabilities are kept this far from 0 and 1 before their logit is taken."""
+
+
+class DensityGap(ReleaseThreat):
+    """A density ratio between the release and real people of one group is a feature for attribute inference.
+
+    A map moves people onto a target group. Where the release is rarer or more frequent than that group is in the world,
+    it shows whom it moved. For each group that the adversary has people of, boosted trees tell released records from
+    those people, and their logit joins the record as a feature; the logits of records that the trees learnt from come
+    from folds. The target group is one of the groups; a mechanism that names none is attacked all the same.
+
+    The attackers are those of :class:`~benchmark.threats.attribute_inference.strongest.StrongestAttacker` on records
+    with logits, and ``gap_alone``: boosting on the logits alone.
+
+    Args:
+        attackers: names of :data:`benchmark.threats.attribute_inference.attackers.ATTACKERS`.
+        decision: the record's label is part of it.
+        folds: of the cross-fitting; trees, depth: of the classifier that estimates the ratio.
+    """
+
+    family = "attribute_inference"
+    surface = "attributes"
+    headline = "attribute_accuracy"
+    floor = Floor("attribute_advantage", 0.05)
+    needs = {"dataset.kind": "tabular", "dataset.sensitive": "yes", "defense.attributes": "yes"}
+    knowledge = frozenset({"labelled", "attacker_data"})
+
+    def __init__(self, *, attackers: Sequence[str], decision: bool, folds: int, trees: int, depth: int) -> None:
+        if folds < 2:
+            raise ConfigError(f"threat.folds must be at least 2, got {folds}.")
+        super().__init__()
+        self.adaptive = True  # it is about what a map to a group leaves behind
+        self.attackers, self.decision = known_attackers(attackers), decision
+        self.folds, self.trees, self.depth = folds, trees, depth
+
+    def attack(self, surface: AttributeSurface, rng: torch.Generator) -> AttributeGuess:
+        labelled, own = surface.labelled, surface.attacker
+        if own.sensitive is None:
+            raise Refused("The density-gap attack compares the release with people of known attribute; there are none.")
+        assert labelled.sensitive is not None
+        rows = torch.randperm(len(labelled), generator=rng)[:MAX_ROWS].to(labelled.y.device)
+        known = self._records(surface, labelled[rows])
+        targets, known = comparable(self._records(surface, Split(surface.targets, surface.targets_y)), known)
+        real, known = comparable(self._records(surface, own), known)
+        gaps = [
+            gap(known, real[own.sensitive == group], targets, self.folds, self.trees, self.depth, child(rng))
+            for group in own.sensitive.unique()
+            if int((own.sensitive == group).sum()) >= self.folds
+        ]
+        of_known, of_targets = (torch.stack(part, dim=1).to(known) for part in zip(*gaps, strict=True))
+        s = labelled.sensitive[rows]
+        labels, scores = guess(
+            self.attackers, torch.cat([known, of_known], dim=1), s, torch.cat([targets, of_targets], dim=1), rng
+        )
+        for part, alone in zip((labels, scores), guess(["boosting"], of_known, s, of_targets, rng), strict=True):
+            if alone:  # no scores of more than two groups
+                part["gap_alone"] = alone["boosting"]
+        return AttributeGuess(labels, scores, diagnostics={"largest_mean_gap": float(of_known.mean(dim=0).abs().max())})
+
+    def _records(self, surface: AttributeSurface, people: Split) -> Tensor:
+        return with_decision(people, surface.num_classes) if self.decision else people.x.flatten(start_dim=1)
+
+
+def gap(
+    released: Tensor, real: Tensor, targets: Tensor, folds: int, trees: int, depth: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """The log density ratio of the release to ``real`` people, up to a constant, at released records and at targets.
+
+    Args:
+        released: (m, d); real: (k, d), k at least ``folds``; targets: (n, d).
+
+    Returns:
+        (m,), each by a classifier that did not learn from that record, and (n,).
+    """
+    from sklearn.ensemble import GradientBoostingClassifier
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    x = torch.cat([released, real]).double().cpu().numpy()
+    is_released = np.arange(len(x)) < len(released)
+    weights = np.where(is_released, len(x) / len(released), len(x) / len(real))  # both sides count the same
+    model = GradientBoostingClassifier(n_estimators=trees, max_depth=depth, random_state=seed)
+    cut = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    inside: Any = cross_val_predict(
+        model, x, is_released, cv=cut, method="predict_proba", params={"sample_weight": weights}
+    )
+    model.fit(x, is_released, sample_weight=weights)
+    outside = model.predict_proba(targets.double().cpu().numpy())
+    return _logit(inside[: len(released), 1]), _logit(outside[:, 1])
+
+
+def _logit(probability: np.ndarray) -> Tensor:
+    return torch.as_tensor(probability).clamp(SURE, 1 - SURE).logit()

@@ -1,0 +1,124 @@
+"""Chosen plaintexts (level 3): whoever may have images of their own encoded learns the map and needs no other pair.
+
+Our addition to the levels of Sharma, Gu, Chen, 2022 (arXiv 2301.00252). The adversary has a white block on black
+encoded at every position, which tells where each goes; random images, which determine a linear map; one block
+everywhere, which tells whether all positions share a key; and images of its own, whose blocks make a codebook. Blocks
+that are not in the book are decoded by the linear maps, or drawn as the average of its own where it sees, on images
+that it kept back, that the map is not linear. Only the size of a block has to be known.
+"""
+
+from __future__ import annotations
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from benchmark.defenses.blocks import from_blocks, to_blocks
+from benchmark.errors import ConfigError, Refused
+from benchmark.settings.release_surfaces import ReleaseSurface, ReleaseThreat
+from benchmark.threats.base import Floor, Reconstruction
+from benchmark.threats.reconstruction.codebook import codes, look_up
+from benchmark.threats.reconstruction.regression_known_pairs import rows
+
+VERSION = 1
+KEPT_BACK = 8
+
+
+class ChosenPlaintext(ReleaseThreat):
+    """Asks the owner's map about images of its choice, and decodes the targets by a codebook and by linear maps.
+
+    Args:
+        queries: images encoded beside the probes of positions: half of them random, half its own; at least 32.
+        block: edge of a block that the adversary assumes; the adaptive form takes what the mechanism publishes.
+        ridge: penalty of the linear maps, for pixels in [0, 1].
+    """
+
+    family = "reconstruction"
+    headline = "examiner_accuracy"
+    needs = {"defense.synthetic": "no", "dataset.kind": "image"}
+    floor = Floor("examiner_accuracy", 0.7)
+    knowledge = frozenset({"map", "attacker_data"})
+
+    def __init__(self, *, queries: int, block: int, ridge: float, adaptive: bool) -> None:
+        super().__init__(adaptive=adaptive)
+        if queries < 32 or block < 1 or ridge <= 0:
+            raise ConfigError(
+                f"threat.queries must be at least 32, block 1 and ridge above 0; got {queries}, {block} and {ridge}."
+            )
+        self.queries, self.block, self.ridge = queries, block, ridge
+
+    def attack(self, surface: ReleaseSurface, rng: torch.Generator) -> Reconstruction:
+        released = surface.published.get("block", self.block) if self.adaptive else self.block
+        edge = max(1, released // max(1, round(surface.targets.shape[-1] / surface.shape[-1])))
+        own = surface.attacker.x[: self.queries // 2]
+        noise = torch.rand((self.queries - len(own), *surface.shape), generator=rng).to(own)
+        order = order_by_probes(surface, edge, released)
+        seen, kept = own[KEPT_BACK:], own[:KEPT_BACK]
+        plain, encoded = torch.cat([noise, seen]), surface.encode(torch.cat([noise, seen]))
+        flat = surface.encode(everywhere_the_same(surface.shape, edge, rng).to(own))
+        cells = codes(flat, released)
+        shared = bool((cells == cells[:1]).all())
+        linear = self._maps(encoded, plain, order, edge, released)
+
+        def turned(x: Tensor) -> Tensor:
+            guessed = with_ones(rows(to_blocks(x, released), True)) @ linear
+            shape = (len(x), surface.shape[0], -1, edge, edge)
+            return guessed.unflatten(1, shape[:2]).movedim(0, 2).reshape(shape)
+
+        def average(x: Tensor) -> Tensor:
+            return to_blocks(seen, edge)[:, :, order].mean(dim=0).expand(len(x), -1, -1, -1, -1)
+
+        def image(blocks: Tensor) -> Tensor:
+            height, width = (-(-side // edge) * edge for side in surface.shape[-2:])
+            placed = torch.empty_like(blocks)
+            placed[:, :, order] = blocks
+            return from_blocks(placed, (height, width))[..., : surface.shape[-2], : surface.shape[-1]].clamp(0, 1)
+
+        test, ways = surface.encode(kept), {"linear": turned, "average": average}
+        rest = min(ways, key=lambda name: (image(ways[name](test)) - kept).square().mean().item())
+        blocks, book = to_blocks(plain, edge).movedim(2, 0)[order], codes(encoded, released)
+        values, hits = look_up(codes(surface.targets, released), book, blocks, everywhere=shared, black=True)
+        hits, values = hits.movedim(0, 2), values.movedim(0, 2)
+        x = image(torch.where(hits[..., None, None], values, ways[rest](surface.targets)))
+        return Reconstruction(x.unsqueeze(1), diagnostics={"rest": rest, "hit_rate": hits.double().mean().item()})
+
+    def _maps(self, encoded: Tensor, plain: Tensor, order: Tensor, edge: int, released: int) -> Tensor:
+        """The affine maps (positions, e + 1, f) from each released block to its private one, by ridge regression."""
+        inputs, wanted = with_ones(rows(to_blocks(encoded, released), True)), rows(to_blocks(plain, edge), True)[order]
+        gram = inputs.transpose(1, 2) @ inputs
+        gram.diagonal(dim1=1, dim2=2).add_(self.ridge)
+        return torch.linalg.solve(gram, inputs.transpose(1, 2) @ wanted)
+
+
+def order_by_probes(surface: ReleaseSurface, edge: int, released: int) -> Tensor:
+    """The private position, int64 (positions,), behind every released one: where a white block on black makes a change.
+
+    Raises:
+        Refused: released rows are not made of as many blocks as private samples.
+    """
+    channels, height, width = surface.shape
+    size = (-(-height // edge) * edge, -(-width // edge) * edge)
+    count = size[0] // edge * (size[1] // edge)
+    blocks = torch.zeros((count + 1, channels, count, edge, edge), device=surface.targets.device)
+    place = torch.arange(count, device=blocks.device)
+    blocks[place, :, place] = 1.0
+    found = to_blocks(surface.encode(from_blocks(blocks, size)[..., :height, :width]), released)
+    if found.shape[2] != count:
+        raise Refused(f"Released rows have {found.shape[2]} blocks and private samples {count}: no block is another's.")
+    change = (found[:-1] - found[-1:]).abs().sum(dim=(1, 3, 4))  # (private, released)
+    private, position = linear_sum_assignment(change.cpu().numpy(), maximize=True)
+    order = torch.empty(count, dtype=torch.int64, device=blocks.device)
+    order[torch.as_tensor(position, device=blocks.device)] = torch.as_tensor(private, device=blocks.device)
+    return order
+
+
+def with_ones(vectors: Tensor) -> Tensor:
+    """(..., n, e) -> (..., n, e + 1), for maps that also shift (the mean of noise)."""
+    return torch.cat([vectors, torch.ones_like(vectors[..., :1])], dim=-1)
+
+
+def everywhere_the_same(shape: tuple[int, ...], edge: int, rng: torch.Generator) -> Tensor:
+    """An image (1, ...) of one random block at all positions, the same in all channels."""
+    block = torch.rand((edge, edge), generator=rng)
+    tiled = block.repeat(-(-shape[1] // edge), -(-shape[2] // edge))[: shape[1], : shape[2]]
+    return tiled.expand(1, *shape).clone()

@@ -1,0 +1,111 @@
+"""Adaptive attribute inference on fair maps: the density gap, and the inversion with the map's weights."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from benchmark.compatibility import refusal
+from benchmark.data.base import Split
+from benchmark.defenses.fair_mapping import FairMapping
+from benchmark.defenses.none import NoDefense
+from benchmark.errors import ConfigError, Refused
+from benchmark.settings.release import ReleaseSetting
+from benchmark.threats.attribute_inference.density_gap import DensityGap, gap
+from benchmark.threats.attribute_inference.joint_inversion import JointInversion
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def people(count: int, seed: int, groups: int = 2) -> Split:
+    """Groups whose first column lies around 0.2, 0.7, ...; the second is free and decides."""
+    free = torch.rand((count, 2), generator=rng(seed))
+    s = torch.arange(count) % groups
+    return Split(torch.stack([0.15 + 0.1 * free[:, 0] + 0.5 * s, free[:, 1]], dim=1), (free[:, 1] > 0.5).long(), s)
+
+
+class Shift(nn.Module):
+    """A bad map: everybody's first column by a tenth to the right, so that nothing is hidden."""
+
+    def forward(self, records: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+        return records + torch.tensor([0.1, 0.0, 0.0, 0.0])
+
+
+def seen(mapped: Shift | None, groups: int = 2) -> SimpleNamespace:
+    """What the attackers look at, without a setting around it."""
+    shift = torch.tensor([0.1, 0.0]) * (mapped is not None)
+    labelled, targets = people(300, 1, groups), people(120, 2, groups)
+    return SimpleNamespace(
+        labelled=Split(labelled.x + shift, labelled.y, labelled.sensitive),
+        targets=targets.x + shift,
+        targets_y=targets.y,
+        truth=targets.sensitive,
+        attacker=people(150, 3, groups),
+        num_classes=2,
+        models={"map": mapped},
+    )
+
+
+def inversion(**changes: object) -> JointInversion:
+    options = {"attackers": ["tree"], "rows": 200, "starts": 2, "steps": 5, "lr": 0.02}
+    return JointInversion(**(options | changes))  # type: ignore[arg-type]
+
+
+def density(**changes: object) -> DensityGap:
+    options = {"attackers": ["tree"], "decision": True, "folds": 2, "trees": 10, "depth": 2}
+    return DensityGap(**(options | changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("groups", [2, 3])
+def test_inverting_a_map_that_hides_nothing_tells_the_group(groups: int) -> None:
+    surface = seen(Shift(), groups)
+    found = inversion().attack(surface, rng())
+    for labels in found.labels.values():
+        assert (labels == surface.truth).double().mean() > 0.95
+    assert ("inversion" in found.scores) == (groups == 2)
+
+
+def test_the_search_finds_the_person_behind_a_record() -> None:
+    before = inversion(steps=0).attack(seen(Shift()), rng()).diagnostics["inversion_residual"]
+    after = inversion(steps=40).attack(seen(Shift()), rng()).diagnostics["inversion_residual"]
+    assert after < before
+
+
+def test_an_inversion_needs_a_map() -> None:
+    traits = {"dataset.sensitive": "yes", "dataset.kind": "tabular"}
+    assert "defense.map=yes" in str(refusal(ReleaseSetting, JointInversion, [NoDefense], traits))
+    assert refusal(ReleaseSetting, JointInversion, [FairMapping], traits) is None
+
+
+def test_a_density_ratio_knows_who_is_missing_and_judges_its_own_records_by_folds() -> None:
+    world, missing = people(400, 5), people(400, 6)
+    release = missing.x[missing.sensitive == 1]
+    _, outside = gap(release, world.x, world.x, 3, 20, 2, 0)
+    assert outside[world.sensitive == 1].mean() > outside[world.sensitive == 0].mean() + 2
+    noise = torch.rand((300, 2), generator=rng())
+    same = gap(noise[:150], noise[150:], noise, 3, 20, 2, 0)[0]
+    assert abs(same.mean()) < 0.7, "of like samples nothing is learnt, also not of the records that were learnt from"
+
+
+def test_the_gap_alone_tells_the_group_of_records_as_they_are() -> None:
+    surface = seen(None)
+    found = density().attack(surface, rng())
+    assert set(found.labels) == {"tree", "gap_alone"}
+    assert (found.labels["gap_alone"] == surface.truth).double().mean() > 0.95
+
+
+def test_mistakes_are_refused() -> None:
+    with pytest.raises(ConfigError, match="folds must be at least 2"):
+        density(folds=1)
+    with pytest.raises(ConfigError, match="rows"):
+        inversion(rows=0)
+    surface = seen(Shift())
+    surface.attacker = Split(surface.attacker.x, surface.attacker.y)
+    for threat in (density(), inversion()):
+        with pytest.raises(Refused, match="known attribute"):
+            threat.attack(surface, rng())

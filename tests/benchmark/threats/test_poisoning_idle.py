@@ -1,0 +1,100 @@
+"""Poisoning by copies, by doing nothing and by what is no number."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmark.defenses.none import NoDefense
+from benchmark.defenses.validity_check import ValidityCheck
+from benchmark.errors import AccessError, ConfigError
+from benchmark.seeds import generator
+from benchmark.settings.collaboration import ContributionSurface
+from benchmark.threats.poisoning.free_rider import FreeRider
+from benchmark.threats.poisoning.garbage import Garbage
+from benchmark.threats.poisoning.mimic import Mimic, farthest_out
+from benchmark.training.functional import Layout
+from tests.benchmark.helpers import collaboration, stage
+
+SHARED = {"fraction": 0.2, "follows_exchange": True}
+
+
+def surface(last: torch.Tensor | None = None) -> ContributionSurface:
+    rng = generator(0, "idle")
+    return ContributionSurface(
+        round=0,
+        params=torch.zeros(30),
+        layout=Layout(("w",), ((30,),)),
+        parties=8,
+        own=torch.randn(2, 30, generator=rng),
+        honest=torch.randn(6, 30, generator=rng),
+        server=lambda mine, others: torch.cat([mine, others]).mean(dim=0),
+        last=last,
+    )
+
+
+def test_a_mimic_copies_the_party_farthest_out():
+    view = surface()
+    view.honest[4] *= 10
+    copies = Mimic(victim=None, **SHARED)(view, seed=0).updates
+    assert torch.equal(copies, view.honest[4].expand(2, -1))
+    assert torch.equal(Mimic(victim=1, **SHARED)(view, seed=0).updates, view.honest[1].expand(2, -1))
+
+
+def test_farthest_out_is_along_the_direction_of_greatest_spread():
+    updates = torch.tensor([[9.0, 0.0], [-9.0, 0.5], [0.0, 3.0], [0.0, -3.5], [-0.5, 0.0]])
+    assert farthest_out(updates) in (0, 1)
+
+
+def test_a_mimic_must_be_granted_the_others_updates():
+    blind = Mimic(victim=None, **SHARED)
+    blind.knowledge = frozenset()
+    with pytest.raises(AccessError, match="updates"):
+        blind(surface(), seed=0)
+
+
+def test_a_free_rider_replays_the_last_step_or_nothing():
+    step = torch.arange(30.0)
+    assert not FreeRider(way="zero", noise=1.0, **SHARED)(surface(step), seed=0).updates.any()
+    assert not FreeRider(way="replay", noise=0.0, **SHARED)(surface(), seed=0).updates.any()
+    plain = FreeRider(way="replay", noise=0.0, **SHARED)(surface(step), seed=0).updates
+    assert torch.equal(plain, step.expand(2, -1))
+    disguised = FreeRider(way="replay", noise=0.5, **SHARED)(surface(step), seed=0).updates
+    assert (disguised - plain).std() == pytest.approx(0.5 * float(step.std()), rel=0.2)
+    assert not torch.equal(disguised[0], disguised[1])
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_garbage_is_no_number(value):
+    assert not Garbage(value=value, **SHARED)(surface(), seed=0).updates.isfinite().any()
+
+
+def test_impossible_parameters_are_refused():
+    with pytest.raises(ConfigError, match="zero, replay"):
+        FreeRider(way="sleep", noise=0.0, **SHARED)
+    with pytest.raises(ConfigError, match="nan, inf or -inf"):
+        Garbage(value="7", **SHARED)
+
+
+def test_one_party_of_five_destroys_the_mean_and_a_check_stops_it():
+    setting = collaboration(parties=5, rounds=20)
+    garbage = Garbage(value="nan", **SHARED)
+    unguarded, guarded = (setting.play(stage(garbage, defense)) for defense in (NoDefense(), ValidityCheck()))
+    assert unguarded.risk["accuracy_drop"] > 0.3
+    assert abs(guarded.risk["accuracy_drop"]) < 0.1
+    assert guarded.diagnostics["malicious_share_of_uploads"] == 0
+
+
+def test_a_free_rider_knows_the_step_before():
+    setting = collaboration(parties=5, rounds=3)
+    seen = []
+
+    class Watching(FreeRider):
+        def attack(self, surface, rng):
+            seen.append((surface.params, surface.last))
+            return super().attack(surface, rng)
+
+    setting.play(stage(Watching(way="replay", noise=0.0, **SHARED), NoDefense()))
+    assert [last is None for _, last in seen] == [True, False, False]
+    (before, _), (after, step) = seen[0], seen[1]
+    torch.testing.assert_close(before - setting.plan.lr * step, after)
