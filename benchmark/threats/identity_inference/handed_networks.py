@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from benchmark.data.base import Split
 from benchmark.errors import Refused, positive
 from benchmark.settings.release_surfaces import IdentitySurface, ReleaseThreat
 from benchmark.threats.base import IdentityGuess
@@ -51,10 +50,10 @@ class HandedNetworks(ReleaseThreat):
         known = surface.recordings
         assert known.group is not None
         blank = suppressed(known.x, networks, self.steps, self.lr)
-        both = known.joined(Split(blank, known.y, known.sensitive, known.group))
+        x, persons = torch.cat([known.x, blank]), known.group.repeat(2)
         model = surface.architecture(shape=surface.shape, num_classes=surface.persons).to(known.x.device)
-        model = train(model, both.x, both.group, epochs=self.epochs, rng=rng)
-        left, before = (recognised(networks, x, known.group) for x in (blank, known.x))
+        model = train(model, x, persons, epochs=self.epochs, rng=rng)
+        before, left = (recognised(networks, part, known.group) for part in (known.x, blank))
         return IdentityGuess(
             *(predict(model, rows).softmax(dim=1) for rows in (surface.targets, surface.real)),
             diagnostics={"handed_accuracy": before, "handed_accuracy_suppressed": left},
