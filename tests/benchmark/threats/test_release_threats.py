@@ -24,7 +24,7 @@ from benchmark.threats.membership_inference.controls import DisjointRelease, Kno
 from benchmark.threats.membership_inference.distance import DistanceMembership
 from benchmark.threats.membership_inference.lira import Lira, likelihood_ratio, moments
 from benchmark.threats.membership_inference.lira_logits import LiraLogits, scaled_confidence
-from benchmark.threats.membership_inference.statistics import log_density
+from benchmark.threats.membership_inference.statistics import correlation, log_density
 from benchmark.threats.reconstruction.trained_inverter import TrainedInverter
 
 NET = partial(MLP, hidden=[32], activation="relu")
@@ -109,6 +109,13 @@ def test_moments_fall_back_where_nobody_was_in():
 def test_a_kernel_density_is_one_where_it_should_be():
     sample = torch.randn((20_000, 1), generator=torch.Generator().manual_seed(0)).double()
     assert log_density(torch.zeros(1, 1).double(), sample).exp().item() == pytest.approx(0.3989, abs=0.02)
+
+
+def test_a_pattern_is_found_at_another_level_and_size():
+    rng = torch.Generator().manual_seed(0)
+    points = torch.randn((6, 50), generator=rng)
+    found = correlation(points, 0.5 + 0.1 * points[:3], points)
+    assert torch.allclose(found[:3], torch.ones(3).double()) and found[3:].max() < 0.6
 
 
 def test_hair_tells_the_sex_of_people_and_the_majority_is_the_floor():
