@@ -6,7 +6,7 @@ and Lempitsky, ICML 2015) that keeps participants out of the teacher itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,6 +37,7 @@ class AnonymousStimuli(Stimuli):
     """
 
     needs = {"dataset.group": "yes"}
+    hands_out_identities = True
 
     def __init__(
         self,
@@ -85,9 +86,14 @@ class AnonymousStimuli(Stimuli):
             raise ConfigError("anonymous_stimuli needs suppress and reversal of at least 0 and one identity width.")
         self.suppress, self.identity_epochs, self.identity_widths = suppress, identity_epochs, identity_widths
         self.poi, self.reversal = poi, reversal
+        self.identity_networks: list[nn.Module] = []
 
     def facts(self) -> dict[str, Any]:
         return super().facts() | {"identity_suppressed": True}
+
+    def models(self) -> Mapping[str, nn.Module]:
+        """Also the identity networks, for the attacker who got hold of them; nobody needs them to use the stimuli."""
+        return {**super().models(), **{f"identity_{i}": network for i, network in enumerate(self.identity_networks)}}
 
     def teach(self, teacher: Classifier, private: Split, rng: torch.Generator) -> float | None:
         if self.reversal == 0:
@@ -105,6 +111,7 @@ class AnonymousStimuli(Stimuli):
             network = network_for(tuple(private.x.shape[1:]), count, width * self.width).to(private.x.device)
             train(network, private.x, people, epochs=self.identity_epochs, rng=rng)
             networks.append(network.requires_grad_(False))
+        self.identity_networks = networks
 
         def loss(x: Tensor) -> Tensor:
             network = networks[int(torch.randint(len(networks), (), generator=rng))]

@@ -196,6 +196,7 @@ class Defense:
         synthetic: no row of its release stems from one private sample; threats that need such rows are refused.
         keeps_attributes: the sensitive attribute of released rows is known, by their source or as it is published.
         hands_out_generator: its release comes with the generator that made it (``models()["generator"]``).
+        hands_out_identities: networks that know the participants are at hand (``models()["identity_0"]`` and so on).
         hands_out_map: people get the network that maps their records (``models()["map"]``).
 
     Attributes:
@@ -206,6 +207,7 @@ class Defense:
     synthetic: ClassVar[bool] = False
     keeps_attributes: ClassVar[bool] = True
     hands_out_generator: ClassVar[bool] = False
+    hands_out_identities: ClassVar[bool] = False
     hands_out_map: ClassVar[bool] = False
     world: World | None = None
 

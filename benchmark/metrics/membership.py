@@ -56,6 +56,23 @@ def epsilon_lower_bound(
     return max([0.0, *(math.log(above / below) for above, below in ratios if above > 0 and below > 0)])
 
 
+def record_aucs(scores: Tensor, member: Tensor) -> Tensor:
+    """The AUC of each single record over releases with and without it, float64 (n,); NaN where one kind is missing.
+
+    Args:
+        scores: (k, n) of each record in each of k releases; member: bool (k, n).
+    """
+    pairs = member.unsqueeze(1) & ~member.unsqueeze(0)  # (k, k, n): with in the first, without in the second
+    above = (scores.unsqueeze(1) > scores.unsqueeze(0)).double() + (scores.unsqueeze(1) == scores.unsqueeze(0)) / 2
+    return (above * pairs).sum(dim=(0, 1)) / pairs.sum(dim=(0, 1))
+
+
+def worst_decile(aucs: Tensor) -> float:
+    """The mean AUC of the tenth of records, one at least, of which most is known; NaN do not count."""
+    known = aucs[~aucs.isnan()]
+    return known.topk(max(1, len(known) // 10)).values.mean().item()
+
+
 def dp_ceiling(epsilon: float, delta: float, fpr: float) -> float:
     """The greatest true positive rate that (epsilon, delta) leaves at this false positive rate."""
     loose = math.exp(min(epsilon, 700.0)) * fpr + delta

@@ -46,6 +46,15 @@ def density_ratio(points: Tensor, released: Tensor, reference: Tensor) -> Tensor
     return log_density(points, released) - log_density(points, reference)
 
 
+def correlation(points: Tensor, released: Tensor, reference: Tensor) -> Tensor:
+    """The largest correlation with a released row, in [-1, 1]: a pattern may come back at another level and size."""
+    scaled = []
+    for rows in (points.double(), released.double()):
+        centred = rows - rows.mean(dim=1, keepdim=True)
+        scaled.append(centred / centred.norm(dim=1, keepdim=True).clamp_min(SMALLEST))
+    return (scaled[0] @ scaled[1].T).amax(dim=1)
+
+
 def principal_components(rows: Tensor, count: int) -> Callable[[Tensor], Tensor]:
     """The map to at most ``count`` principal components of ``rows`` (n, d)."""
     mean = rows.double().mean(dim=0)
@@ -68,6 +77,7 @@ STATISTICS: dict[str, Statistic] = {
     "calibrated": calibrated,
     "ball": ball,
     "density": density_ratio,
+    "correlation": correlation,
 }
 
 

@@ -10,7 +10,9 @@ from benchmark.metrics.membership import (
     dp_ceiling,
     epsilon_lower_bound,
     positive_predictive_value,
+    record_aucs,
     score_membership,
+    worst_decile,
 )
 
 N = 40_000
@@ -98,3 +100,11 @@ def test_the_worth_of_being_called_a_member():
     assert positive_predictive_value(0.5, 0.01, 0.5) == pytest.approx(0.5 / 0.51)
     assert positive_predictive_value(0.5, 0.01, 0.01) == pytest.approx(0.005 / (0.005 + 0.0099))
     assert positive_predictive_value(0.0, 0.0, 0.5) == 0
+
+
+def test_the_auc_of_single_records_and_its_worst_decile():
+    member = torch.tensor([[True, True, True], [True, False, True], [False, True, True], [False, False, True]])
+    scores = torch.tensor([[2.0, 1.0, 0.0], [3.0, 1.0, 0.0], [1.0, 1.0, 0.0], [2.0, 1.0, 0.0]])
+    aucs = record_aucs(scores, member)
+    assert aucs[:2].tolist() == [0.875, 0.5] and aucs[2].isnan()
+    assert worst_decile(aucs) == 0.875

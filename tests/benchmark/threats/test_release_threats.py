@@ -23,7 +23,8 @@ from benchmark.threats.identity_inference.linkage import GuessPerson, NearestPer
 from benchmark.threats.membership_inference.controls import DisjointRelease, KnowsMembers
 from benchmark.threats.membership_inference.distance import DistanceMembership
 from benchmark.threats.membership_inference.lira import Lira, likelihood_ratio, moments
-from benchmark.threats.membership_inference.statistics import log_density
+from benchmark.threats.membership_inference.lira_logits import LiraLogits, scaled_confidence
+from benchmark.threats.membership_inference.statistics import correlation, log_density
 from benchmark.threats.reconstruction.trained_inverter import TrainedInverter
 
 NET = partial(MLP, hidden=[32], activation="relu")
@@ -110,6 +111,13 @@ def test_a_kernel_density_is_one_where_it_should_be():
     assert log_density(torch.zeros(1, 1).double(), sample).exp().item() == pytest.approx(0.3989, abs=0.02)
 
 
+def test_a_pattern_is_found_at_another_level_and_size():
+    rng = torch.Generator().manual_seed(0)
+    points = torch.randn((6, 50), generator=rng)
+    found = correlation(points, 0.5 + 0.1 * points[:3], points)
+    assert torch.allclose(found[:3], torch.ones(3).double()) and found[3:].max() < 0.6
+
+
 def test_hair_tells_the_sex_of_people_and_the_majority_is_the_floor():
     names = ["boosting", "tree"]
     found = cell(StrongestAttacker(attackers=names, decision=True, adaptive=False), dataset=PEOPLE)
@@ -163,3 +171,17 @@ def test_an_inverter_learns_the_way_back_where_the_key_does_not_matter():
     kind = {"hidden": 64, "epochs": 30, "adaptive": True}
     assert cell(TrainedInverter(source="simulate", pairs=0, **kind)).risk["explained_variance"] > 0.4
     assert cell(TrainedInverter(source="pairs", pairs=200, **kind)).risk["explained_variance"] > 0.4
+
+
+def test_logit_scaled_confidence():
+    logits = torch.randn((5, 4), generator=torch.Generator().manual_seed(0))
+    y = torch.tensor([0, 3, 1, 2, 2])
+    p = logits.double().softmax(dim=1).gather(1, y.unsqueeze(1)).squeeze(1)
+    assert torch.allclose(scaled_confidence(logits, y), p.log() - (1 - p).log())
+    assert scaled_confidence(torch.tensor([[800.0, 0.0]]), torch.tensor([0])) == 800.0  # no probability overflows
+
+
+def test_classifiers_of_a_release_remember_its_rows():
+    outcome = cell(LiraLogits(shadows=8, hidden=64, epochs=60, adaptive=True), dataset=WRITERS)
+    assert outcome.risk["attack_auc"] > 0.55
+    assert outcome.diagnostics["worst_decile_record_auc"] > outcome.diagnostics["worst_decile_record_auc_by_chance"]

@@ -1,0 +1,52 @@
+"""Likelihood-ratio membership inference by what a classifier trained on the release says (M7, downstream logits).
+
+Carlini, Chien, Nasr, Song, Terzis, Tramer, *Membership Inference Attacks From First Principles*, S&P 2022: the
+statistic is the logit-scaled confidence ``log p_y - log sum_{y' != y} p_y'`` in float64. A release has no classifier of
+its own: the adversary trains one on it, as any user would, and one on every shadow release; a wide one without
+regularisation, which remembers most.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark.errors import Refused, positive
+from benchmark.models.mlp import MLP
+from benchmark.settings.release_surfaces import MemberSurface
+from benchmark.threats.base import Floor
+from benchmark.threats.membership_inference.lira import Lira
+from benchmark.training.loop import predict, train
+
+VERSION = 1
+
+
+class LiraLogits(Lira):
+    """The attack of :class:`Lira` on logits.
+
+    Args:
+        shadows: see there. hidden: width of each classifier, a network of one hidden layer; epochs: of its training.
+    """
+
+    floor = Floor("attack_auc", 0.53)
+
+    def __init__(self, *, shadows: int, hidden: int, epochs: int, adaptive: bool) -> None:
+        super().__init__(shadows=shadows, statistic="nearest", adaptive=adaptive)
+        positive("threat.epochs", epochs)
+        positive("threat.hidden", hidden)
+        self.hidden, self.epochs = hidden, epochs
+
+    def measure(self, surface: MemberSurface, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+        asked = surface.candidates
+        if x.shape[1:] != surface.shape:
+            raise Refused("Released rows have another shape than private samples: no classifier of them reads people.")
+        model = MLP(shape=surface.shape, num_classes=surface.num_classes, hidden=[self.hidden], activation="relu")
+        model = model.to(x.device)
+        return scaled_confidence(predict(train(model, x, y, epochs=self.epochs, rng=rng), asked.x), asked.y)
+
+
+def scaled_confidence(logits: Tensor, y: Tensor) -> Tensor:
+    """``log p_y - log (1 - p_y)``, float64 (n,), from logits (n, classes) without computing a probability."""
+    logits = logits.double()
+    own = logits.gather(1, y.unsqueeze(1)).squeeze(1)
+    return own - logits.scatter(1, y.unsqueeze(1), -torch.inf).logsumexp(dim=1)

@@ -1,0 +1,75 @@
+"""The attacker who holds the identity networks that a suppression fooled."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from benchmark.compatibility import refusal
+from benchmark.data.base import Split
+from benchmark.defenses.anonymous_stimuli import AnonymousStimuli
+from benchmark.defenses.stimuli import Stimuli
+from benchmark.errors import Refused
+from benchmark.settings.release import ReleaseSetting
+from benchmark.threats.identity_inference.handed_networks import HandedNetworks, recognised, suppressed
+from tests.benchmark.defenses.test_stimuli import HIDING, signals
+
+
+def reader() -> nn.Module:
+    """Recognises two persons by the first of two values, and is blind to the second."""
+    network = nn.Linear(2, 2)
+    with torch.no_grad():
+        network.weight.copy_(torch.tensor([[-5.0, 0.0], [5.0, 0.0]]))
+        network.bias.zero_()
+    return network.requires_grad_(False)
+
+
+def recordings(count: int = 80) -> Split:
+    """Both values tell the person."""
+    group = torch.arange(count) % 2
+    sign = (2.0 * group - 1).unsqueeze(1)
+    x = sign + 0.1 * torch.randn((count, 2), generator=torch.Generator().manual_seed(0))
+    return Split(x, torch.zeros(count).long(), group=group)
+
+
+def test_suppression_blinds_the_network_and_leaves_what_it_does_not_see() -> None:
+    known = recordings()
+    assert known.group is not None
+    blank = suppressed(known.x, [reader()], 40, 0.05)
+    assert recognised([reader()], known.x, known.group) == 1
+    assert (reader()(blank).softmax(dim=1)[:, 0] - 0.5).abs().mean() < 0.1
+    assert torch.equal(blank[:, 1], known.x[:, 1])
+
+
+def test_it_recognises_people_where_the_network_sees_nobody() -> None:
+    known = recordings()
+    hidden = torch.stack([torch.zeros(80), known.x[:, 1]], dim=1)
+    surface = SimpleNamespace(
+        recordings=known,
+        models={"identity_0": reader()},
+        targets=hidden,
+        real=known.x,
+        shape=(2,),
+        persons=2,
+        architecture=lambda shape, num_classes: nn.Linear(2, num_classes),
+    )
+    torch.manual_seed(0)
+    guess = HandedNetworks(epochs=200, steps=40, lr=0.05).attack(surface, torch.Generator().manual_seed(0))
+    assert (guess.probabilities.argmax(dim=1) == known.group).double().mean() > 0.95
+    surface.models = {}
+    with pytest.raises(Refused, match="identity networks"):
+        HandedNetworks(epochs=1, steps=1, lr=0.05).attack(surface, torch.Generator())
+
+
+def test_only_suppression_has_networks_to_hand_out() -> None:
+    traits = {"dataset.group": "yes", "dataset.kind": "signal"}
+    assert "defense.identities=yes" in str(refusal(ReleaseSetting, HandedNetworks, [Stimuli], traits))
+    assert refusal(ReleaseSetting, HandedNetworks, [AnonymousStimuli], traits) is None
+    options = HIDING | {"epochs": 1, "steps": 2, "identity_epochs": 1, "reversal": 0.0}
+    defense = AnonymousStimuli(**options)  # type: ignore[arg-type]
+    assert defense.models() == {}
+    defense.release(signals(40), torch.Generator().manual_seed(0))
+    assert set(defense.models()) == {"identity_0", "identity_1"}
