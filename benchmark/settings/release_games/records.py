@@ -15,7 +15,7 @@ from benchmark.outcome import Outcome
 from benchmark.settings.base import Stage
 from benchmark.settings.release_games.base import Game, seen_by_all
 from benchmark.settings.release_mechanism import Fitted
-from benchmark.settings.release_surfaces import RecordSurface, RecordThreat
+from benchmark.settings.release_surfaces import RecordSurface, RecordThreat, ReleaseThreat
 from benchmark.threats.base import MembershipScores
 
 SMALLEST = 8
@@ -29,7 +29,8 @@ class RecordsGame(Game):
 
     guess = MembershipScores
 
-    def observe(self, stage: Stage, fitted: Fitted, threat: RecordThreat) -> RecordSurface:
+    def observe(self, stage: Stage, fitted: Fitted, threat: ReleaseThreat) -> RecordSurface:
+        assert isinstance(threat, RecordThreat)
         owner, size = stage.data.owner, min(len(stage.data.owner), len(stage.data.attacker)) // 2
         if size < SMALLEST:
             raise Refused(

@@ -1,7 +1,7 @@
 """Groundhog: a classifier of whole releases tells those with a record from those without (M8).
 
-Stadler, Oprisanu, Troncoso, *Synthetic Data: Anonymisation Groundhog Day*, USENIX Security 2022. Deviation: features are
-taken in principal components of the adversary's own samples (means, deviations, correlations, quantiles), and the
+Stadler, Oprisanu, Troncoso, *Synthetic Data: Anonymisation Groundhog Day*, USENIX Security 2022. Deviation: features
+are taken in principal components of the adversary's own samples (means, deviations, correlations, quantiles), and the
 distances from the record to the nearest released rows are added to them.
 """
 
@@ -32,7 +32,7 @@ class Groundhog(RecordThreat):
 
     family = "membership_inference"
     headline = "attack_auc"
-    floor = Floor("attack_auc", 0.9)
+    floor = Floor("attack_auc", 0.7)
     knowledge = frozenset({"attacker_data", "refit"})
 
     def __init__(self, *, records: int, trials: int, shadows: int, components: int, trees: int, adaptive: bool) -> None:

@@ -189,9 +189,11 @@ def test_classifiers_of_a_release_remember_its_rows():
 
 
 @pytest.mark.parametrize(
-    ("defense", "low", "high"), [(NoDefense(), 0.9, 1.0), (Memoriser(share=0.0, noise=0.05), 0.2, 0.8)]
+    ("defense", "low", "high"), [(NoDefense(), 0.8, 1.0), (Memoriser(share=0.0, noise=0.05), 0.2, 0.8)]
 )
-def test_a_classifier_of_releases_knows_those_with_an_outlier(defense, low, high):
+def test_a_classifier_of_releases_knows_those_with_an_outlier(
+    defense, low, high
+):  # 0.5 and three standard errors, 0.1 each
     threat = Groundhog(records=2, trials=8, shadows=20, components=5, trees=50, adaptive=True)
     outcome = cell(threat, defense)
     assert low <= outcome.risk["attack_auc"] <= high
