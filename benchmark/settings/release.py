@@ -18,6 +18,7 @@ from benchmark.settings.release_games.identities import IdentitiesGame, LinkageG
 from benchmark.settings.release_games.membership import MembershipGame
 from benchmark.settings.release_games.participants import ParticipantsGame, TeachersGame
 from benchmark.settings.release_games.reconstruction import ReconstructionGame
+from benchmark.settings.release_games.records import RecordsGame
 from benchmark.settings.release_measures import Measure, TrainOnRelease
 from benchmark.settings.release_mechanism import Fitted, Mechanism
 from benchmark.settings.release_surfaces import ReleaseThreat
@@ -48,6 +49,7 @@ class ReleaseSetting(Setting):
         "linkage": ACTING,
         "participants": ACTING,
         "teachers": ACTING,
+        "records": ACTING,
         "collection": ACTING,
         "copies": ACTING,
     }
@@ -69,6 +71,7 @@ class ReleaseSetting(Setting):
             "linkage": LinkageGame(victims=victims),
             "participants": ParticipantsGame(),
             "teachers": TeachersGame(victims=victims),
+            "records": RecordsGame(),
             "collection": StatisticalGame(epochs=epochs),
             "copies": CopyGame(),
         }

@@ -176,6 +176,26 @@ class ParticipantSurface(ReleasedData):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecordSurface(ReleasedData):
+    """Pairs of a record and a release: was the record in?
+
+    Attributes:
+        records: (k, ...) plain samples, outliers, and their labels.
+        asked: int64 (n,), which record; releases: n tensors (m, ...) of released rows.
+        size: of the private data behind each of these releases.
+        members: bool (n,) (grant ``truth``).
+    """
+
+    granted_by: ClassVar[Mapping[str, str]] = {**ReleasedData.granted_by, "members": "truth"}
+
+    records: Split
+    asked: Tensor
+    releases: tuple[Tensor, ...]
+    size: int
+    members: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
 class LinkageSurface(ReleaseSurface):
     """Released rows and a list of identified people: which of them is behind which row?
 
@@ -240,3 +260,15 @@ class ParticipantThreat(ReleaseThreat):
 
     surface = "participants"
     participants: int
+
+
+class RecordThreat(ReleaseThreat):
+    """Asks whether single records are in the data.
+
+    Attributes:
+        records: how many, the greatest outliers; trials: releases with each of them, and as many without.
+    """
+
+    surface = "records"
+    records: int
+    trials: int

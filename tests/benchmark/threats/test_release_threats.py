@@ -22,6 +22,7 @@ from benchmark.threats.identity_inference.classifier import IdentityClassifier
 from benchmark.threats.identity_inference.linkage import GuessPerson, NearestPerson, map_back
 from benchmark.threats.membership_inference.controls import DisjointRelease, KnowsMembers
 from benchmark.threats.membership_inference.distance import DistanceMembership
+from benchmark.threats.membership_inference.groundhog import Groundhog
 from benchmark.threats.membership_inference.lira import Lira, likelihood_ratio, moments
 from benchmark.threats.membership_inference.lira_logits import LiraLogits, scaled_confidence
 from benchmark.threats.membership_inference.statistics import correlation, log_density
@@ -185,3 +186,15 @@ def test_classifiers_of_a_release_remember_its_rows():
     outcome = cell(LiraLogits(shadows=8, hidden=64, epochs=60, adaptive=True), dataset=WRITERS)
     assert outcome.risk["attack_auc"] > 0.55
     assert outcome.diagnostics["worst_decile_record_auc"] > outcome.diagnostics["worst_decile_record_auc_by_chance"]
+
+
+@pytest.mark.parametrize(
+    ("defense", "low", "high"), [(NoDefense(), 0.8, 1.0), (Memoriser(share=0.0, noise=0.05), 0.2, 0.8)]
+)
+def test_a_classifier_of_releases_knows_those_with_an_outlier(
+    defense, low, high
+):  # 0.5 and three standard errors, 0.1 each
+    threat = Groundhog(records=2, trials=8, shadows=20, components=5, trees=50, adaptive=True)
+    outcome = cell(threat, defense)
+    assert low <= outcome.risk["attack_auc"] <= high
+    assert outcome.diagnostics["worst_record_auc"] >= outcome.risk["attack_auc"] - 0.1
