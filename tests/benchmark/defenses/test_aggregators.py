@@ -113,8 +113,8 @@ def test_more_than_f_colluding_parties_break_a_rule_that_assumes_f(name):
     assert aggregate(RULES[name], uploads).norm() > 1e5
 
 
-@pytest.mark.parametrize("name", ["coordinate_median", "geometric_median"])
-def test_medians_break_at_one_half_and_not_before(name):
+@pytest.mark.parametrize("name", ["coordinate_median", "geometric_median", "signguard", "clipped_clustering"])
+def test_majorities_break_at_one_half_and_not_before(name):
     for bad, breaks in ((5, False), (6, True)):
         uploads = honest(11)
         uploads[:bad] = -1e6

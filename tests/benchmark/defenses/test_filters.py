@@ -135,6 +135,14 @@ def test_nnm_by_hand():
     torch.testing.assert_close(mixed, torch.tensor([[1.0], [1.0], [1.0], [103 / 3]]))
 
 
+def test_nnm_keeps_far_uploads_out_of_the_others_mixtures_up_to_f_of_them():
+    for bad, breaks in ((2, False), (3, True)):
+        uploads = rows(9, 4)
+        uploads[:bad] = 1e6
+        mixed = NNM(f_assumed=2).preaggregate(uploads, turn(9))
+        assert (mixed[bad:].norm(dim=1).max() > 1e4) == breaks
+
+
 def test_nnm_without_malicious_parties_is_the_mean():
     uploads = rows(6, 5)
     mixed = NNM(f_assumed=0).preaggregate(uploads, turn(6))
