@@ -303,8 +303,7 @@ class Defense:
     def preaggregate(self, uploads: Tensor, round: Round) -> Tensor:
         """What the server makes of the uploads (n, d) of the active parties before it aggregates them: (m, d).
 
-        One that drops a row clears its party in ``round.active``. One that mixes may return fewer rows than there are
-        active parties; such a row is no single party's.
+        One that drops a row clears its party in ``round.active``; rows of one that mixes are no single party's.
         """
         return uploads
 

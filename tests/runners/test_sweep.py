@@ -264,7 +264,7 @@ def test_a_full_disk_is_told_and_loses_nothing(command: Command, small_disk: Pat
     assert 0 < len(kept) < CELLS
     assert {record["status"] for record in records(small_disk)} == {"ok"}, "and each of them is whole"
     assert not [path for path in small_disk.rglob(".*") if path.is_file()], "no half files"
-    subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
+    subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
     assert command("sweep", *arguments)[0] == 0
     after = stamps(small_disk)
     assert len(after) == CELLS
