@@ -126,7 +126,7 @@ def _chooses_defense(line: str) -> bool:
 
 def _without_defense(config: DictConfig) -> tuple[Any, Any]:
     """All that ``config`` holds beside its defense, and the options chosen for it."""
-    held = OmegaConf.masked_copy(config, [key for key in config if key not in ("defense", "hydra")])
+    held = OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("defense", "hydra")])
     return OmegaConf.to_container(held), _but_defense(config.hydra.runtime.choices)
 
 
