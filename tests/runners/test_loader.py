@@ -82,3 +82,39 @@ def test_another_seed_needs_no_composing(hydra: ConfigLoader) -> None:
     assert not uses_seed(config)
     config.threat.restarts = "${seed}"
     assert uses_seed(config)
+
+
+def test_a_defense_is_composed_once_for_all_threats(hydra: ConfigLoader, monkeypatch: pytest.MonkeyPatch) -> None:
+    master = hydra.load_configuration("sweeps", ["sweep=demo"], RunMode.MULTIRUN)
+    quick = SweepLoader(hydra)
+    for threat, defense in [
+        ("leakage_dlg", "dp_sgd"),
+        ("evasion_fgsm", "adversarial_training"),
+        ("poison_alie", "[nnm,krum]"),
+    ]:
+        overrides = ("sweep=demo", f"threat={threat}", f"defense={defense}", "scale=cpu")
+        assert plain(quick.load_sweep_config(master, overrides)) == plain(
+            hydra.load_sweep_config(master, list(overrides))
+        )
+    monkeypatch.setattr(hydra, "load_configuration", lambda *_: pytest.fail("composed anew"))
+    config = quick.load_sweep_config(master, ("sweep=demo", "threat=poison_alie", "defense=dp_sgd", "scale=cpu"))
+    assert list(config.defense) == ["dp_sgd"]
+
+
+def test_a_defense_that_sets_more_than_itself_is_composed_with_each_threat(
+    hydra: ConfigLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody's own option may bring a setting along."""
+    quick = SweepLoader(hydra)
+    master = hydra.load_configuration("sweeps", ["sweep=demo"], RunMode.MULTIRUN)
+    lines = ("threat=leakage_dlg", "defense=dp_sgd")
+    load = hydra.load_configuration
+
+    def with_setting(name: str, overrides: list[str], mode: RunMode) -> DictConfig:
+        config = load(name, overrides, mode)
+        if "defense=dp_sgd" in overrides:
+            config.setting.parties = 3
+        return config
+
+    monkeypatch.setattr(hydra, "load_configuration", with_setting)
+    assert quick.cell(master, lines).setting.parties == 3
