@@ -6,6 +6,7 @@ once. ``-m slow`` plays all pairs.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from benchmark.cell import Cell, play, traits
 from benchmark.compatibility import refusal
@@ -139,6 +141,19 @@ def check(threat: str, defense: str, memo: Memo = forgetful) -> None:
 def test_a_covering_sample_of_the_pairs_plays(threat: str) -> None:
     for defense in covering()[threat]:
         check(threat, defense)
+
+
+def test_the_catalogue_sweep_lists_every_pair() -> None:
+    blocks = OmegaConf.to_container(OmegaConf.load("conf/sweep/catalogue.yaml"))["blocks"]  # type: ignore[call-overload,index]
+    listed = {
+        pair for block in blocks for pair in itertools.product(*(names(block[key]) for key in ("threat", "defense")))
+    }
+    possible = {(threat, defense) for threat in THREATS for defense in DEFENSES if reason_of(threat, defense) is None}
+    assert {pair for pair in possible - listed if pair[0] != "shift_natural"} == set()
+
+
+def names(value: Any) -> list[str]:
+    return value if isinstance(value, list) else [value]
 
 
 @pytest.mark.slow

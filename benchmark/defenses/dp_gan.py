@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from benchmark.training.per_sample import clipped_sum
 from benchmark.training.sanitise import most_steps, poisson_epsilon
 
 VERSION = 1
-OBJECTIVES = ("wasserstein", "cross_entropy")
+MECHANISMS = {"wasserstein": "dp_gan", "cross_entropy": "dp_cgan"}  # by objective
 
 
 class DPGAN(GeneratorDefense):
@@ -34,7 +35,7 @@ class DPGAN(GeneratorDefense):
     Poisson-sampled, and divided by their expected size; dense networks; Adam.
 
     Args:
-        objective: of :data:`OBJECTIVES`.
+        objective: of the keys of :data:`MECHANISMS`.
         noise_multiplier: standard deviation of the noise on the sum of clipped gradients, over ``clip``; 0: clipped
             without noise.
         clip: bound of a gradient's norm.
@@ -63,6 +64,12 @@ class DPGAN(GeneratorDefense):
         latent: int,
         rows: int | None,
     ) -> None:
+        if objective not in MECHANISMS or noise_multiplier < 0:
+            raise ConfigError(
+                f"objective is one of {list(MECHANISMS)} and noise_multiplier at least 0; "
+                f"got {objective!r} and {noise_multiplier}."
+            )
+        self.mechanism = MECHANISMS[objective]
         named = {
             "clip": clip,
             "batch_size": batch_size,
@@ -71,26 +78,20 @@ class DPGAN(GeneratorDefense):
             "weight_bound": weight_bound,
         }
         for name, value in named.items():
-            positive(f"dp_gan.{name}", value)
-        if objective not in OBJECTIVES or noise_multiplier < 0:
-            raise ConfigError(
-                f"dp_gan: objective is one of {list(OBJECTIVES)} and noise_multiplier at least 0; "
-                f"got {objective!r} and {noise_multiplier}."
-            )
+            positive(f"{self.mechanism}.{name}", value)
         self.objective, self.noise_multiplier, self.clip = objective, noise_multiplier, clip
         self.batch_size, self.steps, self.judge_steps = batch_size, steps, judge_steps
         self.target_epsilon, self.delta, self.weight_bound = target_epsilon, delta, weight_bound
         self.lr, self.hidden, self.latent, self.rows = lr, list(hidden), latent, rows
 
     def facts(self) -> dict[str, Any]:
-        mechanism = "dp_gan" if self.objective == "wasserstein" else "dp_cgan"
-        return {"mechanism": mechanism, "synthetic": True}
+        return {"mechanism": self.mechanism, "synthetic": True}
 
     def release(self, private: Split, rng: torch.Generator) -> Release:
         generator = self.untrained(private)
         known, rate = points(private, generator.num_classes), min(1.0, self.batch_size / len(private))
         critic = Critic(known.shape[1], self.hidden).to(known.device)
-        judge, steps = Net(critic), self.affordable(rate)
+        judge, steps = Net(critic), most_steps(partial(self.spent, rate), epsilon=self.target_epsilon, limit=self.steps)
         optimizers = [torch.optim.Adam(module.parameters(), lr=self.lr) for module in (critic, generator)]
         for step in range(steps):
             rows = (torch.rand(len(private), generator=rng) < rate).to(known.device)
@@ -129,12 +130,6 @@ class DPGAN(GeneratorDefense):
 
     def _fake(self, generator: Generator, y: Tensor, rng: torch.Generator) -> Tensor:
         return labelled(generator(generator.noise(len(y), rng), y), y, generator.num_classes)
-
-    def affordable(self, rate: float) -> int:
-        """Steps of a run at that sampling rate."""
-        if self.target_epsilon is None or self.noise_multiplier == 0:
-            return self.steps
-        return most_steps(lambda n: self.spent(rate, n) or 0.0, epsilon=self.target_epsilon, limit=self.steps)
 
     def spent(self, rate: float, steps: int) -> float | None:
         """Epsilon of the run, by the accountant, for adding or removing a record."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -112,10 +113,7 @@ class DPSinkhorn(GeneratorDefense):
     def plan(self, samples: int) -> tuple[int, float]:
         """Steps and sampling rate of a run on ``samples`` records."""
         rate = min(1.0, self.batch_size / samples)
-        if self.target_epsilon is None or not self.is_private:
-            return self.steps, rate
-        most = most_steps(lambda steps: self.spent(rate, steps) or 0.0, epsilon=self.target_epsilon, limit=self.steps)
-        return most, rate
+        return most_steps(partial(self.spent, rate), epsilon=self.target_epsilon, limit=self.steps), rate
 
     def spent(self, rate: float, steps: int) -> float | None:
         """Epsilon of the run, by the accountant."""

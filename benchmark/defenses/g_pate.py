@@ -84,7 +84,10 @@ class GPATE(GeneratorDefense):
         generator = self.untrained(private)
         known = points(private, generator.num_classes)
         shards = shards_of(len(private), min(self.teachers, len(private)), rng).to(known.device)
-        teachers, steps = Teachers(known[shards], self.hidden, self.lr), self.affordable()
+        teachers, steps = (
+            Teachers(known[shards], self.hidden, self.lr),
+            most_steps(self.spent, epsilon=self.target_epsilon, limit=self.steps),
+        )
         optimizer = torch.optim.Adam(generator.parameters(), lr=self.lr)
         for _ in range(steps):
             y = generator.labels(self.batch_size, rng)
@@ -111,12 +114,6 @@ class GPATE(GeneratorDefense):
         chosen = (votes + self.noise * normal_like(votes, rng)).argmax(dim=2)
         middle = (chosen + 0.5) * width - self.bound
         return (middle * sure) @ projection.T / self.directions
-
-    def affordable(self) -> int:
-        """Steps of a run."""
-        if self.target_epsilon is None or self.noise == 0:
-            return self.steps
-        return most_steps(lambda n: self.spent(n) or 0.0, epsilon=self.target_epsilon, limit=self.steps)
 
     def spent(self, steps: int) -> float | None:
         """Epsilon of the run, by the accountant, for replacing a record.

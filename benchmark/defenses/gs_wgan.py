@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -79,7 +80,7 @@ class GSWGAN(GeneratorDefense):
         generator = self.untrained(private)
         known = points(private, generator.num_classes)
         shards = shards_of(len(private), min(self.shards, len(private)), rng)
-        steps = self.affordable(len(shards))
+        steps = most_steps(partial(self.spent, len(shards)), epsilon=self.target_epsilon, limit=self.steps)
         schools = [School(self, known[rows], private.y[rows]) for rows in shards.to(known.device)]
         for school in schools:
             school.learn(generator, self.warm_up, rng)
@@ -101,12 +102,6 @@ class GSWGAN(GeneratorDefense):
         (gradient,) = torch.autograd.grad(-score, held)
         clipped = clip_rows(gradient.flatten(1), self.clip).view_as(gradient)
         return (clipped + 2 * self.clip * self.noise_multiplier * normal_like(clipped, rng)) / len(x)
-
-    def affordable(self, shards: int) -> int:
-        """Steps of a run on so many shards."""
-        if self.target_epsilon is None or self.noise_multiplier == 0:
-            return self.steps
-        return most_steps(lambda n: self.spent(shards, n) or 0.0, epsilon=self.target_epsilon, limit=self.steps)
 
     def spent(self, shards: int, steps: int) -> float | None:
         """Epsilon of the run, by the accountant, for replacing a record."""

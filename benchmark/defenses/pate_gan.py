@@ -70,7 +70,10 @@ class PATEGAN(GeneratorDefense):
         generator = self.untrained(private)
         known = points(private, generator.num_classes)
         shards = shards_of(len(private), min(self.teachers, len(private)), rng).to(known.device)
-        teachers, steps = Teachers(known[shards], self.hidden, self.lr), self.affordable()
+        teachers, steps = (
+            Teachers(known[shards], self.hidden, self.lr),
+            most_steps(self.spent, epsilon=self.target_epsilon, limit=self.steps),
+        )
         student = Critic(known.shape[1], self.hidden).to(known.device)
         optimizers = [torch.optim.Adam(module.parameters(), lr=self.lr) for module in (student, generator)]
         for _ in range(steps):
@@ -98,12 +101,6 @@ class PATEGAN(GeneratorDefense):
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-
-    def affordable(self) -> int:
-        """Steps of a run."""
-        if self.target_epsilon is None or self.noise == 0:
-            return self.steps
-        return most_steps(lambda n: self.spent(n) or 0.0, epsilon=self.target_epsilon, limit=self.steps)
 
     def spent(self, steps: int) -> float | None:
         """Epsilon of the run, by the accountant, for replacing a record."""

@@ -67,6 +67,8 @@ class Valuation(Measure):
         fewest_classes: of the narrowest.
     """
 
+    kinds: tuple[str, ...] = KINDS
+
     def __init__(
         self,
         *,
@@ -153,7 +155,7 @@ class Valuation(Measure):
             wrong = torch.rand(len(rows), generator=rng) < noises[number]
             labels = torch.where(wrong, torch.randint(classes, (len(rows),), generator=rng), y[rows])
             device = pool.y.device
-            sellers.append(Seller(number, KINDS[number % len(KINDS)], rows.to(device), labels.to(device)))
+            sellers.append(Seller(number, self.kinds[number % len(self.kinds)], rows.to(device), labels.to(device)))
         return pool, sellers
 
     def _model(self, stage: Stage, seller: Seller, pool: Split, tag: str = "", also: Split | None = None) -> Predict:
@@ -193,6 +195,15 @@ class Valuation(Measure):
             }
             values = [value - alone[seller.kind] for value, seller in zip(values, sellers, strict=True)]
         return torch.tensor(values, dtype=torch.float64)
+
+
+class AlikeValuation(Valuation):
+    """Sellers who all have the cell's model, as in the reference run of spec 01, section 6, which set its gates.
+
+    How much of the values carries over depends on how much the sellers' models are like the proxies.
+    """
+
+    kinds = ("cell",)
 
 
 def _grades(count: int, rng: torch.Generator) -> Tensor:

@@ -48,10 +48,16 @@ def poisson_epsilon(*, noise_multiplier: float, rate: float, steps: int, delta: 
     return float(accountant.get_epsilon(delta))
 
 
-def most_steps(spent: Callable[[int], float], *, epsilon: float, limit: int) -> int:
-    """The most steps, up to ``limit``, after which ``spent(steps)`` is at most ``epsilon``."""
+def most_steps(spent: Callable[[int], float | None], *, epsilon: float | None, limit: int) -> int:
+    """The most steps, up to ``limit``, after which ``spent(steps)`` is at most ``epsilon``.
+
+    All of them where there is no budget (None), or nothing that spends it (``spent`` gives None).
+    """
+    if epsilon is None:
+        return limit
     low, high = 0, limit
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if spent(middle) <= epsilon else (low, middle - 1)
+        after = spent(middle)
+        low, high = (middle, high) if after is None or after <= epsilon else (low, middle - 1)
     return low
