@@ -13,6 +13,7 @@ from benchmark.outcome import Outcome
 from benchmark.settings.base import Setting, Stage
 from benchmark.settings.release_games.attributes import AttributesGame, PeopleGame
 from benchmark.settings.release_games.base import Game
+from benchmark.settings.release_games.canaries import CanariesGame
 from benchmark.settings.release_games.collection import CopyGame, StatisticalGame
 from benchmark.settings.release_games.identities import IdentitiesGame, LinkageGame
 from benchmark.settings.release_games.membership import MembershipGame
@@ -50,6 +51,7 @@ class ReleaseSetting(Setting):
         "participants": ACTING,
         "teachers": ACTING,
         "records": ACTING,
+        "canaries": ACTING,
         "collection": ACTING,
         "copies": ACTING,
     }
@@ -72,6 +74,7 @@ class ReleaseSetting(Setting):
             "participants": ParticipantsGame(),
             "teachers": TeachersGame(victims=victims),
             "records": RecordsGame(),
+            "canaries": CanariesGame(),
             "collection": StatisticalGame(epochs=epochs),
             "copies": CopyGame(),
         }

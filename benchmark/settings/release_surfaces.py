@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from benchmark.data.base import Split
 from benchmark.defenses.base import Release
@@ -196,6 +197,25 @@ class RecordSurface(ReleasedData):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CanarySurface(ReleasedData):
+    """An auditor's view: one release of private data among which some canaries are; ``x`` and ``y`` are its rows.
+
+    Attributes:
+        canaries: (k, ...) plain samples and their labels, as the auditor made them.
+        without: rows and labels of a release of the same private data without canaries (grant ``refit``).
+        claim: (epsilon, delta) of this run by the mechanism's accountant, or None.
+        members: bool (k,), what the coins said (grant ``truth``).
+    """
+
+    granted_by: ClassVar[Mapping[str, str]] = {**ReleasedData.granted_by, "without": "refit", "members": "truth"}
+
+    canaries: Split
+    without: tuple[Tensor, Tensor]
+    claim: tuple[float, float] | None
+    members: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
 class LinkageSurface(ReleaseSurface):
     """Released rows and a list of identified people: which of them is behind which row?
 
@@ -272,3 +292,18 @@ class RecordThreat(ReleaseThreat):
     surface = "records"
     records: int
     trials: int
+
+
+class CanaryThreat(ReleaseThreat):
+    """Audits the mechanism with records that it plants.
+
+    Attributes:
+        guesses: for how many canaries it guesses, half of them "in" (the highest scores), half "out"; an even number.
+    """
+
+    surface = "canaries"
+    guesses: int
+
+    @abstractmethod
+    def make(self, own: Split, num_classes: int, rng: Generator) -> Split:
+        """The canaries, made of the adversary's ``own`` samples and with the same attributes."""

@@ -1,0 +1,91 @@
+"""The canary audit in one run: it catches a release of the data themselves and leaves other people's alone."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from benchmark.cell import Cell, play
+from benchmark.data.digits import Digits
+from benchmark.data.lipton import Lipton
+from benchmark.defenses.dp_merf import DPMERF
+from benchmark.defenses.memoriser import Memoriser
+from benchmark.errors import ConfigError, Refused
+from benchmark.models.mlp import MLP
+from benchmark.settings.release import ReleaseSetting
+from benchmark.threats.membership_inference.canary import KINDS, Canary
+
+NET = partial(MLP, hidden=[16], activation="relu")
+DIGITS = Digits(sizes={"owner": 300, "attacker": 120, "public": 150, "calibration": 20, "test": 50})
+PEOPLE = Lipton(sizes={"owner": 300, "attacker": 120, "public": 150, "calibration": 20, "test": 50})
+MEMORISER, DISJOINT = Memoriser(share=1.0, noise=0.05), Memoriser(share=0.0, noise=0.05)
+PRECISE = Memoriser(share=1.0, noise=0.001)  # people of two columns lie close together
+
+
+def canary(kind: str = "mislabelled", canaries: int = 100, guesses: int = 50, statistic: str = "calibrated") -> Canary:
+    return Canary(kind=kind, canaries=canaries, guesses=guesses, statistic=statistic, adaptive=True)
+
+
+def cell(threat, defense, dataset=DIGITS):
+    setting = ReleaseSetting(epochs=1, examiner_epochs=1, victims=10, candidates=10, measures={})
+    return play(Cell(dataset, NET, setting, threat, [defense], 0))[0]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "memoriser", "kind", "auc", "bound"),
+    [
+        (DIGITS, MEMORISER, "mislabelled", 0.98, 2.0),
+        (DIGITS, MEMORISER, "noise", 0.98, 2.0),
+        (DIGITS, MEMORISER, "blank", 0.75, 1.0),
+        (PEOPLE, PRECISE, "mislabelled", 0.9, 2.0),
+        (PEOPLE, PRECISE, "blank", 0.75, 1.0),
+        (PEOPLE, PRECISE, "noise", 0.9, 2.0),
+    ],
+)
+def test_a_memoriser_is_caught_and_a_release_of_other_people_is_not(dataset, memoriser, kind, auc, bound):
+    caught = cell(canary(kind), memoriser, dataset)
+    assert caught.risk["attack_auc"] > auc
+    assert caught.diagnostics["epsilon_lower_bound"] > bound
+    assert caught.risk["epsilon_lower_bound"] == caught.diagnostics["epsilon_lower_bound"]
+    clean = cell(canary(kind), DISJOINT, dataset)
+    assert abs(clean.risk["attack_auc"] - 0.5) < 3 * (1 / (12 * 50) * 2) ** 0.5
+    assert clean.diagnostics["epsilon_lower_bound"] < 0.2
+
+
+def test_a_claim_is_audited_where_the_mechanism_makes_one():
+    defense = DPMERF(
+        noise_multiplier=5.0, delta=1e-4, features=50, width=20.0, steps=5, batch_size=16, lr=1e-2, latent=4, rows=None
+    )
+    found = cell(canary(), defense).diagnostics
+    assert 0 < found["epsilon_claimed"] < 1 and found["dp_ceiling_breached"] == "no"
+    assert "epsilon_claimed" not in cell(canary(), MEMORISER).diagnostics
+
+
+@pytest.mark.parametrize("dataset", [DIGITS, PEOPLE])
+@pytest.mark.parametrize("kind", KINDS)
+def test_canaries_look_like_private_samples(kind, dataset):
+    own = dataset.load(None, 0).attacker
+    made = canary(kind, canaries=40, guesses=20).make(own, 10, torch.Generator().manual_seed(0))
+    assert made.x.shape == (40, *own.x.shape[1:]) and made.x.dtype == own.x.dtype and made.y.dtype == own.y.dtype
+    assert made.x.min() >= own.x.min() and made.x.max() <= own.x.max()
+    assert len(made.x.unique(dim=0)) == 40 and made.y.min() >= 0 and made.y.max() < 10
+    assert own.joined(made).x.shape[0] == len(own) + 40  # the same attributes
+
+
+def test_the_wrong_label_is_wrong():
+    own = DIGITS.load(None, 0).attacker
+    made = KINDS["mislabelled"](own, 100, 10, torch.Generator().manual_seed(0))
+    label_of = {tuple(x): y for x, y in zip(own.x.flatten(1).tolist(), own.y.tolist(), strict=True)}
+    assert all(label_of[tuple(x)] != y for x, y in zip(made.x.flatten(1).tolist(), made.y.tolist(), strict=True))
+
+
+def test_wrong_options_are_explained():
+    with pytest.raises(ConfigError, match="one of mislabelled, blank, noise, not 'loud'"):
+        canary("loud")
+    for guesses in (0, 7, 102):
+        with pytest.raises(ConfigError, match="even, at least 2 and at most threat.canaries"):
+            canary(guesses=guesses)
+    with pytest.raises(ConfigError, match="threat.statistic is one of"):
+        canary(statistic="furthest")
+    with pytest.raises(Refused, match="lower threat.canaries"):
+        cell(canary(canaries=121), MEMORISER)
