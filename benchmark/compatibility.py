@@ -50,6 +50,7 @@ def published(defenses: Iterable[type[Defense]]) -> dict[str, str]:
         "defense.attributes": all(member.keeps_attributes for member in members),
         "defense.generator": any(member.hands_out_generator for member in members),
         "defense.identities": any(member.hands_out_identities for member in members),
+        "defense.mixtures": any(member.mixes for member in members),
         "defense.map": any(member.hands_out_map for member in members),
     }
     return {name: "yes" if fact else "no" for name, fact in facts.items()}

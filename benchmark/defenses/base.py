@@ -197,7 +197,7 @@ class Defense:
         keeps_attributes: the sensitive attribute of released rows is known, by their source or as it is published.
         hands_out_generator: its release comes with the generator that made it (``models()["generator"]``).
         hands_out_identities: networks that know the participants are at hand (``models()["identity_0"]`` and so on).
-        hands_out_map: people get the network that maps their records (``models()["map"]``).
+        hands_out_map: people get the network that maps their records (``models()["map"]``). mixes: rows are mixtures.
 
     Attributes:
         world: set before any hook is called by a played cell; None in a notebook that calls hooks by itself.
@@ -208,9 +208,9 @@ class Defense:
     keeps_attributes: ClassVar[bool] = True
     hands_out_generator: ClassVar[bool] = False
     hands_out_identities: ClassVar[bool] = False
+    mixes: ClassVar[bool] = False
     hands_out_map: ClassVar[bool] = False
     world: World | None = None
-
     mpc: bool = False  # whether secure_costs has anything to measure
 
     def facts(self) -> dict[str, Any]:

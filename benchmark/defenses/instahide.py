@@ -40,6 +40,7 @@ class InstaHide(Defense):
     """
 
     needs = {"dataset.kind": "image"}
+    mixes = True
 
     def __init__(self, *, k: int, mode: str, encodings: int, signs: bool, inference: str) -> None:
         if k < 2 or encodings < 1:

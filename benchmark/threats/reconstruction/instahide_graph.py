@@ -39,7 +39,7 @@ class InstaHideGraph(ReleaseThreat):
 
     family = "reconstruction"
     headline = "examiner_accuracy"
-    needs = {"defense.synthetic": "no", "dataset.kind": "image"}
+    needs = {"defense.mixtures": "yes", "dataset.kind": "image"}
     knowledge = frozenset({"public"})
 
     def __init__(
