@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+from functools import cache
 from typing import Any
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # of mallopt(3)
@@ -35,6 +36,17 @@ def keep_freed_memory() -> None:
     if switch is not None:
         for option, size in ((TRIM_THRESHOLD, 1024), (TOP_PAD, 64), (MMAP_THRESHOLD, 32)):
             switch(option, size * MEBIBYTE)
+
+
+@cache
+def leave_out_of_collection() -> None:
+    """Once in a process, after a first cell: take what is loaded by then out of the garbage collector's rounds.
+
+    The objects of torch and other modules, a million, are never garbage. To look through them takes 0.2 s, which
+    Joblib's workers do every second.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def give_back_memory() -> None:

@@ -16,6 +16,7 @@ from runners.execute import execute
 from runners.orphans import end_with_parent
 from runners.plan import deferred
 from runners.problems import CellsFailed, guarded, sentence
+from runners.process import leave_out_of_collection
 from runners.records import Record, Store
 
 compose.register()
@@ -72,6 +73,7 @@ def job(cell: ComposedCell) -> dict[str, Any]:
                 return {"key": cell.key, "status": "finished", "hits": 0, "misses": 0}
             played = execute(cell, refuse=False)
             path = store.write(played.record)
+        leave_out_of_collection()
         tracking.log(cell.options.logger, store.root, path)
         return {"key": cell.key, "status": played.record.status, "hits": played.hits, "misses": played.misses}
     except Exception as error:  # the record itself could not be made or written: the sweep misses it and says so

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from benchmark.data.base import Source, Split, balanced_order
@@ -22,10 +24,16 @@ class Digits(Source):
     """
 
     def pools(self, root: Path | None) -> tuple[Split, Split, int]:
-        from sklearn.datasets import load_digits
-
-        images, target = load_digits(return_X_y=True)
+        images, target = _read()
         x = torch.as_tensor(images / 16, dtype=torch.float32).view(-1, 1, 8, 8)
-        everything = Split(x, torch.as_tensor(target, dtype=torch.int64))
+        everything = Split(x, torch.tensor(target, dtype=torch.int64))
         order = balanced_order(everything.y, generator(0, "digits.pools"))
         return everything[order[:TRAIN]], everything[order[TRAIN:]], 10
+
+
+@cache
+def _read() -> tuple[np.ndarray, np.ndarray]:
+    """Values from 0 to 16, float64 (1797, 64), and classes (1797,): parsed from text once a process, in 20 ms."""
+    from sklearn.datasets import load_digits
+
+    return load_digits(return_X_y=True)

@@ -21,14 +21,14 @@ class GauntletSweeper(Sweeper):
         self.plan_only = plan_only
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from runners.loader import SweepLoader
+        from runners.loader import SweepLoader, without_blocks
 
         self.config = config
         self.loader = SweepLoader(hydra_context.config_loader)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=HydraContext(self.loader, hydra_context.callbacks),  # type: ignore[arg-type]
             task_function=task_function,
-            config=config,
+            config=without_blocks(config),
         )
 
     def sweep(self, arguments: list[str]) -> Any:
