@@ -10,6 +10,7 @@ garbage collector need not look through them.
 
 from __future__ import annotations
 
+import copy
 import pickle
 import uuid
 from collections.abc import Sequence
@@ -102,7 +103,7 @@ class SweepLoader:
             while len(_compositions) >= KEPT:
                 del _compositions[next(iter(_compositions))]
             config = self.loader.load_configuration(name, list(overrides), RunMode.RUN)
-            _compositions[key] = pickle.dumps(without_blocks(config))
+            _compositions[key] = pickle.dumps(_of_a_cell(config))
         return pickle.loads(_compositions[key])
 
     def _defense(self, name: str, hydra: Composition, line: str) -> DictConfig | None:
@@ -120,9 +121,20 @@ class SweepLoader:
 
 def without_blocks(config: DictConfig) -> DictConfig:
     """A copy without the sweep's blocks: a cell has no use for them, and they are many to hand to every job."""
-    config = pickle.loads(pickle.dumps(config))
+    config = copy.deepcopy(config)
     if "sweep" in config:
         OmegaConf.update(config, "sweep.blocks", [])
+    return config
+
+
+def _of_a_cell(config: DictConfig) -> DictConfig:
+    """Without blocks, and with the settings of launcher and sweeper as plain data.
+
+    Hydra loads plugins past Python's table of modules, so the classes of their settings cannot be pickled.
+    """
+    config = without_blocks(config)
+    for plugin in ("launcher", "sweeper"):
+        config.hydra[plugin] = OmegaConf.to_container(config.hydra[plugin])
     return config
 
 
