@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import os
@@ -47,6 +48,7 @@ def leave_out_of_collection() -> None:
     """
     gc.collect()
     gc.freeze()
+    atexit.register(gc.unfreeze)  # modules that count their objects at the end would miss some
 
 
 def give_back_memory() -> None:
