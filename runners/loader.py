@@ -88,11 +88,11 @@ class SweepLoader:
 
     def _own(self, name: str, hydra: Composition, chosen: Composition) -> DictConfig:
         """The composition of ``chosen``, to be changed by the caller."""
-        defenses = tuple(line for line in chosen if _chooses_defense(line))
-        alone = self._defense(name, hydra, defenses[0]) if len(defenses) == 1 else None
+        touching = [line for line in chosen if parsed(line).key_or_group.split(".")[0] == "defense"]
+        alone = self._defense(name, hydra, touching[0]) if len(touching) == 1 and _chooses(touching[0]) else None
         if alone is None:
             return self._composed(name, (*hydra, *chosen))
-        config = self._composed(name, (*hydra, *(line for line in chosen if line not in defenses)))
+        config = self._composed(name, (*hydra, *(line for line in chosen if line not in touching)))
         config.defense = alone.defense
         config.hydra.runtime.choices = {**_but_defense(config.hydra.runtime.choices), **alone.choices}
         return config
@@ -138,9 +138,10 @@ def _of_a_cell(config: DictConfig) -> DictConfig:
     return config
 
 
-def _chooses_defense(line: str) -> bool:
+def _chooses(line: str) -> bool:
+    """Whether ``line`` names an option for a whole group."""
     override = parsed(line)
-    return override.type is OverrideType.CHANGE and override.package is None and override.key_or_group == "defense"
+    return override.type is OverrideType.CHANGE and override.package is None and "." not in override.key_or_group
 
 
 def _without_defense(config: DictConfig) -> tuple[Any, Any]:

@@ -18,6 +18,7 @@ CELLS = [
     ("threat=leakage_dlg", "defense=none", "seed=0"),
     ("threat=leakage_dlg", "defense=none", "seed=7", "threat.adaptive=true"),
     ("threat=leakage_dlg", "defense=[gradient_noise,gradient_clipping]", "defense.gradient_noise.std=0.25", "seed=1"),
+    ("threat=leakage_dlg", "defense=gradient_noise", "+defense.gradient_noise.extra=1", "seed=1"),
     ("threat=poison_alie", "defense=krum", "setting.dirichlet_alpha=null", "threat.fraction=0.4", "seed=1"),
     ("threat=poison_alie", "defense=krum", "setting.dirichlet_alpha=0.5", "+threat.extra={a: 1}", "seed=1"),
     ("threat=leakage_dlg", "scale=cpu", "threat.restarts=${by_scale:1,2,3}", "model=mlp", "model.hidden=[8,4]"),
