@@ -84,10 +84,8 @@ class GPATE(GeneratorDefense):
         generator = self.untrained(private)
         known = points(private, generator.num_classes)
         shards = shards_of(len(private), min(self.teachers, len(private)), rng).to(known.device)
-        teachers, steps = (
-            Teachers(known[shards], self.hidden, self.lr),
-            most_steps(self.spent, epsilon=self.target_epsilon, limit=self.steps),
-        )
+        teachers = Teachers(known[shards], self.hidden, self.lr)
+        steps = most_steps(self.spent, epsilon=self.target_epsilon, limit=self.steps)
         optimizer = torch.optim.Adam(generator.parameters(), lr=self.lr)
         for _ in range(steps):
             y = generator.labels(self.batch_size, rng)

@@ -70,10 +70,8 @@ class PATEGAN(GeneratorDefense):
         generator = self.untrained(private)
         known = points(private, generator.num_classes)
         shards = shards_of(len(private), min(self.teachers, len(private)), rng).to(known.device)
-        teachers, steps = (
-            Teachers(known[shards], self.hidden, self.lr),
-            most_steps(self.spent, epsilon=self.target_epsilon, limit=self.steps),
-        )
+        teachers = Teachers(known[shards], self.hidden, self.lr)
+        steps = most_steps(self.spent, epsilon=self.target_epsilon, limit=self.steps)
         student = Critic(known.shape[1], self.hidden).to(known.device)
         optimizers = [torch.optim.Adam(module.parameters(), lr=self.lr) for module in (student, generator)]
         for _ in range(steps):
