@@ -2,7 +2,8 @@
 
 Composing reads and merges some twenty files, 100 ms; a copy with parameters set is 1 ms. A sweep of thousands of cells
 has few choices of components, and each of them in the plan and again in the process that plays it. A matrix of threats
-and defenses has many, but a defense writes nothing outside its own node, so that it is composed once for all threats.
+and defenses has many, but a defense writes nothing outside its own node, so that it is composed once for all threats;
+and so is the sweep, whose blocks are more to read than all the rest.
 
 Compositions are kept pickled: that is a tenth of their size, a copy takes a tenth of the time of ``deepcopy``, and the
 garbage collector need not look through them.
@@ -13,8 +14,11 @@ from __future__ import annotations
 import copy
 import pickle
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -25,12 +29,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 KEPT = 512  # compositions, of 15 kB each: neighbours in a sweep share most of their components
+APART = ("sweep", "defense")  # groups whose options are composed alone, unless they touch more than their own node
 
 Composition = tuple[str, ...]
 
 # Pickled, and by sweep: launchers hand a worker a new loader for each cell.
 _compositions: dict[tuple[str, Composition], bytes] = {}
-_defenses: dict[tuple[str, Composition], bytes | None] = {}
+_nodes: dict[tuple[str, Composition], bytes | None] = {}
+_taken: set[str] = set()  # sweeps whose own process handed this one what it had composed
 
 
 @lru_cache(maxsize=4096)
@@ -62,11 +68,21 @@ class SweepLoader:
     def __init__(self, loader: ConfigLoader) -> None:
         self.loader = loader
         self.sweep = uuid.uuid4().hex
+        self.handed: Path | None = None
 
     def __getattr__(self, name: str) -> Any:
         if name == "loader":  # while it is being unpickled
             raise AttributeError(name)
         return getattr(self.loader, name)
+
+    @contextmanager
+    def handed_over(self) -> Iterator[None]:
+        """While this lasts, workers on this machine find what is composed already; any other composes for itself."""
+        with TemporaryDirectory() as folder:
+            self.handed = Path(folder) / "compositions.pickle"
+            self.handed.write_bytes(pickle.dumps((_compositions, _nodes)))
+            yield
+            self.handed = None
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig:
         """The config of one cell, as Hydra's own loader gives it."""
@@ -76,6 +92,7 @@ class SweepLoader:
 
     def cell(self, master_config: DictConfig, overrides: Composition) -> DictConfig:
         """Compose ``overrides``; the result is the caller's own."""
+        self._take()
         name, hydra = master_config.hydra.job.config_name, list(master_config.hydra.overrides.hydra)
         config = self._own(name, tuple(hydra), choices(overrides))
         try:
@@ -86,15 +103,31 @@ class SweepLoader:
         config.hydra.overrides.task = list(overrides)
         return config
 
+    def _take(self) -> None:
+        """Once a process: what the sweep's own process has composed."""
+        if self.handed is None or self.sweep in _taken:
+            return
+        _taken.add(self.sweep)
+        with suppress(FileNotFoundError):
+            compositions, nodes = pickle.loads(self.handed.read_bytes())
+            _compositions.update(compositions)
+            _nodes.update(nodes)
+
     def _own(self, name: str, hydra: Composition, chosen: Composition) -> DictConfig:
         """The composition of ``chosen``, to be changed by the caller."""
-        touching = [line for line in chosen if parsed(line).key_or_group.split(".")[0] == "defense"]
-        alone = self._defense(name, hydra, touching[0]) if len(touching) == 1 and _chooses(touching[0]) else None
-        if alone is None:
-            return self._composed(name, (*hydra, *chosen))
-        config = self._composed(name, (*hydra, *(line for line in chosen if line not in touching)))
-        config.defense = alone.defense
-        config.hydra.runtime.choices = {**_but_defense(config.hydra.runtime.choices), **alone.choices}
+        apart, together = [], chosen
+        for group in APART:
+            touching = [line for line in chosen if parsed(line).key_or_group.split(".")[0] == group]
+            alone = (
+                self._alone(name, hydra, group, touching[0]) if len(touching) == 1 and _chooses(touching[0]) else None
+            )
+            if alone is not None:
+                apart.append(alone)
+                together = tuple(line for line in together if line not in touching)
+        config = self._composed(name, (*hydra, *together))
+        for alone in apart:
+            config[alone.group] = alone.node
+            config.hydra.runtime.choices = {**_but(alone.group, config.hydra.runtime.choices), **alone.choices}
         return config
 
     def _composed(self, name: str, overrides: Composition) -> DictConfig:
@@ -106,16 +139,15 @@ class SweepLoader:
             _compositions[key] = pickle.dumps(_of_a_cell(config))
         return pickle.loads(_compositions[key])
 
-    def _defense(self, name: str, hydra: Composition, line: str) -> DictConfig | None:
-        """What ``line`` composes, with the choice of it; None if it touches anything beside the defense."""
+    def _alone(self, name: str, hydra: Composition, group: str, line: str) -> DictConfig | None:
+        """What ``line`` composes in ``group``, with the choice of it; None if it touches anything beside the group."""
         key = (self.sweep, (*hydra, line))
-        if key not in _defenses:
+        if key not in _nodes:
             config, default = self._composed(name, (*hydra, line)), self._composed(name, hydra)
-            chosen = {group: option for group, option in config.hydra.runtime.choices.items() if group == "defense"}
-            alone = _without_defense(config) == _without_defense(default)
-            node = OmegaConf.create({"defense": config.defense, "choices": chosen})
-            _defenses[key] = pickle.dumps(node) if alone else None
-        kept = _defenses[key]
+            chosen = {of: option for of, option in config.hydra.runtime.choices.items() if of == group}
+            alone = OmegaConf.create({"group": group, "node": config[group], "choices": chosen})
+            _nodes[key] = pickle.dumps(alone) if _without(group, config) == _without(group, default) else None
+        kept = _nodes[key]
         return None if kept is None else pickle.loads(kept)
 
 
@@ -144,11 +176,11 @@ def _chooses(line: str) -> bool:
     return override.type is OverrideType.CHANGE and override.package is None and "." not in override.key_or_group
 
 
-def _without_defense(config: DictConfig) -> tuple[Any, Any]:
-    """All that ``config`` holds beside its defense, and the options chosen for it."""
-    held = OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("defense", "hydra")])
-    return OmegaConf.to_container(held), _but_defense(config.hydra.runtime.choices)
+def _without(group: str, config: DictConfig) -> tuple[Any, Any]:
+    """All that ``config`` holds beside ``group``, and the options chosen for it."""
+    held = OmegaConf.masked_copy(config, [str(key) for key in config if key not in (group, "hydra")])
+    return OmegaConf.to_container(held), _but(group, config.hydra.runtime.choices)
 
 
-def _but_defense(chosen: DictConfig) -> dict[Any, Any]:
-    return {group: option for group, option in chosen.items() if group != "defense"}
+def _but(group: str, chosen: DictConfig) -> dict[Any, Any]:
+    return {of: option for of, option in chosen.items() if of != group}

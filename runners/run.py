@@ -16,7 +16,7 @@ from runners.execute import execute
 from runners.orphans import end_with_parent
 from runners.plan import deferred
 from runners.problems import CellsFailed, guarded, sentence
-from runners.process import leave_out_of_collection
+from runners.process import keep_plugins, leave_out_of_collection
 from runners.records import Record, Store
 
 compose.register()
@@ -31,6 +31,7 @@ def task(config: DictConfig) -> dict[str, Any] | None:
     chosen = HydraConfig.get()
     if chosen.mode == RunMode.MULTIRUN:
         end_with_parent()
+        keep_plugins()
         return job(compose.cell_of(config, chosen.runtime.choices))
     code = guarded(lambda: single(compose.cell_of(config, chosen.runtime.choices)))
     if code:

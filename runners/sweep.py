@@ -59,7 +59,10 @@ def sweep(
     show_plan(console, plan, config.hydra.runtime.choices.get("sweep"))
     if plan_only:
         return
-    answers = launch(console, launcher, plan, store, config) if plan.to_run else []
+    answers: list[dict[str, Any]] = []
+    if plan.to_run:
+        with loader.handed_over():
+            answers = launch(console, launcher, plan, store, config)
     report(console, plan, store, answers, print_board=bool(OmegaConf.select(config, "sweep.print_leaderboard")))
 
 

@@ -75,6 +75,22 @@ def test_workers_compose_each_choice_of_components_once(hydra: ConfigLoader, mon
     assert len(known) == 2, "the oldest are forgotten"
 
 
+def test_workers_are_handed_what_the_sweep_has_composed(hydra: ConfigLoader, monkeypatch: pytest.MonkeyPatch) -> None:
+    master = hydra.load_configuration("sweeps", [], RunMode.MULTIRUN)
+    quick, lines = SweepLoader(hydra), ("threat=leakage_dlg", "defense=dp_sgd", "seed=3")
+    wanted = quick.load_sweep_config(master, lines)
+    with quick.handed_over():
+        handed = pickle.dumps(quick)
+        monkeypatch.setattr(loaders, "_compositions", {})  # another process
+        monkeypatch.setattr(loaders, "_nodes", {})
+        with monkeypatch.context() as patch:
+            patch.setattr(type(hydra), "load_configuration", lambda *_: pytest.fail("composed anew"))
+            assert pickle.loads(handed).load_sweep_config(master, lines) == wanted
+    monkeypatch.setattr(loaders, "_compositions", {})
+    monkeypatch.setattr(loaders, "_taken", set())
+    assert pickle.loads(handed).load_sweep_config(master, lines) == wanted, "another machine composes for itself"
+
+
 def test_another_seed_needs_no_composing(hydra: ConfigLoader) -> None:
     config = hydra.load_configuration("config", ["threat=leakage_dlg", "seed=3"], RunMode.RUN)
     other = hydra.load_configuration("config", ["threat=leakage_dlg", "seed=4"], RunMode.RUN)

@@ -5,8 +5,10 @@ import resource
 
 import pytest
 import torch
+from hydra.core.plugins import Plugins
+from hydra.core.singleton import Singleton
 
-from runners.process import give_back_memory, prepare_torch
+from runners.process import give_back_memory, keep_plugins, prepare_torch
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library, whose allocator is left alone")
@@ -30,3 +32,12 @@ def test_freed_memory_is_kept_for_the_next_tensor_until_it_is_given_back():
 def test_threads_are_those_that_were_asked_for():
     prepare_torch(threads=1, device="cpu")
     assert torch.get_num_threads() == 1
+
+
+def test_hydra_looks_for_plugins_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Plugins, "_initialize", Plugins._initialize)  # put back at the end
+    known = Plugins.instance().class_name_to_class
+    keep_plugins.__wrapped__()
+    monkeypatch.setattr(Plugins, "_scan_all_plugins", lambda modules: pytest.fail("looked for again"))
+    Singleton.set_state(Singleton.get_state())  # what a launcher does before each job
+    assert Plugins.instance().class_name_to_class == known != {}
