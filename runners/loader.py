@@ -115,40 +115,42 @@ class SweepLoader:
 
     def _own(self, name: str, hydra: Composition, chosen: Composition) -> DictConfig:
         """The composition of ``chosen``, to be changed by the caller."""
-        apart, together = [], chosen
-        for group in APART:
-            touching = [line for line in chosen if parsed(line).key_or_group.split(".")[0] == group]
-            alone = (
-                self._alone(name, hydra, group, touching[0]) if len(touching) == 1 and _chooses(touching[0]) else None
-            )
-            if alone is not None:
-                apart.append(alone)
-                together = tuple(line for line in together if line not in touching)
-        config = self._composed(name, (*hydra, *together))
-        for alone in apart:
-            config[alone.group] = alone.node
-            config.hydra.runtime.choices = {**_but(alone.group, config.hydra.runtime.choices), **alone.choices}
-        return config
+        alone, together = self._apart("defense", name, hydra, chosen)
+        return _with(self._composed(name, hydra, together), alone)
 
-    def _composed(self, name: str, overrides: Composition) -> DictConfig:
-        key = (self.sweep, overrides)
+    def _composed(self, name: str, hydra: Composition, chosen: Composition) -> DictConfig:
+        key = (self.sweep, (*hydra, *chosen))
         if key not in _compositions:
             while len(_compositions) >= KEPT:
                 del _compositions[next(iter(_compositions))]
-            config = self.loader.load_configuration(name, list(overrides), RunMode.RUN)
-            _compositions[key] = pickle.dumps(_of_a_cell(config))
+            alone, together = self._apart("sweep", name, hydra, chosen)
+            config = self._anew(name, hydra, together)
+            _compositions[key] = pickle.dumps(_with(config, alone))
         return pickle.loads(_compositions[key])
 
-    def _alone(self, name: str, hydra: Composition, group: str, line: str) -> DictConfig | None:
-        """What ``line`` composes in ``group``, with the choice of it; None if it touches anything beside the group."""
-        key = (self.sweep, (*hydra, line))
+    def _anew(self, name: str, hydra: Composition, chosen: Composition) -> DictConfig:
+        return _of_a_cell(self.loader.load_configuration(name, [*hydra, *chosen], RunMode.RUN))
+
+    def _apart(
+        self, group: str, name: str, hydra: Composition, chosen: Composition
+    ) -> tuple[DictConfig | None, Composition]:
+        """What ``chosen`` composes in ``group``, and the lines that compose the rest.
+
+        None and all lines where the group is not merely chosen, or the choice touches anything beside it.
+        """
+        touching = [line for line in chosen if parsed(line).key_or_group.split(".")[0] == group]
+        if len(touching) != 1 or not _chooses(touching[0]):
+            return None, chosen
+        key = (self.sweep, (*hydra, *touching))
         if key not in _nodes:
-            config, default = self._composed(name, (*hydra, line)), self._composed(name, hydra)
-            chosen = {of: option for of, option in config.hydra.runtime.choices.items() if of == group}
-            alone = OmegaConf.create({"group": group, "node": config[group], "choices": chosen})
+            config, default = self._anew(name, hydra, tuple(touching)), self._composed(name, hydra, ())
+            options = {of: option for of, option in config.hydra.runtime.choices.items() if of == group}
+            alone = OmegaConf.create({"group": group, "node": config[group], "choices": options})
             _nodes[key] = pickle.dumps(alone) if _without(group, config) == _without(group, default) else None
         kept = _nodes[key]
-        return None if kept is None else pickle.loads(kept)
+        if kept is None:
+            return None, chosen
+        return pickle.loads(kept), tuple(line for line in chosen if line not in touching)
 
 
 def without_blocks(config: DictConfig) -> DictConfig:
@@ -180,6 +182,14 @@ def _without(group: str, config: DictConfig) -> tuple[Any, Any]:
     """All that ``config`` holds beside ``group``, and the options chosen for it."""
     held = OmegaConf.masked_copy(config, [str(key) for key in config if key not in (group, "hydra")])
     return OmegaConf.to_container(held), _but(group, config.hydra.runtime.choices)
+
+
+def _with(config: DictConfig, alone: DictConfig | None) -> DictConfig:
+    """``config`` with what was composed apart from it, if anything."""
+    if alone is not None:
+        config[alone.group] = alone.node
+        config.hydra.runtime.choices = {**_but(alone.group, config.hydra.runtime.choices), **alone.choices}
+    return config
 
 
 def _but(group: str, chosen: DictConfig) -> dict[Any, Any]:

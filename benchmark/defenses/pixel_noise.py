@@ -19,15 +19,16 @@ class PixelNoise(Defense):
 
     Args:
         std: standard deviation of the noise, for inputs in [0, 1].
+        clip: cut the result to [0, 1], as a file of images has to.
     """
 
-    def __init__(self, *, std: float) -> None:
+    def __init__(self, *, std: float, clip: bool = False) -> None:
         positive("pixel_noise.std", std)
-        self.std = std
+        self.std, self.clip = std, clip
 
     def facts(self) -> dict[str, Any]:
         return {"noise_std": self.std}
 
     def release(self, private: Split, rng: torch.Generator) -> Release:
         noisy = private.x + self.std * normal_like(private.x, rng)
-        return Release(noisy, private.y, torch.arange(len(private)))
+        return Release(noisy.clamp(0, 1) if self.clip else noisy, private.y, torch.arange(len(private)))

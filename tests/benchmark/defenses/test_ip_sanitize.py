@@ -13,6 +13,7 @@ from benchmark.data.base import Split
 from benchmark.defenses.base import Defense, World
 from benchmark.defenses.image_coarsening import Blur, PairMix, Pixelate
 from benchmark.defenses.ip_sanitize import IPSanitize, class_means
+from benchmark.defenses.pixel_noise import PixelNoise
 from benchmark.errors import ConfigError, Refused
 from benchmark.settings.release import ReleaseSetting
 from benchmark.threats.identity_inference.feature_linkage import NearestFeatures
@@ -194,6 +195,13 @@ def test_coarse_releases_keep_flat_images_and_pixelation_keeps_means() -> None:
     torch.testing.assert_close(x.mean(dim=(1, 2, 3)), PUBLIC.x.mean(dim=(1, 2, 3)))
     torch.testing.assert_close(x[..., ::2, ::2], x[..., 1::2, 1::2])
     assert torch.equal(PairMix(share=1.0).release(PUBLIC, rng()).x, PUBLIC.x)
+
+
+def test_noise_has_its_deviation_and_may_be_cut_to_the_range_of_images() -> None:
+    grey = Split(torch.full((10, 1, 28, 28), 0.5), torch.zeros(10, dtype=torch.long))
+    free = PixelNoise(std=1.0).release(grey, rng()).x
+    assert abs(float(free.std()) - 1) < 0.05
+    assert torch.equal(PixelNoise(std=1.0, clip=True).release(grey, rng()).x, free.clamp(0, 1))
 
 
 # -- threats -----------------------------------------------------------------------------------------------------------
