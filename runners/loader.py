@@ -15,7 +15,7 @@ import copy
 import pickle
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -77,10 +77,15 @@ class SweepLoader:
 
     @contextmanager
     def handed_over(self) -> Iterator[None]:
-        """While this lasts, workers on this machine find what is composed already; any other composes for itself."""
-        with TemporaryDirectory() as folder:
-            self.handed = Path(folder) / "compositions.pickle"
-            self.handed.write_bytes(pickle.dumps((_compositions, _nodes)))
+        """While this lasts, workers on this machine find what is composed already.
+
+        Those on other machines compose for themselves, and so do all where the temporary folder has no room.
+        """
+        with ExitStack() as stack:
+            with suppress(OSError):
+                path = Path(stack.enter_context(TemporaryDirectory())) / "compositions.pickle"
+                path.write_bytes(pickle.dumps((_compositions, _nodes)))
+                self.handed = path
             yield
             self.handed = None
 

@@ -43,7 +43,7 @@ class Plan:
     """The cells of a sweep, each in one of the four lists.
 
     Attributes:
-        to_run: in the order of the launch; cells that share an artifact are neighbours.
+        to_run: in the order of the launch; cells that share an artifact are kept apart.
         failed_before: keys among ``to_run`` that have a record of an earlier failure.
         refused: cells that cannot be played, each with the reason.
         estimate: seconds that ``to_run`` takes in one process by past records; None when no record tells.
@@ -93,7 +93,7 @@ def make_plan(loader: SweepLoader, config: DictConfig, arguments: Sequence[str],
             plan.to_run.append(planned)
             if record is not None:
                 plan.failed_before.add(planned.cell.key)
-    plan.to_run.sort(key=lambda planned: _shared(planned.cell))
+    plan.to_run = _kept_apart(plan.to_run)
     _estimate(plan, past.values())
     return plan
 
@@ -234,9 +234,18 @@ def _refusal(dataset: Any, model: Any, setting: Any, threat: Any, *defenses: Any
     return refusal(setting, threat, defenses, traits(dataset, model))
 
 
-def _shared(cell: ComposedCell) -> str:
-    """Equal for cells that may share an artifact: all of the science but the threat."""
-    return canonical({part: value for part, value in cell.config.items() if part != "threat"})
+def _kept_apart(cells: Iterable[Planned]) -> list[Planned]:
+    """In rounds of one cell for each stack of defenses, each cell with another threat than the one before it.
+
+    What cells share is made by whoever needs it first, and a second one that needs it at that time waits. Most of it
+    depends on the defense (models, releases) and some on the threat (a malicious provider's model).
+    """
+    groups: dict[str, list[Planned]] = {}
+    for planned in cells:
+        science = {part: value for part, value in planned.cell.config.items() if part != "threat"}
+        groups.setdefault(canonical(science), []).append(planned)
+    turned = [group[i % len(group) :] + group[: i % len(group)] for i, group in enumerate(groups.values())]
+    return [planned for turn in itertools.zip_longest(*turned) for planned in turn if planned is not None]
 
 
 # -- time ------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import pickle
+from pathlib import Path
 
 import pytest
 from hydra import initialize_config_module
@@ -135,3 +137,16 @@ def test_a_defense_that_sets_more_than_itself_is_composed_with_each_threat(
 
     monkeypatch.setattr(hydra, "load_configuration", with_setting)
     assert quick.cell(master, lines).setting.parties == 3
+
+
+def test_without_room_to_hand_anything_over_workers_compose(
+    hydra: ConfigLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    master = hydra.load_configuration("sweeps", [], RunMode.MULTIRUN)
+    quick = SweepLoader(hydra)
+    with quick.handed_over():
+        assert pickle.loads(pickle.dumps(quick)).load_sweep_config(master, ("seed=3",)).seed == 3

@@ -70,10 +70,14 @@ def test_an_argument_may_be_null(command: Command) -> None:
     assert "setting.dirichlet_alpha=null" in json.loads(out)["to_run"][0]["overrides"]
 
 
-def test_cells_that_share_an_artifact_are_neighbours(command: Command) -> None:
-    _, out, _ = command("plan", "sweep=fake", "--json")
-    shared = [tuple(o for o in c["overrides"] if o.startswith(("seed", "defense"))) for c in json.loads(out)["to_run"]]
-    assert len([1 for one, other in itertools.pairwise(shared) if one != other]) == len(set(shared)) - 1
+def test_cells_that_share_an_artifact_are_kept_apart(command: Command) -> None:
+    axes = ("threat=fake", "threat.adaptive=false", "threat.sleep=0,0.1,0.2")
+    _, out, _ = command("plan", "sweep=fake", *axes, "--json")
+    cells = [dict(line.split("=", 1) for line in cell["overrides"]) for cell in json.loads(out)["to_run"]]
+    assert len(cells) == 2 * 2 * 3
+    for one, other in itertools.pairwise(cells):
+        assert (one["defense"], one["seed"]) != (other["defense"], other["seed"]), "a model would be waited for"
+        assert one["threat.sleep"] != other["threat.sleep"], "what a threat prepares would be waited for"
 
 
 def test_globs_and_stacks_expand(command: Command) -> None:
