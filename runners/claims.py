@@ -6,7 +6,7 @@ The fields are explained in ``results/reported/README.md``.
 from __future__ import annotations
 
 import ast
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -151,7 +151,7 @@ def read(path: Path) -> Paper:
         ClaimsError: it is no YAML, a field is wrong, or it names an option or a test that is not there.
     """
     try:
-        content = OmegaConf.to_container(OmegaConf.load(path))
+        content = _content(path, path.stat().st_mtime_ns)
     except Exception as error:  # of YAML, of OmegaConf and of the file system
         raise ClaimsError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     try:
@@ -164,6 +164,12 @@ def read(path: Path) -> Paper:
     if problems:
         raise ClaimsError("\n".join(problems))
     return paper
+
+
+@lru_cache
+def _content(path: Path, changed: int) -> Any:
+    """What was in ``path`` when it was ``changed``, not to be changed by anybody."""
+    return OmegaConf.to_container(OmegaConf.load(path))
 
 
 def _told(error: ValidationError, content: Any) -> list[str]:

@@ -9,8 +9,6 @@ import os
 from functools import cache
 from typing import Any
 
-from hydra.core.plugins import Plugins
-
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # of mallopt(3)
 MEBIBYTE = 1 << 20
 
@@ -59,6 +57,8 @@ def keep_plugins() -> None:
 
     Launchers have it look for them before each job, which runs the modules of all plugins anew: 30 ms and more.
     """
+    from hydra.core.plugins import Plugins
+
     known = vars(Plugins.instance())
     Plugins._initialize = lambda plugins: vars(plugins).update(known)  # type: ignore[method-assign, assignment]
 
