@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from rich import box
@@ -66,7 +66,7 @@ class Matrix:
                 for name, place in self.places.items()
             },
             "defenses": {name: sorted(hooks) for name, hooks in self.hooks.items()},
-            "pairs": [asdict(pair) for pair in self.pairs()],
+            "pairs": [vars(pair) for pair in self.pairs()],
         }
 
 

@@ -19,7 +19,8 @@ def _module(name: str) -> ast.Module | None:
     return ast.parse(path.read_text(encoding="utf-8")) if path else None
 
 
-def lineage(target: str) -> list[str]:
+@cache
+def lineage(target: str) -> tuple[str, ...]:
     """Dotted names of ``target`` (``package.module.Class``) and its bases, in the order of inheritance.
 
     A base whose source is not Python (``abc.ABC`` is, a builtin is not) ends its branch.
@@ -30,7 +31,7 @@ def lineage(target: str) -> list[str]:
         name = _resolve(base, target)
         if name and _find(name) is not None:
             found += [line for line in lineage(name) if line not in found]
-    return found
+    return tuple(found)
 
 
 def attribute(target: str, name: str) -> Any:

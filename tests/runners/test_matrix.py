@@ -48,7 +48,7 @@ def test_sources_follow_names_over_modules(tmp_path: Path, monkeypatch: pytest.M
     text += "class Leaf(Mid):\n    def hook(self): ...\nclass Other(w1_base.Base):\n    bad = print()\n"
     module(tmp_path, "w1_leaf", text)
     module(tmp_path, "w1_again", "from w1_leaf import Leaf\n")
-    assert sources.lineage("w1_again.Leaf")[1:] == ["w1_leaf.Mid", "w1_base.Base"]
+    assert sources.lineage("w1_again.Leaf")[1:] == ("w1_leaf.Mid", "w1_base.Base")
     assert sources.attribute("w1_again.Leaf", "name") == "mid"
     assert sources.attribute("w1_leaf.Leaf", "acting") == {"s": {"x", "y"}, "t": {"x"}}
     assert sources.attribute("w1_leaf.Leaf", "both") == {"x", "z"}
