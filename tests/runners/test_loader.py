@@ -104,19 +104,19 @@ def test_another_seed_needs_no_composing(hydra: ConfigLoader) -> None:
 
 
 def test_a_defense_is_composed_once_for_all_threats(hydra: ConfigLoader, monkeypatch: pytest.MonkeyPatch) -> None:
-    master = hydra.load_configuration("sweeps", ["sweep=demo"], RunMode.MULTIRUN)
+    master = hydra.load_configuration("sweeps", ["sweep=check"], RunMode.MULTIRUN)
     quick = SweepLoader(hydra)
     for threat, defense in [
         ("leakage_dlg", "dp_sgd"),
         ("evasion_fgsm", "adversarial_training"),
         ("poison_alie", "[nnm,krum]"),
     ]:
-        overrides = ("sweep=demo", f"threat={threat}", f"defense={defense}", "scale=cpu")
+        overrides = ("sweep=check", f"threat={threat}", f"defense={defense}", "scale=cpu")
         assert plain(quick.load_sweep_config(master, overrides)) == plain(
             hydra.load_sweep_config(master, list(overrides))
         )
     monkeypatch.setattr(hydra, "load_configuration", lambda *_: pytest.fail("composed anew"))
-    config = quick.load_sweep_config(master, ("sweep=demo", "threat=poison_alie", "defense=dp_sgd", "scale=cpu"))
+    config = quick.load_sweep_config(master, ("sweep=check", "threat=poison_alie", "defense=dp_sgd", "scale=cpu"))
     assert list(config.defense) == ["dp_sgd"]
 
 
