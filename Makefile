@@ -2,6 +2,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+UV_INSTALL := pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[dev]'
 SWEEP ?= demo
 STORE ?= outputs
 export OMP_NUM_THREADS ?= 1
@@ -17,10 +18,10 @@ setup: $(VENV)/.stamp ## build .venv with everything that demo and test need
 # With uv where there is one; else pip fetches uv into the environment, for it is many times faster; else plain pip.
 $(VENV)/.stamp: pyproject.toml constraints.txt
 	@if command -v uv >/dev/null; then \
-		uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[dev]'; \
+		uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && uv $(UV_INSTALL); \
 	else \
 		$(PYTHON) -m venv $(VENV) && \
-		if $(BIN)/pip install --quiet uv; then $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[dev]'; \
+		if $(BIN)/pip install --quiet uv; then $(BIN)/uv $(UV_INSTALL); \
 		else $(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'; fi; \
 	fi
 	@touch $@

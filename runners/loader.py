@@ -28,7 +28,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-KEPT = 512  # compositions, of 15 kB each: neighbours in a sweep share most of their components
+KEPT = 512  # compositions, of 15 kB each: more than a matrix of threats has
 APART = ("sweep", "defense")  # groups whose options are composed alone, unless they touch more than their own node
 
 Composition = tuple[str, ...]
@@ -98,8 +98,9 @@ class SweepLoader:
     def cell(self, master_config: DictConfig, overrides: Composition) -> DictConfig:
         """Compose ``overrides``; the result is the caller's own."""
         self._take()
-        name, hydra = master_config.hydra.job.config_name, list(master_config.hydra.overrides.hydra)
-        config = self._own(name, tuple(hydra), choices(overrides))
+        name, hydra = master_config.hydra.job.config_name, tuple(master_config.hydra.overrides.hydra)
+        alone, together = self._apart("defense", name, hydra, choices(overrides))
+        config = _with(self._composed(name, hydra, together), alone)
         try:
             for line in filter(is_parameter, overrides):
                 OmegaConf.update(config, parsed(line).key_or_group, parsed(line).value(), merge=True)
@@ -117,11 +118,6 @@ class SweepLoader:
             compositions, nodes = pickle.loads(self.handed.read_bytes())
             _compositions.update(compositions)
             _nodes.update(nodes)
-
-    def _own(self, name: str, hydra: Composition, chosen: Composition) -> DictConfig:
-        """The composition of ``chosen``, to be changed by the caller."""
-        alone, together = self._apart("defense", name, hydra, chosen)
-        return _with(self._composed(name, hydra, together), alone)
 
     def _composed(self, name: str, hydra: Composition, chosen: Composition) -> DictConfig:
         key = (self.sweep, (*hydra, *chosen))

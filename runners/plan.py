@@ -235,10 +235,10 @@ def _refusal(dataset: Any, model: Any, setting: Any, threat: Any, *defenses: Any
 
 
 def _kept_apart(cells: Iterable[Planned]) -> list[Planned]:
-    """In rounds of one cell for each stack of defenses, each cell with another threat than the one before it.
+    """In rounds: a cell of each group that differs in the threat only, and of another threat from group to group.
 
     What cells share is made by whoever needs it first, and a second one that needs it at that time waits. Most of it
-    depends on the defense (models, releases) and some on the threat (a malicious provider's model).
+    depends on all but the threat (models, releases), and some on the threat (a malicious provider's model).
     """
     groups: dict[str, list[Planned]] = {}
     for planned in cells:
