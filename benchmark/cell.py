@@ -11,12 +11,13 @@ from torch import nn
 
 from benchmark.compatibility import refusal
 from benchmark.data.base import Source
-from benchmark.defenses.base import Defense, World
-from benchmark.defenses.stack import Stack
 from benchmark.errors import Refused
 from benchmark.outcome import Outcome
-from benchmark.settings.base import Artifact, Memo, Setting, Stage, forgetful
-from benchmark.threats.base import Threat
+from benchmark.settings.base import Artifact, ArtifactCache, CellContext, Setting, no_cache
+from benchmark.settings.defense import Defense
+from benchmark.settings.release.defense import MechanismContext
+from benchmark.settings.stack import Stack
+from benchmark.settings.threat import Threat
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def traits(dataset: type[Source], model: object) -> dict[str, str]:
 
 
 def play(
-    cell: Cell, *, root: Path | None = None, device: str | torch.device = "cpu", memo: Memo = forgetful
+    cell: Cell, *, root: Path | None = None, device: str | torch.device = "cpu", cache: ArtifactCache = no_cache
 ) -> tuple[Outcome, str]:
     """Load the data, play the setting; give the outcome and the digest of the data used.
 
@@ -67,18 +68,18 @@ def play(
 
     def placed(key: tuple[str, ...], build: Callable[[], Artifact]) -> Artifact:
         """Just built or found, an artifact is the same: plain tensors on the cell's device."""
-        return {name: tensor.detach().to(device) for name, tensor in memo(key, build).items()}
+        return {name: tensor.detach().to(device) for name, tensor in cache(key, build).items()}
 
-    stage = Stage(
+    context = CellContext(
         data=data.to(device),
         architecture=cell.architecture,
-        defense=cell.defenses[0] if len(cell.defenses) == 1 else Stack(cell.defenses),
+        defense=Stack(cell.defenses),
         threat=cell.threat,
         seed=cell.seed,
         device=torch.device(device),
-        memo=placed,
+        cache=placed,
     )
-    stage.defense.enter(World(stage.data.public, data.num_classes, cell.architecture))
-    outcome = cell.setting.play(stage)
+    context.defense.enter(MechanismContext(context.data.public, data.num_classes, cell.architecture))
+    outcome = cell.setting.play(context)
     outcome.diagnostics["adaptive"] = "yes" if cell.threat.adaptive else "no"
     return outcome, data.digest

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from benchmark.defenses.base import Defense
 from benchmark.defenses.none import NoDefense
-from benchmark.refusals import untouched
 from benchmark.settings.base import Setting
-from benchmark.threats.base import Threat
+from benchmark.settings.defense import Defense
+from benchmark.settings.release.defense import ReleaseMechanism
+from benchmark.settings.threat import Threat
+
+RELEASED = ("synthetic", "generator", "identities", "mixtures", "map")
+"""Traits of a release that one mechanism in a stack gives to the whole; ``attributes`` all of them have to keep."""
 
 
 def refusal(
@@ -17,7 +20,7 @@ def refusal(
     defenses: Iterable[type[Defense]],
     traits: Mapping[str, str] | None = None,
 ) -> str | None:
-    """Why these do not meet, in one sentence, or None when they do. Needs classes only: nothing is built or loaded.
+    """Return why these do not meet, in one sentence, or None when they do. Nothing is built or loaded.
 
     Args:
         traits: ``model.*`` and ``dataset.*`` facts to hold against the ``needs`` of threat and defenses, beside
@@ -31,10 +34,14 @@ def refusal(
     defenses = list(defenses)
     for defense in defenses:
         if defense is not NoDefense and not (defense.hooks() & acting):
-            return untouched(threat.__name__, setting.name, threat.surface, acting, defense.__name__, defense.hooks())
+            return (
+                f"{threat.__name__} attacks the surface {threat.surface!r} of {setting.name}, on which only defenses "
+                f"with {', '.join(sorted(acting))} act; {defense.__name__} changes "
+                f"{', '.join(sorted(defense.hooks())) or 'nothing'}."
+            )
     if traits is None:
         return None
-    present = {**traits, **published(defenses)}
+    present = {**traits, **released(defenses)}
     for name, needs in [(threat.__name__, threat.needs), *((d.__name__, d.needs) for d in defenses)]:
         for trait, wanted in needs.items():
             if present.get(trait) not in wanted.split("|"):
@@ -42,15 +49,9 @@ def refusal(
     return None
 
 
-def published(defenses: Iterable[type[Defense]]) -> dict[str, str]:
-    """Facts about what these defenses together release, as traits."""
-    members = list(defenses)
-    facts = {
-        "defense.synthetic": any(member.synthetic for member in members),
-        "defense.attributes": all(member.keeps_attributes for member in members),
-        "defense.generator": any(member.hands_out_generator for member in members),
-        "defense.identities": any(member.hands_out_identities for member in members),
-        "defense.mixtures": any(member.mixes for member in members),
-        "defense.map": any(member.hands_out_map for member in members),
-    }
-    return {name: "yes" if fact else "no" for name, fact in facts.items()}
+def released(defenses: Iterable[type[Defense]]) -> dict[str, str]:
+    """Return what these defenses together release, as traits."""
+    members = [member.releases for member in defenses if issubclass(member, ReleaseMechanism)]
+    facts = {trait: any(trait in releases for releases in members) for trait in RELEASED}
+    facts["attributes"] = all("attributes" in releases for releases in members)
+    return {f"defense.{trait}": "yes" if fact else "no" for trait, fact in facts.items()}

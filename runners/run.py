@@ -10,14 +10,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from runners import compose, tracking
-from runners.compose import ComposedCell
-from runners.execute import execute
-from runners.orphans import end_with_parent
-from runners.plan import deferred
-from runners.problems import CellsFailed, guarded, sentence
-from runners.process import keep_plugins, leave_out_of_collection
-from runners.records import Record, Store
+from runners.cli.problems import CellsFailed, guarded, sentence
+from runners.config import compose
+from runners.config.compose import ComposedCell
+from runners.store.records import Record, Store
+from runners.sweep import tracking
+from runners.sweep.execute import execute
+from runners.sweep.plan import deferred
+from runners.sweep.process import keep_plugins, leave_out_of_collection
+from runners.sweep.worker_lifetime import end_with_parent
 
 compose.register()
 

@@ -6,9 +6,9 @@ import importlib
 
 import pytest
 
-from runners import catalogue
-from runners.build import build
-from runners.keys import component
+from runners.config import catalogue
+from runners.config.build import build
+from runners.config.identity import component
 from tests.runners.conftest import composed
 
 COMPONENTS = [

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runners import cli, leaderboard
+from runners.cli import main as cli
+from runners.report import leaderboard
 from tests.runners.conftest import ROOT
 
 PACKAGE = ROOT / "examples" / "sign_upload"

@@ -20,10 +20,10 @@ from omegaconf import OmegaConf
 from benchmark.cell import Cell, play, traits
 from benchmark.compatibility import refusal
 from benchmark.errors import DataMissing, Diverged, Refused
-from benchmark.settings.base import Artifact, Memo, forgetful
-from runners import catalogue
-from runners.build import ALLOWED, build, locate
-from runners.compose import SINGLE
+from benchmark.settings.base import Artifact, ArtifactCache, no_cache
+from runners.config import catalogue
+from runners.config.build import ALLOWED, build, locate
+from runners.config.compose import SINGLE
 from tests.runners.conftest import composed
 
 FEW = {"iterations": 3, "restarts": 1, "rounds": 3, "epochs": 1, "examiner_epochs": 1, "observations": 2, "victims": 4}
@@ -100,7 +100,7 @@ def explained(reason: str) -> None:
     assert len(reason) > 30, "a refusal says why"
 
 
-def shared_by_defenses() -> Memo:
+def shared_by_defenses() -> ArtifactCache:
     """A memo for cells that differ in the defense alone: it keeps what no defense had a hand in."""
     kept: dict[tuple[str, ...], Artifact] = {}
 
@@ -114,7 +114,7 @@ def shared_by_defenses() -> Memo:
     return memo
 
 
-def check(threat: str, defense: str, memo: Memo = forgetful) -> None:
+def check(threat: str, defense: str, memo: ArtifactCache = no_cache) -> None:
     reason = reason_of(threat, defense)
     if reason is not None:
         explained(reason)

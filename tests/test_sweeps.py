@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from runners.compose import SINGLE
-from runners.plan import _in_grammar, _Judge
+from runners.config.compose import SINGLE
+from runners.sweep.plan import _in_grammar, _Judge
 from tests.runners.conftest import ROOT, composed
 
 CONF = ROOT / "conf"

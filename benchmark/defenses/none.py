@@ -1,9 +1,9 @@
 """No defense: every hook is the base's, so the honest side does what it would do anyway."""
 
-from benchmark.defenses.base import Defense
+from benchmark.settings.stack import UniversalDefense
 
 VERSION = 1
 
 
-class NoDefense(Defense):
+class NoDefense(UniversalDefense):
     """The row that every other row is compared with."""

@@ -5,14 +5,23 @@ Mo et al., *Quantifying (and Localizing) Information Leakage from Gradients*, ar
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import vmap
+from torch.func import jvp, vmap
 
-from benchmark.training.functional import push_forward
+
+def push_forward(function: Callable[[Tensor], Tensor], x: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
+    """``function(x)`` and its Jacobian at ``x`` times ``along``, by forward-mode differentiation."""
+    with warnings.catch_warnings():
+        # The first use makes torch load decompositions that it scripts in a way it has deprecated itself.
+        warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
+        value, change = jvp(function, (x,), (along,))  # type: ignore[misc]
+    return value, change
+
 
 CHUNK = 128  # columns of a Jacobian at a time
 

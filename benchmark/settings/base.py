@@ -11,28 +11,28 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.data.base import Dataset
-from benchmark.defenses.base import Defense
 from benchmark.outcome import Outcome
 from benchmark.seeds import generator, isolated
-from benchmark.threats.base import Threat
+from benchmark.settings.stack import Stack
+from benchmark.settings.threat import Threat
 from benchmark.training.loop import train
 
 Artifact = dict[str, Tensor]
-Memo = Callable[[tuple[str, ...], Callable[[], Artifact]], Artifact]
-"""``memo(key, build)`` gives what ``build()`` gives, perhaps from an earlier time. The key is a name followed by the
+ArtifactCache = Callable[[tuple[str, ...], Callable[[], Artifact]], Artifact]
+"""``cache(key, build)`` gives what ``build()`` gives, perhaps from an earlier time. The key is a name followed by the
 parts of the cell that the artifact depends on, e.g. ``("federation", "dataset", "model", "setting", "defense")``;
 the seed always counts."""
 
 PARTS = ("dataset", "model", "setting", "threat", "defense", "scale")
 
 
-def forgetful(key: tuple[str, ...], build: Callable[[], Artifact]) -> Artifact:
-    """The memo that remembers nothing."""
+def no_cache(key: tuple[str, ...], build: Callable[[], Artifact]) -> Artifact:
+    """The cache that remembers nothing."""
     return build()
 
 
 @dataclass(frozen=True)
-class Stage:
+class CellContext:
     """Everything a setting plays with.
 
     Attributes:
@@ -41,16 +41,16 @@ class Stage:
         defense, threat: already built.
         seed: the cell's; streams are derived from it by purpose.
         device: where tensors live.
-        memo: shares what is expensive between cells.
+        cache: shares what is expensive between cells.
     """
 
     data: Dataset
     architecture: Callable[..., nn.Module]
-    defense: Defense
+    defense: Stack
     threat: Threat
     seed: int
     device: torch.device
-    memo: Memo = forgetful
+    cache: ArtifactCache = no_cache
 
     def rng(self, purpose: str) -> torch.Generator:
         return generator(self.seed, purpose)
@@ -69,14 +69,14 @@ class Stage:
         purpose: str = "model.init",
         **overrides: object,
     ) -> nn.Module:
-        """A model trained by ``build(fresh model)``, shared through the memo; ``key`` as for :data:`Memo`."""
+        """A model trained by ``build(fresh model)``, shared through the cache; ``key`` as for :data:`ArtifactCache`."""
         model = self.fresh_model(purpose, **overrides)
 
         def state() -> Artifact:
             with isolated(self.seed, f"{key[0]}.train"):  # dropout draws from global state
                 return {name: tensor.detach().cpu() for name, tensor in build(model).state_dict().items()}
 
-        model.load_state_dict(self.memo(key, state))
+        model.load_state_dict(self.cache(key, state))
         return model.to(self.device).eval()
 
     def examiner(self, epochs: int) -> nn.Module:
@@ -101,5 +101,5 @@ class Setting(ABC):
     surfaces: ClassVar[Mapping[str, frozenset[str]]]
 
     @abstractmethod
-    def play(self, stage: Stage) -> Outcome:
+    def play(self, context: CellContext) -> Outcome:
         """Tell the story once and measure it."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import Refused
-from benchmark.settings.release_surfaces import ReleasedData
+from benchmark.settings.release.games.base import ReleasedData
 from benchmark.training.loop import train
 
 

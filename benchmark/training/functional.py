@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jvp, vmap
+from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from benchmark.errors import ConfigError
@@ -101,12 +100,3 @@ class Net:
     def per_sample_gradients(self, params: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """x (n, ...), y (n,) -> (n, d): the gradient of each sample's own loss."""
         return self.gradients(params, x.unsqueeze(1), y.unsqueeze(1))
-
-
-def push_forward(function: Callable[[Tensor], Tensor], x: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
-    """``function(x)`` and its Jacobian at ``x`` times ``along``, by forward-mode differentiation."""
-    with warnings.catch_warnings():
-        # The first use makes torch load decompositions that it scripts in a way it has deprecated itself.
-        warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
-        value, change = jvp(function, (x,), (along,))  # type: ignore[misc]
-    return value, change

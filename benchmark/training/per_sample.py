@@ -21,7 +21,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.func import functional_call, vjp, vmap
 from torch.nn import functional as F
 
-from benchmark.defenses.gradient_clipping import clip_rows
+from benchmark.training.clipping import clip_rows
 from benchmark.training.functional import Net
 from benchmark.training.patches import is_plain, patches
 

@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.data.base import Split
-from benchmark.defenses.adversarial_training import AdversarialTraining
 from benchmark.errors import ConfigError
 from benchmark.models.base import Classifier
 from benchmark.models.strided_convnet import StridedConvNet
 from benchmark.seeds import generator, isolated
+from benchmark.training.adversarial import train_adversarially
 from benchmark.training.loop import train
 
 MATCHED = ("logits", "features")
@@ -48,8 +48,7 @@ def trained_proxies(
                 kernel=3,
             ).to(device)
             if eps:
-                adversary = AdversarialTraining(eps=eps, steps=ascent_steps, step_size=eps / 2)
-                adversary.fit(lambda network=network: network, public, fit)  # type: ignore[misc]
+                train_adversarially(network, public, fit, eps=eps, steps=ascent_steps, step_size=eps / 2)
             else:
                 fit(network, public.x, public.y)
         proxies.append(network.requires_grad_(False))

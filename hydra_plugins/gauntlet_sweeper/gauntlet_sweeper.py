@@ -1,4 +1,4 @@
-"""The suite's Hydra sweeper: Hydra's side of :func:`runners.sweep.sweep`."""
+"""The suite's Hydra sweeper: Hydra's side of :func:`runners.sweep.sweep.sweep`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class GauntletSweeper(Sweeper):
         self.plan_only = plan_only
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from runners.loader import SweepLoader, without_blocks
+        from runners.config.loader import SweepLoader, without_blocks
 
         self.config = config
         self.loader = SweepLoader(hydra_context.config_loader)
@@ -32,6 +32,6 @@ class GauntletSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        from runners.sweep import sweep
+        from runners.sweep.sweep import sweep
 
         return sweep(self.loader, self.config, self.launcher, arguments, plan_only=self.plan_only)

@@ -13,7 +13,7 @@ from runners.bench.measure import HotPath, Peer
 if TYPE_CHECKING:
     import torch
 
-    from benchmark.defenses.base import Defense
+    from benchmark.settings.collaboration.defense import FederatedDefense
 
     Rule = Callable[[torch.Tensor], torch.Tensor]
 
@@ -26,7 +26,7 @@ def coordinate_median() -> HotPath:
     Floor: n log2 n - 1.4 n = 212 comparisons to sort 50 values, so 85 million minima and maxima each, 16 to an
     instruction: 8 ms. The network takes 330 comparisons.
     """
-    from benchmark.defenses.coordinate_median import CoordinateMedian
+    from benchmark.defenses.collaboration.aggregation.coordinate_median import CoordinateMedian
 
     def plain(uploads: torch.Tensor) -> torch.Tensor:
         ordered = uploads.sort(dim=0).values
@@ -40,7 +40,7 @@ def trimmed_mean() -> HotPath:
 
     Floor: as of the median. The network takes 340 comparisons.
     """
-    from benchmark.defenses.trimmed_mean import TrimmedMean
+    from benchmark.defenses.collaboration.aggregation.trimmed_mean import TrimmedMean
 
     def plain(uploads: torch.Tensor) -> torch.Tensor:
         return uploads.sort(dim=0).values[MALICIOUS : UPLOADS - MALICIOUS].mean(dim=0)
@@ -56,7 +56,7 @@ def krum() -> HotPath:
     """
     import torch
 
-    from benchmark.defenses.krum import Krum
+    from benchmark.defenses.collaboration.aggregation.krum import Krum
 
     def plain(uploads: torch.Tensor) -> torch.Tensor:
         distances = torch.stack([torch.stack([(a - b).norm() for b in uploads]) for a in uploads])
@@ -74,7 +74,7 @@ def geometric_median() -> HotPath:
     """
     import torch
 
-    from benchmark.defenses.geometric_median import GeometricMedian
+    from benchmark.defenses.collaboration.aggregation.geometric_median import GeometricMedian
 
     def plain(uploads: torch.Tensor) -> torch.Tensor:
         z = torch.zeros_like(uploads[0])
@@ -93,7 +93,7 @@ def centered_clipping() -> HotPath:
     """
     import torch
 
-    from benchmark.defenses.centered_clipping import CenteredClipping
+    from benchmark.defenses.collaboration.aggregation.centered_clipping import CenteredClipping
 
     def plain(uploads: torch.Tensor) -> torch.Tensor:
         centre = torch.zeros_like(uploads[0])
@@ -111,7 +111,7 @@ def bulyan() -> HotPath:
 
     Floor: Krum's, and sorting 30 values in each coordinate: 115 comparisons, 4 ms.
     """
-    from benchmark.defenses.bulyan import Bulyan
+    from benchmark.defenses.collaboration.aggregation.bulyan import Bulyan
     from benchmark.metrics.distances import squared_distances
 
     rule = Bulyan(f_assumed=MALICIOUS)
@@ -126,14 +126,14 @@ def bulyan() -> HotPath:
 
 
 def _path(
-    rule: Defense,
+    rule: FederatedDefense,
     plain: Callable[[torch.Tensor], torch.Tensor],
     peer: Callable[[Any], Callable[..., Any]] | None = None,
 ) -> HotPath:
     """``rule`` on random uploads; ``peer`` makes its counterpart of the module byzfl."""
     import torch
 
-    from benchmark.defenses.base import Round
+    from benchmark.settings.collaboration.defense import Round
     from benchmark.training.functional import Layout
 
     rng = torch.Generator().manual_seed(0)

@@ -23,7 +23,7 @@ def jsma() -> HotPath:
 
     from benchmark.data.base import Split
     from benchmark.models.convnet import ConvNet
-    from benchmark.settings.deployment import InputSurface
+    from benchmark.settings.deployment.games.inputs import InputSurface
     from benchmark.threats.evasion.jsma import JSMA
 
     torch.manual_seed(0)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import ConfigError
-from runners.process import give_back_memory, prepare_torch
+from runners.sweep.process import give_back_memory, prepare_torch
 
 REPEATS = 5
 AT_LEAST_SECONDS = 1.0

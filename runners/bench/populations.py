@@ -27,11 +27,11 @@ def _path(module: Any, *, models: int, shape: tuple[int, ...]) -> HotPath:
     import torch
 
     from benchmark.data.base import Split
-    from benchmark.training.alone import Course, train_alone
+    from benchmark.settings.collaboration.local_training import TrainingPlan, train_locally
     from benchmark.training.functional import Net
 
     torch.manual_seed(0)
-    net, course = Net(module), Course("adam", lr=1e-3, batch_size=64, epochs=1)
+    net, course = Net(module), TrainingPlan("adam", lr=1e-3, batch_size=64, epochs=1)
     shares = [Split(torch.rand(200, *shape), torch.randint(10, (200,))) for _ in range(models)]
     starts = net.initial() + 0.01 * torch.randn(models, net.layout.size)
 
@@ -39,12 +39,12 @@ def _path(module: Any, *, models: int, shape: tuple[int, ...]) -> HotPath:
         return [torch.Generator().manual_seed(seed) for seed in range(models)]
 
     def fast() -> torch.Tensor:
-        return train_alone(net, starts, shares, course, steps=STEPS, rngs=rngs())
+        return train_locally(net, starts, shares, course, steps=STEPS, rngs=rngs())
 
     def plain() -> torch.Tensor:
         alone = zip(starts, shares, rngs(), strict=True)
         return torch.cat(
-            [train_alone(net, one[None], [share], course, steps=STEPS, rngs=[rng]) for one, share, rng in alone]
+            [train_locally(net, one[None], [share], course, steps=STEPS, rngs=[rng]) for one, share, rng in alone]
         )
 
     # Adam divides by the root of squared gradients, so that roundings of tiny ones show

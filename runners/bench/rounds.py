@@ -61,8 +61,8 @@ def _round(module: Any, *, clients: int, steps: int, shape: tuple[int, ...]) -> 
     from torch.nn import functional as F
     from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-    from benchmark.defenses.base import Defense, LocalPlan
-    from benchmark.training.federated import local_updates
+    from benchmark.settings.collaboration.defense import FederatedDefense, LocalPlan
+    from benchmark.settings.collaboration.rounds import local_updates
     from benchmark.training.functional import Net
 
     torch.manual_seed(0)
@@ -72,7 +72,7 @@ def _round(module: Any, *, clients: int, steps: int, shape: tuple[int, ...]) -> 
     rngs = [torch.Generator() for _ in range(clients)]
 
     def fast() -> torch.Tensor:
-        return start - lr * local_updates(net, Defense(), start, x, y, LocalPlan(batch, steps, lr), rngs)
+        return start - lr * local_updates(net, FederatedDefense(), start, x, y, LocalPlan(batch, steps, lr), rngs)
 
     def plain() -> torch.Tensor:
         weights, found = list(module.parameters()), []

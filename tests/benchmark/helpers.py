@@ -6,10 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.data.base import Dataset, Split
-from benchmark.defenses.base import Defense, LocalPlan
-from benchmark.settings.base import Stage
-from benchmark.settings.collaboration import Collaboration, UploadSurface
-from benchmark.threats.base import Threat
+from benchmark.settings.base import CellContext
+from benchmark.settings.collaboration.defense import LocalPlan
+from benchmark.settings.collaboration.setting import Collaboration, UploadSurface
+from benchmark.settings.defense import Defense
+from benchmark.settings.stack import Stack, UniversalDefense
+from benchmark.settings.threat import Threat
 from benchmark.training.functional import Net
 
 
@@ -82,12 +84,14 @@ def collaboration(**overrides) -> Collaboration:
     return Collaboration(**(settings | overrides))
 
 
-def stage(threat: Threat, defense: Defense | None = None, *, architecture=TinyNet, seed: int = 0, memo=None) -> Stage:
-    extra = {} if memo is None else {"memo": memo}
-    return Stage(
+def context(
+    threat: Threat, defense: Defense | None = None, *, architecture=TinyNet, seed: int = 0, cache=None
+) -> CellContext:
+    extra = {} if cache is None else {"cache": cache}
+    return CellContext(
         data=fake_dataset(),
         architecture=architecture,
-        defense=defense or Defense(),
+        defense=defense if isinstance(defense, Stack) else Stack([defense or UniversalDefense()]),
         threat=threat,
         seed=seed,
         device=torch.device("cpu"),
@@ -106,7 +110,7 @@ def observe(
 ) -> UploadSurface:
     """What a server sees of ``victims`` parties of an untrained model."""
     setting = collaboration(victims=victims, victim_batch_size=batch)
-    play = stage(None, defense, architecture=architecture, seed=seed)  # type: ignore[arg-type]
+    play = context(None, defense, architecture=architecture, seed=seed)  # type: ignore[arg-type]
     net = Net(play.fresh_model())
     return setting._observe(play, net, net.initial(), observations)
 

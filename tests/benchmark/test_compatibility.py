@@ -1,13 +1,13 @@
 from benchmark.compatibility import refusal
-from benchmark.defenses.base import Defense
-from benchmark.defenses.gradient_noise import GradientNoise
+from benchmark.defenses.collaboration.clients.gradient_noise import GradientNoise
 from benchmark.defenses.none import NoDefense
-from benchmark.settings.collaboration import Collaboration
+from benchmark.settings.collaboration.defense import FederatedDefense
+from benchmark.settings.collaboration.setting import Collaboration
 from benchmark.threats.gradient_leakage.analytic import AnalyticFC
 from benchmark.threats.gradient_leakage.dlg import DLG
 
 
-class Aggregator(Defense):
+class Aggregator(FederatedDefense):
     def aggregate(self, uploads, round):
         return uploads.sum(0)
 

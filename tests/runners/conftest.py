@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_module
 
-from runners import cli
-from runners.compose import ComposedCell, cell_of, register
+from runners.cli import main as cli
+from runners.config.compose import ComposedCell, cell_of, register
 
 ROOT = Path(__file__).resolve().parents[2]
 SEARCH = (f"hydra.searchpath=[file://{ROOT}/tests/runners/conf]", "trusted=[tests.runners.]")

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from benchmark.data.base import Source, Split
 from benchmark.errors import ConfigError, Diverged
 from benchmark.outcome import Outcome
-from benchmark.settings.base import Setting, Stage
-from benchmark.threats.base import Floor, Guess, Threat
+from benchmark.settings.base import CellContext, Setting
+from benchmark.settings.threat import Floor, Guess, Threat
 
 VERSION = 1
 
@@ -77,17 +77,17 @@ class FakeModel(nn.Module):
 
 
 class FakeSetting(Setting):
-    """Trains nothing, but asks the memo for an artifact that depends on the defense."""
+    """Trains nothing, but asks the cache for an artifact that depends on the defense."""
 
     name = "collaboration"
     surfaces = {"uploads": frozenset({"protect"}), "inputs": frozenset({"screen_inputs"})}
 
-    def play(self, stage: Stage) -> Outcome:
+    def play(self, context: CellContext) -> Outcome:
         key = ("victim", "dataset", "model", "setting", "defense", "scale")
-        victim = stage.memo(key, lambda: {"weights": torch.rand(3, generator=stage.rng("victim"))})
-        guess = stage.threat(stage.threat.surface_for(victim), seed=stage.seed)  # type: ignore[attr-defined]
+        victim = context.cache(key, lambda: {"weights": torch.rand(3, generator=context.rng("victim"))})
+        guess = context.threat(context.threat.surface_for(victim), seed=context.seed)  # type: ignore[attr-defined]
         outcome = Outcome(utility={"test_accuracy": victim["weights"].mean().item()}, risk=guess.diagnostics)  # type: ignore[arg-type]
-        outcome.picture("images", {"original": stage.data.owner.x})
+        outcome.picture("images", {"original": context.data.owner.x})
         return outcome
 
 

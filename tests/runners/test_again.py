@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runners import cli
+from runners.cli import main as cli
 from tests.runners.conftest import FAKE_CELL, SEARCH, Command, records
 
 

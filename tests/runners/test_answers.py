@@ -6,8 +6,18 @@ from typing import Any
 
 import pytest
 
-from runners.answers import INSIDE, MISSED, NOT_RUN, OUTSIDE, TESTED, UNAVAILABLE, Answer, answer, groups_of
-from runners.claims import Claim
+from runners.claims.claim_evaluation import (
+    INSIDE,
+    MISSED,
+    NOT_RUN,
+    OUTSIDE,
+    TESTED,
+    UNAVAILABLE,
+    Answer,
+    answer,
+    groups_of,
+)
+from runners.claims.claims import Claim
 from tests.runners.synthetic import noise, record
 
 SEEDS = (0, 1, 2)
@@ -130,7 +140,7 @@ def test_claims_without_cells() -> None:
 
 
 def test_numbers_of_changed_components_answer_only_if_there_are_no_others(records: list[dict[str, Any]]) -> None:
-    real = {"_target_": "benchmark.defenses.dp_sgd.DPSGD", "name": "dp_sgd"}
+    real = {"_target_": "benchmark.defenses.collaboration.clients.dp_sgd.DPSGD", "name": "dp_sgd"}
     old = record(defense=[real | {"version": -1}], risk=0.7)
     assert answered([old], at_most=1).note == "components have changed since"
     new = record(defense=[real | {"version": 1}], risk=0.3)

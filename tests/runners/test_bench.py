@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from benchmark.errors import ConfigError
-from runners import bench, cli
+from runners import bench
+from runners.cli import main as cli
 
 
 def path(fast: float = 1.0, **other: Any) -> Callable[[], bench.HotPath]:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from runners.boards import Board, build
-from runners.statistics import Summary
-from runners.table import load
+from runners.report.boards import Board, build
+from runners.report.statistics import Summary
+from runners.store.table import load
 from tests.runners.synthetic import noise, record, store
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from runners import leaderboard
-from runners.site import pages
+from runners.report import leaderboard
+from runners.report.site import pages
 from tests.runners.synthetic import store
 from tests.runners.test_site import everything
 

@@ -4,7 +4,7 @@ import pytest
 
 from benchmark.errors import ConfigError
 from benchmark.threats.gradient_leakage.dlg import DLG
-from runners.build import build, nearest
+from runners.config.build import build, nearest
 
 TRUSTED = ("tests.runners.",)
 FAKE = {"_target_": "tests.runners.fakes.FakeThreat", "does": "succeed", "sleep": 0, "risk": 0.5}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from runners.cache import Cache
+from runners.store.cache import Cache
 
 KEY = ("victim", "model", "defense")
 CONFIG = {"model": {"width": 2}, "defense": [{"name": "none"}], "threat": {"name": "dlg"}, "seed": 0}

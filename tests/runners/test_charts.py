@@ -1,6 +1,6 @@
 from PIL import Image
 
-from runners import charts
+from runners.report import charts
 
 CURVES = {"bits by layer": [0.1, 0.5, None], "accuracy by round": [0.2, 0.3]}
 CAPTIONS = {"bits by layer": ["conv1", "conv2", "fc1"], "reconstruction": ["original"]}

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark.defenses.gradient_noise import GradientNoise
+from benchmark.defenses.collaboration.clients.gradient_noise import GradientNoise
 from benchmark.errors import GauntletError
-from runners import baseline as accepted
-from runners.check import run, update
+from runners.claims import baseline as accepted
+from runners.claims.check import run, update
 from tests.runners.conftest import Command
 from tests.runners.synthetic import record, store
 
@@ -83,7 +83,7 @@ def test_one_scale_can_be_accepted_alone(tmp_path: Path, baseline: Path) -> None
 
 
 def versioned(version: int, **fields: Any) -> dict[str, Any]:
-    target = "benchmark.defenses.gradient_noise.GradientNoise"
+    target = "benchmark.defenses.collaboration.clients.gradient_noise.GradientNoise"
     defense = {"name": "gradient_noise", "_target_": target, "std": 0.01, "version": version}
     made = record(defense=[defense], **fields)
     made["versions"] = {"components": {target: {"version": version, "source": "0" * 16}}}
@@ -99,8 +99,14 @@ def test_a_raised_version_does_not_take_a_number_out_of_the_check(tmp_path: Path
 def test_changed_sources_are_told(tmp_path: Path, baseline: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert checked(store(tmp_path / "now", [versioned(0, seed=5), versioned(1)]), baseline) == 0
     out = capsys.readouterr().out
-    assert "moved on: benchmark.defenses.gradient_noise.GradientNoise: VERSION 0 → VERSION 1 (1 records)" in out
-    assert "source changed, VERSION not: benchmark.defenses.gradient_noise.GradientNoise (1 records)" in out
+    assert (
+        "moved on: benchmark.defenses.collaboration.clients.gradient_noise.GradientNoise: VERSION 0 → VERSION 1 (1 records)"
+        in out
+    )
+    assert (
+        "source changed, VERSION not: benchmark.defenses.collaboration.clients.gradient_noise.GradientNoise (1 records)"
+        in out
+    )
 
 
 CELL = (

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from runners.claims import ClaimsError, load, read
+from runners.claims.claims import ClaimsError, load, read
 from tests.runners.conftest import ROOT
 
 FILES = sorted((ROOT / "results" / "reported").glob("*.yaml"))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runners import catalogue, cli
+from runners.cli import main as cli
+from runners.config import catalogue
 from tests.runners.conftest import FAKE_CELL, ROOT, Command, records
 from tests.runners.synthetic import record, store
 
@@ -90,7 +91,7 @@ def test_reading_commands_start_in_a_second(tmp_path: Path) -> None:
     for name, (arguments, words) in told.items():
         code = (
             f"import sys; sys.argv = ['gauntlet', *{arguments!r}]\n"
-            "from runners import cli\n"
+            "from runners.cli import main as cli\n"
             "try:\n    code = cli.main()\nexcept SystemExit as stop:\n    code = stop.code\n"
             "sys.exit(code or {'torch', 'pandas'} & set(sys.modules) or None)"
         )

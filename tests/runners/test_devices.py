@@ -10,7 +10,7 @@ import torch
 from filelock import FileLock
 
 from benchmark.errors import ConfigError
-from runners import devices
+from runners.sweep import devices
 
 CARDS = ["GPU-a", "GPU-b"]
 

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from runners.records import Store
+from runners.store.records import Store
 from tests.runners.conftest import ROOT, records
 
 KEYS = [f"{number:064x}" for number in range(400)]
@@ -16,7 +16,7 @@ KEYS = [f"{number:064x}" for number in range(400)]
 WRITER = """
 import sys
 from pathlib import Path
-from runners.records import Record, Store
+from runners.store.records import Record, Store
 store, keys = Store(Path(sys.argv[1])), [f"{number:064x}" for number in range(400)]
 empty = dict(sweep=None, status="ok", reason="", facts={}, seed=0, started="", seconds=1.0, peak_memory_mb=None,
              device="cpu", versions={}, data=None)

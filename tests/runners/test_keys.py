@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.keys import canonical, component, digest, module_file
+from runners.config.identity import canonical, component, digest, module_file
 from tests.runners.conftest import FAKE_CELL, composed
 
 NOISY = (*FAKE_CELL, "defense=[gradient_noise,gradient_clipping]")

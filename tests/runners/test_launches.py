@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_module
 
-from runners.launches import launch_all
-from runners.plan import Planned
-from runners.records import Store
+from runners.store.records import Store
+from runners.sweep.launches import launch_all
+from runners.sweep.plan import Planned
 from tests.runners.conftest import FAKE_CELL, composed, records, start
 from tests.runners.test_sweep import numbers
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from runners import leaderboard
-from runners.wording import number
+from runners.report import leaderboard
+from runners.report.board_text import number
 from tests.runners.synthetic import noise, record, store
 
 

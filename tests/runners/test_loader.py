@@ -12,9 +12,9 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from runners import loader as loaders
-from runners.compose import cell_of, register, uses_seed, with_seed
-from runners.loader import SweepLoader
+from runners.config import loader as loaders
+from runners.config.compose import cell_of, register, uses_seed, with_seed
+from runners.config.loader import SweepLoader
 
 CELLS = [
     ("threat=leakage_dlg", "defense=none", "seed=0"),

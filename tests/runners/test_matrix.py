@@ -8,8 +8,11 @@ from rich.console import Console
 
 from benchmark.compatibility import refusal
 from benchmark.errors import ConfigError
-from runners import catalogue, cli, matrix, sources
-from runners.build import locate
+from runners.cli import main as cli
+from runners.config import catalogue
+from runners.config import pairs as matrix
+from runners.config import static_analysis as sources
+from runners.config.build import locate
 from tests.runners.conftest import composed
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from runners import cli
-from runners.merge import merge
-from runners.records import Store, StoreError
+from runners.cli import main as cli
+from runners.store.merge import merge
+from runners.store.records import Store, StoreError
 from tests.runners.synthetic import record, store
 
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from benchmark.outcome import Outcome
-from runners.pictures import grid, save, slug
+from runners.report.pictures import grid, save, slug
 
 KEY = "ab" + "0" * 62
 

@@ -8,7 +8,7 @@ import torch
 from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 
-from runners.process import give_back_memory, keep_plugins, prepare_torch
+from runners.sweep.process import give_back_memory, keep_plugins, prepare_torch
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library, whose allocator is left alone")

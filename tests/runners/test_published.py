@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from runners import leaderboard
-from runners.table import read_all
+from runners.report import leaderboard
+from runners.store.table import read_all
 from tests.runners.conftest import ROOT
 
 RESULTS = ROOT / "results"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runners.records import Record, Store, StoreError, finite, write_atomically
+from runners.store.records import Record, Store, StoreError, finite, write_atomically
 
 
 def record(key: str = "ab" * 32, **fields: Any) -> Record:

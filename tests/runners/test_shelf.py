@@ -9,9 +9,10 @@ import pytest
 import torch
 from filelock import FileLock
 
-from runners import cli, shelf
-from runners.cache import Cache
-from runners.records import Store, lock_path
+from runners.cli import main as cli
+from runners.store import cache_admin as shelf
+from runners.store.cache import Cache
+from runners.store.records import Store, lock_path
 from tests.runners.synthetic import record, store
 
 KEY = ("victim", "model", "defense")

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from runners import catalogue, leaderboard
+from runners.config import catalogue
+from runners.report import leaderboard
 from tests.runners.synthetic import noise, record
 from tests.runners.test_claims import CLAIM, written
 
@@ -30,7 +31,7 @@ def undone(name: str) -> list[dict[str, Any]]:
 
 def everything() -> list[dict[str, Any]]:
     """One of each: undone, untested, failed, invalid, a stack, a second data set, a stale record."""
-    stale = {"name": "krum", "_target_": "benchmark.defenses.krum.Krum", "version": -1}
+    stale = {"name": "krum", "_target_": "benchmark.defenses.collaboration.aggregation.krum.Krum", "version": -1}
     return [
         *undone("gradient_noise"),
         record(defense="gradient_pruning", risk=0.2),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from runners.statistics import Summary, differences, holm, paired_p, summarise, ties
+from runners.report.statistics import Summary, differences, holm, paired_p, summarise, ties
 
 
 def test_no_value_has_no_summary_and_one_has_no_interval() -> None:

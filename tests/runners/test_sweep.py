@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from runners import catalogue
+from runners.config import catalogue
 from tests.runners.conftest import Command, records, start
 
 CELLS = 10  # of conf/sweep/fake.yaml, besides two that are refused

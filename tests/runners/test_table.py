@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from benchmark.errors import GauntletError
-from runners import table
+from runners.store import table
 from tests.runners.synthetic import noise, record, store
 
 
@@ -110,5 +110,5 @@ def test_parquet_and_csv_hold_the_same_table(tmp_path: Path) -> None:
 
 
 def test_no_torch() -> None:
-    code = "import sys; import runners.leaderboard, runners.table; sys.exit('torch' in sys.modules)"
+    code = "import sys; import runners.report.leaderboard, runners.store.table; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from runners import terminal
+from runners.report import terminal
 from tests.runners.synthetic import record, store
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from runners import tracking
+from runners.sweep import tracking
 from tests.runners.conftest import FAKE_CELL, ROOT, Command, records
 
 BLOCK, HEADER = 32768, 7  # of wandb's log file, which is LevelDB's
@@ -129,5 +129,5 @@ def test_an_unknown_logger_is_a_mistake(command: Command, tmp_path: Path) -> Non
 
 
 def test_wandb_is_imported_by_nobody_else() -> None:
-    code = "import sys, runners.run, runners.sweep, runners.execute; sys.exit('wandb' in sys.modules)"
+    code = "import sys, runners.run, runners.sweep.sweep, runners.sweep.execute; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from benchmark.settings.release_surfaces import AttributeSurface, ReleaseThreat
-from benchmark.threats.base import AttributeGuess
+from benchmark.settings.release.games.attributes import AttributeGuess, AttributeSurface
+from benchmark.settings.release.games.base import ReleaseThreat
 
 VERSION = 1
 

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from benchmark.data.base import Split
-from benchmark.defenses.record_space import with_decision
 from benchmark.errors import ConfigError, Refused
 from benchmark.seeds import child
-from benchmark.settings.release_surfaces import AttributeSurface, ReleaseThreat
+from benchmark.settings.release.games.attributes import AttributeGuess, AttributeSurface
+from benchmark.settings.release.games.base import ReleaseThreat
+from benchmark.settings.threat import Floor
 from benchmark.threats.attribute_inference.attackers import MAX_ROWS, guess, known_attackers
-from benchmark.threats.base import AttributeGuess, Floor
 from benchmark.threats.membership_inference.statistics import comparable
+from benchmark.training.record_space import with_decision
 
 VERSION = 1
 

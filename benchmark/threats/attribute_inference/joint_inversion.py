@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.data.base import Split
-from benchmark.defenses.record_space import RecordSpace, with_decision
 from benchmark.errors import Refused, positive
 from benchmark.metrics.distances import nearest
-from benchmark.settings.release_surfaces import AttributeSurface, ReleaseThreat
+from benchmark.settings.release.games.attributes import AttributeGuess, AttributeSurface
+from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.threats.attribute_inference.attackers import guess, known_attackers
-from benchmark.threats.base import AttributeGuess
 from benchmark.training.adversarial_groups import Judges
+from benchmark.training.record_space import RecordSpace, with_decision
 
 VERSION = 1
 

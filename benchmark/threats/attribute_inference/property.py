@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from benchmark.settings.many_uploads_surfaces import Beliefs, ManyUploadsSurface, ManyUploadsThreat
-from benchmark.threats.base import Floor
+from benchmark.settings.collaboration.games.many_uploads import Beliefs, ManyUploadsSurface, ManyUploadsThreat
+from benchmark.settings.threat import Floor
 from benchmark.threats.gradient_leakage.v_families import classify
 from benchmark.threats.gradient_leakage.v_information import rehearsed
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark.settings.release_surfaces import AttributeSurface, ReleaseThreat
+from benchmark.settings.release.games.attributes import AttributeGuess, AttributeSurface
+from benchmark.settings.release.games.base import ReleaseThreat
+from benchmark.settings.threat import Floor
 from benchmark.threats.attribute_inference.attackers import guess, known_attackers
-from benchmark.threats.base import AttributeGuess, Floor
 from benchmark.threats.membership_inference.statistics import comparable
 
 VERSION = 1

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from benchmark.metrics.distances import nearest
-from benchmark.settings.release_surfaces import CopySurface, ReleaseThreat
-from benchmark.threats.base import Copies, Floor
+from benchmark.settings.release.games.base import ReleaseThreat
+from benchmark.settings.release.games.collection import Copies, CopySurface
+from benchmark.settings.threat import Floor
 
 VERSION = 1
 QUANTILE = 0.01

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from benchmark.errors import Refused, positive
-from benchmark.settings.release_surfaces import ReleaseThreat, StatisticalSurface
-from benchmark.threats.base import Floor, Predictions
+from benchmark.settings.release.games.base import ReleaseThreat
+from benchmark.settings.release.games.collection import Predictions, StatisticalSurface
+from benchmark.settings.threat import Floor
 from benchmark.training.loop import predict, train
 
 VERSION = 1

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from benchmark.errors import ConfigError
-from benchmark.settings.deployment import InputSurface, InputThreat
-from benchmark.threats.base import AdversarialExamples
+from benchmark.settings.deployment.games.inputs import AdversarialExamples, InputSurface, InputThreat
 from benchmark.training.loop import predict
 
 VERSION = 1

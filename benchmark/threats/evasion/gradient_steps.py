@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from benchmark.errors import ConfigError, positive
-from benchmark.settings.deployment import InputSurface, InputThreat
-from benchmark.threats.base import AdversarialExamples, Floor
+from benchmark.settings.deployment.games.inputs import AdversarialExamples, InputSurface, InputThreat
+from benchmark.settings.threat import Floor
 from benchmark.threats.evasion.objectives import LOSSES, Logits, cooled
 
 VERSION = 1

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import ConfigError, positive
-from benchmark.settings.deployment import InputSurface, InputThreat
-from benchmark.threats.base import AdversarialExamples, Floor
+from benchmark.settings.deployment.games.inputs import AdversarialExamples, InputSurface, InputThreat
+from benchmark.settings.threat import Floor
 
 VERSION = 2
 DTYPES = {"float32": torch.float32, "float64": torch.float64}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark.settings.deployment import InputSurface
+from benchmark.settings.deployment.games.inputs import InputSurface
 
 Logits = Callable[[Tensor], Tensor]
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import ConfigError, positive
-from benchmark.settings.deployment import InputSurface, InputThreat
-from benchmark.threats.base import AdversarialExamples, Floor
+from benchmark.settings.deployment.games.inputs import AdversarialExamples, InputSurface, InputThreat
+from benchmark.settings.threat import Floor
 from benchmark.threats.evasion.controls import never
 from benchmark.threats.evasion.gradient_steps import project
 from benchmark.threats.evasion.objectives import margin

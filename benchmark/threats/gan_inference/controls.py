@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from benchmark.settings.participation_surfaces import GlobalModelSurface, InsiderThreat, Insight
+from benchmark.settings.collaboration.games.global_models import GlobalModelSurface, InsiderMove, InsiderThreat
 from benchmark.threats.gan_inference.networks import dense
 
 VERSION = 1
@@ -24,10 +24,10 @@ class UntrainedGenerator(InsiderThreat):
         super().__init__(target=target)
         self.latent, self.hidden, self.samples = latent, hidden, samples
 
-    def attack(self, surface: GlobalModelSurface, rng: torch.Generator) -> Insight:
+    def attack(self, surface: GlobalModelSurface, rng: torch.Generator) -> InsiderMove:
         device = surface.params.device
         generator = dense(shape=surface.shape, latent=self.latent, hidden=self.hidden).to(device)
-        return Insight(generator.draw(self.samples, rng, device) if surface.last else None)
+        return InsiderMove(generator.draw(self.samples, rng, device) if surface.last else None)
 
 
 class HeldOutCopy(InsiderThreat):
@@ -37,5 +37,5 @@ class HeldOutCopy(InsiderThreat):
     floor = None
     knowledge = frozenset({"truth"})
 
-    def attack(self, surface: GlobalModelSurface, rng: torch.Generator) -> Insight:
-        return Insight(surface.truth)
+    def attack(self, surface: GlobalModelSurface, rng: torch.Generator) -> InsiderMove:
+        return InsiderMove(surface.truth)

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from benchmark.data.base import Split
 from benchmark.errors import ConfigError
-from benchmark.settings.participation_surfaces import GlobalModelSurface, InsiderThreat, Insight
+from benchmark.settings.collaboration.games.global_models import GlobalModelSurface, InsiderMove, InsiderThreat
 from benchmark.threats.gan_inference.networks import GENERATORS, Generator
 
 VERSION = 2
@@ -123,7 +123,7 @@ class GANInsider(InsiderThreat):
         self.seen: deque[Tensor] = deque(maxlen=self.memory)
         self.freshest: Tensor | None = None
 
-    def attack(self, surface: GlobalModelSurface, rng: torch.Generator) -> Insight:
+    def attack(self, surface: GlobalModelSurface, rng: torch.Generator) -> InsiderMove:
         device = surface.params.device
         if self.pupil is None:
             make = GENERATORS[self.architecture]
@@ -135,7 +135,7 @@ class GANInsider(InsiderThreat):
             self.seen.append(self._view(surface))
             self._play(surface, self.pupil, rng)
         loss: dict[str, float | str] = {"generator_loss": self.pupil.loss}
-        insight = Insight(self.pupil.claimed.draw(self.samples, rng, device), diagnostics=loss)
+        insight = InsiderMove(self.pupil.claimed.draw(self.samples, rng, device), diagnostics=loss)
         if self.active and not surface.last:
             insight.train_on = self._bait(surface, self.pupil.generator.draw(self.fakes, rng, device))
         return insight

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from benchmark.settings.participation_surfaces import GlobalModelSurface, InsiderThreat, Insight
+from benchmark.settings.collaboration.games.global_models import GlobalModelSurface, InsiderMove, InsiderThreat
 
 VERSION = 1
 
@@ -27,9 +27,9 @@ class ModelInversion(InsiderThreat):
         super().__init__(target=target, adaptive=adaptive)
         self.restarts, self.iterations, self.lr = restarts, iterations, lr
 
-    def attack(self, surface: GlobalModelSurface, rng: torch.Generator) -> Insight:
+    def attack(self, surface: GlobalModelSurface, rng: torch.Generator) -> InsiderMove:
         if not surface.last:
-            return Insight(None)
+            return InsiderMove(None)
         x = torch.rand((self.restarts, *surface.shape), generator=rng).to(surface.params.device).requires_grad_()
         optimizer = torch.optim.Adam([x], lr=self.lr)
         for _ in range(self.iterations):
@@ -38,4 +38,4 @@ class ModelInversion(InsiderThreat):
             optimizer.step()
             with torch.no_grad():
                 x.clamp_(0, 1)
-        return Insight(x.detach())
+        return InsiderMove(x.detach())

@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.settings.collaboration import UploadSurface, UploadThreat
-from benchmark.threats.base import Floor, Reconstruction
+from benchmark.settings.collaboration.setting import UploadSurface, UploadThreat
+from benchmark.settings.guesses import Reconstruction
+from benchmark.settings.threat import Floor
 from benchmark.threats.gradient_leakage.labels import restore_labels
 from benchmark.threats.gradient_leakage.matching import targets_of
 

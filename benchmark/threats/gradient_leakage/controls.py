@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from benchmark.settings.collaboration import UploadSurface, UploadThreat
-from benchmark.threats.base import Reconstruction
+from benchmark.settings.collaboration.setting import UploadSurface, UploadThreat
+from benchmark.settings.guesses import Reconstruction
 from benchmark.threats.gradient_leakage.labels import restore_labels
 
 VERSION = 1

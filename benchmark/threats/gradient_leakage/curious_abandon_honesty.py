@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from benchmark.errors import positive
-from benchmark.settings.broadcast_surfaces import DownlinkSurface
-from benchmark.threats.base import Floor
+from benchmark.settings.collaboration.games.broadcast import DownlinkSurface
+from benchmark.settings.threat import Floor
 from benchmark.threats.gradient_leakage.trap import Block, TrapThreat, implausible
 
 VERSION = 1

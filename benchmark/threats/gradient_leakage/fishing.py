@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from benchmark.errors import Refused, positive
-from benchmark.settings.broadcast_surfaces import BroadcastSurface, DownlinkSurface, Query
-from benchmark.threats.base import Floor, Reconstruction
+from benchmark.settings.collaboration.games.broadcast import BroadcastSurface, DownlinkSurface, Query
+from benchmark.settings.guesses import Reconstruction
+from benchmark.settings.threat import Floor
 from benchmark.threats.gradient_leakage.analytic import least_squares
 from benchmark.threats.gradient_leakage.voiding import MaliciousServer, padded
 from benchmark.training.functional import Layout

@@ -12,8 +12,9 @@ import torch
 from torch.nn import functional as F
 
 from benchmark.errors import positive
-from benchmark.settings.collaboration import UploadSurface, UploadThreat
-from benchmark.threats.base import Floor, Reconstruction
+from benchmark.settings.collaboration.setting import UploadSurface, UploadThreat
+from benchmark.settings.guesses import Reconstruction
+from benchmark.settings.threat import Floor
 from benchmark.threats.gradient_leakage.labels import restore_labels
 from benchmark.threats.gradient_leakage.matching import Matcher, Targets, cosine_distance, targets_of
 

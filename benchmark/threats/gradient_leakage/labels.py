@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from benchmark.errors import ConfigError, Refused
-from benchmark.settings.collaboration import UploadSurface, UploadThreat
-from benchmark.threats.base import Floor, Reconstruction
+from benchmark.settings.collaboration.setting import UploadSurface, UploadThreat
+from benchmark.settings.guesses import Reconstruction
+from benchmark.settings.threat import Floor
 from benchmark.threats.gradient_leakage.matching import targets_of
 from benchmark.training.functional import Layout
 

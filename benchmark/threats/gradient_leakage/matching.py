@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 from torch.linalg import vecdot
 
-from benchmark.defenses.base import Published
 from benchmark.errors import Refused
-from benchmark.settings.collaboration import UploadSurface
+from benchmark.settings.collaboration.published import Published
+from benchmark.settings.collaboration.setting import UploadSurface
 from benchmark.training.functional import Layout
 from benchmark.training.grouped import Chain
 from benchmark.training.layers import layer_mask, select_layers
@@ -32,7 +32,7 @@ class Targets:
         mask: bool (n, d), coordinates that carry information, or None for all.
         members: victims behind one inversion (more than 1 when only their sum is known).
         rows: int64 (n, members), which victims.
-        groups: int64 (victims,) for :class:`~benchmark.threats.base.Reconstruction`, None when each is its own.
+        groups: int64 (victims,) for :class:`~benchmark.settings.guesses.Reconstruction`, None when each is its own.
         steps: local steps that the attack unrolls (1: it takes the update for one gradient).
         scale_free: only the direction of ``gradients`` is meaningful.
         signs: only the signs of ``gradients`` are meaningful.

@@ -18,8 +18,9 @@ from torch.func import vjp, vmap
 from torch.nn import functional as F
 
 from benchmark.errors import Refused, positive
-from benchmark.settings.collaboration import UploadSurface, UploadThreat
-from benchmark.threats.base import Floor, Reconstruction
+from benchmark.settings.collaboration.setting import UploadSurface, UploadThreat
+from benchmark.settings.guesses import Reconstruction
+from benchmark.settings.threat import Floor
 from benchmark.threats.gradient_leakage.analytic import least_squares
 from benchmark.threats.gradient_leakage.labels import restore_labels
 from benchmark.threats.gradient_leakage.matching import targets_of

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from benchmark.errors import ConfigError
-from benchmark.settings.broadcast_surfaces import BroadcastSurface, DownlinkSurface
-from benchmark.threats.base import Floor, Reconstruction
+from benchmark.settings.collaboration.games.broadcast import BroadcastSurface, DownlinkSurface
+from benchmark.settings.guesses import Reconstruction
+from benchmark.settings.threat import Floor
 from benchmark.threats.gradient_leakage.denoise import without_noise
 from benchmark.threats.gradient_leakage.trap import Block, TrapThreat, implausible
 

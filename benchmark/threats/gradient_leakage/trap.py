@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import positive
-from benchmark.settings.broadcast_surfaces import BroadcastSurface, DownlinkSurface, Query
-from benchmark.threats.base import Reconstruction
+from benchmark.settings.collaboration.games.broadcast import BroadcastSurface, DownlinkSurface, Query
+from benchmark.settings.guesses import Reconstruction
 from benchmark.threats.gradient_leakage.voiding import MaliciousServer, padded
 from benchmark.training.functional import Net
 

@@ -12,14 +12,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark.settings.many_uploads_surfaces import (
+from benchmark.settings.collaboration.games.many_uploads import (
     Batches,
     Beliefs,
     ManyUploadsSurface,
     ManyUploadsThreat,
     draw_batches,
 )
-from benchmark.threats.base import Floor
+from benchmark.settings.threat import Floor
 from benchmark.threats.gradient_leakage.v_families import classify, decode
 from benchmark.training.layers import layer_slices
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmark.errors import ConfigError, positive
-from benchmark.settings.broadcast_surfaces import Answer, BroadcastSurface, BroadcastThreat, Query
+from benchmark.settings.collaboration.games.broadcast import Answer, BroadcastSurface, BroadcastThreat, Query
 from benchmark.training.functional import Net
 
 VOIDINGS = ("none", "sybil", "inconsistency")

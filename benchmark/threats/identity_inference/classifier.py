@@ -6,8 +6,9 @@ import torch
 
 from benchmark.data.base import Split
 from benchmark.errors import Refused, positive
-from benchmark.settings.release_surfaces import IdentitySurface, ReleaseThreat
-from benchmark.threats.base import Floor, IdentityGuess
+from benchmark.settings.release.games.base import ReleaseThreat
+from benchmark.settings.release.games.identities import IdentityGuess, IdentitySurface
+from benchmark.settings.threat import Floor
 from benchmark.training.loop import predict, train
 
 VERSION = 1

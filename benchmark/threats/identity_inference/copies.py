@@ -7,8 +7,8 @@ mechanism on the recordings of each participant that it holds, and learns from t
 from __future__ import annotations
 
 from benchmark.data.base import Split
-from benchmark.settings.release_surfaces import IdentitySurface
-from benchmark.threats.base import Floor
+from benchmark.settings.release.games.identities import IdentitySurface
+from benchmark.settings.threat import Floor
 from benchmark.threats.identity_inference.classifier import IdentityClassifier
 
 VERSION = 1

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import Refused, positive
-from benchmark.settings.release_surfaces import IdentitySurface, ReleaseThreat
-from benchmark.threats.base import IdentityGuess
-from benchmark.training.excitation import anonymity_loss
+from benchmark.settings.release.games.base import ReleaseThreat
+from benchmark.settings.release.games.identities import IdentityGuess, IdentitySurface
 from benchmark.training.loop import predict, train
+from benchmark.training.stimulus_optimisation import anonymity_loss
 
 VERSION = 1
 

@@ -16,8 +16,9 @@ from torch.nn.functional import one_hot
 
 from benchmark.data.base import Split
 from benchmark.errors import ConfigError, Refused
-from benchmark.settings.release_surfaces import CanarySurface, CanaryThreat
-from benchmark.threats.base import Floor, MembershipScores
+from benchmark.settings.guesses import MembershipScores
+from benchmark.settings.release.games.canaries import CanarySurface, CanaryThreat
+from benchmark.settings.threat import Floor
 from benchmark.threats.membership_inference.statistics import comparable, statistic_named
 
 VERSION = 1

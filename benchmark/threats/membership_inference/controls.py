@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from benchmark.settings.release_surfaces import MemberSurface, ReleaseThreat
-from benchmark.threats.base import MembershipScores
+from benchmark.settings.guesses import MembershipScores
+from benchmark.settings.release.games.base import ReleaseThreat
+from benchmark.settings.release.games.membership import MemberSurface
 from benchmark.threats.membership_inference.statistics import comparable, statistic_named
 
 VERSION = 1

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.defenses.generators import Generator
 from benchmark.errors import Refused, positive
-from benchmark.settings.release_surfaces import MemberSurface, ReleaseThreat
-from benchmark.threats.base import MembershipScores
+from benchmark.models.generators import Generator
+from benchmark.settings.guesses import MembershipScores
+from benchmark.settings.release.games.base import ReleaseThreat
+from benchmark.settings.release.games.membership import MemberSurface
 
 VERSION = 1
 

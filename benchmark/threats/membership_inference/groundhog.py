@@ -13,8 +13,9 @@ from torch import Tensor
 from benchmark.errors import ConfigError, positive
 from benchmark.metrics.distances import exact_cdist
 from benchmark.seeds import child
-from benchmark.settings.release_surfaces import RecordSurface, RecordThreat
-from benchmark.threats.base import Floor, MembershipScores
+from benchmark.settings.guesses import MembershipScores
+from benchmark.settings.release.games.records import RecordSurface, RecordThreat
+from benchmark.settings.threat import Floor
 from benchmark.threats.membership_inference.statistics import SMALLEST, comparable, principal_components
 
 VERSION = 1

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from benchmark.errors import Refused, positive
-from benchmark.settings.release_surfaces import ParticipantSurface, ParticipantThreat
-from benchmark.threats.base import Floor, MembershipScores
+from benchmark.settings.guesses import MembershipScores
+from benchmark.settings.release.games.participants import ParticipantSurface, ParticipantThreat
+from benchmark.settings.threat import Floor
 from benchmark.training.loop import predict, train
 
 VERSION = 1

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from benchmark.errors import ConfigError
 from benchmark.metrics.membership import best_threshold, record_aucs, worst_decile
-from benchmark.settings.release_surfaces import MemberSurface, ReleaseThreat
-from benchmark.threats.base import Floor, MembershipScores
+from benchmark.settings.guesses import MembershipScores
+from benchmark.settings.release.games.base import ReleaseThreat
+from benchmark.settings.release.games.membership import MemberSurface
+from benchmark.settings.threat import Floor
 from benchmark.threats.membership_inference.statistics import comparable, statistic_named
 
 VERSION = 1

@@ -14,14 +14,15 @@ from torch.nn import functional as F
 
 from benchmark.data.base import Split
 from benchmark.errors import positive
-from benchmark.settings.witness_surfaces import WitnessSurface, WitnessThreat
-from benchmark.threats.base import Floor, MembershipScores
+from benchmark.settings.collaboration.games.trajectory import TrajectorySurface, TrajectoryThreat
+from benchmark.settings.guesses import MembershipScores
+from benchmark.settings.threat import Floor
 from benchmark.training.functional import Net
 
 VERSION = 1
 
 
-class Participant(WitnessThreat):
+class Participant(TrajectoryThreat):
     """Members have a lower loss.
 
     Args:
@@ -47,7 +48,7 @@ class Participant(WitnessThreat):
     def steer(self, net: Net, params: Tensor, update: Tensor, candidates: Split) -> Tensor:
         return update - self.strength * net.gradient(params, candidates.x, candidates.y)
 
-    def attack(self, surface: WitnessSurface, rng: torch.Generator) -> MembershipScores:
+    def attack(self, surface: TrajectorySurface, rng: torch.Generator) -> MembershipScores:
         net, asked, own = surface.net, surface.candidates, surface.auxiliary
         reference = surface.models[0]
         for _ in range(self.reference_steps if len(own) else 0):

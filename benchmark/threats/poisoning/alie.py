@@ -8,7 +8,7 @@ from statistics import NormalDist
 from torch import Tensor
 
 from benchmark.errors import ConfigError
-from benchmark.settings.collaboration_surfaces import ContributionSurface
+from benchmark.settings.collaboration.games.contributions import ContributionSurface
 from benchmark.threats.poisoning.omniscient import OmniscientPoison
 
 VERSION = 1

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from benchmark.data.base import Split
-from benchmark.settings.collaboration_surfaces import Accomplice
-from benchmark.threats.base import Floor
+from benchmark.settings.collaboration.games.contributions import MaliciousClientView
+from benchmark.settings.threat import Floor
 from benchmark.threats.poisoning.data_poison import DataPoison, in_unit_interval, relabel, some
 from benchmark.threats.poisoning.triggers import corner, stamp, stamped_goal
 
@@ -46,7 +46,7 @@ class BadNets(DataPoison):
     def goal(self, test: Split, clean: Tensor) -> Split:
         return stamped_goal(test, self.trigger(test), self.target)
 
-    def poison_data(self, data: Split, party: Accomplice, rng: torch.Generator) -> Split:
+    def poison_data(self, data: Split, party: MaliciousClientView, rng: torch.Generator) -> Split:
         chosen = some(len(data), self.share, rng).to(data.x.device)
         painted = torch.where(chosen[:, None, None, None], stamp(data.x, self.own_trigger(data, party)), data.x)
         return relabel(Split(painted, data.y, data.sensitive, data.group), chosen, self.target)
@@ -55,6 +55,6 @@ class BadNets(DataPoison):
         """The whole trigger, bool (height, width)."""
         return corner(tuple(data.x.shape[1:]), self.size)
 
-    def own_trigger(self, data: Split, party: Accomplice) -> Tensor:
+    def own_trigger(self, data: Split, party: MaliciousClientView) -> Tensor:
         """What this party stamps in training."""
         return self.trigger(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.settings.collaboration_surfaces import Contribution, ContributionSurface
+from benchmark.settings.collaboration.games.contributions import Contribution, ContributionSurface
 from benchmark.threats.poisoning.badnets import BadNets
 from benchmark.threats.poisoning.data_poison import in_unit_interval
 

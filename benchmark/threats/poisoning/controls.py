@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from benchmark.settings.collaboration_surfaces import Contribution, ContributionSurface, ContributionThreat
+from benchmark.settings.collaboration.games.contributions import (
+    Contribution,
+    ContributionSurface,
+    ContributionThreat,
+)
 
 VERSION = 1
 

@@ -7,7 +7,11 @@ from torch import Tensor
 
 from benchmark.data.base import Split
 from benchmark.errors import ConfigError
-from benchmark.settings.collaboration_surfaces import Contribution, ContributionSurface, ContributionThreat
+from benchmark.settings.collaboration.games.contributions import (
+    Contribution,
+    ContributionSurface,
+    ContributionThreat,
+)
 
 
 class DataPoison(ContributionThreat):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from benchmark.data.base import Split
-from benchmark.settings.collaboration_surfaces import Accomplice
+from benchmark.settings.collaboration.games.contributions import MaliciousClientView
 from benchmark.threats.poisoning.badnets import BadNets
 from benchmark.threats.poisoning.triggers import part
 
@@ -19,5 +19,5 @@ class DBA(BadNets):
     parts as malicious parties; the paper's scaling of updates is ``poison_model_replacement``.
     """
 
-    def own_trigger(self, data: Split, party: Accomplice) -> Tensor:
+    def own_trigger(self, data: Split, party: MaliciousClientView) -> Tensor:
         return part(self.trigger(data), party.index, party.count)

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from benchmark.data.base import Split
 from benchmark.errors import ConfigError
-from benchmark.settings.collaboration_surfaces import Accomplice
-from benchmark.threats.base import Floor
+from benchmark.settings.collaboration.games.contributions import MaliciousClientView
+from benchmark.settings.threat import Floor
 from benchmark.threats.poisoning.data_poison import DataPoison, in_unit_interval
 
 VERSION = 1
@@ -43,7 +43,7 @@ class EdgeCase(DataPoison):
         tail = upside_down(test.x[test.y == self.source])
         return Split(tail, torch.full((len(tail),), self.target).to(test.y))
 
-    def poison_data(self, data: Split, party: Accomplice, rng: torch.Generator) -> Split:
+    def poison_data(self, data: Split, party: MaliciousClientView, rng: torch.Generator) -> Split:
         tail = upside_down(data.x[data.y == self.source])
         if not len(tail):  # a party without the class has no tail of it
             return data

@@ -6,7 +6,11 @@ import torch
 
 from benchmark.errors import ConfigError
 from benchmark.seeds import normal_like
-from benchmark.settings.collaboration_surfaces import Contribution, ContributionSurface, ContributionThreat
+from benchmark.settings.collaboration.games.contributions import (
+    Contribution,
+    ContributionSurface,
+    ContributionThreat,
+)
 
 VERSION = 1
 WAYS = ("zero", "replay")

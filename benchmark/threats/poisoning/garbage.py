@@ -7,8 +7,12 @@ import math
 import torch
 
 from benchmark.errors import ConfigError
-from benchmark.settings.collaboration_surfaces import Contribution, ContributionSurface, ContributionThreat
-from benchmark.threats.base import Floor
+from benchmark.settings.collaboration.games.contributions import (
+    Contribution,
+    ContributionSurface,
+    ContributionThreat,
+)
+from benchmark.settings.threat import Floor
 
 VERSION = 1
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from benchmark.seeds import normal_like
-from benchmark.settings.collaboration import Contribution, ContributionSurface, ContributionThreat
-from benchmark.threats.base import Floor
+from benchmark.settings.collaboration.setting import Contribution, ContributionSurface, ContributionThreat
+from benchmark.settings.threat import Floor
 
 VERSION = 1
 

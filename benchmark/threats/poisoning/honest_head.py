@@ -6,8 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark.settings.collaboration_surfaces import Contribution, ContributionSurface, ContributionThreat
-from benchmark.threats.base import Floor
+from benchmark.settings.collaboration.games.contributions import (
+    Contribution,
+    ContributionSurface,
+    ContributionThreat,
+)
+from benchmark.settings.threat import Floor
 from benchmark.training.functional import Layout
 
 VERSION = 1

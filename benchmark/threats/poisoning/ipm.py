@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from benchmark.settings.collaboration_surfaces import ContributionSurface
+from benchmark.settings.collaboration.games.contributions import ContributionSurface
 from benchmark.threats.poisoning.omniscient import OmniscientPoison
 
 VERSION = 1

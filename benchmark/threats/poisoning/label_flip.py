@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from benchmark.data.base import Split
-from benchmark.settings.collaboration_surfaces import Accomplice
-from benchmark.threats.base import Floor
+from benchmark.settings.collaboration.games.contributions import MaliciousClientView
+from benchmark.settings.threat import Floor
 from benchmark.threats.poisoning.data_poison import DataPoison
 
 VERSION = 1
@@ -18,5 +18,5 @@ class LabelFlip(DataPoison):
 
     floor = Floor("accuracy_drop", 0.1)
 
-    def poison_data(self, data: Split, party: Accomplice, rng: torch.Generator) -> Split:
+    def poison_data(self, data: Split, party: MaliciousClientView, rng: torch.Generator) -> Split:
         return Split(data.x, party.num_classes - 1 - data.y, data.sensitive, data.group)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from benchmark.data.base import Split
-from benchmark.settings.collaboration_surfaces import Accomplice
+from benchmark.settings.collaboration.games.contributions import MaliciousClientView
 from benchmark.threats.poisoning.data_poison import in_unit_interval
 from benchmark.threats.poisoning.label_flip import LabelFlip
 
@@ -27,7 +27,7 @@ class LabelFlipFiltered(LabelFlip):
         super().__init__(fraction=fraction, follows_exchange=follows_exchange, adaptive=True)
         self.margin = in_unit_interval("margin", margin)
 
-    def poison_data(self, data: Split, party: Accomplice, rng: torch.Generator) -> Split:
+    def poison_data(self, data: Split, party: MaliciousClientView, rng: torch.Generator) -> Split:
         phi = party.published.filter_threshold
         if phi is None or phi < 0:
             return super().poison_data(data, party, rng)

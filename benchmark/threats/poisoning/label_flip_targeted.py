@@ -7,8 +7,8 @@ from torch import Tensor
 
 from benchmark.data.base import Split
 from benchmark.errors import ConfigError
-from benchmark.settings.collaboration_surfaces import Accomplice
-from benchmark.threats.base import Floor
+from benchmark.settings.collaboration.games.contributions import MaliciousClientView
+from benchmark.settings.threat import Floor
 from benchmark.threats.poisoning.data_poison import DataPoison, relabel
 
 VERSION = 1
@@ -34,5 +34,5 @@ class LabelFlipTargeted(DataPoison):
         source = test[test.y == self.source]
         return Split(source.x, torch.full_like(source.y, self.target))
 
-    def poison_data(self, data: Split, party: Accomplice, rng: torch.Generator) -> Split:
+    def poison_data(self, data: Split, party: MaliciousClientView, rng: torch.Generator) -> Split:
         return relabel(data, data.y == self.source, self.target)

@@ -6,8 +6,12 @@ import torch
 from torch import Tensor
 
 from benchmark.metrics.distances import inner_products
-from benchmark.settings.collaboration_surfaces import Contribution, ContributionSurface, ContributionThreat
-from benchmark.threats.base import Floor
+from benchmark.settings.collaboration.games.contributions import (
+    Contribution,
+    ContributionSurface,
+    ContributionThreat,
+)
+from benchmark.settings.threat import Floor
 
 VERSION = 1
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from benchmark.errors import ConfigError
 from benchmark.metrics.distances import squared_distances
-from benchmark.settings.collaboration_surfaces import ContributionSurface
+from benchmark.settings.collaboration.games.contributions import ContributionSurface
 from benchmark.threats.poisoning.omniscient import OmniscientPoison
 
 VERSION = 1

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from benchmark.settings.collaboration_surfaces import Contribution, ContributionSurface
+from benchmark.settings.collaboration.games.contributions import Contribution, ContributionSurface
 from benchmark.threats.poisoning.badnets import BadNets
 
 VERSION = 1

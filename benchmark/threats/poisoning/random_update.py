@@ -5,8 +5,12 @@ from __future__ import annotations
 import torch
 
 from benchmark.seeds import normal_like
-from benchmark.settings.collaboration_surfaces import Contribution, ContributionSurface, ContributionThreat
-from benchmark.threats.base import Floor
+from benchmark.settings.collaboration.games.contributions import (
+    Contribution,
+    ContributionSurface,
+    ContributionThreat,
+)
+from benchmark.settings.threat import Floor
 
 VERSION = 1
 

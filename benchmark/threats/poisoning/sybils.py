@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from benchmark.data.base import Split
-from benchmark.settings.collaboration_surfaces import Accomplice
+from benchmark.settings.collaboration.games.contributions import MaliciousClientView
 from benchmark.threats.poisoning.badnets import BadNets
 from benchmark.threats.poisoning.data_poison import in_unit_interval, some
 
@@ -28,6 +28,6 @@ class Sybils(BadNets):
         )
         self.keep = in_unit_interval("keep", keep)
 
-    def poison_data(self, data: Split, party: Accomplice, rng: torch.Generator) -> Split:
+    def poison_data(self, data: Split, party: MaliciousClientView, rng: torch.Generator) -> Split:
         kept = some(len(data), self.keep, rng).to(data.y.device)
         return super().poison_data(data[kept], party, rng)

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from benchmark.data.base import Split
 from benchmark.errors import ConfigError
-from benchmark.settings.collaboration_surfaces import Accomplice
-from benchmark.threats.base import Floor
+from benchmark.settings.collaboration.games.contributions import MaliciousClientView
+from benchmark.settings.threat import Floor
 from benchmark.threats.poisoning.data_poison import DataPoison
 
 VERSION = 3
@@ -63,7 +63,7 @@ class TargetedSamples(DataPoison):
         rows = rows[: self.inputs]
         return Split(test.x[rows], torch.full_like(test.y[rows], self.target))
 
-    def poison_data(self, data: Split, party: Accomplice, rng: torch.Generator) -> Split:
+    def poison_data(self, data: Split, party: MaliciousClientView, rng: torch.Generator) -> Split:
         assert party.goal is not None
         rows = torch.arange(self.copies) % len(party.goal)
         noise = torch.randn(self.copies, *data.x.shape[1:], generator=rng).to(data.x)

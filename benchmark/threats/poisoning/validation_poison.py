@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from benchmark.data.base import Split
-from benchmark.settings.collaboration_surfaces import Accomplice
+from benchmark.settings.collaboration.games.contributions import MaliciousClientView
 from benchmark.threats.poisoning.badnets import BadNets
 
 VERSION = 1
@@ -24,5 +24,5 @@ class ValidationPoison(BadNets):
             target=target, size=size, share=share, fraction=fraction, follows_exchange=follows_exchange, adaptive=True
         )
 
-    def poison_validation(self, data: Split, party: Accomplice, rng: torch.Generator) -> Split:
+    def poison_validation(self, data: Split, party: MaliciousClientView, rng: torch.Generator) -> Split:
         return Split(data.x, (data.y + 1) % party.num_classes, data.sensitive, data.group)

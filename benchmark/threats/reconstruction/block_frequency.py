@@ -14,11 +14,13 @@ import torch
 from scipy.optimize import linear_sum_assignment, quadratic_assignment
 from torch import Tensor
 
-from benchmark.defenses.blocks import from_blocks, to_blocks
+from benchmark.data.blocks import from_blocks, to_blocks
 from benchmark.errors import Refused, positive
 from benchmark.seeds import child
-from benchmark.settings.release_surfaces import ReleaseSurface, ReleaseThreat
-from benchmark.threats.base import Floor, Reconstruction
+from benchmark.settings.guesses import Reconstruction
+from benchmark.settings.release.games.base import ReleaseThreat
+from benchmark.settings.release.games.reconstruction import ReleaseSurface
+from benchmark.settings.threat import Floor
 from benchmark.threats.reconstruction.codebook import codes
 
 VERSION = 1

@@ -13,10 +13,12 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from benchmark.defenses.blocks import from_blocks, to_blocks
+from benchmark.data.blocks import from_blocks, to_blocks
 from benchmark.errors import ConfigError, Refused
-from benchmark.settings.release_surfaces import ReleaseSurface, ReleaseThreat
-from benchmark.threats.base import Floor, Reconstruction
+from benchmark.settings.guesses import Reconstruction
+from benchmark.settings.release.games.base import ReleaseThreat
+from benchmark.settings.release.games.reconstruction import ReleaseSurface
+from benchmark.settings.threat import Floor
 from benchmark.threats.reconstruction.codebook import codes, look_up
 from benchmark.threats.reconstruction.regression_known_pairs import rows
 

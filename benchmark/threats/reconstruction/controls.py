@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from benchmark.metrics.distances import nearest
-from benchmark.settings.release_surfaces import ReleaseSurface, ReleaseThreat
-from benchmark.threats.base import Reconstruction
+from benchmark.settings.guesses import Reconstruction
+from benchmark.settings.release.games.base import ReleaseThreat
+from benchmark.settings.release.games.reconstruction import ReleaseSurface
 
 VERSION = 1
 

@@ -19,9 +19,11 @@ from torch.nn import functional as F
 
 from benchmark.errors import ConfigError, Diverged, positive
 from benchmark.models.by_shape import network_for
-from benchmark.settings.release_surfaces import ReleaseSurface, ReleaseThreat
-from benchmark.threats.base import Floor, Reconstruction
-from benchmark.threats.reconstruction.decoder import Decoder
+from benchmark.models.decoder import Decoder
+from benchmark.settings.guesses import Reconstruction
+from benchmark.settings.release.games.base import ReleaseThreat
+from benchmark.settings.release.games.reconstruction import ReleaseSurface
+from benchmark.settings.threat import Floor
 from benchmark.training.loop import predict, train
 
 VERSION = 1

@@ -11,8 +11,9 @@ import torch
 
 from benchmark.errors import positive
 from benchmark.metrics.images import variation
-from benchmark.settings.release_surfaces import ReleaseSurface, ReleaseThreat
-from benchmark.threats.base import Reconstruction
+from benchmark.settings.guesses import Reconstruction
+from benchmark.settings.release.games.base import ReleaseThreat
+from benchmark.settings.release.games.reconstruction import ReleaseSurface
 from benchmark.threats.proxies import lenses, same_shape, views
 
 VERSION = 1

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from benchmark.errors import ConfigError, Refused, positive
 from benchmark.metrics.distances import nearest
-from benchmark.settings.release_surfaces import ReleaseSurface, ReleaseThreat
-from benchmark.threats.base import Reconstruction
+from benchmark.settings.guesses import Reconstruction
+from benchmark.settings.release.games.base import ReleaseThreat
+from benchmark.settings.release.games.reconstruction import ReleaseSurface
 from benchmark.threats.reconstruction.similarity_graph import fitted_weights, learned_graph
 
 VERSION = 1

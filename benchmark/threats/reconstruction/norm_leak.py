@@ -11,10 +11,12 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from benchmark.defenses.blocks import from_blocks, to_blocks
+from benchmark.data.blocks import from_blocks, to_blocks
 from benchmark.errors import positive
-from benchmark.settings.release_surfaces import ReleaseSurface, ReleaseThreat
-from benchmark.threats.base import Floor, Reconstruction
+from benchmark.settings.guesses import Reconstruction
+from benchmark.settings.release.games.base import ReleaseThreat
+from benchmark.settings.release.games.reconstruction import ReleaseSurface
+from benchmark.settings.threat import Floor
 from benchmark.training.loop import predict, train
 
 VERSION = 1

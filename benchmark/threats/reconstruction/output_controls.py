@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from benchmark.settings.service import OutputSurface, OutputThreat
-from benchmark.threats.base import Reconstruction
+from benchmark.settings.guesses import Reconstruction
+from benchmark.settings.service.games.outputs import OutputSurface, OutputThreat
 
 VERSION = 1
 

@@ -14,10 +14,12 @@ from torch.nn import functional as F
 
 from benchmark.errors import ConfigError, Refused, positive
 from benchmark.metrics.distances import nearest
-from benchmark.settings.release_surfaces import ReleaseSurface, ReleaseThreat
-from benchmark.threats.base import Floor, Reconstruction
-from benchmark.training.excitation import total_variation
+from benchmark.settings.guesses import Reconstruction
+from benchmark.settings.release.games.base import ReleaseThreat
+from benchmark.settings.release.games.reconstruction import ReleaseSurface
+from benchmark.settings.threat import Floor
 from benchmark.training.loop import train
+from benchmark.training.stimulus_optimisation import total_variation
 
 VERSION = 1
 

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.errors import ConfigError, Refused, positive
-from benchmark.settings.release_surfaces import ReleaseSurface, ReleaseThreat
-from benchmark.threats.base import Floor, Reconstruction
+from benchmark.settings.guesses import Reconstruction
+from benchmark.settings.release.games.base import ReleaseThreat
+from benchmark.settings.release.games.reconstruction import ReleaseSurface
+from benchmark.settings.threat import Floor
 from benchmark.training.loop import predict, train
 
 VERSION = 1

@@ -18,10 +18,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.settings.service import OutputSurface, OutputThreat, ProviderSurface, ProviderThreat, Reveal
-from benchmark.threats.base import Floor, Reconstruction
-from benchmark.threats.reconstruction.decoder import new_decoder, rebuilding_loss
+from benchmark.models.decoder import new_decoder
+from benchmark.settings.guesses import Reconstruction
+from benchmark.settings.service.games.outputs import (
+    OutputSurface,
+    OutputThreat,
+    ProviderSurface,
+    ProviderThreat,
+    Reveal,
+)
+from benchmark.settings.threat import Floor
 from benchmark.training.loop import Loss, predict, train
+from benchmark.training.rebuilding import rebuilding_loss
 
 VERSION = 2
 

@@ -1,6 +1,6 @@
 """Vicious providers who know how models are screened, and hide.
 
-Ours: the detectors of vicious models that they face are ours too (see ``benchmark/defenses/logit_spread.py``). Each
+Ours: the detectors of vicious models that they face are ours too (see ``benchmark/defenses/service/logit_spread.py``). Each
 also trains through what the user does to the outputs, as the adaptive form of the plain one does.
 """
 
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.defenses.logit_spread import scatter
 from benchmark.errors import ConfigError
-from benchmark.settings.service import ProviderSurface
+from benchmark.metrics.scatter import scatter
+from benchmark.settings.service.games.outputs import ProviderSurface
 from benchmark.threats.reconstruction.vicious_classifier import ViciousClassifier, fit_decoder
 from benchmark.training.loop import train
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from benchmark.settings.monitoring_surfaces import ShiftedInputs, ShiftThreat, WorldSurface
+from benchmark.settings.deployment.games.batches import ShiftedInputs, ShiftThreat, WorldSurface
 
 VERSION = 1
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from benchmark.seeds import normal_like
-from benchmark.settings.monitoring_surfaces import ShiftedInputs, ShiftThreat, WorldSurface
-from benchmark.threats.base import Floor
+from benchmark.settings.deployment.games.batches import ShiftedInputs, ShiftThreat, WorldSurface
+from benchmark.settings.threat import Floor
 
 VERSION = 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.settings.monitoring_surfaces import ShiftedInputs, WorldSurface
+from benchmark.settings.deployment.games.batches import ShiftedInputs, WorldSurface
 from benchmark.threats.shift.corruption import RotationNoise
 
 VERSION = 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from benchmark.settings.monitoring_surfaces import ShiftedInputs, ShiftThreat, WorldSurface
-from benchmark.threats.base import Floor
+from benchmark.settings.deployment.games.batches import ShiftedInputs, ShiftThreat, WorldSurface
+from benchmark.settings.threat import Floor
 
 VERSION = 1
 

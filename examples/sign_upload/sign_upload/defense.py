@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.defenses.base import Defense, Round
 from benchmark.errors import ConfigError
+from benchmark.settings.collaboration.defense import FederatedDefense, Round
 
 VERSION = 1
 
 
-class SignUpload(Defense):
+class SignUpload(FederatedDefense):
     """Every party sends the signs of its update and one magnitude a layer (after signSGD, Bernstein et al., ICML 2018).
 
     Args:

@@ -16,7 +16,7 @@ from benchmark.crypto.secure_costs import Cost, Unavailable, ensemble_costs, mea
 from benchmark.models.mlp import MLP
 from benchmark.threats.poisoning.badnets import BadNets
 from tests.benchmark.defenses.test_safenet import BACKDOOR, architecture, safenet
-from tests.benchmark.helpers import TinyNet, collaboration, stage
+from tests.benchmark.helpers import TinyNet, collaboration, context
 
 NET = MLP(shape=(1, 2, 2), num_classes=3, hidden=[5], activation="relu")
 
@@ -79,7 +79,7 @@ def test_a_network_is_modelled_by_rounds_and_bandwidth():
 
 
 def test_a_cell_tells_its_measured_costs_apart(engine):
-    outcome = collaboration(parties=8).play(stage(BadNets(**BACKDOOR), safenet(mpc=True), architecture=architecture))
+    outcome = collaboration(parties=8).play(context(BadNets(**BACKDOOR), safenet(mpc=True), architecture=architecture))
     assert outcome.cost["mpc_training_bytes_sent"] == 3000
     assert outcome.diagnostics["mpc_engine"] == "fake 1"
     assert "mpc_training_seconds_modelled_wan" in outcome.diagnostics, "a model is no measurement"
@@ -87,7 +87,7 @@ def test_a_cell_tells_its_measured_costs_apart(engine):
 
 def test_without_an_engine_the_cell_says_why(monkeypatch):
     monkeypatch.setenv("GAUNTLET_MPC_PYTHON", "/no/such/python")
-    play = stage(BadNets(**BACKDOOR), safenet(mpc=True), architecture=architecture)
+    play = context(BadNets(**BACKDOOR), safenet(mpc=True), architecture=architecture)
     outcome = collaboration(parties=8).play(play)
     assert outcome.diagnostics["mpc_skipped"].startswith("GAUNTLET_MPC_PYTHON names no interpreter")
     assert set(outcome.cost) == {"seconds"}

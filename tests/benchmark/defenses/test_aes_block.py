@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from benchmark.data.base import Split
-from benchmark.defenses.aes_block import AESBlock
-from benchmark.defenses.blocks import to_blocks
+from benchmark.data.blocks import to_blocks
+from benchmark.defenses.release.aes_block import AESBlock
 from benchmark.errors import ConfigError
 
 
@@ -53,7 +53,7 @@ def test_equal_blocks_give_equal_ciphertexts_only_under_one_key():
 
 def test_a_known_answer_of_the_cipher():
     """FIPS 197, appendix C.1."""
-    from benchmark.defenses.aes_block import _aes
+    from benchmark.defenses.release.aes_block import _aes
 
     plain = torch.tensor([i * 17 for i in range(16)], dtype=torch.uint8)
     crypted = _aes(bytes(range(16)), plain, decrypt=False)

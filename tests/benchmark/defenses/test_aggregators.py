@@ -7,27 +7,29 @@ import copy
 import pytest
 import torch
 
-from benchmark.defenses.base import Defense, Round
-from benchmark.defenses.bulyan import Bulyan
-from benchmark.defenses.centered_clipping import CenteredClipping
-from benchmark.defenses.clipped_clustering import ClippedClustering
-from benchmark.defenses.coordinate_median import CoordinateMedian
-from benchmark.defenses.dnc import DnC
-from benchmark.defenses.fltrust import FLTrust
-from benchmark.defenses.foolsgold import FoolsGold, foolsgold_weights
-from benchmark.defenses.geometric_median import GeometricMedian
-from benchmark.defenses.gradient_clipping import GradientClipping, clip_rows
-from benchmark.defenses.krum import Krum, krum_scores
-from benchmark.defenses.mda import MDA
-from benchmark.defenses.meamed import Meamed
-from benchmark.defenses.multi_krum import MultiKrum
-from benchmark.defenses.server_norm_bound import ServerNormBound
-from benchmark.defenses.signguard import SignGuard
-from benchmark.defenses.stack import Stack
-from benchmark.defenses.trimmed_mean import TrimmedMean
+from benchmark.defenses.collaboration.aggregation.bulyan import Bulyan
+from benchmark.defenses.collaboration.aggregation.centered_clipping import CenteredClipping
+from benchmark.defenses.collaboration.aggregation.clipped_clustering import ClippedClustering
+from benchmark.defenses.collaboration.aggregation.coordinate_median import CoordinateMedian
+from benchmark.defenses.collaboration.aggregation.dnc import DnC
+from benchmark.defenses.collaboration.aggregation.fltrust import FLTrust
+from benchmark.defenses.collaboration.aggregation.foolsgold import FoolsGold, foolsgold_weights
+from benchmark.defenses.collaboration.aggregation.geometric_median import GeometricMedian
+from benchmark.defenses.collaboration.aggregation.krum import Krum, krum_scores
+from benchmark.defenses.collaboration.aggregation.mda import MDA
+from benchmark.defenses.collaboration.aggregation.meamed import Meamed
+from benchmark.defenses.collaboration.aggregation.multi_krum import MultiKrum
+from benchmark.defenses.collaboration.aggregation.server_norm_bound import ServerNormBound
+from benchmark.defenses.collaboration.aggregation.signguard import SignGuard
+from benchmark.defenses.collaboration.aggregation.trimmed_mean import TrimmedMean
+from benchmark.defenses.collaboration.clients.gradient_clipping import GradientClipping
 from benchmark.errors import ConfigError
 from benchmark.metrics.distances import COLUMNS, diameter, inner_products, squared_distances
 from benchmark.seeds import generator
+from benchmark.settings.collaboration.defense import Round
+from benchmark.settings.defense import Defense
+from benchmark.settings.stack import Stack
+from benchmark.training.clipping import clip_rows
 from benchmark.training.functional import Layout
 
 D = 12

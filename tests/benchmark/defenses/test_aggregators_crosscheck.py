@@ -5,19 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmark.defenses.base import Round
-from benchmark.defenses.centered_clipping import CenteredClipping
-from benchmark.defenses.coordinate_median import CoordinateMedian
-from benchmark.defenses.geometric_median import GeometricMedian
-from benchmark.defenses.krum import Krum, krum_scores
-from benchmark.defenses.mda import MDA
-from benchmark.defenses.meamed import Meamed
-from benchmark.defenses.multi_krum import MultiKrum
-from benchmark.defenses.nnm import NNM
-from benchmark.defenses.server_norm_bound import ServerNormBound
-from benchmark.defenses.trimmed_mean import TrimmedMean
+from benchmark.defenses.collaboration.aggregation.centered_clipping import CenteredClipping
+from benchmark.defenses.collaboration.aggregation.coordinate_median import CoordinateMedian
+from benchmark.defenses.collaboration.aggregation.geometric_median import GeometricMedian
+from benchmark.defenses.collaboration.aggregation.krum import Krum, krum_scores
+from benchmark.defenses.collaboration.aggregation.mda import MDA
+from benchmark.defenses.collaboration.aggregation.meamed import Meamed
+from benchmark.defenses.collaboration.aggregation.multi_krum import MultiKrum
+from benchmark.defenses.collaboration.aggregation.nnm import NNM
+from benchmark.defenses.collaboration.aggregation.server_norm_bound import ServerNormBound
+from benchmark.defenses.collaboration.aggregation.trimmed_mean import TrimmedMean
 from benchmark.metrics.distances import squared_distances
 from benchmark.seeds import generator
+from benchmark.settings.collaboration.defense import Round
 from benchmark.training.functional import Layout
 
 pytestmark = pytest.mark.crosscheck

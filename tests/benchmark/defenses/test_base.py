@@ -1,16 +1,17 @@
 import pytest
 import torch
 
-from benchmark.defenses.base import HOOKS, Defense, Round
-from benchmark.defenses.batch_aggregation import BatchAggregation
-from benchmark.defenses.dp_sgd import DPSGD
-from benchmark.defenses.gradient_clipping import GradientClipping
-from benchmark.defenses.gradient_noise import GradientNoise
-from benchmark.defenses.gradient_pruning import GradientPruning
+from benchmark.defenses.collaboration.clients.batch_aggregation import BatchAggregation
+from benchmark.defenses.collaboration.clients.dp_sgd import DPSGD
+from benchmark.defenses.collaboration.clients.gradient_clipping import GradientClipping
+from benchmark.defenses.collaboration.clients.gradient_noise import GradientNoise
+from benchmark.defenses.collaboration.clients.gradient_pruning import GradientPruning
 from benchmark.defenses.none import NoDefense
-from benchmark.defenses.stack import Stack
+from benchmark.defenses.release.instahide import InstaHide
 from benchmark.errors import ConfigError
 from benchmark.seeds import generator
+from benchmark.settings.collaboration.defense import Round
+from benchmark.settings.stack import Stack
 from benchmark.training.functional import Layout
 from tests.benchmark.helpers import PLAN, digits_like
 
@@ -41,7 +42,7 @@ def test_none_overrides_nothing_and_is_the_identity_bit_for_bit():
 def test_hooks_are_what_a_class_overrides():
     assert GradientNoise.hooks() == {"protect"}
     assert DPSGD.hooks() == {"local_step"}
-    assert all(hasattr(Defense, hook) for hook in HOOKS)
+    assert InstaHide.hooks() == {"release", "encode", "local_data"}
 
 
 def test_a_stack_runs_its_members_in_order():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from benchmark.defenses.blocks import from_blocks, to_blocks
+from benchmark.data.blocks import from_blocks, to_blocks
 
 
 def test_blocks_run_row_by_row():

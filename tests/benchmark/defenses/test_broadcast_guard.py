@@ -2,12 +2,12 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.defenses.base import Round
-from benchmark.defenses.broadcast_guard import BroadcastGuard, parallel_share
+from benchmark.defenses.collaboration.clients.broadcast_guard import BroadcastGuard, parallel_share
 from benchmark.errors import ConfigError
 from benchmark.seeds import generator
+from benchmark.settings.collaboration.defense import Round
 from benchmark.training.functional import Net
-from tests.benchmark.helpers import TinyMLP, collaboration, stage
+from tests.benchmark.helpers import TinyMLP, collaboration, context
 from tests.benchmark.threats.test_malicious_models import curious, robbing
 
 
@@ -58,13 +58,13 @@ def test_each_party_judges_the_model_that_it_was_sent():
 
 
 def test_an_imprint_is_refused_an_honest_collaboration_is_not_and_the_attacker_who_knows_gets_through():
-    plain = collaboration(rounds=5).play(stage(robbing(), architecture=TinyMLP))
-    seen = collaboration(rounds=5).play(stage(robbing(), guard(), architecture=TinyMLP))
+    plain = collaboration(rounds=5).play(context(robbing(), architecture=TinyMLP))
+    seen = collaboration(rounds=5).play(context(robbing(), guard(), architecture=TinyMLP))
     assert plain.risk["recovered_share"] > 0.5
     assert seen.risk["recovered_share"] == 0.0 and seen.diagnostics["refused_share"] == 1.0
     assert seen.utility["test_accuracy"] == pytest.approx(plain.utility["test_accuracy"])
     for threat in (robbing(variant="sparse", adaptive=True), curious()):
-        through = collaboration(rounds=5).play(stage(threat, guard(), architecture=TinyMLP))
+        through = collaboration(rounds=5).play(context(threat, guard(), architecture=TinyMLP))
         assert through.diagnostics["refused_share"] == 0.0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmark.defenses.dataset_condensation import DatasetCondensation, apart
+from benchmark.defenses.release.dataset_condensation import DatasetCondensation, apart
 from tests.benchmark.helpers import digits_like
 
 DEFAULTS = {"per_class": 2, "lr": 0.1, "batch_size": 30, "network_steps": 5, "network_lr": 0.01, "width": 4}

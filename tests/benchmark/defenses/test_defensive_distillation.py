@@ -7,15 +7,15 @@ from torch.nn import functional as F
 
 from benchmark.compatibility import refusal
 from benchmark.data.digits import Digits
-from benchmark.defenses.base import Defense
-from benchmark.defenses.defensive_distillation import DefensiveDistillation
+from benchmark.defenses.deployment.defensive_distillation import DefensiveDistillation
 from benchmark.errors import ConfigError
 from benchmark.models.convnet import ConvNet
-from benchmark.settings.collaboration import Collaboration
-from benchmark.settings.deployment import Deployment
+from benchmark.settings.collaboration.setting import Collaboration
+from benchmark.settings.deployment.setting import Deployment
+from benchmark.settings.stack import UniversalDefense
 from benchmark.threats.evasion.jsma import JSMA
 from benchmark.threats.gradient_leakage.dlg import DLG
-from tests.benchmark.helpers import TinyMLP, digits_like, stage
+from tests.benchmark.helpers import TinyMLP, context, digits_like
 
 DISTILLED = partial(DefensiveDistillation, warmup_epochs=1, student=True)
 
@@ -87,15 +87,18 @@ def outcomes():
     def play(defense):
         shelf = {}
 
-        def memo(key, build):
+        def cache(key, build):
             if key not in shelf:
                 shelf[key] = build()
             return shelf[key]
 
-        cells = [stage(threat, defense, architecture=model, memo=memo) for threat in attacks.values()]
+        cells = [context(threat, defense, architecture=model, cache=cache) for threat in attacks.values()]
         return [setting.play(replace(cell, data=data)) for cell in cells]
 
-    bare, distilled = play(Defense()), play(DefensiveDistillation(temperature=100.0, warmup_epochs=10, student=True))
+    bare, distilled = (
+        play(UniversalDefense()),
+        play(DefensiveDistillation(temperature=100.0, warmup_epochs=10, student=True)),
+    )
     return dict(zip(attacks, zip(bare, distilled, strict=True), strict=True))
 
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from benchmark.defenses.base import LocalStep
-from benchmark.defenses.dp_sgd import DPSGD
+from benchmark.defenses.collaboration.clients.dp_sgd import DPSGD
 from benchmark.seeds import generator
+from benchmark.settings.collaboration.defense import LocalStep
 from benchmark.training.functional import Net
 from tests.benchmark.helpers import TinyNet, digits_like
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from benchmark.data.base import Split
-from benchmark.defenses.dp_merf import DPMERF, fourier
-from benchmark.defenses.dp_sinkhorn import DPSinkhorn
-from benchmark.defenses.generators import generator_for
+from benchmark.defenses.release.dp_merf import DPMERF, fourier
+from benchmark.defenses.release.dp_sinkhorn import DPSinkhorn
+from benchmark.defenses.release.generators import generator_for
 from benchmark.errors import ConfigError
 from benchmark.training.accounting import gaussian_epsilon
 from benchmark.training.sanitise import poisson_epsilon

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from benchmark.data.base import Split
-from benchmark.defenses.disparate_impact_remover import DisparateImpactRemover
-from benchmark.defenses.fair_attgan import FairAttGAN
-from benchmark.defenses.fair_mapping import FairMapping
-from benchmark.defenses.record_space import RecordSpace, one_hot_blocks, with_decision
+from benchmark.defenses.release.disparate_impact_remover import DisparateImpactRemover
+from benchmark.defenses.release.fair_attgan import FairAttGAN
+from benchmark.defenses.release.fair_mapping import FairMapping
 from benchmark.errors import ConfigError, Refused
 from benchmark.training.adversarial_groups import Judges, gradient_penalty, protection_loss, soft_ber
+from benchmark.training.record_space import RecordSpace, one_hot_blocks, with_decision
 
 DEFAULTS = {
     "target": 1,

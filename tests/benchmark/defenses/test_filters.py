@@ -7,22 +7,22 @@ from itertools import combinations
 import pytest
 import torch
 
-from benchmark.defenses.base import Round
-from benchmark.defenses.bucketing import Bucketing
-from benchmark.defenses.clipped_clustering import ClippedClustering, larger_part
-from benchmark.defenses.coordinate_median import CoordinateMedian
-from benchmark.defenses.dnc import DnC, projections
-from benchmark.defenses.foolsgold import FoolsGold
-from benchmark.defenses.krum import Krum
-from benchmark.defenses.mda import MDA
-from benchmark.defenses.meamed import Meamed
-from benchmark.defenses.nnm import NNM
-from benchmark.defenses.signguard import SignGuard, largest_cluster, sign_shares
-from benchmark.defenses.stack import Stack
-from benchmark.defenses.validity_check import ValidityCheck
+from benchmark.defenses.collaboration.aggregation.bucketing import Bucketing
+from benchmark.defenses.collaboration.aggregation.clipped_clustering import ClippedClustering, larger_part
+from benchmark.defenses.collaboration.aggregation.coordinate_median import CoordinateMedian
+from benchmark.defenses.collaboration.aggregation.dnc import DnC, projections
+from benchmark.defenses.collaboration.aggregation.foolsgold import FoolsGold
+from benchmark.defenses.collaboration.aggregation.krum import Krum
+from benchmark.defenses.collaboration.aggregation.mda import MDA
+from benchmark.defenses.collaboration.aggregation.meamed import Meamed
+from benchmark.defenses.collaboration.aggregation.nnm import NNM
+from benchmark.defenses.collaboration.aggregation.signguard import SignGuard, largest_cluster, sign_shares
+from benchmark.defenses.collaboration.aggregation.validity_check import ValidityCheck
 from benchmark.errors import ConfigError
 from benchmark.seeds import generator
-from benchmark.training.federated import receive
+from benchmark.settings.collaboration.defense import Round
+from benchmark.settings.collaboration.rounds import receive
+from benchmark.settings.stack import Stack
 from benchmark.training.functional import Layout
 
 NAN, INF = float("nan"), float("inf")

@@ -7,14 +7,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmark.defenses.adversarial_training import AdversarialTraining
-from benchmark.defenses.logit_scaling import LogitScaling
+from benchmark.defenses.deployment.adversarial_training import AdversarialTraining
+from benchmark.defenses.deployment.logit_scaling import LogitScaling
 from benchmark.defenses.none import NoDefense
 from benchmark.errors import ConfigError
-from benchmark.settings.deployment import Deployment
+from benchmark.settings.deployment.setting import Deployment
 from benchmark.threats.evasion.gradient_steps import PGD
+from benchmark.training import adversarial
 from benchmark.training.loop import train
-from tests.benchmark.helpers import TinyMLP, digits_like, stage
+from tests.benchmark.helpers import TinyMLP, context, digits_like
 
 
 def fit(defense, epochs=3):
@@ -32,22 +33,21 @@ def test_scaling_multiplies_logits_and_nothing_else():
 
 def test_the_worst_inputs_stay_in_the_box_and_raise_the_loss():
     model, data = fit(NoDefense(), epochs=60)
-    defense = AdversarialTraining(eps=0.1, steps=5, step_size=0.03)
-    altered = defense.worst(model, data.x, data.y)
+    altered = adversarial.worst_inputs(model, data.x, data.y, eps=0.1, steps=5, step_size=0.03)
     assert (altered - data.x).abs().max() <= 0.1 + 1e-6
     assert altered.min() >= 0 and altered.max() <= 1
     assert F.cross_entropy(model(altered), data.y) > 1.5 * F.cross_entropy(model(data.x), data.y)
 
 
-def test_the_loop_learns_from_altered_inputs():
-    seen = []
+def test_the_loop_learns_from_altered_inputs(monkeypatch):
+    seen, worst_inputs = [], adversarial.worst_inputs
 
-    class Noting(AdversarialTraining):
-        def worst(self, model, x, y):
-            seen.append((x, y))
-            return super().worst(model, x, y)
+    def noting(model, x, y, **box):
+        seen.append((x, y))
+        return worst_inputs(model, x, y, **box)
 
-    model, data = fit(Noting(eps=0.1, steps=1, step_size=0.1), epochs=1)
+    monkeypatch.setattr(adversarial, "worst_inputs", noting)
+    model, data = fit(AdversarialTraining(eps=0.1, steps=1, step_size=0.1), epochs=1)
     assert isinstance(model, nn.Module) and not model.training
     assert torch.cat([y for _, y in seen]).bincount().tolist() == data.y.bincount().tolist()
 
@@ -58,7 +58,7 @@ def test_adversarial_training_withstands_what_it_was_trained_for():
     )
     attack = PGD(loss="margin", eps=0.2, steps=15, step_size=0.03, random_start=False, adaptive=True)
     bare, trained = (
-        setting.play(stage(attack, defense)).risk["error_rate"]
+        setting.play(context(attack, defense)).risk["error_rate"]
         for defense in (NoDefense(), AdversarialTraining(eps=0.2, steps=3, step_size=0.1))
     )
     assert trained < bare - 0.1

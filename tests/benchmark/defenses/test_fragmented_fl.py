@@ -2,15 +2,15 @@ import pytest
 import torch
 
 from benchmark.crypto import fragments
-from benchmark.defenses.base import Round
-from benchmark.defenses.fragmented_fl import FragmentedFL, from_fixed, similarity, to_fixed
+from benchmark.defenses.collaboration.regimes.fragmented_fl import FragmentedFL, from_fixed, similarity, to_fixed
 from benchmark.errors import ConfigError
 from benchmark.seeds import generator
+from benchmark.settings.collaboration.defense import Round
+from benchmark.settings.collaboration.rounds import receive
 from benchmark.threats.gradient_leakage.inverting_gradients import InvertingGradients
 from benchmark.threats.poisoning.gaussian import GaussianPoison
-from benchmark.training.federated import receive
 from benchmark.training.functional import Layout
-from tests.benchmark.helpers import TinyMLP, collaboration, stage
+from tests.benchmark.helpers import TinyMLP, collaboration, context
 
 LAYOUT = Layout(("w", "b"), ((10, 4), (10,)))
 
@@ -136,8 +136,8 @@ def test_reputation_of_an_outlier_falls_and_its_weight_vanishes():
 def test_without_attack_it_costs_no_accuracy_and_under_gaussian_poison_it_holds():
     setting = collaboration(parties=10, rounds=40, local_steps=2)
     threat = GaussianPoison(std=20.0, fraction=0.2, follows_exchange=True)
-    bare = setting.play(stage(threat, architecture=TinyMLP))
-    defended = setting.play(stage(threat, fragmented(warm_up=15), architecture=TinyMLP))
+    bare = setting.play(context(threat, architecture=TinyMLP))
+    defended = setting.play(context(threat, fragmented(warm_up=15), architecture=TinyMLP))
     assert abs(defended.utility["test_accuracy"] - bare.utility["test_accuracy"]) <= 0.03
     assert bare.risk["accuracy_drop"] > 0.1
     assert defended.risk["accuracy_drop"] < bare.risk["accuracy_drop"] / 2
@@ -147,9 +147,9 @@ def test_mixed_uploads_do_not_invert_but_the_sum_of_the_pair_does():
     """Spec 09, section 6: PSNR plain - mixed >= 10 dB, and the adaptive attack gets most of it back."""
     setting = collaboration(victims=4)
     attack = dict(iterations=300, step=0.1, total_variation=1e-4, restarts=2, observations=1)
-    plain = setting.play(stage(InvertingGradients(**attack, adaptive=False))).risk["psnr_db"]
-    mixed = setting.play(stage(InvertingGradients(**attack, adaptive=False), fragmented())).risk["psnr_db"]
-    paired = setting.play(stage(InvertingGradients(**attack, adaptive=True), fragmented())).risk["psnr_db"]
+    plain = setting.play(context(InvertingGradients(**attack, adaptive=False))).risk["psnr_db"]
+    mixed = setting.play(context(InvertingGradients(**attack, adaptive=False), fragmented())).risk["psnr_db"]
+    paired = setting.play(context(InvertingGradients(**attack, adaptive=True), fragmented())).risk["psnr_db"]
     assert plain - mixed >= 10
     assert paired - mixed >= 10
 

@@ -2,15 +2,15 @@ import pytest
 import torch
 
 from benchmark.data.base import Split
-from benchmark.defenses.base import World
-from benchmark.defenses.instahide import InstaHide, mixing_weights, others
+from benchmark.defenses.release.instahide import InstaHide, mixing_weights, others
 from benchmark.errors import ConfigError, Refused
+from benchmark.settings.release.defense import MechanismContext
 from tests.benchmark.helpers import TinyNet, digits_like
 
 
 def instahide(**changes) -> InstaHide:
     defense = InstaHide(**({"k": 4, "mode": "cross", "encodings": 3, "signs": True, "inference": "plain"} | changes))
-    defense.enter(World(digits_like(40, 2), 10, TinyNet))
+    defense.enter(MechanismContext(digits_like(40, 2), 10, TinyNet))
     return defense
 
 

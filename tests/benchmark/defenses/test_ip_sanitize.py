@@ -10,17 +10,18 @@ import pytest
 import torch
 
 from benchmark.data.base import Split
-from benchmark.defenses.base import Defense, World
-from benchmark.defenses.image_coarsening import Blur, PairMix, Pixelate
-from benchmark.defenses.ip_sanitize import IPSanitize, class_means
-from benchmark.defenses.pixel_noise import PixelNoise
+from benchmark.defenses.release.image_coarsening import Blur, PairMix, Pixelate
+from benchmark.defenses.release.ip_sanitize import IPSanitize, class_means
+from benchmark.defenses.release.pixel_noise import PixelNoise
 from benchmark.errors import ConfigError, Refused
-from benchmark.settings.release import ReleaseSetting
+from benchmark.settings.defense import Defense
+from benchmark.settings.release.defense import MechanismContext
+from benchmark.settings.release.setting import ReleaseSetting
 from benchmark.threats.identity_inference.feature_linkage import NearestFeatures
 from benchmark.threats.reconstruction.feature_inversion import FeatureInversion
 from benchmark.threats.reconstruction.look import Look
 from benchmark.training.proxies import FeatureMatch, largest, learner_loss, trained_proxies
-from tests.benchmark.helpers import TinyNet, digits_like, stage
+from tests.benchmark.helpers import TinyNet, context, digits_like
 
 DEFAULTS = {
     "widths": [4],
@@ -52,7 +53,7 @@ PUBLIC = digits_like(60, 2)
 
 def sanitiser(**changes: object) -> IPSanitize:
     made = IPSanitize(**{**DEFAULTS, **changes})  # type: ignore[arg-type]
-    made.enter(World(PUBLIC, 10, TinyNet))
+    made.enter(MechanismContext(PUBLIC, 10, TinyNet))
     return made
 
 
@@ -207,7 +208,7 @@ def test_noise_has_its_deviation_and_may_be_cut_to_the_range_of_images() -> None
 # -- threats -----------------------------------------------------------------------------------------------------------
 def play(threat, defense: Defense | None = None):
     sizes = {"epochs": 1, "examiner_epochs": 1, "victims": 20, "candidates": 30, "measures": {}}
-    return ReleaseSetting(**sizes).play(stage(threat, defense))
+    return ReleaseSetting(**sizes).play(context(threat, defense))
 
 
 def test_a_look_at_an_undefended_release_finds_every_source() -> None:

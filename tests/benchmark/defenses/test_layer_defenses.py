@@ -5,18 +5,18 @@ import torch
 from torch import nn
 from torch.func import jacrev
 
-from benchmark.defenses.base import LocalStep, Round
-from benchmark.defenses.dropout import Dropout
-from benchmark.defenses.gradient_compression import GradientCompression
-from benchmark.defenses.gradient_noise import GradientNoise
-from benchmark.defenses.gradient_pruning import GradientPruning
-from benchmark.defenses.gradient_quantisation import GradientQuantisation
-from benchmark.defenses.layer_encryption import LayerEncryption
-from benchmark.defenses.layer_withholding import LayerWithholding
-from benchmark.defenses.soteria import Soteria, representation_scores
-from benchmark.defenses.stack import Stack
+from benchmark.defenses.collaboration.clients.dropout import Dropout
+from benchmark.defenses.collaboration.clients.gradient_compression import GradientCompression
+from benchmark.defenses.collaboration.clients.gradient_noise import GradientNoise
+from benchmark.defenses.collaboration.clients.gradient_pruning import GradientPruning
+from benchmark.defenses.collaboration.clients.gradient_quantisation import GradientQuantisation
+from benchmark.defenses.collaboration.clients.layer_encryption import LayerEncryption
+from benchmark.defenses.collaboration.clients.layer_withholding import LayerWithholding
+from benchmark.defenses.collaboration.clients.soteria import Soteria, representation_scores
 from benchmark.errors import ConfigError
 from benchmark.models.strided_convnet import StridedConvNet
+from benchmark.settings.collaboration.defense import LocalStep, Round
+from benchmark.settings.stack import Stack
 from benchmark.threats.gradient_leakage.dlg import DLG
 from benchmark.threats.gradient_leakage.matching import average_rounds, targets_of
 from benchmark.training.functional import Net

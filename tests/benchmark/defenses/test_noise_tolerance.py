@@ -4,10 +4,10 @@ from statistics import NormalDist
 import pytest
 import torch
 
-from benchmark.defenses.base import Round
-from benchmark.defenses.noise_tolerance import NoiseTolerance
+from benchmark.defenses.collaboration.clients.noise_tolerance import NoiseTolerance
 from benchmark.errors import ConfigError
 from benchmark.seeds import generator
+from benchmark.settings.collaboration.defense import Round
 from benchmark.training.functional import Layout, Net
 from tests.benchmark.helpers import TinyNet, digits_like
 

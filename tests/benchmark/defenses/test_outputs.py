@@ -7,14 +7,14 @@ from torch.nn import functional as F
 
 from benchmark.data.base import Split
 from benchmark.data.digits import Digits
-from benchmark.defenses.argmax_only import ArgmaxOnly
-from benchmark.defenses.logit_spread import LogitSpread, spread
-from benchmark.defenses.output_noise import OutputNoise
-from benchmark.defenses.output_rounding import OutputRounding
-from benchmark.defenses.output_softmax import OutputSoftmax
-from benchmark.defenses.output_top_k import OutputTopK
-from benchmark.defenses.reconstruction_audit import ReconstructionAudit
-from benchmark.defenses.stationarity import Stationarity
+from benchmark.defenses.service.argmax_only import ArgmaxOnly
+from benchmark.defenses.service.logit_spread import LogitSpread, spread
+from benchmark.defenses.service.output_noise import OutputNoise
+from benchmark.defenses.service.output_rounding import OutputRounding
+from benchmark.defenses.service.output_softmax import OutputSoftmax
+from benchmark.defenses.service.output_top_k import OutputTopK
+from benchmark.defenses.service.reconstruction_audit import ReconstructionAudit
+from benchmark.defenses.service.stationarity import Stationarity
 from benchmark.errors import ConfigError
 from benchmark.training.loop import train
 from tests.benchmark.helpers import TinyNet, digits_like

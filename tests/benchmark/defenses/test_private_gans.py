@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from benchmark.data.base import Split
-from benchmark.defenses.dp_gan import DPGAN
-from benchmark.defenses.g_pate import GPATE
-from benchmark.defenses.generators import GeneratorDefense
-from benchmark.defenses.gs_wgan import GSWGAN
-from benchmark.defenses.pate_gan import PATEGAN
+from benchmark.defenses.release.dp_gan import DPGAN
+from benchmark.defenses.release.g_pate import GPATE
+from benchmark.defenses.release.generators import GeneratorDefense
+from benchmark.defenses.release.gs_wgan import GSWGAN
+from benchmark.defenses.release.pate_gan import PATEGAN
 from benchmark.errors import ConfigError
 from benchmark.training.accounting import gaussian_epsilon, laplace_epsilon, shard_epsilon
 from benchmark.training.discriminators import Critic, Teachers, labelled, points, shards_of

@@ -7,7 +7,14 @@ from itertools import product
 import pytest
 import torch
 
-from benchmark.defenses.ranks import COLUMNS, by_columns, mean_of_ranks, median, network, ranked
+from benchmark.defenses.collaboration.aggregation.ranks import (
+    COLUMNS,
+    by_columns,
+    mean_of_ranks,
+    median,
+    network,
+    ranked,
+)
 from benchmark.seeds import generator
 
 

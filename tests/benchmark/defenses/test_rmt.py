@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from benchmark.data.base import Split
-from benchmark.defenses.blocks import to_blocks
-from benchmark.defenses.rmt import RMT, haar_orthogonal
+from benchmark.data.blocks import to_blocks
+from benchmark.defenses.release.rmt import RMT, haar_orthogonal
 from benchmark.errors import ConfigError
 from benchmark.seeds import generator
 from tests.benchmark.helpers import digits_like

@@ -9,16 +9,17 @@ import torch
 
 from benchmark.compatibility import refusal
 from benchmark.data.base import Split
-from benchmark.defenses.base import Defense, Lesson
-from benchmark.defenses.dp_sgd import DPSGD
-from benchmark.defenses.pooled import Pooled
-from benchmark.defenses.safenet import SafeNet
-from benchmark.defenses.stack import Stack
+from benchmark.defenses.collaboration.clients.dp_sgd import DPSGD
+from benchmark.defenses.collaboration.regimes.pooled import Pooled
+from benchmark.defenses.collaboration.regimes.safenet import SafeNet
 from benchmark.errors import ConfigError
 from benchmark.models.mlp import MLP
 from benchmark.seeds import generator
-from benchmark.settings.base import forgetful
-from benchmark.settings.collaboration import Collaboration
+from benchmark.settings.base import no_cache
+from benchmark.settings.collaboration.defense import TrainingTask
+from benchmark.settings.collaboration.local_training import TrainingPlan, train_locally
+from benchmark.settings.collaboration.setting import Collaboration
+from benchmark.settings.stack import Stack, UniversalDefense
 from benchmark.threats.gradient_leakage.dlg import DLG
 from benchmark.threats.poisoning.alie import ALIE
 from benchmark.threats.poisoning.arbitrary_models import ArbitraryModels
@@ -28,9 +29,8 @@ from benchmark.threats.poisoning.label_flip import LabelFlip
 from benchmark.threats.poisoning.label_flip_filtered import LabelFlipFiltered
 from benchmark.threats.poisoning.sybils import Sybils
 from benchmark.threats.poisoning.validation_poison import ValidationPoison
-from benchmark.training.alone import Course, train_alone
 from benchmark.training.functional import Net
-from tests.benchmark.helpers import collaboration, digits_like, stage
+from tests.benchmark.helpers import collaboration, context, digits_like
 
 COURSE = dict(optimizer="adam", lr=0.02, batch_size=16, epochs=10, body_epochs=None, mpc=False)
 SAFE = dict(
@@ -48,19 +48,19 @@ def architecture(**arguments) -> MLP:
     return MLP(hidden=[16], activation="relu", **arguments)
 
 
-def lesson(owners: int = 4, samples: int = 40, **overrides) -> Lesson:
+def lesson(owners: int = 4, samples: int = 40, **overrides) -> TrainingTask:
     net = Net(architecture(shape=(1, 8, 8), num_classes=10))
 
     def fresh(owner: int) -> torch.Tensor:
         return torch.randn(net.layout.size, generator=generator(owner, "fresh")) * 0.1
 
     shares = [digits_like(samples, seed) for seed in range(owners)]
-    whole = Lesson(net, fresh, shares, digits_like(60, 50), Defense(), 0, lambda owner, part: part)
+    whole = TrainingTask(net, fresh, shares, digits_like(60, 50), UniversalDefense(), 0, lambda owner, part: part)
     return replace(whole, **overrides)
 
 
 def played(threat, defense, parties: int = 8, **overrides):
-    play = stage(threat, defense, architecture=architecture)
+    play = context(threat, defense, architecture=architecture)
     play = replace(play, data=replace(play.data, owner=digits_like(400, 0)))
     return collaboration(parties=parties, **overrides).play(play)
 
@@ -68,12 +68,12 @@ def played(threat, defense, parties: int = 8, **overrides):
 def memory() -> tuple[dict, object]:
     kept: dict = {}
 
-    def memo(key, build):
+    def cache(key, build):
         if key not in kept:
             kept[key] = build()
         return kept[key]
 
-    return kept, memo
+    return kept, cache
 
 
 # -- training ----------------------------------------------------------------------------------------------------------
@@ -85,10 +85,10 @@ def test_models_trained_side_by_side_are_those_trained_one_by_one():
         return [generator(owner, "batches") for owner in range(4)]
 
     for optimizer in ("adam", "sgd"):
-        course = Course(optimizer, 0.02, 16, 1)
-        together = train_alone(task.net, starts, task.shares, course, steps=6, rngs=rngs())
+        course = TrainingPlan(optimizer, 0.02, 16, 1)
+        together = train_locally(task.net, starts, task.shares, course, steps=6, rngs=rngs())
         alone = [
-            train_alone(task.net, starts[k : k + 1], task.shares[k : k + 1], course, steps=6, rngs=rngs()[k : k + 1])
+            train_locally(task.net, starts[k : k + 1], task.shares[k : k + 1], course, steps=6, rngs=rngs()[k : k + 1])
             for k in range(4)
         ]
         assert torch.allclose(together, torch.cat(alone), atol=1e-5)
@@ -238,9 +238,9 @@ def test_update_attacks_and_leakage_do_not_apply():
 
 
 def test_the_honest_ensemble_is_shared_between_threats():
-    kept, memo = memory()
-    play = stage(BadNets(**BACKDOOR), safenet(), architecture=architecture, memo=memo)
+    kept, cache = memory()
+    play = context(BadNets(**BACKDOOR), safenet(), architecture=architecture, cache=cache)
     first = collaboration(parties=8).play(play)
     again = collaboration(parties=8).play(replace(play, defense=safenet()))
-    fresh = collaboration(parties=8).play(replace(play, memo=forgetful))
+    fresh = collaboration(parties=8).play(replace(play, cache=no_cache))
     assert len(kept) == 1 and first.utility == again.utility == fresh.utility and first.risk == fresh.risk

@@ -4,14 +4,14 @@ import torch
 from scipy.stats import chisquare
 
 from benchmark.crypto.secure_sum import ProtocolAborted
-from benchmark.defenses.base import Round
-from benchmark.defenses.secure_aggregation import SecureAggregation
+from benchmark.defenses.collaboration.clients.secure_aggregation import SecureAggregation
 from benchmark.errors import ConfigError, Refused
 from benchmark.seeds import generator
+from benchmark.settings.collaboration.defense import Round
 from benchmark.threats.gradient_leakage.inverting_gradients import InvertingGradients
 from benchmark.threats.gradient_leakage.matching import Matcher, squared_distance, targets_of
 from benchmark.training.functional import Layout
-from tests.benchmark.helpers import collaboration, observe, stage
+from tests.benchmark.helpers import collaboration, context, observe
 
 LAYOUT = Layout(("w", "b"), ((10, 4), (10,)))
 STEP = 2.0**-20
@@ -96,9 +96,9 @@ def test_parameters_out_of_range_are_refused(wrong, message):
 
 def test_a_collaboration_learns_as_well_with_it_as_without():
     attack = InvertingGradients(iterations=2, step=0.1, total_variation=0.0, restarts=1, observations=1, adaptive=True)
-    plain = collaboration().play(stage(attack)).utility["test_accuracy"]
+    plain = collaboration().play(context(attack)).utility["test_accuracy"]
     for mode in ("ideal", "masked"):
-        outcome = collaboration(rounds=15).play(stage(attack, secure(mode=mode)))
+        outcome = collaboration(rounds=15).play(context(attack, secure(mode=mode)))
         assert outcome.utility["test_accuracy"] == pytest.approx(plain, abs=0.02)
 
 

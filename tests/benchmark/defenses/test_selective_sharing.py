@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.defenses.base import Defense, Round
-from benchmark.defenses.selective_sharing import SelectiveSharing
-from benchmark.defenses.svt_dp import SVTDP, crossings
-from benchmark.defenses.user_level_dp import UserLevelDP
+from benchmark.defenses.collaboration.clients.selective_sharing import SelectiveSharing
+from benchmark.defenses.collaboration.clients.svt_dp import SVTDP, crossings
+from benchmark.defenses.collaboration.clients.user_level_dp import UserLevelDP
 from benchmark.errors import ConfigError
 from benchmark.seeds import generator
-from benchmark.training.federated import deal_by_class, federate
+from benchmark.settings.collaboration.defense import Round
+from benchmark.settings.collaboration.partition import partition_by_class
+from benchmark.settings.collaboration.rounds import federate
+from benchmark.settings.defense import Defense
+from benchmark.settings.stack import UniversalDefense
 from benchmark.training.functional import Layout, Net
 from tests.benchmark.helpers import PLAN, TinyNet, digits_like
 
@@ -35,14 +38,14 @@ def updates(parties: int = 2) -> torch.Tensor:
 
 def train(defense: Defense) -> torch.Tensor:
     torch.manual_seed(1)
-    shares = deal_by_class(digits_like(100), 2, 10)
+    shares = partition_by_class(digits_like(100), 2, 10)
     net = Net(TinyNet())
     return federate(net, shares, defense, plan=PLAN, rounds=4, fraction=1.0, seed=0, order="roundrobin").params
 
 
 # -- selective sharing ----------------------------------------------------------------------------------
 def test_sharing_everything_equals_no_defense_bit_for_bit():
-    assert torch.equal(train(selective(share=1.0, choice="largest", clip=None)), train(Defense()))
+    assert torch.equal(train(selective(share=1.0, choice="largest", clip=None)), train(UniversalDefense()))
 
 
 @pytest.mark.parametrize("choice", ["largest", "random"])
@@ -90,7 +93,7 @@ def test_what_changed_most_often_of_late_is_downloaded_first():
 
 def test_a_collaboration_with_a_small_download_still_trains():
     assert not torch.equal(
-        train(selective(share=1.0, download_share=0.5, choice="largest", clip=None)), train(Defense())
+        train(selective(share=1.0, download_share=0.5, choice="largest", clip=None)), train(UniversalDefense())
     )
 
 

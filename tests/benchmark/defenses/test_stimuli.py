@@ -10,18 +10,18 @@ from sklearn.metrics import cohen_kappa_score
 from benchmark.cell import Cell, play
 from benchmark.data.base import Split
 from benchmark.data.digits_writers import DigitsWriters
-from benchmark.defenses.anonymous_stimuli import AnonymousStimuli, TwoHeads, reversed_gradient
 from benchmark.defenses.none import NoDefense
-from benchmark.defenses.stimuli import Stimuli
+from benchmark.defenses.release.anonymous_stimuli import AnonymousStimuli, TwoHeads, reversed_gradient
+from benchmark.defenses.release.stimuli import Stimuli
 from benchmark.errors import ConfigError, Refused
 from benchmark.metrics.identity import claims
 from benchmark.models.by_shape import network_for
 from benchmark.models.mlp import MLP
-from benchmark.settings.release import ReleaseSetting
-from benchmark.settings.release_agreement import Agreement, kappa
+from benchmark.settings.release.measures.agreement import Agreement, kappa
+from benchmark.settings.release.setting import ReleaseSetting
 from benchmark.threats.identity_inference.copies import IdentityCopies, IdentityTeachers
 from benchmark.threats.membership_inference.leave_one_out import LeaveOneOut
-from benchmark.training import excitation
+from benchmark.training import stimulus_optimisation as excitation
 from benchmark.training.loop import predict, train
 
 NET = partial(MLP, hidden=[32], activation="relu")

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from benchmark.defenses.base import LocalStep
-from benchmark.defenses.tolerant_training import TolerantTraining, jolted
+from benchmark.defenses.collaboration.clients.tolerant_training import TolerantTraining, jolted
 from benchmark.errors import ConfigError
 from benchmark.seeds import generator
+from benchmark.settings.collaboration.defense import LocalStep
 from benchmark.training.functional import Net
 from benchmark.training.tolerance import AMOUNTS, tolerance_curve
 from tests.benchmark.helpers import TinyMLP, digits_like

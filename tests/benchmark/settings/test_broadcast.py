@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from benchmark.defenses.base import Defense
-from benchmark.defenses.gradient_noise import GradientNoise
-from benchmark.defenses.secure_aggregation import SecureAggregation
+from benchmark.defenses.collaboration.clients.gradient_noise import GradientNoise
+from benchmark.defenses.collaboration.clients.secure_aggregation import SecureAggregation
 from benchmark.errors import AccessError, ConfigError
-from benchmark.settings.broadcast_surfaces import BroadcastThreat, Query
-from benchmark.threats.base import Reconstruction
+from benchmark.settings.collaboration.defense import FederatedDefense
+from benchmark.settings.collaboration.games.broadcast import BroadcastThreat, Query
+from benchmark.settings.guesses import Reconstruction
 from benchmark.training.functional import Layout
-from tests.benchmark.helpers import collaboration, stage
+from tests.benchmark.helpers import collaboration, context
 
 NOBODY = torch.zeros(4, dtype=torch.bool)
 
@@ -33,7 +33,7 @@ class Listener(BroadcastThreat):
 
 def heard(send, defense=None, observations: int = 1, seed: int = 0):
     threat = Listener(send, observations)
-    outcome = collaboration(victims=4, victim_batch_size=2, rounds=2).play(stage(threat, defense, seed=seed))
+    outcome = collaboration(victims=4, victim_batch_size=2, rounds=2).play(context(threat, defense, seed=seed))
     return threat.seen, outcome
 
 
@@ -96,7 +96,7 @@ def test_repeated_queries_meet_fresh_noise_on_the_same_batches():
 def test_defenses_are_told_the_layout_and_the_inputs_of_the_model_that_was_sent():
     seen = {}
 
-    class Curious(Defense):
+    class Curious(FederatedDefense):
         def protect(self, updates, round):
             seen["layout"], seen["inputs"] = round.layout, round.inputs
             return updates
@@ -113,4 +113,4 @@ def test_the_servers_own_samples_must_be_granted():
 
 def test_more_private_samples_than_there_are_is_a_users_mistake():
     with pytest.raises(ConfigError, match="lower setting.victims or raise dataset.sizes.owner"):
-        collaboration(victims=50, victim_batch_size=50, rounds=2).play(stage(Listener(honest)))
+        collaboration(victims=50, victim_batch_size=50, rounds=2).play(context(Listener(honest)))

@@ -3,15 +3,16 @@ import math
 import pytest
 import torch
 
-from benchmark.defenses.base import Defense
-from benchmark.defenses.dp_sgd import DPSGD
-from benchmark.defenses.gradient_noise import GradientNoise
+from benchmark.defenses.collaboration.clients.dp_sgd import DPSGD
+from benchmark.defenses.collaboration.clients.gradient_noise import GradientNoise
 from benchmark.defenses.none import NoDefense
 from benchmark.errors import ConfigError, Diverged
-from benchmark.settings.collaboration import Contribution, ContributionThreat
+from benchmark.settings.collaboration.defense import FederatedDefense
+from benchmark.settings.collaboration.setting import Contribution, ContributionThreat
+from benchmark.settings.stack import UniversalDefense
 from benchmark.threats.gradient_leakage.controls import Copy, MeanImage
 from benchmark.threats.gradient_leakage.dlg import DLG
-from tests.benchmark.helpers import collaboration, stage
+from tests.benchmark.helpers import collaboration, context
 
 
 class FlipSign(ContributionThreat):
@@ -26,7 +27,7 @@ def fast_dlg(**changes) -> DLG:
 
 
 def test_an_uploads_cell_reports_utility_risk_cost_and_a_picture():
-    outcome = collaboration().play(stage(fast_dlg()))
+    outcome = collaboration().play(context(fast_dlg()))
     assert outcome.utility["test_accuracy"] > 0.8
     assert outcome.risk["ssim"] > 0.9
     assert outcome.risk["label_accuracy"] == 1.0
@@ -36,14 +37,14 @@ def test_an_uploads_cell_reports_utility_risk_cost_and_a_picture():
 
 
 def test_none_equals_the_base_and_two_runs_agree_bit_for_bit():
-    first, again = (collaboration().play(stage(fast_dlg(), d)) for d in (NoDefense(), Defense()))
+    first, again = (collaboration().play(context(fast_dlg(), d)) for d in (NoDefense(), UniversalDefense()))
     assert first.risk == again.risk
     assert first.utility == again.utility
     assert first.curves == again.curves
 
 
 def test_controls_bound_the_risk():
-    top, bottom = (collaboration().play(stage(threat)).risk["ssim"] for threat in (Copy(), MeanImage()))
+    top, bottom = (collaboration().play(context(threat)).risk["ssim"] for threat in (Copy(), MeanImage()))
     assert top == pytest.approx(1.0, abs=1e-5)
     assert bottom < 0.7
 
@@ -51,7 +52,7 @@ def test_controls_bound_the_risk():
 def test_more_noise_cannot_help_the_attack():
     risks = [
         collaboration(victims=4)
-        .play(stage(fast_dlg(), GradientNoise(std=std, distribution="gaussian")))
+        .play(context(fast_dlg(), GradientNoise(std=std, distribution="gaussian")))
         .risk["psnr_db"]
         for std in (0.001, 0.03, 1.0)
     ]
@@ -60,8 +61,8 @@ def test_more_noise_cannot_help_the_attack():
 
 def test_cells_that_differ_in_the_defense_share_victims_and_initial_weights():
     one, two = (
-        collaboration()._observe(stage(None, d), *model_of(stage(None, d)), 1)
-        for d in (Defense(), GradientNoise(std=1.0, distribution="gaussian"))
+        collaboration()._observe(context(None, d), *model_of(context(None, d)), 1)
+        for d in (UniversalDefense(), GradientNoise(std=1.0, distribution="gaussian"))
     )
     assert torch.equal(one.truth, two.truth)
     assert torch.equal(one.params, two.params)
@@ -79,21 +80,21 @@ def test_the_honest_collaboration_is_trained_once_for_all_threats():
     built = []
     known = {}
 
-    def memo(key, build):
+    def cache(key, build):
         if key not in known:
             built.append(key)
             known[key] = build()
         return known[key]
 
     for threat in (fast_dlg(), MeanImage(), Copy()):
-        collaboration().play(stage(threat, memo=memo))
+        collaboration().play(context(threat, cache=cache))
     assert len(built) == 1
     assert "threat" not in built[0]
 
 
 def test_dp_reports_what_the_accountant_computed():
     private = DPSGD(max_norm=1.0, noise_multiplier=1.0, delta=1e-3)
-    outcome = collaboration().play(stage(MeanImage(), private))
+    outcome = collaboration().play(context(MeanImage(), private))
     expected, delta = private.epsilon(samples=50, batch_size=16, steps=15)
     assert outcome.cost["epsilon"] == expected
     assert outcome.cost["delta"] == delta
@@ -101,14 +102,14 @@ def test_dp_reports_what_the_accountant_computed():
 
 
 def test_a_trained_model_state_attacks_the_trained_model():
-    untrained, trained = (collaboration(model_state=s).play(stage(fast_dlg())).risk for s in ("untrained", "trained"))
+    untrained, trained = (collaboration(model_state=s).play(context(fast_dlg())).risk for s in ("untrained", "trained"))
     assert untrained != trained
 
 
 def test_poison_costs_accuracy_and_the_clean_run_is_the_utility():
     threat = FlipSign(fraction=0.5, follows_exchange=True)
-    outcome = collaboration().play(stage(threat))
-    clean = collaboration().play(stage(MeanImage()))
+    outcome = collaboration().play(context(threat))
+    clean = collaboration().play(context(MeanImage()))
     assert outcome.utility["test_accuracy"] == clean.utility["test_accuracy"]
     assert outcome.risk["accuracy_drop"] > 0.3
     assert outcome.risk["accuracy_drop"] == pytest.approx(
@@ -118,17 +119,17 @@ def test_poison_costs_accuracy_and_the_clean_run_is_the_utility():
 
 
 def test_no_malicious_party_changes_nothing():
-    outcome = collaboration().play(stage(FlipSign(fraction=0.0, follows_exchange=True)))
+    outcome = collaboration().play(context(FlipSign(fraction=0.0, follows_exchange=True)))
     assert outcome.risk["accuracy_drop"] == 0
 
 
 def test_divergence_is_not_a_result():
-    class Exploding(Defense):
+    class Exploding(FederatedDefense):
         def aggregate(self, uploads, round):
             return uploads.mean(0) * float("inf")
 
     with pytest.raises(Diverged, match="lower setting.lr"):
-        collaboration().play(stage(MeanImage(), Exploding()))
+        collaboration().play(context(MeanImage(), Exploding()))
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_impossible_settings_are_refused(change, message):
 
 def test_more_victims_than_private_samples_are_refused():
     with pytest.raises(ConfigError, match="lower setting.victims"):
-        collaboration(victims=300).play(stage(MeanImage()))
+        collaboration(victims=300).play(context(MeanImage()))
 
 
 def test_an_impossible_fraction_is_refused():

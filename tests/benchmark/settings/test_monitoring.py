@@ -12,21 +12,20 @@ from torch import Tensor
 
 from benchmark.cell import Cell, play
 from benchmark.data.digits import Digits
-from benchmark.defenses.base import Defense
-from benchmark.defenses.bbsd import BBSD
-from benchmark.defenses.ctst import CTST
-from benchmark.defenses.deep_ensemble import DeepEnsemble
-from benchmark.defenses.detectron import Detectron
-from benchmark.defenses.h_divergence import HDivergence
-from benchmark.defenses.mmd_d import MMDD, mmd
+from benchmark.defenses.deployment.bbsd import BBSD
+from benchmark.defenses.deployment.ctst import CTST
+from benchmark.defenses.deployment.deep_ensemble import DeepEnsemble
+from benchmark.defenses.deployment.detectron import Detectron
+from benchmark.defenses.deployment.h_divergence import HDivergence
+from benchmark.defenses.deployment.mmd_d import MMDD, mmd
+from benchmark.defenses.deployment.relative_mahalanobis import RelativeMahalanobis
 from benchmark.defenses.none import NoDefense
-from benchmark.defenses.relative_mahalanobis import RelativeMahalanobis
 from benchmark.errors import ConfigError
 from benchmark.models.mlp import MLP
 from benchmark.outcome import Outcome
-from benchmark.settings.deployment import Deployment
-from benchmark.settings.monitoring import suspicions
-from benchmark.settings.monitoring_surfaces import ShiftThreat, Watch
+from benchmark.settings.defense import Defense
+from benchmark.settings.deployment.games.batches import DetectorContext, ShiftThreat, suspicions
+from benchmark.settings.deployment.setting import Deployment
 from benchmark.threats.shift.controls import NoShift, Shuffled
 from benchmark.threats.shift.corruption import Darker, RotationNoise
 from benchmark.threats.shift.evasive import Evasive
@@ -41,7 +40,7 @@ def watched(
     *,
     batch: int = 20,
     draws: int = 10,
-    memo: Callable[..., object] | None = None,
+    cache: Callable[..., object] | None = None,
 ) -> Outcome:
     setting = Deployment(
         epochs=15,
@@ -55,7 +54,7 @@ def watched(
     )
     model = partial(MLP, hidden=[64], activation="relu")
     cell = Cell(Digits(sizes=SIZES), model, setting, threat, [defense], seed=0)
-    return play(cell, **({"memo": memo} if memo else {}))[0]
+    return play(cell, **({"cache": cache} if cache else {}))[0]
 
 
 def detectron(test: str = "disagreement") -> Detectron:
@@ -115,19 +114,19 @@ def test_both_tests_of_detectron_train_their_copies_once() -> None:
     shelf: dict[tuple[str, ...], dict[str, Tensor]] = {}
     built: list[str] = []
 
-    def memo(key: tuple[str, ...], build: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    def cache(key: tuple[str, ...], build: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         if key not in shelf:
             built.append(key[0])
             shelf[key] = build()
         return shelf[key]
 
     for test in ("disagreement", "entropy"):
-        watched(detectron(test), HARM(), draws=3, memo=memo)
+        watched(detectron(test), HARM(), draws=3, cache=cache)
     assert sum(name.startswith("detectron") for name in built) == 3  # null, held out, shifted
 
 
 def test_a_detector_gets_no_labels_of_the_batches() -> None:
-    assert {field.name for field in fields(Watch)} == {
+    assert {field.name for field in fields(DetectorContext)} == {
         *("model", "train", "validation", "num_classes", "seed", "member", "fresh", "learn", "recall", "saved")
     }
 

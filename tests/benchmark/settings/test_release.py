@@ -1,14 +1,15 @@
 import pytest
 import torch
 
-from benchmark.defenses.base import Defense, Release
 from benchmark.errors import AccessError, ConfigError, Refused
-from benchmark.settings.release import ReleaseSetting
-from benchmark.settings.release_games.reconstruction import stretch
-from benchmark.settings.release_surfaces import ReleaseThreat
-from benchmark.threats.base import AdversarialExamples, Reconstruction
+from benchmark.settings.deployment.games.inputs import AdversarialExamples
+from benchmark.settings.guesses import Reconstruction
+from benchmark.settings.release.defense import Release, ReleaseMechanism
+from benchmark.settings.release.games.base import ReleaseThreat
+from benchmark.settings.release.games.reconstruction import stretch
+from benchmark.settings.release.setting import ReleaseSetting
 from benchmark.threats.reconstruction.controls import Copy, MeanImage
-from tests.benchmark.helpers import stage
+from tests.benchmark.helpers import context
 
 
 def setting(**changes) -> ReleaseSetting:
@@ -31,7 +32,7 @@ class Looker(ReleaseThreat):
         return Reconstruction(surface.targets.clamp(0, 1).unsqueeze(1))
 
 
-class Inverted(Defense):
+class Inverted(ReleaseMechanism):
     """Releases negatives in a shuffled order, of half of the samples."""
 
     def facts(self):
@@ -45,13 +46,13 @@ class Inverted(Defense):
         return 1 - x
 
 
-class Synthetic(Defense):
+class Synthetic(ReleaseMechanism):
     def release(self, private, rng):
         return Release(torch.rand(private.x.shape, generator=rng), private.y)
 
 
 def test_without_a_defense_the_release_is_the_private_data():
-    outcome = setting().play(stage(Looker()))
+    outcome = setting().play(context(Looker()))
     assert outcome.risk["ssim"] == pytest.approx(1)
     assert outcome.risk["examiner_accuracy"] == outcome.risk["examiner_on_release"]
     assert outcome.risk["examiner_on_release"] == outcome.diagnostics["examiner_on_private"] > 0.5
@@ -61,12 +62,12 @@ def test_without_a_defense_the_release_is_the_private_data():
 
 
 def test_the_model_trains_on_the_release_and_is_tested_on_encoded_inputs():
-    assert setting().play(stage(Looker(), Inverted())).utility["test_accuracy"] > 0.5
+    assert setting().play(context(Looker(), Inverted())).utility["test_accuracy"] > 0.5
 
 
 def test_known_pairs_are_other_rows_than_the_targets_and_belong_together():
     threat = Looker("known_pairs", pairs=7)
-    setting().play(stage(threat, Inverted()))
+    setting().play(context(threat, Inverted()))
     pairs, targets = threat.seen.pairs, threat.seen.targets
     assert pairs.plain.shape == (7, 1, 8, 8)
     assert torch.equal(pairs.encoded, 1 - pairs.plain)
@@ -76,7 +77,7 @@ def test_known_pairs_are_other_rows_than_the_targets_and_belong_together():
 def test_the_targets_do_not_depend_on_the_number_of_known_pairs():
     few, many = Looker("known_pairs", pairs=1), Looker("known_pairs", pairs=9)
     for threat in (few, many):
-        setting().play(stage(threat))
+        setting().play(context(threat))
     assert torch.equal(few.seen.targets, many.seen.targets)
     assert torch.equal(few.seen.pairs.plain[-1], many.seen.pairs.plain[-1])
 
@@ -93,33 +94,33 @@ def test_the_targets_do_not_depend_on_the_number_of_known_pairs():
 )
 def test_what_is_not_granted_is_hidden(field, grant):
     blind, knowing = Looker(), Looker(grant)
-    setting().play(stage(blind, Inverted()))
-    setting().play(stage(knowing, Inverted()))
+    setting().play(context(blind, Inverted()))
+    setting().play(context(knowing, Inverted()))
     with pytest.raises(AccessError, match=grant):
         getattr(blind.seen, field)
     assert getattr(knowing.seen, field) is not None
 
 
 def test_controls_bound_the_scale():
-    mean = setting().play(stage(MeanImage())).risk
-    copy = setting().play(stage(Copy())).risk
+    mean = setting().play(context(MeanImage())).risk
+    copy = setting().play(context(Copy())).risk
     assert copy["ssim"] == pytest.approx(1) and copy["recovered_share"] == 1
     assert mean["examiner_accuracy"] < 0.3 < copy["examiner_accuracy"]
 
 
 def test_the_same_seed_measures_the_same():
-    first, second = (setting().play(stage(Looker(), Inverted())) for _ in range(2))
+    first, second = (setting().play(context(Looker(), Inverted())) for _ in range(2))
     assert first.risk == second.risk and first.utility == second.utility
 
 
 def test_the_model_and_the_examiner_are_shared_by_content():
     keys = []
 
-    def memo(key, build):
+    def cache(key, build):
         keys.append(key)
         return build()
 
-    setting().play(stage(Looker(), memo=memo))
+    setting().play(context(Looker(), cache=cache))
     assert [key[0] for key in keys] == ["release.fit", "release", "examiner"]
     assert all("threat" not in key for key in keys)
     assert "defense" in keys[0] and "defense" in keys[1] and "defense" not in keys[2]
@@ -127,12 +128,12 @@ def test_the_model_and_the_examiner_are_shared_by_content():
 
 def test_a_synthetic_release_has_no_rows_to_reconstruct():
     with pytest.raises(Refused, match="synthetic"):
-        setting().play(stage(Looker(), Synthetic()))
+        setting().play(context(Looker(), Synthetic()))
 
 
 def test_too_few_rows_are_refused():
     with pytest.raises(ConfigError, match=r"lower setting\.victims or threat\.pairs"):
-        setting(victims=195).play(stage(Looker("known_pairs", pairs=10)))
+        setting(victims=195).play(context(Looker("known_pairs", pairs=10)))
 
 
 def test_a_guess_of_another_kind_is_a_fault():
@@ -141,7 +142,7 @@ def test_a_guess_of_another_kind_is_a_fault():
             return AdversarialExamples(surface.targets, torch.zeros(20, dtype=torch.bool))
 
     with pytest.raises(TypeError, match="cannot score a AdversarialExamples on the surface 'release'"):
-        setting().play(stage(Stranger()))
+        setting().play(context(Stranger()))
 
 
 def test_stretching_is_for_what_leaves_the_range_only():

@@ -5,18 +5,18 @@ import torch
 
 from benchmark.compatibility import refusal
 from benchmark.data.base import Split
-from benchmark.defenses.base import Defense, Release
-from benchmark.defenses.memoriser import Memoriser
-from benchmark.defenses.rmt import RMT
-from benchmark.settings.release import ReleaseSetting
-from benchmark.settings.release_mechanism import Fitted, Mechanism
+from benchmark.defenses.release.memoriser import Memoriser
+from benchmark.defenses.release.rmt import RMT
+from benchmark.settings.release.defense import Release, ReleaseMechanism
+from benchmark.settings.release.mechanism import Fitted, Mechanism
+from benchmark.settings.release.setting import ReleaseSetting
 from benchmark.threats.membership_inference.controls import KnowsMembers
 from benchmark.threats.membership_inference.distance import DistanceMembership
 from benchmark.threats.reconstruction.controls import Copy
-from tests.benchmark.helpers import digits_like, stage
+from tests.benchmark.helpers import context, digits_like
 
 
-class Keyed(Defense):
+class Keyed(ReleaseMechanism):
     """Adds a secret offset, draws from global state too, encodes with fresh noise, and has a budget."""
 
     fits = 0
@@ -44,14 +44,14 @@ class Shelf:
 def test_a_fit_is_shared_and_the_same_however_it_was_got():
     shelf = Shelf()
     Keyed.fits = 0
-    first = Fitted(Mechanism(stage(KnowsMembers(), Keyed(), memo=shelf)))
-    again = Fitted(Mechanism(stage(KnowsMembers(), Keyed(), memo=shelf)))
-    alone = Fitted(Mechanism(stage(KnowsMembers(), Keyed())))
+    first = Fitted(Mechanism(context(KnowsMembers(), Keyed(), cache=shelf)))
+    again = Fitted(Mechanism(context(KnowsMembers(), Keyed(), cache=shelf)))
+    alone = Fitted(Mechanism(context(KnowsMembers(), Keyed())))
     assert Keyed.fits == 2
     for other in (again, alone):
         assert torch.equal(first.release.x, other.release.x)
         assert torch.equal(first.encoded["test"].x, other.encoded["test"].x)
-        assert torch.equal(first.live.offset, other.live.offset)
+        assert torch.equal(first.live.members[0].offset, other.live.members[0].offset)
     assert again.release.epsilon == 1.5 and again.release.delta == pytest.approx(1e-5)
     assert again.seconds == first.seconds
 
@@ -59,7 +59,7 @@ def test_a_fit_is_shared_and_the_same_however_it_was_got():
 def test_refits_have_keys_of_their_own_by_purpose_and_are_shared_by_content():
     shelf = Shelf()
     Keyed.fits = 0
-    mechanism = Mechanism(stage(KnowsMembers(), Keyed(), memo=shelf))
+    mechanism = Mechanism(context(KnowsMembers(), Keyed(), cache=shelf))
     data, other = digits_like(20, 5), digits_like(20, 6)
     one, same, two = mechanism.refit(data, "a"), mechanism.refit(data, "a"), mechanism.refit(data, "b")
     assert torch.equal(one.x, same.x) and not torch.equal(one.x, two.x) and Keyed.fits == 2
@@ -69,13 +69,13 @@ def test_refits_have_keys_of_their_own_by_purpose_and_are_shared_by_content():
 
 def test_fits_leave_the_defense_itself_alone():
     defense = Keyed()
-    Fitted(Mechanism(stage(KnowsMembers(), defense)))
-    assert not hasattr(defense, "offset") and defense.world is not None
+    Fitted(Mechanism(context(KnowsMembers(), defense)))
+    assert not hasattr(defense, "offset") and defense.context is not None
 
 
 def test_a_budget_is_a_cost_and_held_against_membership():
     setting = ReleaseSetting(epochs=1, examiner_epochs=1, victims=5, candidates=40, measures={})
-    outcome = setting.play(stage(KnowsMembers(), Keyed()))
+    outcome = setting.play(context(KnowsMembers(), Keyed()))
     assert outcome.cost["epsilon"] == 1.5 and outcome.cost["delta"] == pytest.approx(1e-5)
     assert outcome.diagnostics["dp_ceiling_breached"] in ("yes", "no")
 
@@ -90,9 +90,9 @@ def test_synthetic_releases_and_kinds_of_data_are_refused_by_class():
 def test_members_never_sit_among_the_non_members():
     from dataclasses import replace
 
-    from benchmark.settings.release_games.base import people
+    from benchmark.settings.release.games.base import people
 
-    plain = stage(KnowsMembers())
+    plain = context(KnowsMembers())
     double = replace(plain.data, calibration=plain.data.owner[:30].joined(plain.data.calibration))
     asked, members = people(replace(plain, data=double), 30)
     assert isinstance(asked, Split) and members.sum() == 30

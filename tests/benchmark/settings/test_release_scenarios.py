@@ -10,18 +10,19 @@ import torch
 from benchmark.cell import Cell, play
 from benchmark.data.base import Split
 from benchmark.data.lipton import Lipton
-from benchmark.defenses.base import Defense, Release
 from benchmark.defenses.none import NoDefense
 from benchmark.models.mlp import MLP
 from benchmark.outcome import Outcome
-from benchmark.settings.release import ReleaseSetting
-from benchmark.settings.release_scenarios import Damage, QuantilePicture, Scenarios, damage, group_quantiles
+from benchmark.settings.defense import Defense
+from benchmark.settings.release.defense import Release, ReleaseMechanism
+from benchmark.settings.release.measures.scenarios import Damage, QuantilePicture, Scenarios, damage, group_quantiles
+from benchmark.settings.release.setting import ReleaseSetting
 from benchmark.threats.attribute_inference.controls import Majority
 
 PEOPLE = Lipton(sizes={"owner": 300, "attacker": 50, "public": 0, "calibration": 20, "test": 200})
 
 
-class Liar(Defense):
+class Liar(ReleaseMechanism):
     """Leaves records alone and turns every decision round."""
 
     def release(self, private: Split, rng: torch.Generator) -> Release:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmark.defenses.base import Defense, Release
-from benchmark.defenses.rmt import RMT
+from benchmark.defenses.release.rmt import RMT
 from benchmark.errors import ConfigError
 from benchmark.metrics.valuation import compare_values, macro_f1
 from benchmark.outcome import Outcome
-from benchmark.settings.release_mechanism import Fitted, Mechanism
-from benchmark.settings.release_valuation import Valuation
+from benchmark.settings.defense import Defense
+from benchmark.settings.release.defense import Release, ReleaseMechanism
+from benchmark.settings.release.measures.valuation import Valuation
+from benchmark.settings.release.mechanism import Fitted, Mechanism
 from benchmark.threats.reconstruction.look import Look
-from tests.benchmark.helpers import stage
+from tests.benchmark.helpers import context
 
 DEFAULTS = {
     "direction": "evaluation_set",
@@ -28,7 +29,7 @@ DEFAULTS = {
 }
 
 
-class Shuffled(Defense):
+class Shuffled(ReleaseMechanism):
     """Releases private samples under the labels of others."""
 
     def release(self, private, rng):
@@ -36,7 +37,7 @@ class Shuffled(Defense):
 
 
 def valued(defense: Defense | None = None, **changes: object) -> Outcome:
-    measure, play, outcome = Valuation(**{**DEFAULTS, **changes}), stage(Look(), defense), Outcome()  # type: ignore[arg-type]
+    measure, play, outcome = Valuation(**{**DEFAULTS, **changes}), context(Look(), defense), Outcome()  # type: ignore[arg-type]
     measure(play, Fitted(Mechanism(play)), outcome)
     return outcome
 
@@ -81,7 +82,7 @@ def test_a_disguise_that_no_seller_reads_has_no_value() -> None:
 
 
 def test_grades_reach_from_good_to_bad() -> None:
-    measure, play = Valuation(**DEFAULTS), stage(Look())  # type: ignore[arg-type]
+    measure, play = Valuation(**DEFAULTS), context(Look())  # type: ignore[arg-type]
     pool, sellers = measure._population(play, play.data.calibration)
     sizes = [len(seller.rows) for seller in sellers]
     assert max(sizes) <= len(pool) and min(sizes) < max(sizes)

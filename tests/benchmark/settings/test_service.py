@@ -4,13 +4,16 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.defenses.base import Defense
 from benchmark.errors import AccessError, ConfigError
-from benchmark.settings.service import OutputThreat, ProviderThreat, Service
-from benchmark.threats.base import AdversarialExamples, Reconstruction
+from benchmark.settings.deployment.games.inputs import AdversarialExamples
+from benchmark.settings.guesses import Reconstruction
+from benchmark.settings.service.defense import ServiceDefense
+from benchmark.settings.service.games.outputs import OutputThreat, ProviderThreat
+from benchmark.settings.service.setting import Service
+from benchmark.settings.stack import UniversalDefense
 from benchmark.threats.reconstruction.output_controls import ClassMeanImage, Copy, MeanImage
 from benchmark.training.loop import train
-from tests.benchmark.helpers import stage
+from tests.benchmark.helpers import context
 
 
 def service(**changes) -> Service:
@@ -59,19 +62,19 @@ class Faithful(Lazy):
         train(model, view.data.x, view.data.y, epochs=view.epochs, rng=rng)
 
 
-class Negated(Defense):
+class Negated(ServiceDefense):
     def reveal(self, logits):
         return -logits
 
 
-class Auditor(Defense):
+class Auditor(ServiceDefense):
     def screen_model(self, model, data):
         return model(data.x).std().item()
 
 
 def test_the_user_reveals_outputs_of_private_inputs():
     threat = Looker("provider")
-    outcome = service().play(stage(threat))
+    outcome = service().play(context(threat))
     assert threat.seen.outputs.shape == (20, 10)
     assert outcome.utility["test_accuracy"] > 0.5
     assert outcome.cost["bytes_sent"] == 40
@@ -81,64 +84,64 @@ def test_the_user_reveals_outputs_of_private_inputs():
 
 def test_a_defense_changes_what_is_revealed_and_so_the_accuracy():
     plain, negated = Looker(), Looker()
-    service().play(stage(plain))
-    outcome = service().play(stage(negated, Negated()))
+    service().play(context(plain))
+    outcome = service().play(context(negated, Negated()))
     assert torch.equal(negated.seen.outputs, -plain.seen.outputs)
     assert outcome.utility["test_accuracy"] < 0.1
 
 
 def test_a_supplied_model_takes_the_honest_ones_place_and_its_secret_comes_back():
     threat = Lazy()
-    outcome = service().play(stage(threat))
+    outcome = service().play(context(threat))
     assert outcome.utility["attacked_accuracy"] < 0.3 < outcome.utility["test_accuracy"]
     assert threat.seen.secret.bias.item() == 7
 
 
 def test_a_provider_that_trains_honestly_supplies_a_good_model():
-    assert service().play(stage(Faithful())).utility["attacked_accuracy"] > 0.5
+    assert service().play(context(Faithful())).utility["attacked_accuracy"] > 0.5
 
 
 def test_what_a_provider_trained_is_shared_by_cells_that_differ_in_the_defense_unless_it_is_adaptive():
     keys = []
 
-    def memo(key, build):
+    def cache(key, build):
         keys.append(key)
         return build()
 
-    service().play(stage(Lazy(), memo=memo))
-    service().play(stage(Lazy(adaptive=True), memo=memo))
+    service().play(context(Lazy(), cache=cache))
+    service().play(context(Lazy(adaptive=True), cache=cache))
     assert [key[0] for key in keys] == ["honest provider", "dishonest provider"] * 2
     assert "threat" not in keys[0] and "defense" not in keys[0]
     assert "threat" in keys[1] and "defense" not in keys[1]
     assert "defense" not in keys[3], "for none of its hooks changes what is revealed"
-    service().play(stage(Lazy(adaptive=True), Negated(), memo=memo))
+    service().play(context(Lazy(adaptive=True), Negated(), cache=cache))
     assert "defense" in keys[5]
 
 
 def test_a_remembered_provider_gives_the_same_outcome():
     shelf = {}
 
-    def memo(key, build):
+    def cache(key, build):
         if key not in shelf:
             shelf[key] = build()
         return shelf[key]
 
     threat = Faithful()
-    first = service().play(stage(threat, memo=memo))
+    first = service().play(context(threat, cache=cache))
     outputs = threat.seen.outputs
     again = Faithful()
-    second = service().play(stage(again, memo=memo))
+    second = service().play(context(again, cache=cache))
     assert not hasattr(again, "view")
     assert torch.equal(outputs, again.seen.outputs)
     assert first.utility == second.utility
 
 
-class Noisy(Defense):
+class Noisy(ServiceDefense):
     def reveal(self, logits):
         return logits + torch.randn_like(logits)
 
 
-class Novice(Defense):
+class Novice(ServiceDefense):
     """Suspects models that are unsure."""
 
     def screen_model(self, model, data):
@@ -146,24 +149,24 @@ class Novice(Defense):
 
 
 def test_both_populations_are_audited():
-    outcome = service().play(stage(Lazy(), Auditor()))
+    outcome = service().play(context(Lazy(), Auditor()))
     assert outcome.diagnostics["suspicion"] < outcome.diagnostics["suspicion_of_honest"]
     assert outcome.diagnostics["detection_auc"] == 0
 
 
 def test_a_refused_model_reveals_nothing_and_serves_nobody():
-    bare, screened = (service().play(stage(Lazy(), d)) for d in (Defense(), Novice()))
+    bare, screened = (service().play(context(Lazy(), d)) for d in (UniversalDefense(), Novice()))
     told = screened.diagnostics
     assert told["detection_power"] == told["detection_auc"] == told["detection_tpr_at_5_fpr"] == 1
     assert screened.utility["attacked_accuracy"] == 0
     assert told["psnr_db_if_admitted"] == pytest.approx(bare.risk["psnr_db"])
-    assert screened.risk["r_ridge"] == pytest.approx(service().play(stage(MeanImage())).risk["r_ridge"], abs=0.1)
+    assert screened.risk["r_ridge"] == pytest.approx(service().play(context(MeanImage())).risk["r_ridge"], abs=0.1)
     served = bare.utility["test_accuracy"] * (1 - told["false_alarm_rate"])
     assert screened.utility["test_accuracy"] == pytest.approx(served)
 
 
 def test_an_honest_provider_is_screened_like_everybody_else():
-    told = service().play(stage(Looker(), Auditor())).diagnostics
+    told = service().play(context(Looker(), Auditor())).diagnostics
     assert told["detection_auc"] == 0.5
     assert told["detection_power"] == told["false_alarm_rate"]
 
@@ -171,18 +174,18 @@ def test_an_honest_provider_is_screened_like_everybody_else():
 def test_every_member_of_a_population_is_trained_once_and_for_itself():
     shelf = {}
 
-    def memo(key, build):
+    def cache(key, build):
         if key not in shelf:
             shelf[key] = build()
         return shelf[key]
 
-    service().play(stage(Faithful(), Auditor(), memo=memo))
+    service().play(context(Faithful(), Auditor(), cache=cache))
     names = [key[0] for key in shelf]
     assert [f"reference {number}" in names for number in (1, 2, 3, 4)] == [True, True, True, False]
     assert {"honest provider", "honest provider 1", "dishonest provider", "dishonest provider 1"} < {*names}
     assert len(shelf["suspicion of the supplied", *SCREENED, "threat"]["suspicions"].unique()) == 2
     count = len(shelf)
-    service().play(stage(Faithful(), Auditor(), memo=memo))
+    service().play(context(Faithful(), Auditor(), cache=cache))
     assert len(shelf) == count
 
 
@@ -190,7 +193,7 @@ SCREENED = ("dataset", "model", "setting", "scale", "defense")
 
 
 def test_screening_needs_samples_for_references_and_for_judging():
-    play = stage(Lazy(), Auditor())
+    play = context(Lazy(), Auditor())
     for role in ("public", "calibration"):
         empty = replace(play.data, **{role: play.data.public[:0]})
         with pytest.raises(ConfigError, match=f"sizes.{role}"):
@@ -200,7 +203,7 @@ def test_screening_needs_samples_for_references_and_for_judging():
 def test_a_treatment_may_draw_noise_and_two_runs_agree():
     threats = Looker(), Looker()
     for threat in threats:
-        service(epochs=2).play(stage(threat, Noisy()))
+        service(epochs=2).play(context(threat, Noisy()))
     assert torch.equal(threats[0].seen.outputs, threats[1].seen.outputs)
 
 
@@ -209,15 +212,15 @@ def test_a_treatment_may_draw_noise_and_two_runs_agree():
 )
 def test_what_is_not_granted_is_hidden(field, grant):
     threat = Looker()
-    service().play(stage(threat))
+    service().play(context(threat))
     with pytest.raises(AccessError, match=grant):
         getattr(threat.seen, field)
 
 
 def test_only_an_adaptive_provider_knows_the_treatment_of_outputs():
     naive, adaptive = Lazy(), Lazy(adaptive=True)
-    service().play(stage(naive, Negated()))
-    service().play(stage(adaptive, Negated()))
+    service().play(context(naive, Negated()))
+    service().play(context(adaptive, Negated()))
     with pytest.raises(AccessError, match="mechanism"):
         _ = naive.view.reveal
     assert adaptive.view.reveal(torch.ones(1)) == -1
@@ -225,13 +228,13 @@ def test_only_an_adaptive_provider_knows_the_treatment_of_outputs():
 
 def test_knowing_the_provider_does_not_tell_the_treatment_of_outputs():
     threat = Looker("provider")
-    service().play(stage(threat, Negated()))
+    service().play(context(threat, Negated()))
     with pytest.raises(AccessError, match="mechanism"):
         _ = threat.seen.provider.reveal
 
 
 def test_controls_bound_the_scale():
-    mean, by_class, copy = (service().play(stage(threat())).risk for threat in (MeanImage, ClassMeanImage, Copy))
+    mean, by_class, copy = (service().play(context(threat())).risk for threat in (MeanImage, ClassMeanImage, Copy))
     assert mean["r_ridge"] == pytest.approx(1, abs=0.1)
     assert mean["psnr_db"] + 3 < by_class["psnr_db"] < copy["psnr_db"] == 60
     assert copy["ssim"] == pytest.approx(1) and copy["label_accuracy"] == 1
@@ -243,7 +246,7 @@ def test_a_guess_of_another_kind_is_a_fault():
             return AdversarialExamples(torch.zeros(1), torch.zeros(1, dtype=torch.bool))
 
     with pytest.raises(TypeError, match="cannot score a AdversarialExamples"):
-        service().play(stage(Stranger()))
+        service().play(context(Stranger()))
 
 
 @pytest.mark.parametrize(

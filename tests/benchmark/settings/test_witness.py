@@ -4,16 +4,16 @@ import pytest
 import torch
 
 from benchmark.data.base import Split
-from benchmark.defenses.user_level_dp import UserLevelDP
+from benchmark.defenses.collaboration.clients.user_level_dp import UserLevelDP
 from benchmark.errors import AccessError, ConfigError
-from benchmark.settings.witness_surfaces import WitnessThreat
-from benchmark.threats.base import MembershipScores
+from benchmark.settings.collaboration.games.trajectory import TrajectoryThreat
+from benchmark.settings.guesses import MembershipScores
 from benchmark.threats.membership_inference.participant import Participant, losses
 from benchmark.training.functional import Net
-from tests.benchmark.helpers import TinyMLP, collaboration, digits_like, stage
+from tests.benchmark.helpers import TinyMLP, collaboration, context, digits_like
 
 
-class Watcher(WitnessThreat):
+class Watcher(TrajectoryThreat):
     """Keeps what it sees; with ``told`` it repeats the truth."""
 
     def __init__(self, told: bool = False, steers: bool = False) -> None:
@@ -31,7 +31,7 @@ class Watcher(WitnessThreat):
 
 
 def played(threat, defense=None, **changes):
-    return collaboration(**(dict(rounds=4) | changes)).play(stage(threat, defense, architecture=TinyMLP))
+    return collaboration(**(dict(rounds=4) | changes)).play(context(threat, defense, architecture=TinyMLP))
 
 
 def participant(**changes) -> Participant:
@@ -81,7 +81,7 @@ def test_ascent_raises_the_loss_of_the_candidates():
 
 def test_an_overfitted_collaboration_tells_its_members():
     def noisy(threat, defense=None):
-        play = stage(threat, defense, architecture=TinyMLP)
+        play = context(threat, defense, architecture=TinyMLP)
         rng = torch.Generator().manual_seed(0)
         wrong = Split(play.data.owner.x, torch.randint(0, 10, play.data.owner.y.shape, generator=rng))
 

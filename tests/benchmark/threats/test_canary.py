@@ -8,11 +8,11 @@ import torch
 from benchmark.cell import Cell, play
 from benchmark.data.digits import Digits
 from benchmark.data.lipton import Lipton
-from benchmark.defenses.dp_merf import DPMERF
-from benchmark.defenses.memoriser import Memoriser
+from benchmark.defenses.release.dp_merf import DPMERF
+from benchmark.defenses.release.memoriser import Memoriser
 from benchmark.errors import ConfigError, Refused
 from benchmark.models.mlp import MLP
-from benchmark.settings.release import ReleaseSetting
+from benchmark.settings.release.setting import ReleaseSetting
 from benchmark.threats.membership_inference.canary import KINDS, Canary
 
 NET = partial(MLP, hidden=[16], activation="relu")

@@ -7,12 +7,12 @@ import torch
 
 from benchmark.cell import Cell, play
 from benchmark.data.digits import Digits
-from benchmark.defenses.aes_block import AESBlock
 from benchmark.defenses.none import NoDefense
-from benchmark.defenses.rmt import RMT
+from benchmark.defenses.release.aes_block import AESBlock
+from benchmark.defenses.release.rmt import RMT
 from benchmark.errors import ConfigError
 from benchmark.models.mlp import MLP
-from benchmark.settings.release import ReleaseSetting
+from benchmark.settings.release.setting import ReleaseSetting
 from benchmark.threats.reconstruction.block_frequency import BlockFrequency, best_match, fingerprints, order_of_blocks
 from benchmark.threats.reconstruction.block_unmixing import BlockUnmixing
 from benchmark.threats.reconstruction.chosen_plaintext import ChosenPlaintext

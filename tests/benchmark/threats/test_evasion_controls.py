@@ -4,16 +4,16 @@ import pytest
 import torch
 
 from benchmark.errors import ConfigError
-from benchmark.settings.deployment import Deployment
+from benchmark.settings.deployment.setting import Deployment
 from benchmark.threats.evasion.controls import RandomFeatures, Replace
-from tests.benchmark.helpers import stage
+from tests.benchmark.helpers import context
 
 
 def play(threat, cell=None):
     setting = Deployment(
         epochs=8, lr=3e-3, victims=8, targets=None, false_alarm_rate=0.05, radius=1.0, batch=20, draws=20
     )
-    return setting.play(cell or stage(threat))
+    return setting.play(cell or context(threat))
 
 
 def test_the_controls_bound_the_scale():
@@ -39,6 +39,6 @@ def test_the_negative_control_changes_as_many_features_as_it_says(theta):
 
 
 def test_the_positive_control_needs_own_samples():
-    cell = stage(Replace())
+    cell = context(Replace())
     with pytest.raises(ConfigError, match="dataset.sizes.attacker"):
         play(None, replace(cell, data=replace(cell.data, attacker=cell.data.attacker[:0])))

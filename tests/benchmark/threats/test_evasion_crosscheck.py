@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmark.data.base import Split
-from benchmark.settings.deployment import InputSurface
+from benchmark.settings.deployment.games.inputs import InputSurface
 from benchmark.threats.evasion.carlini_wagner import CarliniWagnerL2
 from benchmark.threats.evasion.gradient_steps import PGD
 from benchmark.training.loop import train

@@ -8,7 +8,7 @@ from torch import nn
 
 from benchmark.data.base import Split
 from benchmark.errors import ConfigError
-from benchmark.settings.deployment import InputSurface
+from benchmark.settings.deployment.games.inputs import InputSurface
 from benchmark.threats.evasion.carlini_wagner import CarliniWagnerL2
 from benchmark.threats.evasion.carlini_wagner_tightened import CarliniWagnerL0, CarliniWagnerLinf
 from benchmark.threats.evasion.gradient_steps import PGD

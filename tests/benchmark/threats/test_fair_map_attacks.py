@@ -10,13 +10,13 @@ from torch import nn
 
 from benchmark.compatibility import refusal
 from benchmark.data.base import Split
-from benchmark.defenses.fair_mapping import FairMapping
 from benchmark.defenses.none import NoDefense
-from benchmark.defenses.record_space import with_decision
+from benchmark.defenses.release.fair_mapping import FairMapping
 from benchmark.errors import ConfigError, Refused
-from benchmark.settings.release import ReleaseSetting
+from benchmark.settings.release.setting import ReleaseSetting
 from benchmark.threats.attribute_inference.density_gap import DensityGap, gap
 from benchmark.threats.attribute_inference.joint_inversion import Inversion, JointInversion
+from benchmark.training.record_space import with_decision
 
 
 def rng(seed: int = 0) -> torch.Generator:

@@ -1,15 +1,15 @@
 import pytest
 import torch
 
-from benchmark.defenses.base import Published
 from benchmark.errors import AccessError, ConfigError
 from benchmark.seeds import generator
-from benchmark.settings.collaboration import GlobalModelSurface
+from benchmark.settings.collaboration.published import Published
+from benchmark.settings.collaboration.setting import GlobalModelSurface
 from benchmark.threats.gan_inference.insider import GANInsider
 from benchmark.threats.gan_inference.model_inversion import ModelInversion
 from benchmark.threats.gan_inference.networks import dcgan, dense, sides
 from benchmark.training.functional import Net
-from tests.benchmark.helpers import TinyNet, collaboration, digits_like, stage
+from tests.benchmark.helpers import TinyNet, collaboration, context, digits_like
 
 
 def insider(**changes) -> GANInsider:
@@ -192,7 +192,7 @@ def test_the_attack_recovers_a_class_that_nobody_showed_it():
     setting = collaboration(
         parties=2, rounds=30, local_steps=5, lr=0.1, partition="by_class", order="roundrobin", batch_size=32
     )
-    active = setting.play(stage(insider(steps=20, hidden=64, fakes=20, samples=200)))
+    active = setting.play(context(insider(steps=20, hidden=64, fakes=20, samples=200)))
     assert active.risk["asr"] > 0.5
     assert active.utility["attacked_accuracy"] > 0.9
     assert active.diagnostics["attack_seconds"] > 0

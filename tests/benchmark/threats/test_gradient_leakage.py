@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.defenses.base import Defense
-from benchmark.defenses.batch_aggregation import BatchAggregation
-from benchmark.defenses.gradient_clipping import GradientClipping
-from benchmark.defenses.gradient_noise import GradientNoise
-from benchmark.defenses.gradient_pruning import GradientPruning
+from benchmark.defenses.collaboration.clients.batch_aggregation import BatchAggregation
+from benchmark.defenses.collaboration.clients.gradient_clipping import GradientClipping
+from benchmark.defenses.collaboration.clients.gradient_noise import GradientNoise
+from benchmark.defenses.collaboration.clients.gradient_pruning import GradientPruning
 from benchmark.errors import ConfigError, Refused
 from benchmark.metrics.images import psnr_db
-from benchmark.threats.base import AccessError, Threat
+from benchmark.settings.collaboration.defense import FederatedDefense
+from benchmark.settings.threat import AccessError, Threat
 from benchmark.threats.gradient_leakage.analytic import AnalyticFC
 from benchmark.threats.gradient_leakage.controls import Copy, MeanImage, UniformNoise
 from benchmark.threats.gradient_leakage.dlg import DLG
@@ -218,7 +218,7 @@ def test_unrolling_local_steps_beats_taking_the_update_for_one_gradient():
 
 
 def test_the_sum_of_a_mixed_pair_is_inverted_as_one_batch():
-    class Swap(Defense):
+    class Swap(FederatedDefense):
         """Partners swap every other coordinate."""
 
         def exchange(self, updates, round):
@@ -274,7 +274,7 @@ def test_an_attack_gives_the_same_answer_twice_whatever_came_before():
 
 
 def test_groups_of_different_sizes_are_refused_in_a_sentence():
-    class LeaveOneOver(Defense):
+    class LeaveOneOver(FederatedDefense):
         def exchange(self, updates, round):
             round.publish(groups=torch.tensor([0, 0, 1]))
             return updates

@@ -10,10 +10,10 @@ from torch import nn
 
 from benchmark.compatibility import refusal
 from benchmark.data.base import Split
-from benchmark.defenses.anonymous_stimuli import AnonymousStimuli
-from benchmark.defenses.stimuli import Stimuli
+from benchmark.defenses.release.anonymous_stimuli import AnonymousStimuli
+from benchmark.defenses.release.stimuli import Stimuli
 from benchmark.errors import Refused
-from benchmark.settings.release import ReleaseSetting
+from benchmark.settings.release.setting import ReleaseSetting
 from benchmark.threats.identity_inference.handed_networks import HandedNetworks, recognised, suppressed
 from tests.benchmark.defenses.test_stimuli import HIDING, signals
 

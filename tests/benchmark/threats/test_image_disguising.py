@@ -4,21 +4,21 @@ import pytest
 import torch
 
 from benchmark.data.base import Split
-from benchmark.defenses.aes_block import AESBlock
-from benchmark.defenses.blocks import to_blocks
-from benchmark.defenses.instahide import InstaHide
-from benchmark.defenses.rmt import RMT
-from benchmark.settings.release import ReleaseSetting
+from benchmark.data.blocks import to_blocks
+from benchmark.defenses.release.aes_block import AESBlock
+from benchmark.defenses.release.instahide import InstaHide
+from benchmark.defenses.release.rmt import RMT
+from benchmark.settings.release.setting import ReleaseSetting
 from benchmark.threats.reconstruction.codebook import Codebook, codes, permutation
 from benchmark.threats.reconstruction.instahide_graph import InstaHideGraph, solve
 from benchmark.threats.reconstruction.norm_leak import NormLeak, norms
 from benchmark.threats.reconstruction.similarity_graph import assign, clusters
-from tests.benchmark.helpers import TinyMLP, stage
+from tests.benchmark.helpers import TinyMLP, context
 
 
 def play(threat, defense=None, victims: int = 20) -> dict[str, float]:
     setting = ReleaseSetting(epochs=1, examiner_epochs=4, victims=victims, candidates=5, measures={})
-    outcome = setting.play(stage(threat, defense, architecture=TinyMLP))
+    outcome = setting.play(context(threat, defense, architecture=TinyMLP))
     return {**outcome.risk, **{k: v for k, v in outcome.diagnostics.items() if isinstance(v, float)}}
 
 

@@ -5,11 +5,12 @@ from torch.func import jacrev
 
 from benchmark.data.base import Split
 from benchmark.errors import ConfigError
-from benchmark.settings.deployment import Deployment, InputSurface
+from benchmark.settings.deployment.games.inputs import InputSurface
+from benchmark.settings.deployment.setting import Deployment
 from benchmark.threats.evasion import jsma
 from benchmark.threats.evasion.controls import RandomFeatures
 from benchmark.threats.evasion.jsma import JSMA, best_pair
-from tests.benchmark.helpers import TinyNet, stage
+from tests.benchmark.helpers import TinyNet, context
 
 
 def attack(**changes) -> JSMA:
@@ -145,7 +146,7 @@ def test_it_beats_as_many_random_changes_on_an_undefended_classifier():
         epochs=8, lr=3e-3, victims=8, targets=None, false_alarm_rate=0.05, radius=1.0, batch=20, draws=20
     )
     aimed, blind = (
-        setting.play(stage(threat, architecture=TinyNet))
+        setting.play(context(threat, architecture=TinyNet))
         for threat in (attack(), RandomFeatures(theta=1.0, gamma=0.25))
     )
     assert aimed.risk["attack_success"] > blind.risk["attack_success"] + 0.3

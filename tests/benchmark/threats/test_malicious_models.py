@@ -5,19 +5,19 @@ import torch
 
 from benchmark.data.base import Split
 from benchmark.data.digits import Digits
-from benchmark.defenses.base import Published
-from benchmark.defenses.broadcast_guard import parallel_share
-from benchmark.defenses.noise_tolerance import NoiseTolerance
-from benchmark.defenses.secure_aggregation import SecureAggregation
+from benchmark.defenses.collaboration.clients.broadcast_guard import parallel_share
+from benchmark.defenses.collaboration.clients.noise_tolerance import NoiseTolerance
+from benchmark.defenses.collaboration.clients.secure_aggregation import SecureAggregation
 from benchmark.errors import ConfigError
-from benchmark.settings.broadcast_surfaces import Answer, BroadcastSurface, DownlinkSurface
+from benchmark.settings.collaboration.games.broadcast import Answer, BroadcastSurface, DownlinkSurface
+from benchmark.settings.collaboration.published import Published
 from benchmark.threats.gradient_leakage.curious_abandon_honesty import CuriousAbandonHonesty
 from benchmark.threats.gradient_leakage.denoise import without_noise
 from benchmark.threats.gradient_leakage.fishing import Fishing
 from benchmark.threats.gradient_leakage.robbing_the_fed import RobbingTheFed, bin_edges, expected_share
 from benchmark.threats.gradient_leakage.voiding import sum_of
 from benchmark.training.functional import Net
-from tests.benchmark.helpers import TinyMLP, collaboration, stage
+from tests.benchmark.helpers import TinyMLP, collaboration, context
 
 PIXELS = 64
 
@@ -112,11 +112,11 @@ def test_curious_abandon_honesty_returns_an_image_that_is_alone_in_its_rows():
 
 
 def played(threat, *defenses, seed=0, **changes):
-    from benchmark.defenses.stack import Stack
+    from benchmark.settings.stack import Stack
 
     setting = collaboration(**(dict(victims=4, victim_batch_size=4, rounds=1) | changes))
     guard = Stack(defenses) if defenses else None
-    return setting.play(stage(threat, guard, architecture=partial(TinyMLP), seed=seed)).risk["recovered_share"]
+    return setting.play(context(threat, guard, architecture=partial(TinyMLP), seed=seed)).risk["recovered_share"]
 
 
 def fishing(**changes) -> Fishing:

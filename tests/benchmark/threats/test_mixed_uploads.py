@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from benchmark.defenses.fragmented_fl import FragmentedFL
+from benchmark.defenses.collaboration.regimes.fragmented_fl import FragmentedFL
 from benchmark.threats.gradient_leakage.inverting_gradients import InvertingGradients
 from benchmark.threats.gradient_leakage.mixed_uploads import Collusion, Unmixing, assign
-from tests.benchmark.helpers import collaboration, stage
+from tests.benchmark.helpers import collaboration, context
 
 ATTACK = dict(iterations=300, step=0.1, total_variation=1e-4, restarts=2)
 
@@ -28,7 +28,7 @@ def test_values_go_where_they_fit_better():
 def test_unmixing_and_collusion_recover_what_mixing_hides():
     setting = collaboration(victims=2, rounds=2)
     psnr = {
-        name: setting.play(stage(threat, mixed())).risk["psnr_db"]
+        name: setting.play(context(threat, mixed())).risk["psnr_db"]
         for name, threat in {
             "naive": InvertingGradients(**ATTACK, observations=1, adaptive=False),
             "unmixing": Unmixing(**ATTACK),
@@ -41,6 +41,6 @@ def test_unmixing_and_collusion_recover_what_mixing_hides():
 
 def test_collusion_sees_exactly_the_plain_updates():
     setting = collaboration(victims=2, rounds=2)
-    bare = setting.play(stage(InvertingGradients(**ATTACK | {"iterations": 20}, observations=1, adaptive=False)))
-    told = setting.play(stage(Collusion(**ATTACK | {"iterations": 20}), mixed()))
+    bare = setting.play(context(InvertingGradients(**ATTACK | {"iterations": 20}, observations=1, adaptive=False)))
+    told = setting.play(context(Collusion(**ATTACK | {"iterations": 20}), mixed()))
     assert abs(bare.risk["psnr_db"] - told.risk["psnr_db"]) < 3

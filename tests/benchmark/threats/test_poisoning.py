@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from benchmark.data.base import Split
-from benchmark.defenses.base import Defense
-from benchmark.defenses.centered_clipping import CenteredClipping
-from benchmark.defenses.coordinate_median import CoordinateMedian
-from benchmark.defenses.fltrust import FLTrust
-from benchmark.defenses.fragmented_fl import FragmentedFL
-from benchmark.defenses.krum import Krum
-from benchmark.defenses.multi_krum import MultiKrum
+from benchmark.defenses.collaboration.aggregation.centered_clipping import CenteredClipping
+from benchmark.defenses.collaboration.aggregation.coordinate_median import CoordinateMedian
+from benchmark.defenses.collaboration.aggregation.fltrust import FLTrust
+from benchmark.defenses.collaboration.aggregation.krum import Krum
+from benchmark.defenses.collaboration.aggregation.multi_krum import MultiKrum
+from benchmark.defenses.collaboration.regimes.fragmented_fl import FragmentedFL
 from benchmark.errors import AccessError, ConfigError
 from benchmark.seeds import generator
-from benchmark.settings.collaboration import Accomplice, ContributionSurface
+from benchmark.settings.collaboration.setting import ContributionSurface, MaliciousClientView
+from benchmark.settings.stack import UniversalDefense
 from benchmark.threats.poisoning.alie import ALIE, alie_z
 from benchmark.threats.poisoning.badnets import BadNets
 from benchmark.threats.poisoning.dba import DBA
@@ -32,7 +32,7 @@ from benchmark.threats.poisoning.sign_flip import SignFlip
 from benchmark.threats.poisoning.targeted_samples import TargetedSamples
 from benchmark.threats.poisoning.triggers import corner, part, stamp, stamped_goal
 from benchmark.training.functional import Layout
-from tests.benchmark.helpers import TinyMLP, collaboration, digits_like, stage
+from tests.benchmark.helpers import TinyMLP, collaboration, context, digits_like
 
 D, HONEST, OWN = 30, 8, 2
 SHARED = {"fraction": 0.2, "follows_exchange": True}
@@ -55,8 +55,8 @@ def surface(server=None, round: int = 0) -> ContributionSurface:
     )
 
 
-def accomplice(index: int = 0, count: int = 2, goal: Split | None = None) -> Accomplice:
-    return Accomplice(index, count, 10, goal)
+def accomplice(index: int = 0, count: int = 2, goal: Split | None = None) -> MaliciousClientView:
+    return MaliciousClientView(index, count, 10, goal)
 
 
 # -- formulas --------------------------------------------------------------------------------------
@@ -268,7 +268,7 @@ def test_a_rehearsal_leaves_no_trace():
         lambda: FragmentedFL(p_mix=0.5, warm_up=1, reputation=True, wire="counted", dropout=0.0),
     ):
         # With nothing to choose from the adaptive form does what the plain one does, apart from rehearsing.
-        curves = [setting.play(stage(threat, defense(), architecture=TinyMLP)).curves for threat in (plain, adaptive)]
+        curves = [setting.play(context(threat, defense(), architecture=TinyMLP)).curves for threat in (plain, adaptive)]
         assert curves[0] == curves[1]
 
 
@@ -279,7 +279,8 @@ def test_a_backdoor_works_without_a_defense_and_not_against_multi_krum():
     setting = collaboration(parties=10, rounds=30)
     threat = BadNets(**{**BACKDOOR, "size": 4})
     bare, defended = (
-        setting.play(stage(threat, defense, architecture=TinyMLP)) for defense in (Defense(), MultiKrum(f_assumed=3))
+        setting.play(context(threat, defense, architecture=TinyMLP))
+        for defense in (UniversalDefense(), MultiKrum(f_assumed=3))
     )
     assert bare.risk["attack_success"] > 0.7
     assert bare.diagnostics["attack_success_without_attack"] < 0.2
@@ -291,15 +292,15 @@ def test_drowning_updates_ruin_the_mean_and_not_the_median_krum_or_fltrust():
     setting = collaboration(parties=10, rounds=20)
     threat = SignFlip(scale=8.0, **SHARED)
     drops = {
-        type(defense).__name__: setting.play(stage(threat, defense, architecture=TinyMLP)).risk["accuracy_drop"]
-        for defense in (Defense(), CoordinateMedian(), Krum(f_assumed=3), FLTrust())
+        type(defense).__name__: setting.play(context(threat, defense, architecture=TinyMLP)).risk["accuracy_drop"]
+        for defense in (UniversalDefense(), CoordinateMedian(), Krum(f_assumed=3), FLTrust())
     }
-    assert drops.pop("Defense") > 0.4
+    assert drops.pop("UniversalDefense") > 0.4
     assert max(drops.values()) < 0.15
 
 
 def test_untargeted_threats_have_no_attack_success():
-    outcome = collaboration().play(stage(LabelFlip(**SHARED)))
+    outcome = collaboration().play(context(LabelFlip(**SHARED)))
     assert "attack_success" not in outcome.risk
 
 
@@ -318,7 +319,7 @@ def test_those_who_do_not_follow_the_exchange_upload_unmixed_even_honest_looking
     for follows in (True, False):
         threat = LabelFlip(fraction=0.5, follows_exchange=follows)
         collaboration(rounds=1).play(
-            stage(
+            context(
                 threat, Spy(p_mix=0.5, warm_up=5, reputation=False, wire="counted", dropout=0.0), architecture=TinyMLP
             )
         )

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
+from benchmark.defenses.collaboration.aggregation.validity_check import ValidityCheck
 from benchmark.defenses.none import NoDefense
-from benchmark.defenses.validity_check import ValidityCheck
 from benchmark.errors import AccessError, ConfigError
 from benchmark.seeds import generator
-from benchmark.settings.collaboration import ContributionSurface
+from benchmark.settings.collaboration.setting import ContributionSurface
 from benchmark.threats.poisoning.free_rider import FreeRider
 from benchmark.threats.poisoning.garbage import Garbage
 from benchmark.threats.poisoning.mimic import Mimic, farthest_out
 from benchmark.training.functional import Layout
-from tests.benchmark.helpers import collaboration, stage
+from tests.benchmark.helpers import collaboration, context
 
 SHARED = {"fraction": 0.2, "follows_exchange": True}
 
@@ -79,7 +79,7 @@ def test_impossible_parameters_are_refused():
 def test_one_party_of_five_destroys_the_mean_and_a_check_stops_it():
     setting = collaboration(parties=5, rounds=20)
     garbage = Garbage(value="nan", **SHARED)
-    unguarded, guarded = (setting.play(stage(garbage, defense)) for defense in (NoDefense(), ValidityCheck()))
+    unguarded, guarded = (setting.play(context(garbage, defense)) for defense in (NoDefense(), ValidityCheck()))
     assert unguarded.risk["accuracy_drop"] > 0.3
     assert abs(guarded.risk["accuracy_drop"]) < 0.1
     assert guarded.diagnostics["malicious_share_of_uploads"] == 0
@@ -94,7 +94,7 @@ def test_a_free_rider_knows_the_step_before():
             seen.append((surface.params, surface.last))
             return super().attack(surface, rng)
 
-    setting.play(stage(Watching(way="replay", noise=0.0, **SHARED), NoDefense()))
+    setting.play(context(Watching(way="replay", noise=0.0, **SHARED), NoDefense()))
     assert [last is None for _, last in seen] == [True, False, False]
     (before, _), (after, step) = seen[0], seen[1]
     torch.testing.assert_close(before - setting.plan.lr * step, after)

@@ -6,16 +6,16 @@ import pytest
 import torch
 
 from benchmark.data.base import Split
-from benchmark.defenses.fragmented_fl import similarity
+from benchmark.defenses.collaboration.regimes.fragmented_fl import similarity
 from benchmark.errors import AccessError, ConfigError
 from benchmark.seeds import generator
-from benchmark.settings.collaboration import Accomplice, ContributionSurface
+from benchmark.settings.collaboration.setting import ContributionSurface, MaliciousClientView
 from benchmark.threats.poisoning.constrain_and_scale import ConstrainAndScale, stretched
 from benchmark.threats.poisoning.controls import NoAttack, Takeover
 from benchmark.threats.poisoning.edge_case import EdgeCase, upside_down
 from benchmark.threats.poisoning.honest_head import HonestHead, honest_head
 from benchmark.training.functional import Layout
-from tests.benchmark.helpers import TinyMLP, collaboration, digits_like, stage
+from tests.benchmark.helpers import TinyMLP, collaboration, context, digits_like
 
 LAYOUT = Layout(("body", "weight", "bias"), ((20,), (8,), (2,)))
 SHARED = {"fraction": 0.25, "follows_exchange": True}
@@ -41,7 +41,7 @@ def edge_case(**changes) -> EdgeCase:
 
 def test_an_edge_case_adds_the_tail_and_keeps_the_rest():
     data = digits_like(40)
-    poisoned = edge_case().poison_data(data, Accomplice(0, 1, 10, None), generator(0, "data"))
+    poisoned = edge_case().poison_data(data, MaliciousClientView(0, 1, 10, None), generator(0, "data"))
     assert torch.equal(poisoned.x[:40], data.x) and torch.equal(poisoned.y[:40], data.y)
     tail = upside_down(data.x[data.y == 3])
     assert len(poisoned) == 80 and (poisoned.y[40:] == 5).all()
@@ -52,7 +52,7 @@ def test_an_edge_case_adds_the_tail_and_keeps_the_rest():
 def test_a_party_without_the_source_class_has_no_tail_of_it():
     data = digits_like(40)
     rest = data[data.y != 3]
-    assert edge_case().poison_data(rest, Accomplice(0, 1, 10, None), generator(0, "data")) is rest
+    assert edge_case().poison_data(rest, MaliciousClientView(0, 1, 10, None), generator(0, "data")) is rest
 
 
 def test_the_edge_cases_goal_is_the_tail_of_the_test_samples():
@@ -119,15 +119,15 @@ def test_impossible_parameters_are_refused(build, message):
 
 def test_the_controls_bound_the_harm():
     setting = collaboration(parties=5, rounds=25)
-    nothing = setting.play(stage(NoAttack(), architecture=TinyMLP))
+    nothing = setting.play(context(NoAttack(), architecture=TinyMLP))
     assert nothing.risk["accuracy_drop"] == pytest.approx(0, abs=1e-6)
     assert nothing.diagnostics["malicious_parties"] == 0
-    assert setting.play(stage(Takeover(fraction=0.8), architecture=TinyMLP)).risk["accuracy_drop"] > 0.4
+    assert setting.play(context(Takeover(fraction=0.8), architecture=TinyMLP)).risk["accuracy_drop"] > 0.4
 
 
 def test_an_edge_case_works_and_hardly_shows():
     setting = collaboration(parties=4, rounds=40, local_steps=2)
-    outcome = setting.play(stage(edge_case(), architecture=TinyMLP))
+    outcome = setting.play(context(edge_case(), architecture=TinyMLP))
     assert outcome.risk["attack_success"] > 0.5
     assert outcome.risk["accuracy_drop"] < 0.1
 

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from benchmark.defenses.rmt import RMT
+from benchmark.defenses.release.rmt import RMT
 from benchmark.errors import ConfigError
-from benchmark.settings.release import ReleaseSetting
+from benchmark.settings.release.setting import ReleaseSetting
 from benchmark.threats.reconstruction.regression_known_pairs import RegressionKnownPairs, assign, fit
-from tests.benchmark.helpers import TinyMLP, TinyNet, stage
+from tests.benchmark.helpers import TinyMLP, TinyNet, context
 
 
 def attack(pairs: int = 10, block: int = 4, adaptive: bool = True) -> RegressionKnownPairs:
@@ -15,7 +15,7 @@ def attack(pairs: int = 10, block: int = 4, adaptive: bool = True) -> Regression
 def risk(threat, *, architecture=TinyNet, **rmt) -> dict[str, float]:
     setting = ReleaseSetting(epochs=1, examiner_epochs=4, victims=20, candidates=20, measures={})
     defense = RMT(**({"block": 4, "noise": 0.0, "form": "matrix", "permute": True} | rmt))
-    return setting.play(stage(threat, defense, architecture=architecture)).risk
+    return setting.play(context(threat, defense, architecture=architecture)).risk
 
 
 def test_an_orthogonal_map_and_a_permutation_are_recovered():

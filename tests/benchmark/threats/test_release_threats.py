@@ -9,11 +9,11 @@ from benchmark.cell import Cell, play
 from benchmark.data.digits import Digits
 from benchmark.data.digits_writers import DigitsWriters
 from benchmark.data.lipton import Lipton
-from benchmark.defenses.memoriser import Memoriser
 from benchmark.defenses.none import NoDefense
-from benchmark.defenses.pixel_noise import PixelNoise
+from benchmark.defenses.release.memoriser import Memoriser
+from benchmark.defenses.release.pixel_noise import PixelNoise
 from benchmark.models.mlp import MLP
-from benchmark.settings.release import ReleaseSetting
+from benchmark.settings.release.setting import ReleaseSetting
 from benchmark.threats.attribute_inference.controls import KnowsAttribute, Majority
 from benchmark.threats.attribute_inference.strongest import AboutPeople, StrongestAttacker
 from benchmark.threats.collection.copying import Copying

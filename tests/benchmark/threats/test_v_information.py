@@ -8,16 +8,16 @@ import torch
 from benchmark.cell import Cell, play
 from benchmark.data.digits import Digits
 from benchmark.data.mirrored import Mirrored
-from benchmark.defenses.gradient_noise import GradientNoise
-from benchmark.defenses.layer_withholding import LayerWithholding
+from benchmark.defenses.collaboration.clients.gradient_noise import GradientNoise
+from benchmark.defenses.collaboration.clients.layer_withholding import LayerWithholding
 from benchmark.defenses.none import NoDefense
 from benchmark.errors import ConfigError, Refused
 from benchmark.models.strided_convnet import StridedConvNet
 from benchmark.outcome import Outcome
-from benchmark.settings import many_uploads
-from benchmark.settings.many_uploads_surfaces import draw_batches
+from benchmark.settings.collaboration.games import many_uploads
+from benchmark.settings.collaboration.games.many_uploads import draw_batches
+from benchmark.settings.threat import AccessError
 from benchmark.threats.attribute_inference.property import PropertyInference
-from benchmark.threats.base import AccessError
 from benchmark.threats.gradient_leakage.v_information import (
     LatentVInformation,
     OriginalVInformation,

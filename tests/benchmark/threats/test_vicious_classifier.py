@@ -5,19 +5,20 @@ import pytest
 import torch
 
 from benchmark.data.digits import Digits
-from benchmark.defenses.argmax_only import ArgmaxOnly
-from benchmark.defenses.logit_spread import LogitSpread
-from benchmark.defenses.output_noise import OutputNoise
-from benchmark.defenses.output_rounding import OutputRounding
-from benchmark.defenses.output_top_k import OutputTopK
+from benchmark.defenses.service.argmax_only import ArgmaxOnly
+from benchmark.defenses.service.logit_spread import LogitSpread
+from benchmark.defenses.service.output_noise import OutputNoise
+from benchmark.defenses.service.output_rounding import OutputRounding
+from benchmark.defenses.service.output_top_k import OutputTopK
 from benchmark.errors import ConfigError
 from benchmark.models.convnet_bn import ConvNetBN
-from benchmark.settings.service import Service
-from benchmark.threats.reconstruction.decoder import Decoder, new_decoder, rebuilding_loss
+from benchmark.models.decoder import Decoder, new_decoder
+from benchmark.settings.service.setting import Service
 from benchmark.threats.reconstruction.output_controls import ClassMeanImage
 from benchmark.threats.reconstruction.vicious_classifier import HonestPosthoc, ViciousClassifier, trainable
 from benchmark.threats.reconstruction.vicious_evasive import Carrier, HiddenCarrier, HonestFinish, SpreadPenalty
-from tests.benchmark.helpers import stage
+from benchmark.training.rebuilding import rebuilding_loss
+from tests.benchmark.helpers import context
 
 SETTING = {"lr": 1e-3, "victims": None, "references": 3, "population": 1, "false_alarm_rate": 0.25}
 REBUILDING = {"mse_weight": 5.0, "ssim_weight": 1.0, "width": 16, "blocks": 0}
@@ -29,7 +30,7 @@ def vicious(adaptive: bool = False, class_weight: float = 1.0, **changes) -> Vic
 
 
 def play(threat, defense=None, epochs: int = 40):
-    return Service(epochs=epochs, **SETTING).play(stage(threat, defense))
+    return Service(epochs=epochs, **SETTING).play(context(threat, defense))
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 9, 13), (1, 3, 3)])
@@ -66,7 +67,7 @@ def test_a_vicious_provider_rebuilds_more_than_a_later_decoder_and_keeps_its_acc
 
     def measure(threat):
         cell = replace(
-            stage(threat, architecture=partial(ConvNetBN, channels=[16, 32, 32])),
+            context(threat, architecture=partial(ConvNetBN, channels=[16, 32, 32])),
             data=Digits(sizes=sizes).load(None, seed=0),
         )
         return Service(epochs=25, **SETTING | {"lr": 3e-3}).play(cell)

@@ -1,15 +1,17 @@
 import pytest
 import torch
 
-from benchmark.defenses.base import Defense, LocalPlan, LocalStep
 from benchmark.errors import ConfigError
 from benchmark.seeds import generator
-from benchmark.training.federated import deal, federate, local_updates
+from benchmark.settings.collaboration.defense import FederatedDefense, LocalPlan, LocalStep
+from benchmark.settings.collaboration.partition import partition
+from benchmark.settings.collaboration.rounds import federate, local_updates
+from benchmark.settings.stack import UniversalDefense
 from benchmark.training.functional import Net
 from tests.benchmark.helpers import PLAN, TinyNet, digits_like
 
 
-class Looped(Defense):
+class Looped(FederatedDefense):
     """The plain gradient through the hook, which takes the slow path."""
 
     def local_step(self, step: LocalStep):
@@ -27,23 +29,23 @@ def test_vectorised_parties_equal_the_loop(net, steps):
     data = digits_like(3 * steps * 4)
     x, y = data.x.view(3, steps, 4, 1, 8, 8), data.y.view(3, steps, 4)
     rngs = [generator(0, str(i)) for i in range(3)]
-    fast = local_updates(net, Defense(), net.initial(), x, y, LocalPlan(16, 5, 0.3), rngs)
+    fast = local_updates(net, UniversalDefense(), net.initial(), x, y, LocalPlan(16, 5, 0.3), rngs)
     slow = local_updates(net, Looped(), net.initial(), x, y, LocalPlan(16, 5, 0.3), rngs)
     torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-4)
 
 
 def test_one_full_batch_round_of_n_parties_equals_central_sgd(net):
     data = digits_like(40)
-    shares = deal(data, 4, generator(0, "deal"))
+    shares = partition(data, 4, generator(0, "deal"))
     plan = PLAN.__class__(batch_size=10, local_steps=1, lr=0.5)
-    run = federate(net, shares, Defense(), plan=plan, rounds=1, fraction=1.0, seed=0)
+    run = federate(net, shares, UniversalDefense(), plan=plan, rounds=1, fraction=1.0, seed=0)
     expected = net.initial() - 0.5 * net.gradient(net.initial(), data.x, data.y)
     torch.testing.assert_close(run.params, expected, atol=1e-6, rtol=1e-4)
 
 
 def test_shares_are_disjoint_and_of_one_size():
     data = digits_like(43)
-    shares = deal(data, 4, generator(0, "deal"))
+    shares = partition(data, 4, generator(0, "deal"))
     assert [len(s) for s in shares] == [10] * 4
     seen = torch.cat([s.x for s in shares]).flatten(1)
     assert len(torch.unique(seen, dim=0)) == 40
@@ -51,31 +53,31 @@ def test_shares_are_disjoint_and_of_one_size():
 
 def test_too_many_parties_are_refused():
     with pytest.raises(ConfigError, match="lower setting.parties"):
-        deal(digits_like(3), 4, generator(0, "deal"))
+        partition(digits_like(3), 4, generator(0, "deal"))
 
 
 def test_traffic_is_counted(net):
-    shares = deal(digits_like(40), 4, generator(0, "deal"))
-    run = federate(net, shares, Defense(), plan=PLAN, rounds=3, fraction=0.5, seed=0)
+    shares = partition(digits_like(40), 4, generator(0, "deal"))
+    run = federate(net, shares, UniversalDefense(), plan=PLAN, rounds=3, fraction=0.5, seed=0)
     assert run.bytes_sent == 3 * 2 * 2 * 4 * net.layout.size
     assert run.messages == 3 * 2 * 2
 
 
 def test_deviating_rows_reach_the_aggregate_and_only_those(net):
-    shares = deal(digits_like(40), 4, generator(0, "deal"))
+    shares = partition(digits_like(40), 4, generator(0, "deal"))
 
     def deviate(turn, updates):
         return torch.cat([torch.zeros_like(updates[:1]), updates[1:]])
 
-    honest = federate(net, shares, Defense(), plan=PLAN, rounds=1, fraction=1.0, seed=0)
-    attacked = federate(net, shares, Defense(), plan=PLAN, rounds=1, fraction=1.0, seed=0, deviate=deviate)
+    honest = federate(net, shares, UniversalDefense(), plan=PLAN, rounds=1, fraction=1.0, seed=0)
+    attacked = federate(net, shares, UniversalDefense(), plan=PLAN, rounds=1, fraction=1.0, seed=0, deviate=deviate)
     missing = (attacked.params - honest.params) * 4
     torch.testing.assert_close(missing, net.initial() - honest.local_models[0], atol=1e-5, rtol=1e-3)
 
 
 def test_dirichlet_shares_are_disjoint_of_one_size_and_less_mixed_than_iid():
     data = digits_like(400)
-    shares = {alpha: deal(data, 8, generator(0, "deal"), alpha) for alpha in (None, 100.0, 0.1)}
+    shares = {alpha: partition(data, 8, generator(0, "deal"), alpha) for alpha in (None, 100.0, 0.1)}
     purity = {}
     for alpha, dealt in shares.items():
         assert [len(s) for s in dealt] == [50] * 8
@@ -86,14 +88,14 @@ def test_dirichlet_shares_are_disjoint_of_one_size_and_less_mixed_than_iid():
 
 
 def test_dirichlet_shares_are_the_same_for_the_same_seed():
-    first, again = (deal(digits_like(100), 4, generator(3, "deal"), 0.5) for _ in range(2))
+    first, again = (partition(digits_like(100), 4, generator(3, "deal"), 0.5) for _ in range(2))
     assert all(torch.equal(a.y, b.y) for a, b in zip(first, again, strict=True))
 
 
 def test_the_server_update_is_that_of_an_honest_party_with_the_root_data(net):
     seen = []
 
-    class Asking(Defense):
+    class Asking(FederatedDefense):
         def aggregate(self, uploads, round):
             seen.append(round.server_update())
             return uploads.mean(dim=0)
@@ -107,7 +109,7 @@ def test_the_server_update_is_that_of_an_honest_party_with_the_root_data(net):
 def test_without_root_data_there_is_no_server_update(net):
     seen = []
 
-    class Asking(Defense):
+    class Asking(FederatedDefense):
         def aggregate(self, uploads, round):
             seen.append(round.server_update)
             return uploads.mean(dim=0)
@@ -121,13 +123,13 @@ def test_one_party_alone_learns_as_among_others():
     net = Net(TinyNet())
     x, y = torch.rand(2, 3, 8, 1, 8, 8), torch.randint(0, 10, (2, 3, 8))
     rngs = [generator(0, str(i)) for i in range(2)]
-    both = local_updates(net, Defense(), net.initial(), x, y, LocalPlan(16, 5, 0.3), rngs)
-    alone = local_updates(net, Defense(), net.initial(), x[1:], y[1:], LocalPlan(16, 5, 0.3), rngs[1:])
+    both = local_updates(net, UniversalDefense(), net.initial(), x, y, LocalPlan(16, 5, 0.3), rngs)
+    alone = local_updates(net, UniversalDefense(), net.initial(), x[1:], y[1:], LocalPlan(16, 5, 0.3), rngs[1:])
     torch.testing.assert_close(alone, both[1:], atol=1e-6, rtol=1e-4)
 
 
 def test_parties_without_samples_sit_out_and_others_may_start_from_models_of_their_own():
-    class Half(Defense):
+    class Half(FederatedDefense):
         """Downloads the first half of the parameters only."""
 
         def download(self, params, local, round):
@@ -164,7 +166,7 @@ def test_momentum_and_weight_decay_are_those_of_torchs_sgd():
     plan = LocalPlan(4, 3, 0.1, momentum=0.9, weight_decay=1e-2)
     start = net.initial()
     rngs = [generator(0, "a"), generator(0, "b")]
-    ours = local_updates(net, Defense(), start, x, y, plan, rngs)
+    ours = local_updates(net, UniversalDefense(), start, x, y, plan, rngs)
     for i in range(2):
         params = start.clone().requires_grad_()
         sgd = torch.optim.SGD([params], lr=0.1, momentum=0.9, weight_decay=1e-2)
@@ -176,12 +178,12 @@ def test_momentum_and_weight_decay_are_those_of_torchs_sgd():
 
 
 def test_who_contributed_is_counted():
-    class LastOut(Defense):
+    class LastOut(FederatedDefense):
         def exchange(self, updates, round):
             round.active[-1] = False
             return updates
 
-    shares = deal(digits_like(60), 3, generator(0, "deal"))
+    shares = partition(digits_like(60), 3, generator(0, "deal"))
     run = federate(Net(TinyNet()), shares, LastOut(), plan=PLAN, rounds=4, fraction=1.0, seed=0)
     assert run.contributed.tolist() == [4, 4, 0]
     assert run.late.tolist() == [1, 1, 0]

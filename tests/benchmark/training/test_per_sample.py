@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.defenses.gradient_clipping import clip_rows
 from benchmark.models.convnet import ConvNet
 from benchmark.models.lstm import LSTM
 from benchmark.models.resnet18 import ResNet18
 from benchmark.seeds import generator
+from benchmark.training.clipping import clip_rows
 from benchmark.training.functional import Net
 from benchmark.training.patches import patches
 from benchmark.training.per_sample import Explicit, Products, captured, clipped_sum, products

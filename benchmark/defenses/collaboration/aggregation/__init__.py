@@ -1,0 +1,1 @@
+"""Robust aggregation rules and filters of the server."""

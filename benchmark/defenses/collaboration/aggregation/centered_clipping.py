@@ -1,0 +1,47 @@
+"""Uploads clipped around the last aggregate (Karimireddy, He, Jaggi, ICML 2021)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark.errors import positive
+from benchmark.metrics.distances import inner_products
+from benchmark.settings.collaboration.defense import FederatedDefense, Round
+from benchmark.training.functional import Layout
+
+VERSION = 1
+
+
+class CenteredClipping(FederatedDefense):
+    """Repeats v <- v + mean_i of (u_i - v) min(1, tau / ||u_i - v||); v starts from the last round's aggregate.
+
+    Karimireddy, He, Jaggi, *Learning from History for Byzantine Robust Optimization*, ICML 2021, algorithm 2. The first
+    round starts from v = 0. Deviation: the paper's parties upload a momentum of their gradients, ours plain updates.
+    Every v is the round's first one c plus a mixture of the u_i - c, so that the repetitions run on mixture weights and
+    the (n, n) inner products and cost nothing in d.
+
+    Args:
+        radius: tau, in gradient units; iterations: repetitions a round.
+    """
+
+    def __init__(self, *, radius: float, iterations: int) -> None:
+        positive("centered_clipping.radius", radius)
+        positive("centered_clipping.iterations", iterations)
+        self.radius, self.iterations = radius, iterations
+
+    def start(self, parties: int, layout: Layout) -> None:
+        self.centre = torch.zeros(layout.size)
+
+    def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
+        centre = self.centre.to(uploads)
+        gram = inner_products(uploads, centre)
+        mixture = torch.zeros_like(gram[0])
+        for _ in range(self.iterations):
+            # ||u_i - v||^2 for v = c + sum_j mixture_j (u_j - c)
+            squared = mixture @ gram @ mixture - 2 * gram @ mixture + gram.diagonal()
+            kept = (self.radius / squared.clamp_min(1e-40).sqrt()).clamp_max(1) / len(uploads)
+            mixture = mixture * (1 - kept.sum()) + kept
+        weights = mixture.to(uploads)
+        self.centre = (1 - weights.sum()) * centre + weights @ uploads
+        return self.centre

@@ -1,0 +1,21 @@
+"""The median of each coordinate (Yin et al., ICML 2018)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from benchmark.defenses.collaboration.aggregation.ranks import median
+from benchmark.settings.collaboration.defense import FederatedDefense, Round
+
+VERSION = 1
+
+
+class CoordinateMedian(FederatedDefense):
+    """Gives med_i u_i[k] in each coordinate k; of an even number of uploads the mean of the middle two.
+
+    Yin, Chen, Ramchandran, Bartlett, *Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates*, ICML
+    2018, definition 1. Breaks down at one half.
+    """
+
+    def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
+        return median(uploads)

@@ -1,0 +1,47 @@
+"""Minimum diameter averaging: the mean of the n - f uploads that lie closest together (El Mhamdi et al., ICML 2018)."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from math import comb
+
+import torch
+from torch import Tensor
+
+from benchmark.defenses.collaboration.aggregation.krum import at_least, not_negative
+from benchmark.errors import ConfigError
+from benchmark.metrics.distances import squared_distances
+from benchmark.settings.collaboration.defense import FederatedDefense, Round
+
+VERSION = 1
+MOST = 200_000  # subsets that are looked at; more would take longer than the round itself
+
+
+class MDA(FederatedDefense):
+    """Gives the mean of the subset of n - f uploads whose largest distance between two members is least.
+
+    Rousseeuw's minimum diameter estimator; El Mhamdi, Guerraoui, Rouault, *The Hidden Vulnerability of Distributed
+    Learning in Byzantium*, ICML 2018, section 3. All n over f subsets are looked at, so it is for few parties. Needs
+    n >= 2f + 1.
+
+    Args:
+        f_assumed: as for :class:`benchmark.defenses.collaboration.aggregation.krum.Krum`.
+    """
+
+    def __init__(self, *, f_assumed: int) -> None:
+        self.f = not_negative("mda", f_assumed)
+
+    def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
+        n = len(uploads)
+        at_least("mda", n, 2 * self.f + 1, "2 f + 1", self.f)
+        if comb(n, self.f) > MOST:
+            raise ConfigError(
+                f"mda would compare {comb(n, self.f):,} subsets of {n} uploads; lower defense.mda.f_assumed or "
+                "setting.parties."
+            )
+        distances = squared_distances(uploads).nan_to_num(torch.inf)
+        subsets = torch.tensor(list(combinations(range(n), n - self.f)))
+        diameters = torch.full((len(subsets),), -1.0, dtype=distances.dtype, device=distances.device)
+        for i, j in combinations(range(n - self.f), 2):
+            diameters = torch.maximum(diameters, distances[subsets[:, i], subsets[:, j]])
+        return uploads[subsets[diameters.argmin()]].mean(dim=0)

@@ -1,0 +1,33 @@
+"""The server scales long uploads down, and may add noise to the mean (Sun et al. 2019)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from benchmark.errors import positive
+from benchmark.seeds import normal_like
+from benchmark.settings.collaboration.defense import FederatedDefense, Round
+from benchmark.training.clipping import clip_rows
+
+VERSION = 1
+
+
+class ServerNormBound(FederatedDefense):
+    """Gives mean_i of u_i min(1, c / ||u_i||), plus N(0, noise_std^2) in each coordinate.
+
+    Sun, Kairouz, Suresh, McMahan, *Can You Really Backdoor Federated Learning?*, arXiv 1911.07963, section 4 ("norm
+    thresholding" and "weak differential privacy"). Not ``gradient_clipping``, which honest parties do themselves, and
+    malicious ones need not.
+
+    Args:
+        max_norm: c, in gradient units.
+        noise_std: of the noise on the mean; it carries no DP guarantee by itself.
+    """
+
+    def __init__(self, *, max_norm: float, noise_std: float) -> None:
+        positive("server_norm_bound.max_norm", max_norm)
+        self.max_norm, self.noise_std = max_norm, noise_std
+
+    def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
+        mean = clip_rows(uploads, self.max_norm).mean(dim=0)
+        return mean + self.noise_std * normal_like(mean, round.rng) if self.noise_std else mean

@@ -1,0 +1,1 @@
+"""Defenses that the clients apply to data, local steps and uploads."""

@@ -1,0 +1,53 @@
+"""Differentially private SGD on every party's records.
+
+Abadi et al., *Deep Learning with Differential Privacy*, CCS 2016, Algorithm 1. Deviation: batches of fixed size drawn
+without replacement instead of Poisson sampling, and the accountant is told so.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from benchmark.errors import ConfigError, positive
+from benchmark.seeds import normal_like
+from benchmark.settings.collaboration.defense import FederatedDefense, LocalStep
+from benchmark.training.accounting import sampled_gaussian_epsilon
+from benchmark.training.per_sample import clipped_sum
+
+VERSION = 1
+
+
+class DPSGD(FederatedDefense):
+    """Per-sample clipping and Gaussian noise in every local step.
+
+    Args:
+        max_norm: clipping bound C of a sample's gradient (L2).
+        noise_multiplier: standard deviation of the noise on the sum, over C.
+        delta: at which epsilon is reported.
+    """
+
+    def __init__(self, *, max_norm: float, noise_multiplier: float, delta: float) -> None:
+        positive("dp_sgd.max_norm", max_norm)
+        if noise_multiplier < 0:
+            raise ConfigError(f"dp_sgd.noise_multiplier must be at least 0, got {noise_multiplier}.")
+        self.max_norm, self.noise_multiplier, self.delta = max_norm, noise_multiplier, delta
+
+    def facts(self) -> dict[str, Any]:
+        return {"clip_norm": self.max_norm}
+
+    def local_step(self, step: LocalStep) -> Tensor:
+        total = clipped_sum(step.net, step.params, step.x, step.y, self.max_norm)
+        noise = self.noise_multiplier * self.max_norm * normal_like(total, step.rng)
+        return (total + noise) / len(step.x)
+
+    def epsilon(self, *, samples: int, batch_size: int, steps: int) -> tuple[float, float]:
+        spent = sampled_gaussian_epsilon(
+            noise_multiplier=self.noise_multiplier,
+            samples=samples,
+            batch_size=batch_size,
+            steps=steps,
+            delta=self.delta,
+        )
+        return spent, self.delta

@@ -1,0 +1,28 @@
+"""A bound on the L2 norm of every upload."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from benchmark.errors import positive
+from benchmark.settings.collaboration.defense import FederatedDefense, Round
+from benchmark.training.clipping import clip_rows
+
+VERSION = 1
+
+
+class GradientClipping(FederatedDefense):
+    """Scales an upload down to L2 norm ``max_norm`` (gradient units); its direction stays, which is why cosine matching
+    does not notice."""
+
+    def __init__(self, *, max_norm: float) -> None:
+        positive("gradient_clipping.max_norm", max_norm)
+        self.max_norm = max_norm
+
+    def facts(self) -> dict[str, Any]:
+        return {"clip_norm": self.max_norm}
+
+    def protect(self, updates: Tensor, round: Round) -> Tensor:
+        return clip_rows(updates, self.max_norm)

@@ -1,0 +1,65 @@
+"""Compressed uploads whose error a party remembers and adds to its next upload.
+
+Seide et al. 2014 (1-bit SGD); Stich, Cordonnier, Jaggi, *Sparsified SGD with Memory*, NeurIPS 2018, Algorithm 1;
+Karimireddy et al., *Error Feedback Fixes SignSGD*, ICML 2019, Algorithm 2.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from benchmark.defenses.collaboration.clients.selective_sharing import check_share, sparse
+from benchmark.errors import ConfigError
+from benchmark.settings.collaboration.defense import FederatedDefense, Round
+from benchmark.training.functional import Layout
+
+VERSION = 1
+METHODS = ("top_k", "random_k", "sign")
+
+
+class GradientCompression(FederatedDefense):
+    """What an upload leaves out is sent later, so that compression costs delay instead of accuracy.
+
+    To an adversary that means that a party's uploads on the same data sum to its whole update.
+
+    Args:
+        method: ``top_k`` (largest magnitudes), ``random_k``, or ``sign`` (signs times the mean magnitude).
+        share: of the coordinates that are sent by ``top_k`` and ``random_k``, in (0, 1].
+        error_feedback: whether the error is remembered; without it, it is lost.
+    """
+
+    def __init__(self, *, method: str, share: float, error_feedback: bool) -> None:
+        if method not in METHODS:
+            raise ConfigError(f"gradient_compression.method must be one of {', '.join(METHODS)}, got {method!r}.")
+        check_share("gradient_compression", share)
+        self.method, self.share, self.error_feedback = method, share, error_feedback
+        self.memory: Tensor | None = None
+
+    def start(self, parties: int, layout: Layout) -> None:
+        self.memory = torch.zeros(parties, layout.size)
+
+    def protect(self, updates: Tensor, round: Round) -> Tensor:
+        assert self.memory is not None
+        if not self.error_feedback:
+            return self._compressed(updates, round)
+        self.memory = self.memory.to(updates)
+        round.publish(memory=True)
+        due = updates + self.memory[round.parties]
+        sent = self._compressed(due, round)
+        self.memory[round.parties] = due - sent
+        return sent
+
+    def _compressed(self, rows: Tensor, round: Round) -> Tensor:
+        if self.method == "sign":
+            round.publish(signs=True)
+            round.send(bytes_sent=-len(rows) * rows.shape[1] * (4 - 1 / 8), messages=0)
+            return rows.sign() * rows.abs().mean(dim=1, keepdim=True)
+        order = rows.abs() if self.method == "top_k" else torch.rand(rows.shape, generator=round.rng).to(rows)
+        kept = order.topk(math.ceil(self.share * rows.shape[1]), dim=1).indices
+        mask = torch.zeros_like(rows, dtype=torch.bool).scatter(1, kept, True)
+        round.publish(mask=mask)
+        sparse(round, len(rows), kept.shape[1], rows.shape[1])
+        return rows * mask

@@ -1,0 +1,32 @@
+"""Only the largest coordinates of an upload are sent."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark.errors import ConfigError
+from benchmark.settings.collaboration.defense import FederatedDefense, Round
+
+VERSION = 1
+
+
+class GradientPruning(FederatedDefense):
+    """Zeroes the share ``ratio`` of the smallest magnitudes of every parameter tensor (Zhu et al. 2019, section 5.2).
+
+    The survivors' positions are public: they are the non-zero entries.
+    """
+
+    def __init__(self, *, ratio: float) -> None:
+        if not 0 <= ratio < 1:
+            raise ConfigError(f"gradient_pruning.ratio must be in [0, 1), got {ratio}.")
+        self.ratio = ratio
+
+    def protect(self, updates: Tensor, round: Round) -> Tensor:
+        keep = torch.zeros_like(updates, dtype=torch.bool)
+        for part in round.layout.slices().values():
+            tensor = updates[:, part].abs()
+            count = tensor.shape[1] - int(self.ratio * tensor.shape[1])
+            keep[:, part] = torch.zeros_like(tensor, dtype=torch.bool).scatter(1, tensor.topk(count).indices, True)
+        round.publish(mask=keep)
+        return updates * keep

@@ -1,0 +1,90 @@
+"""Only a share of the coordinates of an upload is sent.
+
+Shokri, Shmatikov, *Privacy-Preserving Deep Learning*, CCS 2015 (DSSGD): the upload share theta_u with the ``largest``
+or with ``random`` coordinates, each clipped to [-gamma, gamma]; the download share theta_d of those coordinates that
+uploads have changed most often of late, by a count on the server that halves with every upload.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from benchmark.errors import ConfigError, positive
+from benchmark.settings.collaboration.defense import FederatedDefense, Round
+from benchmark.settings.collaboration.rounds import BYTES_PER_FLOAT
+from benchmark.training.functional import Layout
+
+VERSION = 2
+BYTES_PER_INDEX = 4
+TIE = 1e-6  # below any difference of two counts that matters: it only breaks ties
+
+
+class SelectiveSharing(FederatedDefense):
+    """DSSGD's upload without any noise.
+
+    Args:
+        share: theta_u, share of the coordinates that a party uploads, in (0, 1]; ceil(share d) of them.
+        download: theta_d, share of the coordinates that a party takes from the global model, in (0, 1]; the others keep
+            the values of its own last model.
+        choice: ``largest`` magnitudes, or ``random`` ones.
+        clip: bound on the magnitude of an uploaded coordinate, in gradient units (the paper's gamma over the learning
+            rate), or None.
+    """
+
+    def __init__(self, *, share: float, download_share: float, choice: str, clip: float | None) -> None:
+        check_share("selective_sharing", share)
+        check_share("selective_sharing", download_share)
+        if choice not in ("largest", "random"):
+            raise ConfigError(f"selective_sharing.choice must be largest or random, got {choice!r}.")
+        if clip is not None:
+            positive("selective_sharing.clip", clip)
+        self.share, self.download_share, self.choice, self.clip = share, download_share, choice, clip
+
+    def start(self, parties: int, layout: Layout) -> None:
+        self.traffic = torch.zeros(layout.size)
+
+    def download(self, params: Tensor, local: Tensor, round: Round) -> Tensor | None:
+        if self.download_share == 1:
+            return None
+        size = len(params)
+        order = self.traffic + torch.rand((len(local), size), generator=round.rng) * TIE
+        kept = order.topk(math.ceil(self.download_share * size), dim=1).indices.to(params.device)
+        mask = torch.zeros_like(local, dtype=torch.bool).scatter(1, kept, True)
+        round.publish(downloaded=mask)
+        sparse(round, len(local), kept.shape[1], size)
+        return torch.where(mask, params, local)
+
+    def protect(self, updates: Tensor, round: Round) -> Tensor:
+        if self.clip is not None:
+            updates = updates.clamp(-self.clip, self.clip)
+        if self.share == 1:
+            self._count(torch.ones_like(updates, dtype=torch.bool))
+            return updates
+        size = updates.shape[1]
+        order = updates.abs() if self.choice == "largest" else torch.rand(updates.shape, generator=round.rng)
+        kept = order.to(updates.device).topk(math.ceil(self.share * size), dim=1).indices
+        mask = torch.zeros_like(updates, dtype=torch.bool).scatter(1, kept, True)
+        round.publish(mask=mask)
+        self._count(mask)
+        sparse(round, len(updates), kept.shape[1], size)
+        return updates * mask
+
+    def _count(self, mask: Tensor) -> None:
+        """Note which coordinates (n, d) have just been uploaded."""
+        self.traffic = self.traffic / 2 + mask.sum(dim=0).cpu()
+
+
+def check_share(name: str, share: float) -> None:
+    """Refuse a share that is none."""
+    if not 0 < share <= 1:
+        raise ConfigError(f"{name}.share must be in (0, 1], got {share}.")
+
+
+def sparse(round: Round, parties: int, kept: int, size: int) -> None:
+    """Count an upload of ``kept`` of ``size`` coordinates with their positions in place of a full one, if smaller."""
+    full = size * BYTES_PER_FLOAT
+    saved = max(0, full - kept * (BYTES_PER_FLOAT + BYTES_PER_INDEX))
+    round.send(bytes_sent=-parties * saved, messages=0)

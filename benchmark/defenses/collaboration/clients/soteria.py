@@ -1,0 +1,109 @@
+"""Soteria: the representation that tells most of the input and least of the loss is cut out of one layer's gradient.
+
+Sun, Li, Wang, Yang, Zhang, Chen, *Provable Defense against Privacy Leakage in Federated Learning from Representation
+Perspective*, CVPR 2021, section 4. Known break: an adversary who leaves that layer out of the matching loss (Balunović
+et al., ICLR 2022). Deviations: the norms of the representation's gradients are estimated by random forward-mode
+products instead of one backward pass a unit, and one ranking (the batch's mean score) serves a whole batch, as in
+AIJack's implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from benchmark.errors import ConfigError
+from benchmark.metrics.gradient_geometry import push_forward
+from benchmark.seeds import normal_like
+from benchmark.settings.collaboration.defense import FederatedDefense, LocalStep
+from benchmark.training.functional import Layout, Net
+from benchmark.training.layers import layer_mask, layer_slices
+
+VERSION = 1
+
+
+class Soteria(FederatedDefense):
+    """Zeroes the gradient of the protected layer where its representation scores highest.
+
+    The protected layer is the first fully connected one and its output the representation: rows of its gradient are
+    zeroed. Where the only such layer is the head, the representation is the head's input, and columns are zeroed (the
+    paper's own networks).
+
+    Args:
+        ratio: share of the representation that is cut.
+        probes: forward-mode products behind every ranking.
+    """
+
+    def __init__(self, *, ratio: float, probes: int) -> None:
+        if not 0 <= ratio < 1:
+            raise ConfigError(f"soteria.ratio must be in [0, 1), got {ratio}.")
+        if probes < 1:
+            raise ConfigError(f"soteria.probes must be at least 1, got {probes}.")
+        self.ratio, self.probes = ratio, probes
+        self.withheld: Tensor | None = None
+
+    def start(self, parties: int, layout: Layout) -> None:
+        self.withheld = ~layer_mask(layout, [_protected(layout)[0]])
+
+    def facts(self) -> dict[str, Any]:
+        return {} if self.withheld is None else {"mask": self.withheld}
+
+    def local_step(self, step: LocalStep) -> Tensor:
+        layer, by_rows = _protected(step.net.layout)
+        scores = representation_scores(step.net, step.params, step.x, by_rows, self.probes, step.rng)
+        cut = scores.topk(int(self.ratio * len(scores))).indices
+        gradient = step.gradient().clone()
+        part = layer_slices(step.net.layout)[layer]
+        units = step.net.layout.split(gradient)
+        weight, bias = _tensors(step.net.layout, part)
+        units[weight][(cut,) if by_rows else (slice(None), cut)] = 0
+        if by_rows and bias is not None:
+            units[bias][cut] = 0
+        return step.net.layout.join(units)
+
+
+def representation_scores(
+    net: Net, params: Tensor, x: Tensor, by_rows: bool, probes: int, rng: torch.Generator
+) -> Tensor:
+    """Mean over the batch of |h_i| / ||dh_i/dx||_2 for every unit of the representation h, (units,)."""
+
+    def represent(x: Tensor) -> Tensor:
+        return _representation(net, params, x, by_rows)
+
+    squares = torch.zeros(())
+    for _ in range(probes):
+        h, change = push_forward(represent, x, normal_like(x, rng))
+        squares = squares.to(change) + change.square()
+    return (h.abs() / (squares / probes).sqrt().clamp_min(1e-12)).mean(dim=0)
+
+
+def _representation(net: Net, params: Tensor, x: Tensor, of_output: bool) -> Tensor:
+    """(n, ...) -> (n, units): the first fully connected layer's output after its activation, or else its input."""
+    seen: list[Tensor] = []
+    linear = [module for module in net.module.modules() if isinstance(module, nn.Linear)]
+    # The layer after the protected one reads the activated output.
+    reader = linear[1] if of_output else linear[0]
+    handle = reader.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        functional_call(net.module, net.layout.split(params), (x,))
+    finally:
+        handle.remove()
+    return seen[0]
+
+
+def _protected(layout: Layout) -> tuple[str, bool]:
+    """The protected layer, and whether its rows (else its columns) are cut."""
+    connected: Sequence[str] = [layer for layer in layer_slices(layout) if layer.startswith("fc")]
+    if not connected:
+        raise ConfigError("soteria protects a fully connected layer, of which this model has none.")
+    return connected[0], len(connected) > 1
+
+
+def _tensors(layout: Layout, layer: slice) -> tuple[str, str | None]:
+    """The names of a layer's weight and bias."""
+    names = [name for name, part in layout.slices().items() if layer.start <= part.start < layer.stop]
+    return names[0], names[1] if len(names) > 1 else None

@@ -1,0 +1,41 @@
+"""Training that tolerates noise: every local gradient is taken at weights that noise has moved.
+
+The variant "tolerant training" of noise tolerance, after Gilbert 2022 (arXiv 2211.06324). Status: reconstruction, see
+:mod:`~.noise_tolerance`, with which it is meant to be stacked. Noise injection into weights is an old regulariser
+(An 1996); here it should make the model bear what parties add to their updates.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark.errors import ConfigError
+from benchmark.seeds import normal_like
+from benchmark.settings.collaboration.defense import FederatedDefense, LocalStep
+
+VERSION = 1
+
+
+class TolerantTraining(FederatedDefense):
+    """The gradient at W_l + amount x rms(W_l) x N(0, I), tensor by tensor; the step itself starts from W_l.
+
+    Args:
+        amount: beta, at least 0.
+    """
+
+    def __init__(self, *, amount: float) -> None:
+        if amount < 0:
+            raise ConfigError(f"tolerant_training.amount must be at least 0, got {amount}.")
+        self.amount = amount
+
+    def local_step(self, step: LocalStep) -> Tensor:
+        return step.net.gradient(jolted(step, self.amount), step.x, step.y)
+
+
+def jolted(step: LocalStep, amount: float) -> Tensor:
+    """The step's parameters (d,) with relative noise in every tensor."""
+    scale = torch.empty_like(step.params)
+    for part in step.net.layout.slices().values():
+        scale[part] = step.params[part].square().mean().sqrt()
+    return step.params + amount * scale * normal_like(step.params, step.rng)

@@ -1,0 +1,1 @@
+"""Defenses that replace or extend the protocol of a round."""

@@ -1,0 +1,203 @@
+"""Fragmented federated learning: parties swap random fragments of their updates, the server scores what it receives.
+
+Jebreel, Domingo-Ferrer, Blanco-Justicia, Sánchez, *Enhanced Security and Privacy via Fragmented Federated Learning*,
+IEEE TNNLS 2024 (arXiv 2207.05978). The exchange is linear, so mixing updates equals the paper's mixing of models.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.crypto import fragments
+from benchmark.defenses.collaboration.aggregation.ranks import median
+from benchmark.errors import ConfigError
+from benchmark.seeds import random_bytes
+from benchmark.settings.collaboration.defense import FederatedDefense, Round
+from benchmark.training.functional import Layout
+
+VERSION = 2
+PAIRING_TRIES = 20
+FRACTION_BITS = 24
+LARGEST = 2.0**38  # entries of an update are cut to +- this, so that they fit into 64 bits
+BYTES_PER_FLOAT = 4
+WIRES = ("counted", "encrypted")
+
+
+class FragmentedFL(FederatedDefense):
+    """Pairwise mixing (privacy) and reputation (poisoning), each of which may be switched off.
+
+    Updates become fixed-point numbers, in which pads cancel and sums are kept exactly; what is not a number counts
+    as 0. Who is left without a partner contributes nothing in that round.
+
+    Args:
+        p_mix: share of the coordinates that a pair exchanges; 0 turns mixing off.
+        warm_up: rounds in which everybody is selected and accepted and the median aggregates.
+        reputation: False aggregates by the mean of all uploads.
+        wire: ``encrypted`` sends every message of :mod:`benchmark.crypto.fragments`; ``counted`` computes what comes of
+            it, with masks drawn directly, and the same numbers of bytes and messages.
+        dropout: share of a round's parties, in [0, 1), that vanish in its course, every other one before it has sent
+            its fragment (its partner then has nothing to upload), the others after.
+    """
+
+    def __init__(self, *, p_mix: float, warm_up: int, reputation: bool, wire: str, dropout: float) -> None:
+        if not 0 <= p_mix <= 1:
+            raise ConfigError(f"defense.fragmented_fl.p_mix must be in [0, 1], got {p_mix}.")
+        if wire not in WIRES:
+            raise ConfigError(f"defense.fragmented_fl.wire must be one of {', '.join(WIRES)}, got {wire!r}.")
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"defense.fragmented_fl.dropout must be in [0, 1), got {dropout}.")
+        self.p_mix, self.warm_up, self.reputation = p_mix, warm_up, reputation
+        self.wire, self.dropout = wire, dropout
+
+    def start(self, parties: int, layout: Layout) -> None:
+        self.global_reputation = torch.zeros(parties)
+        self.local_reputation = torch.zeros(parties, parties)
+        self.partner = torch.zeros(0, dtype=torch.int64)
+
+    def trust(self) -> Tensor | None:
+        return self.global_reputation if self.reputation else None
+
+    def select(self, candidates: Tensor, round: Round) -> Tensor:
+        """From the warm-up on only parties whose reputation is not in the lowest quarter of all."""
+        if not self.reputation or round.index < self.warm_up:
+            return candidates
+        trusted = self.global_reputation[candidates] >= quartile(self.global_reputation)
+        return candidates[trusted] if trusted.any() else candidates
+
+    # -- the parties' side -------------------------------------------------------------------------
+    def exchange(self, updates: Tensor, round: Round) -> Tensor:
+        """Every pair swaps the coordinates of a common random mask: m_k + m_j = w_k + w_j coordinate by coordinate.
+
+        Rows of parties that upload nothing are zero.
+        """
+        self.partner = self._pairs(round)
+        paired = (self.partner >= 0).nonzero().squeeze(1)
+        silent, gone = self._vanish(len(updates), round)
+        stuck = silent | silent[self.partner]  # row -1, for who has no partner, is never looked at
+        round.active = (self.partner >= 0) & ~stuck & ~gone
+        if self.p_mix == 0:
+            return updates
+        groups = torch.arange(len(updates))
+        groups[paired] = torch.minimum(paired, self.partner[paired])
+        round.publish(groups=groups)
+        first = paired[paired < self.partner[paired]]
+        if self.wire == "encrypted":
+            return self._encrypted(updates, first, silent, gone, round)
+        self._count(len(paired), int(silent[paired].sum()), int(round.active.sum()), updates.shape[1], round)
+        mixed, second = from_fixed(to_fixed(updates), updates), self.partner[first]
+        mask = torch.rand((len(first), updates.shape[1]), generator=round.rng).to(updates.device) < self.p_mix
+        mixed[first], mixed[second] = (
+            torch.where(mask, mixed[second], mixed[first]),
+            torch.where(mask, mixed[first], mixed[second]),
+        )
+        return torch.where(round.active[:, None].to(mixed.device), mixed, 0)
+
+    def _encrypted(self, updates: Tensor, first: Tensor, silent: Tensor, gone: Tensor, round: Round) -> Tensor:
+        fixed = to_fixed(updates).cpu().numpy()
+        known = dict(enumerate(round.parties.tolist()))
+        rows = {party: row for row, party in known.items()}
+
+        def lost(kind: int, sender: int) -> bool:
+            row = rows[sender]
+            return bool(silent[row] if kind == fragments.FRAGMENT else gone[row] and kind == fragments.UPLOAD)
+
+        wire = fragments.Exchange(round.index, self.p_mix, lambda k: random_bytes(k, round.rng), lost)
+        pairs = [(known[k], known[int(self.partner[k])]) for k in first.tolist()]
+        opened = wire.run(pairs, {party: fixed[row] for row, party in known.items()})
+        counted = len(opened) * updates.shape[1] * BYTES_PER_FLOAT
+        round.send(bytes_sent=wire.traffic.bytes_sent - counted, messages=wire.traffic.messages - len(opened))
+        mixed = from_fixed(torch.from_numpy(np.zeros_like(fixed)), updates)
+        for party, values in opened.items():
+            mixed[rows[party]] = from_fixed(torch.from_numpy(values), updates)
+        return mixed
+
+    @staticmethod
+    def _count(paired: int, silent: int, uploads: int, size: int, round: Round) -> None:
+        """Traffic beside the plain upload of d floats, which the setting counts."""
+        sent = fragments.traffic(paired, silent, uploads, size)
+        plain = uploads * size * BYTES_PER_FLOAT
+        round.send(bytes_sent=sent.bytes_sent - plain, messages=sent.messages - uploads)
+
+    def _vanish(self, n: int, round: Round) -> tuple[Tensor, Tensor]:
+        """bool (n,) twice: parties that are gone before their fragment is sent, and those gone after."""
+        silent, gone = torch.zeros(2, n, dtype=torch.bool)
+        if self.dropout:
+            dropped = torch.randperm(n, generator=round.rng)[: round_half_up(self.dropout * n)]
+            silent[dropped[0::2]], gone[dropped[1::2]] = True, True
+        return silent, gone
+
+    def _pairs(self, round: Round) -> Tensor:
+        """Row of each party's partner, -1 for those left over (spec 09, step 2)."""
+        partner = torch.full((len(round.parties),), -1, dtype=torch.int64)
+        accepts = self._acceptance(round)
+        for _ in range(PAIRING_TRIES):
+            free = (partner < 0).nonzero().squeeze(1)
+            free = free[torch.randperm(len(free), generator=round.rng)]
+            half = len(free) // 2
+            k, j = free[:half], free[half : 2 * half]
+            agreed = accepts[k, j] & accepts[j, k]
+            partner[k[agreed]], partner[j[agreed]] = j[agreed], k[agreed]
+            if (partner < 0).sum() < 2:
+                break
+        return partner
+
+    def _acceptance(self, round: Round) -> Tensor:
+        """bool (n, n): whether row k's party takes row j's as a partner."""
+        n = len(round.parties)
+        if not self.reputation or round.index < self.warm_up:
+            return torch.ones(n, n, dtype=torch.bool)
+        theirs = self.local_reputation[round.parties]
+        return theirs[:, round.parties] >= quartile(theirs)[:, None]
+
+    # -- the server's side -------------------------------------------------------------------------
+    def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
+        """Score the mixed uploads, credit each party with its own one's score, and weigh by the credit so far."""
+        if not self.reputation:
+            return uploads.mean(dim=0)
+        rows = round.active.nonzero().squeeze(1)
+        parties, partners = round.parties[rows], round.parties[self.partner[rows]]
+        credit = similarity(uploads, round.layout).cpu()
+        self.global_reputation[parties] += credit
+        self.local_reputation[parties, partners] += credit
+        if round.index < self.warm_up:
+            return median(uploads)
+        trust = torch.tanh(self.global_reputation - quartile(self.global_reputation)).clamp_min(0)[parties]
+        weights = trust if trust.sum() > 0 else torch.ones_like(trust)
+        return (weights / weights.sum()).to(uploads) @ uploads
+
+
+def similarity(uploads: Tensor, layout: Layout) -> Tensor:
+    """How much each upload (n, d) is like the others, (n,): 0.2 norm + 0.8 last-layer direction, less the quartile.
+
+    A score that is not a number (an all-zero or infinite upload) counts as 0, as in the authors' code.
+    """
+    norms = uploads.norm(dim=1)
+    distance = (norms.median() - norms).abs()
+    by_norm = 1 - distance / distance.max().clamp_min(1e-20)
+    last = torch.cat([uploads[:, part] for part in list(layout.slices().values())[-2:]], dim=1)
+    centre = median(last)
+    by_direction = (torch.nn.functional.cosine_similarity(last, centre[None], dim=1) + 1) / 2
+    score = 0.2 * by_norm + 0.8 * by_direction
+    return (score - score.nanquantile(0.25)).nan_to_num(0.0)
+
+
+def quartile(values: Tensor) -> Tensor:
+    """The first quartile along the last dimension, (..., n) -> (...)."""
+    return values.quantile(0.25, dim=-1)
+
+
+def to_fixed(updates: Tensor) -> Tensor:
+    """Float (n, d) -> int64 (n, d), multiples of 2^-24; NaN becomes 0."""
+    cut = updates.double().nan_to_num(0.0, LARGEST, -LARGEST).clamp(-LARGEST, LARGEST)
+    return (cut * 2**FRACTION_BITS).round().to(torch.int64)
+
+
+def from_fixed(fixed: Tensor, like: Tensor) -> Tensor:
+    """The inverse of :func:`to_fixed`, exact in float32 for what it gives; type and device of ``like``."""
+    return (fixed.double() / 2**FRACTION_BITS).to(like)
+
+
+def round_half_up(value: float) -> int:
+    return int(value + 0.5)

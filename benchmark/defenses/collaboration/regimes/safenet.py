@@ -1,0 +1,161 @@
+"""SafeNet: owners train alone, a filter drops useless models, the others vote."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmark.crypto.secure_costs import ensemble_costs
+from benchmark.data.base import Split, balanced_order
+from benchmark.errors import ConfigError, positive
+from benchmark.seeds import generator
+from benchmark.settings.collaboration.defense import FederatedDefense, TrainingTask
+from benchmark.settings.collaboration.local_training import TrainingPlan, teach, usual
+from benchmark.settings.collaboration.rounds import Federation
+from benchmark.training.accounting import gaussian_epsilon
+from benchmark.training.ensemble import VotingEnsemble
+from benchmark.training.functional import Net
+
+VERSION = 1
+
+NO_FILTER = -1.0  # any accuracy exceeds it
+SENSITIVITY = math.sqrt(2)  # of the vector of votes, in L2: another data set of one owner moves one vote
+
+
+class SafeNet(FederatedDefense):
+    """An ensemble of models, each trained by one owner on its own samples.
+
+    Chaudhari, Jagielski, Oprea, *SafeNet: The Unreasonable Effectiveness of Ensembles in Private Collaborative
+    Learning*, IEEE SaTML 2023 (arXiv 2205.09986). Each owner sets part of its samples aside; the union of these parts
+    validates all models, and those whose accuracy does not exceed a threshold do not vote. Filter and vote run inside
+    multi-party computation and depend on labels alone, so that here they are computed in the clear, exactly.
+
+    Deviations (the text of the paper was not at hand): each owner's part for validation is balanced over classes and of
+    one agreed size, so that nobody owns more than its share of the filter; ties go to the smallest label.
+
+    Args:
+        optimizer, lr, batch_size, epochs, body_epochs: see :class:`benchmark.settings.collaboration.local_training.TrainingPlan`.
+        validation: share of an owner's samples that is set aside, in (0, 1).
+        threshold: phi, a number in [0, 1]; ``auto`` for (1 - delta) p_min (1 - tolerated); null for no filter.
+        p_min: accuracy that an honest model reaches at least; tolerated: share of poisoned owners, below 1/2, that may
+            answer wrongly throughout on their validation part; delta: margin. They serve ``auto``.
+        vote_noise: standard deviation of Gaussian noise on the votes of every prediction (as in PATE); without a filter
+            it makes every owner's data set differentially private.
+        noise_delta: at which that epsilon is reported.
+        mpc: whether to measure, with a real engine, what filter and vote cost inside multi-party computation.
+    """
+
+    def __init__(
+        self,
+        *,
+        optimizer: str,
+        lr: float,
+        batch_size: int,
+        epochs: int,
+        body_epochs: int | None,
+        validation: float,
+        threshold: float | str | None,
+        p_min: float,
+        tolerated: float,
+        delta: float,
+        vote_noise: float,
+        noise_delta: float,
+        mpc: bool,
+    ) -> None:
+        self.course = TrainingPlan(optimizer, lr, batch_size, epochs, body_epochs)
+        if not 0 < validation < 1:
+            raise ConfigError(f"safenet.validation must be in (0, 1), got {validation}.")
+        if not 0 <= tolerated < 0.5:
+            raise ConfigError(f"safenet.tolerated must be in [0, 0.5), got {tolerated}.")
+        if vote_noise < 0:
+            raise ConfigError(f"safenet.vote_noise must be at least 0, got {vote_noise}.")
+        positive("safenet.noise_delta", noise_delta)
+        self.validation, self.vote_noise, self.noise_delta = validation, vote_noise, noise_delta
+        self.mpc = mpc
+        self.threshold = _threshold(threshold, p_min, tolerated, delta)
+        if vote_noise > 0 and threshold is not None:
+            raise ConfigError(
+                "safenet.vote_noise hides one vote of an owner, but an owner's validation samples may move other "
+                "owners' votes through the filter; set safenet.threshold=null with it."
+            )
+        self.deployed: VotingEnsemble | None = None
+
+    def facts(self) -> dict[str, Any]:
+        return {"filter_threshold": self.threshold}
+
+    def learn(self, lesson: TrainingTask) -> Federation:
+        started = time.perf_counter()
+        training, validation = self._set_aside(lesson)
+        models, steps = teach(lesson, training, self.course)
+        scores = validate(lesson.net, models, validation)
+        samples = min(len(share) for share in training)
+        return Federation(
+            models.mean(dim=0),
+            models,
+            seconds=time.perf_counter() - started,
+            scores=scores,
+            work=(samples, min(self.course.batch_size, samples), steps),
+        )
+
+    def _set_aside(self, lesson: TrainingTask) -> tuple[list[Split], list[Split]]:
+        """Every owner's samples for training, and for validation as it hands them over."""
+        agreed = max(1, round(self.validation * usual(lesson.shares)))
+        training, validation = [], []
+        for owner, share in enumerate(lesson.shares):
+            if len(share) < 2:
+                raise ConfigError(
+                    "An owner needs two samples, one to train and one to validate; lower setting.parties."
+                )
+            size = min(agreed, len(share) // 2)
+            order = balanced_order(share.y.cpu(), generator(lesson.seed, f"safenet.validation.{owner}"))
+            training.append(share[order[size:]])
+            validation.append(lesson.validation(owner, share[order[:size]]))
+        return training, validation
+
+    def finish(self, net: Net, run: Federation, rng: torch.Generator) -> VotingEnsemble:
+        counted = run.scores > self.threshold
+        self.deployed = VotingEnsemble(net, run.local_models, counted, run.scores, self.threshold, self.vote_noise, rng)
+        return self.deployed
+
+    def epsilon(self, *, samples: int, batch_size: int, steps: int) -> tuple[float, float] | None:
+        """Of one owner's whole data set, for the predictions answered so far (Papernot et al., ICLR 2017)."""
+        if self.vote_noise == 0:
+            return None
+        answered = 0 if self.deployed is None else self.deployed.answered
+        noise = self.vote_noise / SENSITIVITY
+        return gaussian_epsilon(noise_multiplier=noise, steps=answered, delta=self.noise_delta), self.noise_delta
+
+    def secure_costs(self, net: Net, samples: int, parties: int) -> dict[str, float | str]:
+        if not self.mpc:
+            return {}
+        validation = parties * max(1, round(self.validation * (samples // parties)))
+        module, threshold = self.course.shared_part(net), max(self.threshold, 0.0)
+        return ensemble_costs(module, owners=parties, validation=validation, threshold=threshold)
+
+
+def validate(net: Net, models: Tensor, validation: Sequence[Split]) -> Tensor:
+    """Accuracy (owners,) of each model (owners, d) on everybody's validation samples together."""
+    x, y = torch.cat([part.x for part in validation]), torch.cat([part.y for part in validation])
+    everybody = torch.ones(len(models), dtype=torch.bool)
+    said = VotingEnsemble(net, models, everybody, everybody.float(), 0.0, 0.0, torch.Generator()).ballots(x)
+    return (said == y).double().mean(dim=1).cpu()
+
+
+def _threshold(given: float | str | None, p_min: float, tolerated: float, delta: float) -> float:
+    """phi. Poisoned owners hold the share ``tolerated`` of the validation samples, so that an honest model with
+    accuracy p may score as low as p (1 - tolerated).
+
+    Raises:
+        ConfigError: it is no threshold.
+    """
+    if given is None:
+        return NO_FILTER
+    phi = (1 - delta) * p_min * (1 - tolerated) if given == "auto" else given
+    if isinstance(phi, str) or not 0 <= phi <= 1:
+        raise ConfigError(f"safenet.threshold must be in [0, 1], auto or null, got {given!r}.")
+    return float(phi)

@@ -1,0 +1,1 @@
+"""Defenses of a deployed classifier: robust training, screens and shift detectors."""

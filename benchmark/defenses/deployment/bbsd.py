@@ -1,0 +1,59 @@
+"""Black box shift detection: a batch is shifted when the classifier's outputs are distributed otherwise than usual."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from benchmark.errors import ConfigError
+from benchmark.metrics.detection import ks_suspicion
+from benchmark.settings.deployment.defense import DeploymentDefense
+from benchmark.training.loop import predict
+
+if TYPE_CHECKING:
+    from benchmark.settings.deployment.defense import DetectorContext
+
+VERSION = 1
+
+
+def _entropy(logits: Tensor) -> Tensor:
+    return torch.distributions.Categorical(logits=logits).entropy().unsqueeze(1)
+
+
+OUTPUTS = {
+    "logits": lambda logits: logits,
+    "softmax": lambda logits: logits.softmax(dim=1),
+    "entropy": _entropy,
+    "max_softmax": lambda logits: logits.softmax(dim=1).amax(dim=1, keepdim=True),
+    "max_logit": lambda logits: logits.amax(dim=1, keepdim=True),
+}
+
+
+class BBSD(DeploymentDefense):
+    """Detecting and Correcting for Label Shift with Black Box Predictors (Lipton, Wang, Smola, ICML 2018).
+
+    A two-sample Kolmogorov-Smirnov test for each output between validation data and the batch; the smallest p-value
+    counts (Bonferroni: the number of outputs is the same for every batch, so it only scales the alarm).
+
+    Args:
+        outputs: ``logits``, ``softmax``, or one number: ``entropy``, ``max_softmax`` or ``max_logit``.
+    """
+
+    def __init__(self, *, outputs: str) -> None:
+        if outputs not in OUTPUTS:
+            raise ConfigError(f"defense.bbsd.outputs must be one of {list(OUTPUTS)}, got {outputs!r}.")
+        self.outputs = outputs
+
+    def facts(self) -> dict[str, Any]:
+        return {"detector": "bbsd", "outputs": self.outputs}
+
+    def screen_batches(self, batches: Tensor, context: DetectorContext) -> Tensor:
+        read = OUTPUTS[self.outputs]
+        usual = read(predict(context.model, context.validation.x))
+        worst = [
+            max(ks_suspicion(column, source) for column, source in zip(outputs.T, usual.T, strict=True))
+            for outputs in (read(predict(context.model, batch)) for batch in batches)
+        ]
+        return torch.tensor(worst, dtype=torch.float64)

@@ -1,0 +1,55 @@
+"""Defensive distillation: a student learns a teacher's softened outputs at a high temperature and is deployed at 1.
+
+Papernot, McDaniel, Wu, Jha, Swami, *Distillation as a Defense to Adversarial Perturbations against Deep Neural
+Networks*, IEEE S&P 2016 (arXiv 1511.04508). Broken by Carlini, Wagner, 2016 (arXiv 1607.04311): the student's logits
+are about T times larger, so that its softmax saturates and hides the gradient, no more. Deviations: a warm-up at
+temperature 1 initialises teacher and student, as in Carlini and Wagner's reproduction; Adam in place of SGD.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmark.data.base import Split
+from benchmark.errors import ConfigError, positive
+from benchmark.settings.deployment.defense import DeploymentDefense
+from benchmark.training.loop import predict
+
+VERSION = 2
+
+
+class DefensiveDistillation(DeploymentDefense):
+    """Teacher and student of the same architecture, trained one after the other on the same samples at ``temperature``.
+
+    Args:
+        temperature: T of ``softmax(z / T)`` in both trainings and in the teacher's soft labels.
+        warmup_epochs: at temperature 1 before both.
+        student: false deploys the teacher, which shows what the temperature does without any distillation.
+    """
+
+    def __init__(self, *, temperature: float, warmup_epochs: int, student: bool) -> None:
+        positive("defensive_distillation.temperature", temperature)
+        if warmup_epochs < 0:
+            raise ConfigError(f"defensive_distillation.warmup_epochs must be at least 0, got {warmup_epochs}.")
+        self.temperature, self.warmup_epochs, self.student = temperature, warmup_epochs, student
+
+    def facts(self) -> dict[str, Any]:
+        return {"temperature": self.temperature}
+
+    def fit(self, fresh: Callable[[], nn.Module], data: Split, train: Callable[..., nn.Module]) -> nn.Module:
+        start = train(fresh(), data.x, data.y, epochs=self.warmup_epochs)
+        teacher = train(copy.deepcopy(start), data.x, data.y, loss=self.loss)
+        if not self.student:
+            return teacher
+        # `train` leaves the teacher in evaluation mode: dropout would blur the labels.
+        soft = (predict(teacher, data.x) / self.temperature).softmax(dim=1)
+        return train(copy.deepcopy(start), data.x, soft, loss=self.loss)
+
+    def loss(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Cross-entropy of ``softmax(logits / T)`` with labels (n,) or soft labels (n, classes)."""
+        return F.cross_entropy(logits / self.temperature, y)

@@ -1,0 +1,29 @@
+"""A trivial detector: counts inputs that show the fingerprint of imputation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from benchmark.settings.deployment.defense import DeploymentDefense
+
+if TYPE_CHECKING:
+    from benchmark.settings.deployment.defense import DetectorContext
+
+VERSION = 1
+
+
+class FractionalValues(DeploymentDefense):
+    """Share of the inputs in which any feature is negative or no whole number.
+
+    A sanity row for tables of whole numbers: in UCI heart disease as published for Detectron, imputed values betray the
+    shifted hospitals, so a test that beats every method there need not have found any harm.
+    """
+
+    def facts(self) -> dict[str, Any]:
+        return {"detector": "fractional_values"}
+
+    def screen_batches(self, batches: Tensor, context: DetectorContext) -> Tensor:
+        odd = (batches < 0) | (batches != batches.round())
+        return odd.flatten(2).any(dim=2).double().mean(dim=1)

@@ -1,0 +1,70 @@
+"""H-divergence: two samples differ when their mixture is harder to model than either of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from benchmark.errors import positive
+from benchmark.settings.deployment.defense import DeploymentDefense
+
+if TYPE_CHECKING:
+    from benchmark.settings.deployment.defense import DetectorContext
+
+VERSION = 1
+
+
+class HDivergence(DeploymentDefense):
+    """Comparing Distributions by Measuring Differences that Affect Decision Making (Zhao et al., ICLR 2022).
+
+    ``H((p + q) / 2) - min(H(p), H(q))``, where the entropy ``H(p)`` is the least loss of an action on held-out samples
+    of p. The action here is to choose a Gaussian density (Ledoit-Wolf covariance) on the first principal components of
+    the training data, its loss the negative log-likelihood in nats.
+
+    Deviation: the paper's actions on images are autoencoders; the setting calibrates on usual batches instead of
+    permuting.
+
+    Args:
+        components: principal components.
+    """
+
+    def __init__(self, *, components: int) -> None:
+        positive("defense.h_divergence.components", components)
+        self.components = components
+
+    def facts(self) -> dict[str, Any]:
+        return {"detector": "h_divergence"}
+
+    def screen_batches(self, batches: Tensor, context: DetectorContext) -> Tensor:
+        from sklearn.decomposition import PCA
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        flat = context.train.x.flatten(1).cpu().double().numpy()
+        project = make_pipeline(
+            StandardScaler(), PCA(min(self.components, flat.shape[1]), svd_solver="full", whiten=True)
+        ).fit(flat)
+
+        def seen(x: Tensor) -> Tensor:
+            return torch.from_numpy(project.transform(x.flatten(1).cpu().double().numpy()))
+
+        usual = seen(context.validation.x)
+        return torch.tensor([divergence(seen(x), usual, context.rng(i)) for i, x in enumerate(batches)])
+
+
+def divergence(x: Tensor, usual: Tensor, rng: torch.Generator) -> float:
+    """H-Min of a batch (n, d) and as many of ``usual`` (m, d)."""
+    usual = usual[torch.randperm(len(usual), generator=rng)[: len(x)]]
+    x = x[torch.randperm(len(x), generator=rng)]
+    half = len(x) // 2
+    mixture = torch.cat([usual[: half // 2], x[: half - half // 2], usual[half:], x[half:]])
+    return entropy(mixture, half) - min(entropy(usual, half), entropy(x, half))
+
+
+def entropy(samples: Tensor, fitted: int) -> float:
+    """Mean negative log-likelihood, in nats, of all but the first ``fitted`` samples under the Gaussian of those."""
+    from sklearn.covariance import LedoitWolf
+
+    return -float(LedoitWolf().fit(samples[:fitted].numpy()).score(samples[fitted:].numpy()))

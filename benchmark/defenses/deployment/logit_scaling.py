@@ -1,0 +1,37 @@
+"""Logits multiplied by a constant: the look of defensive distillation without any of it.
+
+A control (ours, after Carlini and Wagner's reading of arXiv 1511.04508): predictions, and so real robustness, stay
+exactly as they were, but the softmax saturates and gradients through it vanish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmark.data.base import Split
+from benchmark.errors import positive
+from benchmark.settings.deployment.defense import DeploymentDefense
+
+VERSION = 1
+
+
+class LogitScaling(DeploymentDefense):
+    """An undefended classifier whose last layer is multiplied by ``factor`` after training."""
+
+    def __init__(self, *, factor: float) -> None:
+        positive("logit_scaling.factor", factor)
+        self.factor = factor
+
+    def facts(self) -> dict[str, Any]:
+        return {"temperature": self.factor}
+
+    def fit(self, fresh: Callable[[], nn.Module], data: Split, train: Callable[..., nn.Module]) -> nn.Module:
+        model = train(fresh(), data.x, data.y)
+        with torch.no_grad():
+            for parameter in list(model.parameters())[-2:]:  # weight and bias of the last layer
+                parameter.mul_(self.factor)
+        return model

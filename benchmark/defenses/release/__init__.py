@@ -1,0 +1,1 @@
+"""Release mechanisms: what an owner publishes in place of private data."""

@@ -1,0 +1,158 @@
+"""Stimuli whose participants are suppressed: identity networks must not recognise anybody in them (system 04).
+
+Nikolaidis et al., JAIR 72, 2021 for the idea. Our choices: the weight, the ensemble, and the gradient reversal (Ganin
+and Lempitsky, ICML 2015) that keeps participants out of the teacher itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmark.data.base import Split
+from benchmark.defenses.release.stimuli import Stimuli
+from benchmark.errors import ConfigError, Refused, positive
+from benchmark.models.base import Classifier
+from benchmark.models.by_shape import network_for
+from benchmark.training.loop import train
+from benchmark.training.stimulus_optimisation import Extra, anonymity_loss, person_loss
+
+VERSION = 1
+
+
+class AnonymousStimuli(Stimuli):
+    """Excitation with ``suppress * KL(uniform || softmax I(x))`` for one of several frozen networks I at each step.
+
+    Args:
+        suppress: weight s of that term.
+        identity_epochs: of each identity network.
+        identity_widths: one network each, in shares of ``width``, so that not only one is fooled.
+        poi: the place, among the participants in order, of one person of interest, the only one then suppressed.
+        reversal: weight of a gradient-reversal head on participants when the teacher is trained; 0: none.
+        arguments: as of :class:`Stimuli`; a private teacher is refused, for the identity networks are not private.
+    """
+
+    needs = {"dataset.group": "yes"}
+    releases = frozenset({"synthetic", "identities"})
+
+    def __init__(
+        self,
+        *,
+        suppress: float,
+        identity_epochs: int,
+        identity_widths: Sequence[float],
+        poi: int | None,
+        reversal: float,
+        epochs: int,
+        width: float,
+        variant: str,
+        layer: str,
+        rows: int | None,
+        steps: int,
+        lr: float,
+        exponent: float,
+        l2: float,
+        variation: float,
+        generators: int,
+        spread: float,
+        moments: Sequence[float] | None,
+        publish_teacher: bool,
+    ) -> None:
+        super().__init__(
+            epochs=epochs,
+            width=width,
+            variant=variant,
+            layer=layer,
+            rows=rows,
+            steps=steps,
+            lr=lr,
+            exponent=exponent,
+            l2=l2,
+            variation=variation,
+            generators=generators,
+            spread=spread,
+            moments=moments,
+            publish_teacher=publish_teacher,
+            noise_multiplier=0.0,
+            max_norm=1.0,
+            delta=0.0,
+        )
+        positive("anonymous_stimuli.identity_epochs", identity_epochs)
+        if suppress < 0 or reversal < 0 or not identity_widths:
+            raise ConfigError("anonymous_stimuli needs suppress and reversal of at least 0 and one identity width.")
+        self.suppress, self.identity_epochs, self.identity_widths = suppress, identity_epochs, identity_widths
+        self.poi, self.reversal = poi, reversal
+        self.identity_networks: list[nn.Module] = []
+
+    def facts(self) -> dict[str, Any]:
+        return super().facts() | {"identity_suppressed": True}
+
+    def models(self) -> Mapping[str, nn.Module]:
+        """Also the identity networks, for the attacker who got hold of them; nobody needs them to use the stimuli."""
+        return {**super().models(), **{f"identity_{i}": network for i, network in enumerate(self.identity_networks)}}
+
+    def teach(self, teacher: Classifier, private: Split, rng: torch.Generator) -> float | None:
+        if self.reversal == 0:
+            return super().teach(teacher, private, rng)
+        people, count = participants(private)
+        both = TwoHeads(teacher, count, self.reversal).to(private.x.device)
+        labels = torch.stack([private.y, people], dim=1)
+        train(both, private.x, labels, epochs=self.epochs, rng=rng, batch_size=128, loss=both.loss)
+        return None
+
+    def suppression(self, private: Split, mean: float, sd: float, rng: torch.Generator) -> Extra:
+        people, count = participants(private)
+        networks: list[nn.Module] = []
+        for width in self.identity_widths:
+            network = network_for(tuple(private.x.shape[1:]), count, width * self.width).to(private.x.device)
+            train(network, private.x, people, epochs=self.identity_epochs, rng=rng)
+            networks.append(network.requires_grad_(False))
+        self.identity_networks = networks
+
+        def loss(x: Tensor) -> Tensor:
+            network = networks[int(torch.randint(len(networks), (), generator=rng))]
+            logits = network(mean + sd * x)
+            belief = anonymity_loss(logits) if self.poi is None else person_loss(logits, min(self.poi, count - 1))
+            return self.suppress * belief
+
+        return loss
+
+
+class TwoHeads(nn.Module):
+    """The teacher's head and a head on participants, through which its features get reversed gradients."""
+
+    def __init__(self, teacher: Classifier, persons: int, weight: float) -> None:
+        super().__init__()
+        self.teacher, self.weight, self.classes = teacher, weight, teacher.head.out_features
+        self.persons = nn.Linear(teacher.head.in_features, persons)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, ...) -> (n, classes + persons)."""
+        hidden = self.teacher.features(x)
+        return torch.cat([self.teacher.head(hidden), self.persons(reversed_gradient(hidden, self.weight))], dim=1)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Labels are int64 (n, 2): class and participant."""
+        task = F.cross_entropy(logits[:, : self.classes], labels[:, 0])
+        return task + F.cross_entropy(logits[:, self.classes :], labels[:, 1])
+
+
+def reversed_gradient(x: Tensor, weight: float) -> Tensor:
+    """``x`` itself, whose gradient comes back times ``-weight``."""
+    return (1 + weight) * x.detach() - weight * x
+
+
+def participants(private: Split) -> tuple[Tensor, int]:
+    """Who each record is of, int64 (n,) in 0 .. count - 1, and the count.
+
+    Raises:
+        Refused: the data do not say.
+    """
+    if private.group is None:
+        raise Refused("Suppressing identities needs records that say whose they are: use a data set with groups.")
+    persons, place = private.group.unique(return_inverse=True)
+    return place, len(persons)

@@ -1,0 +1,77 @@
+"""Disparate impact remover: every number takes the value of the median group at the same rank."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmark.data.base import Split
+from benchmark.errors import ConfigError, Refused
+from benchmark.settings.release.defense import Release, ReleaseMechanism
+from benchmark.training.record_space import one_hot_blocks
+
+VERSION = 1
+
+QUANTILES = torch.linspace(0, 1, 201, dtype=torch.float64)
+
+
+class DisparateImpactRemover(ReleaseMechanism):
+    """Certifying and Removing Disparate Impact (Feldman et al., KDD 2015).
+
+    Per numeric column, a value moves to the median over the groups of their quantile functions at its rank within its
+    own group. Categories, the decision and the joint structure stay as they are; the attribute is needed at test time.
+
+    Args:
+        repair: level in [0, 1]; 0 changes nothing.
+    """
+
+    needs = {"dataset.kind": "tabular", "dataset.sensitive": "yes"}
+
+    def __init__(self, *, repair: float) -> None:
+        if not 0 <= repair <= 1:
+            raise ConfigError(f"disparate_impact_remover.repair must be in [0, 1], got {repair}.")
+        self.repair = repair
+
+    def facts(self) -> dict[str, Any]:
+        return {"mechanism": "disparate_impact_remover", "repair": self.repair, "needs_attribute_at_test": True}
+
+    def release(self, private: Split, rng: torch.Generator) -> Release:
+        if private.sensitive is None:
+            raise Refused("The disparate impact remover works by group, and this dataset has no sensitive attribute.")
+        x = private.x.double()
+        categorical = {column for start, end in one_hot_blocks(x) for column in range(start, end)}
+        self.numeric = [column for column in range(x.shape[1]) if column not in categorical]
+        levels, self.groups = QUANTILES.to(x.device), private.sensitive.unique().tolist()
+        self.curves = torch.stack(
+            [x[private.sensitive == group][:, self.numeric].quantile(levels, dim=0) for group in self.groups]
+        )  # (groups, quantiles, numeric columns)
+        mapped = self.encode_people(private)
+        return Release(mapped.x, private.y, source=torch.arange(len(private)), sensitive=private.sensitive)
+
+    def encode_people(self, people: Split) -> Split:
+        """Everybody repaired; people of a group that the private data lack stay as they are."""
+        assert people.sensitive is not None
+        x, middle = people.x.clone(), self.curves.quantile(0.5, dim=0)
+        for group, curve in zip(self.groups, self.curves, strict=True):
+            members = people.sensitive == group
+            for place, column in enumerate(self.numeric):
+                own = people.x[members, column].double()
+                moved = interpolate(own, curve[:, place].contiguous(), middle[:, place])
+                x[members, column] = ((1 - self.repair) * own + self.repair * moved).to(x.dtype)
+        return replace(people, x=x)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Without the attribute nothing can be repaired: the input as it is."""
+        return x
+
+
+def interpolate(values: Tensor, quantiles: Tensor, target: Tensor) -> Tensor:
+    """The value of the quantile function ``target`` (q,) at the mid-rank of ``values`` (n,) in ``quantiles`` (q,)."""
+    low, high = torch.searchsorted(quantiles, values), torch.searchsorted(quantiles, values, right=True)
+    rank = ((low + high - 1).double() / 2).clamp(0, len(target) - 1)
+    below = rank.floor().long()
+    above = (below + 1).clamp_max(len(target) - 1)
+    return target[below] + (rank - below) * (target[above] - target[below])

@@ -1,0 +1,177 @@
+"""DP-Sinkhorn: a generator trained with a semi-debiased Sinkhorn loss whose image gradients are sanitised."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmark.data.base import Split
+from benchmark.defenses.release.generators import GeneratorDefense
+from benchmark.errors import ConfigError, Diverged, positive
+from benchmark.models.generators import Generator
+from benchmark.settings.release.defense import Release
+from benchmark.training.sanitise import clip_block, most_steps, poisson_epsilon, sanitise
+from benchmark.training.sinkhorn import MixedCost, Sinkhorn, semi_debiased
+
+VERSION = 1
+
+PERTURB = ("image", "param")
+
+
+class DPSinkhorn(GeneratorDefense):
+    """Don't Generate Me: Training Differentially Private Generative Models with Sinkhorn Divergence (Cao et al., 2021).
+
+    Every step draws a Poisson batch of private samples, takes the gradient of the loss at the *generated images*,
+    clips that block as a whole to ``clip``, adds noise of standard deviation ``2 * clip * noise_multiplier`` and only
+    then passes it through the generator. Private data reach the parameters on no other way. Labels enter through the
+    cost as scaled one-hot vectors; generated labels are uniform, never the private histogram.
+
+    Deviations: the number of generated samples is fixed, as in the paper (the published code reveals the realised batch
+    size); an empty batch is a step without a private term; Gaussian noise is float32, which is not cryptographic DP.
+
+    Args:
+        noise_multiplier: of the Gaussian mechanism; 0 with ``private=true`` is the clipped but noiseless control.
+        private: whether gradients are clipped and noised at all; ``false`` is the paper's non-private row.
+        perturb: ``image`` (the paper), or ``param``: the private term's gradient at the generator's parameters.
+        clip: bound of the block's norm.
+        batch_size: expected private batch and number of generated samples.
+        steps: of training. target_epsilon: training stops before the accountant exceeds it; None: never.
+        delta: of the guarantee.
+        lr, weight_decay: of Adam.
+        debias: share p in [0, 1] of further generated samples: 0 biased, between semi-debiased, 1 debiased.
+        l1, l2: weights of the two norms in the cost. blur: weight of the entropy.
+        label_weight: factor of the one-hot label in the cost.
+        latent: dimensions of the noise.
+        rows: released samples; None: as many as there are private ones.
+        threshold: released values below 1/2 become 0, as before the paper's evaluation (post-processing).
+    """
+
+    def __init__(
+        self,
+        *,
+        noise_multiplier: float,
+        private: bool,
+        perturb: str,
+        clip: float,
+        batch_size: int,
+        steps: int,
+        target_epsilon: float | None,
+        delta: float,
+        lr: float,
+        weight_decay: float,
+        debias: float,
+        l1: float,
+        l2: float,
+        blur: float,
+        label_weight: float,
+        latent: int,
+        rows: int | None,
+        threshold: bool,
+    ) -> None:
+        for name, value in (("clip", clip), ("batch_size", batch_size), ("lr", lr), ("blur", blur)):
+            positive(f"dp_sinkhorn.{name}", value)
+        if perturb not in PERTURB or not 0 <= debias <= 1 or noise_multiplier < 0:
+            raise ConfigError(
+                f"dp_sinkhorn: perturb is one of {list(PERTURB)}, debias in [0, 1] and noise_multiplier at least 0; "
+                f"got {perturb!r}, {debias} and {noise_multiplier}."
+            )
+        self.noise_multiplier, self.private, self.perturb, self.clip = noise_multiplier, private, perturb, clip
+        self.batch_size, self.steps, self.target_epsilon, self.delta = batch_size, steps, target_epsilon, delta
+        self.lr, self.weight_decay = lr, weight_decay
+        self.extra, self.label_weight, self.latent = int(debias * batch_size), label_weight, latent
+        self.transport = Sinkhorn(MixedCost(l2=l2, l1=l1), blur)
+        self.rows, self.threshold = rows, threshold
+
+    def facts(self) -> dict[str, Any]:
+        return {"mechanism": "dp_sinkhorn", "synthetic": True}
+
+    def release(self, private: Split, rng: torch.Generator) -> Release:
+        generator = self.untrained(private)
+        steps, rate = self.plan(len(private))
+        optimizer = torch.optim.Adam(generator.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        for _ in range(steps):
+            batch = private[(torch.rand(len(private), generator=rng) < rate).to(private.y.device)]
+            optimizer.zero_grad(set_to_none=True)
+            self.step(generator, batch, rng)
+            optimizer.step()
+        rows = len(private) if self.rows is None else self.rows
+        y = torch.randint(generator.num_classes, (rows,), generator=rng).to(private.y.device)
+        x = generator.sample(y, rng)
+        if not torch.isfinite(x).all():
+            raise Diverged("training of the DP-Sinkhorn generator gave values that are no numbers.")
+        if self.threshold:
+            x = x.where(x >= 0.5, 0)
+        return Release(x, y, epsilon=self.spent(rate, steps), delta=self.delta if self.is_private else None)
+
+    @property
+    def is_private(self) -> bool:
+        return self.private and self.noise_multiplier > 0
+
+    def plan(self, samples: int) -> tuple[int, float]:
+        """Steps and sampling rate of a run on ``samples`` records."""
+        rate = min(1.0, self.batch_size / samples)
+        return most_steps(partial(self.spent, rate), epsilon=self.target_epsilon, limit=self.steps), rate
+
+    def spent(self, rate: float, steps: int) -> float | None:
+        """Epsilon of the run, by the accountant."""
+        if not self.is_private:
+            return None
+        return poisson_epsilon(noise_multiplier=self.noise_multiplier, rate=rate, steps=steps, delta=self.delta)
+
+    # -- one step ----------------------------------------------------------------------------------
+    def step(self, generator: Generator, batch: Split, rng: torch.Generator) -> None:
+        """Leave the (sanitised) gradient of one step in the generator's parameters."""
+        count = self.batch_size + self.extra
+        y = torch.randint(generator.num_classes, (self.batch_size,), generator=rng).to(batch.y.device)
+        y = torch.cat([y, y[: self.extra]])  # further samples of the same labels
+        x = generator(generator.noise(count, rng), y)
+        if self.perturb == "param":
+            self._step_at_parameters(generator, x, y, batch, rng)
+        else:
+            x.backward(self.image_gradient(x, y, batch, rng))
+
+    def image_gradient(self, x: Tensor, y: Tensor, batch: Split, rng: torch.Generator) -> Tensor:
+        """The gradient at the generated images, (n + n', ...), as it may leave the curator."""
+        held = x.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(self.loss(held, y, batch), held)
+        if not self.private:
+            return gradient
+        first, rest = gradient[: self.batch_size], gradient[self.batch_size :]
+        return torch.cat([sanitise(first, self.clip, self.noise_multiplier, rng), clip_block(rest, self.clip)])
+
+    def loss(self, x: Tensor, y: Tensor, batch: Split) -> Tensor:
+        """The semi-debiased Sinkhorn loss, (); without private samples only the generated ones repel each other."""
+        generated = self._points(x, y)
+        if len(batch):
+            real = self._points(2 * batch.x - 1, batch.y)
+            return semi_debiased(self.transport, generated, real, self.extra)
+        return -self.transport(generated[: self.batch_size], generated[self.extra :])
+
+    def _points(self, x: Tensor, y: Tensor) -> Tensor:
+        """Flattened sample and scaled one-hot label, (n, d + classes)."""
+        assert self.generator is not None
+        labels = F.one_hot(y, self.generator.num_classes).to(x.dtype)
+        return torch.cat([x.flatten(1), self.label_weight * labels], dim=1)
+
+    def _step_at_parameters(
+        self, generator: Generator, x: Tensor, y: Tensor, batch: Split, rng: torch.Generator
+    ) -> None:
+        """The ablation: clip and noise the private term's gradient where it arrives, in the parameters."""
+        parameters = list(generator.parameters())
+        generated = self._points(x, y)
+        repulsion = -self.transport(generated[: self.batch_size], generated[self.extra :])
+        attraction = self.loss(x, y, batch) - repulsion if len(batch) else 0 * x.sum()
+        free = torch.autograd.grad(repulsion, parameters, retain_graph=True)
+        bound = torch.autograd.grad(attraction, parameters, allow_unused=True)
+        flat = torch.cat(
+            [(torch.zeros_like(p) if g is None else g).flatten() for g, p in zip(bound, parameters, strict=True)]
+        )
+        if self.private:
+            flat = sanitise(flat, self.clip, self.noise_multiplier, rng)
+        sizes = [p.numel() for p in parameters]
+        for parameter, own, part in zip(parameters, free, flat.split(sizes), strict=True):
+            parameter.grad = own + part.view_as(parameter)

@@ -1,0 +1,72 @@
+"""Releases of images with their detail taken away, or mixed two by two: baselines without proxies."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from benchmark.data.base import Split
+from benchmark.defenses.release.instahide import others
+from benchmark.errors import ConfigError
+from benchmark.settings.release.defense import Release, ReleaseMechanism
+
+VERSION = 1
+
+
+class Blur(ReleaseMechanism):
+    """Releases images averaged over a window.
+
+    Args:
+        side: of the window in pixels, odd.
+    """
+
+    needs = {"dataset.kind": "image"}
+
+    def __init__(self, *, side: int) -> None:
+        if side < 1 or side % 2 == 0:
+            raise ConfigError(f"blur.side must be odd and positive, got {side}.")
+        self.side = side
+
+    def release(self, private: Split, rng: torch.Generator) -> Release:
+        x = F.avg_pool2d(private.x, self.side, stride=1, padding=self.side // 2, count_include_pad=False)
+        return Release(x, private.y, torch.arange(len(private)))
+
+
+class Pixelate(ReleaseMechanism):
+    """Releases images averaged over a grid of cells, each cell of one value.
+
+    Args:
+        cells: along each side.
+    """
+
+    needs = {"dataset.kind": "image"}
+
+    def __init__(self, *, cells: int) -> None:
+        if cells < 1:
+            raise ConfigError(f"pixelate.cells must be at least 1, got {cells}.")
+        self.cells = cells
+
+    def release(self, private: Split, rng: torch.Generator) -> Release:
+        coarse = F.adaptive_avg_pool2d(private.x, self.cells)
+        x = F.interpolate(coarse, size=private.x.shape[-2:], mode="nearest")
+        return Release(x, private.y, torch.arange(len(private)))
+
+
+class PairMix(ReleaseMechanism):
+    """Releases ``share * x + (1 - share) * x'`` with x' another private image, and the label of x.
+
+    Args:
+        share: of the image whose label is kept, in (0.5, 1].
+    """
+
+    needs = {"dataset.kind": "image"}
+
+    def __init__(self, *, share: float) -> None:
+        if not 0.5 < share <= 1:
+            raise ConfigError(f"pair_mix.share must be above 0.5 and at most 1, got {share}.")
+        self.share = share
+
+    def release(self, private: Split, rng: torch.Generator) -> Release:
+        first = torch.arange(len(private))
+        partner = others(first, len(private), rng).to(private.x.device)
+        return Release(self.share * private.x + (1 - self.share) * private.x[partner], private.y, first)

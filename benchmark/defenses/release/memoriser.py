@@ -1,0 +1,44 @@
+"""Controls of every attack on released data: releases of private samples as they are, or of other people's."""
+
+from __future__ import annotations
+
+import torch
+
+from benchmark.data.base import Split
+from benchmark.errors import ConfigError, Refused
+from benchmark.seeds import normal_like
+from benchmark.settings.release.defense import Release, ReleaseMechanism
+
+VERSION = 1
+
+
+class Memoriser(ReleaseMechanism):
+    """Releases private samples with a little noise, and other people's (public samples) in place of the rest.
+
+    Called synthetic, for it claims nothing about whom a row stems from: it is what an over-fitted generator does.
+
+    Args:
+        share: of the released rows that are private samples, in [0, 1]. 1 is the positive control (memoriser), 0 the
+            negative one (disjoint), 0.05 a release that averages and the DCR test let pass.
+        noise: standard deviation of the noise on every row.
+    """
+
+    releases = frozenset({"attributes", "synthetic"})
+
+    def __init__(self, *, share: float, noise: float) -> None:
+        if not 0 <= share <= 1 or noise < 0:
+            raise ConfigError(f"memoriser.share must be in [0, 1] and noise at least 0, got {share} and {noise}.")
+        self.share, self.noise = share, noise
+
+    def release(self, private: Split, rng: torch.Generator) -> Release:
+        own = round(self.share * len(private))
+        rows = private[torch.randperm(len(private), generator=rng)[:own].to(private.y.device)]
+        if own < len(private):
+            rows = rows.joined(self._others(len(private) - own, rng))
+        return Release(rows.x + self.noise * normal_like(rows.x, rng), rows.y, sensitive=rows.sensitive)
+
+    def _others(self, count: int, rng: torch.Generator) -> Split:
+        public = None if self.context is None else self.context.public
+        if public is None or not len(public):
+            raise Refused("The memoriser fills up with public samples, but there are none: raise dataset.sizes.public.")
+        return public[torch.randint(len(public), (count,), generator=rng).to(public.y.device)]

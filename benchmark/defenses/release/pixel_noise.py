@@ -1,0 +1,34 @@
+"""Gaussian noise on released inputs: the baseline that every disguise has to beat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from benchmark.data.base import Split
+from benchmark.errors import positive
+from benchmark.seeds import normal_like
+from benchmark.settings.release.defense import Release, ReleaseMechanism
+
+VERSION = 1
+
+
+class PixelNoise(ReleaseMechanism):
+    """Releases x plus normal noise; test inputs are used as they are.
+
+    Args:
+        std: standard deviation of the noise, for inputs in [0, 1].
+        clip: cut the result to [0, 1], as a file of images has to.
+    """
+
+    def __init__(self, *, std: float, clip: bool = False) -> None:
+        positive("pixel_noise.std", std)
+        self.std, self.clip = std, clip
+
+    def facts(self) -> dict[str, Any]:
+        return {"noise_std": self.std}
+
+    def release(self, private: Split, rng: torch.Generator) -> Release:
+        noisy = private.x + self.std * normal_like(private.x, rng)
+        return Release(noisy.clamp(0, 1) if self.clip else noisy, private.y, torch.arange(len(private)))

@@ -1,0 +1,167 @@
+"""Stimuli with soft labels in place of data (system 04): inputs that excite a teacher trained on the private data.
+
+Nikolaidis et al., *Learning Realistic Patterns from Unrealistic Stimuli: Generalization and Data Anonymization*,
+JAIR 72, 2021. Deviations: a reconstruction (see ``benchmark.training.stimulus_optimisation``); the teacher has no weight decay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.data.base import Split
+from benchmark.errors import ConfigError, positive
+from benchmark.models.base import Classifier
+from benchmark.models.by_shape import network_for
+from benchmark.settings.release.defense import Release, ReleaseMechanism
+from benchmark.training.loop import predict, train
+from benchmark.training.private import train_privately
+from benchmark.training.stimulus_optimisation import (
+    Extra,
+    Outputs,
+    Regulariser,
+    StimulusGenerator,
+    coloured_noise,
+    excite,
+    excite_generator,
+    generated,
+    wanted,
+)
+
+VERSION = 1
+
+VARIANTS = ("direct", "generator")
+LAYERS = ("logits", "penultimate")
+LATENT = 16
+
+
+class Stimuli(ReleaseMechanism):
+    """A teacher of its own kind (not the cell's model, which learns from the release) labels what excites it.
+
+    No stimulus starts from a private record: of the data it takes the overall mean and standard deviation at most.
+    With ``steps: 0`` nothing is excited and coloured (or, with exponent 0, white) noise is labelled, the baselines.
+
+    Args:
+        epochs: of the teacher. width: of its layers, 1 being the full size.
+        variant: ``direct`` optimises each stimulus from noise; ``generator`` trains small generators.
+        layer: what is driven, ``logits`` or ``penultimate`` (two hidden neurons against the others).
+        rows: released stimuli; None: as many as there are private records.
+        steps, lr: of Adam on stimuli (in standard deviations) or on a generator's weights.
+        exponent: the start's amplitude falls as frequency to the minus this.
+        l2, variation: weights of the mean square and of the total variation of a stimulus.
+        generators, spread: how many there are, and the weight of their diversity term.
+        moments: mean and standard deviation of the noise; None: those of the private data.
+        publish_teacher: hand the teacher out too.
+        noise_multiplier: of DP-SGD on the teacher, which makes the stimuli differentially private; 0: plain training.
+        max_norm, delta: its clipping bound, and what epsilon is reported at.
+    """
+
+    releases = frozenset({"synthetic"})
+
+    def __init__(
+        self,
+        *,
+        epochs: int,
+        width: float,
+        variant: str,
+        layer: str,
+        rows: int | None,
+        steps: int,
+        lr: float,
+        exponent: float,
+        l2: float,
+        variation: float,
+        generators: int,
+        spread: float,
+        moments: Sequence[float] | None,
+        publish_teacher: bool,
+        noise_multiplier: float,
+        max_norm: float,
+        delta: float,
+    ) -> None:
+        for name, value in (("epochs", epochs), ("width", width), ("lr", lr), ("generators", generators)):
+            positive(f"stimuli.{name}", value)
+        if variant not in VARIANTS or layer not in LAYERS:
+            raise ConfigError(f"stimuli.variant is one of {VARIANTS} and layer of {LAYERS}, got {variant} and {layer}.")
+        if noise_multiplier > 0 and moments is None:
+            raise ConfigError("A private teacher's stimuli need stimuli.moments: the data's own would not be private.")
+        self.epochs, self.width, self.variant, self.layer, self.rows = epochs, width, variant, layer, rows
+        self.steps, self.lr, self.exponent, self.generators, self.spread = steps, lr, exponent, generators, spread
+        self.penalty, self.moments, self.publish_teacher = Regulariser(l2, variation), moments, publish_teacher
+        self.noise_multiplier, self.max_norm, self.delta = noise_multiplier, max_norm, delta
+        self.teacher: Classifier | None = None
+
+    def facts(self) -> dict[str, Any]:
+        return {"mechanism": "stimuli", "synthetic": True}
+
+    def models(self) -> Mapping[str, nn.Module]:
+        return {"teacher": self.teacher} if self.teacher is not None and self.publish_teacher else {}
+
+    def release(self, private: Split, rng: torch.Generator) -> Release:
+        classes = int(private.y.max()) + 1 if self.context is None else self.context.num_classes
+        shape, device = tuple(private.x.shape[1:]), private.x.device
+        teacher = self.teacher = network_for(shape, classes, self.width).to(device)
+        epsilon = self.teach(teacher, private, rng)
+        teacher.requires_grad_(False)
+        mean, sd = self.moments or (float(private.x.mean()), max(float(private.x.std()), 1e-6))
+
+        def outputs(x: Tensor) -> Tensor:
+            hidden = teacher.features(mean + sd * x)
+            return hidden if self.layer == "penultimate" else teacher.head(hidden)
+
+        extra = self.suppression(private, mean, sd, rng)
+        count = classes if self.layer == "logits" else teacher.head.in_features
+        rows = len(private) if self.rows is None else self.rows
+        target = wanted(rows, count, rng).to(device)
+        stimuli = self._stimuli(outputs, target, shape, extra, rng)
+        x = mean + sd * stimuli
+        labels = predict(teacher, x).softmax(dim=1)
+        return Release(x, labels, epsilon=epsilon, delta=None if epsilon is None else self.delta)
+
+    def teach(self, teacher: Classifier, private: Split, rng: torch.Generator) -> float | None:
+        """Train the teacher in place; the epsilon that it cost, if there is a guarantee."""
+        if self.noise_multiplier == 0:
+            train(teacher, private.x, private.y, epochs=self.epochs, rng=rng, batch_size=128)
+            return None
+        return train_privately(
+            teacher,
+            private.x,
+            private.y,
+            epochs=self.epochs,
+            batch_size=128,
+            max_norm=self.max_norm,
+            noise_multiplier=self.noise_multiplier,
+            delta=self.delta,
+            lr=1e-3,
+            rng=rng,
+        )
+
+    def suppression(self, private: Split, mean: float, sd: float, rng: torch.Generator) -> Extra:
+        """A further loss of each stimulus; none here."""
+        return lambda x: x.new_zeros(len(x))
+
+    def _stimuli(
+        self, outputs: Outputs, target: Tensor, shape: tuple[int, ...], extra: Extra, rng: torch.Generator
+    ) -> Tensor:
+        if self.variant == "direct":
+            start = coloured_noise(len(target), shape, self.exponent, rng).to(target.device)
+            return excite(outputs, target, start, steps=self.steps, lr=self.lr, penalty=self.penalty, extra=extra)
+        found = []
+        for part in target.chunk(self.generators):
+            generator = StimulusGenerator(shape, target.shape[1], LATENT).to(target.device)
+            excite_generator(
+                generator,
+                outputs,
+                target.shape[1],
+                steps=self.steps,
+                lr=self.lr,
+                penalty=self.penalty,
+                spread=self.spread,
+                extra=extra,
+                rng=rng,
+            )
+            found.append(generated(generator, part, rng))
+        return torch.cat(found)

@@ -1,0 +1,1 @@
+"""Defenses of users who query a provider's model."""

@@ -1,0 +1,18 @@
+"""Within-class and between-class scatter of logits."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def scatter(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The traces of the within-class and the between-class scatter of centred logits, two scalars."""
+    centred = logits - logits.mean(dim=1, keepdim=True)
+    overall = centred.mean(dim=0)
+    within = between = torch.zeros((), device=logits.device)
+    for label in y.unique():
+        own = centred[y == label]
+        within = within + (own - own.mean(dim=0)).square().sum()
+        between = between + len(own) * (own.mean(dim=0) - overall).square().sum()
+    return within, between

@@ -1,0 +1,1 @@
+"""The collaboration setting: parties train a model together."""

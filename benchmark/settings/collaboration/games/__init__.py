@@ -1,0 +1,1 @@
+"""One module per surface of a collaboration: view, threat base, guess and scoring."""

@@ -1,0 +1,336 @@
+"""The scene of a server that reads many uploads: what each layer's gradient tells of a secret or of the samples.
+
+Two kinds of answers: usable information, which depends on the threat as its family V of predictors, and sensitivity and
+subspace distance, which depend on the gradients alone and are diagnostics of every cell of this scene.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmark.data.base import Split
+from benchmark.errors import ConfigError
+from benchmark.metrics.gradient_geometry import beyond_random_split, jacobian_norms, pair_contrast, sensitivity
+from benchmark.metrics.v_information import interval, latent_gains, original_bits
+from benchmark.outcome import Outcome
+from benchmark.seeds import generator
+from benchmark.settings.base import CellContext
+from benchmark.settings.collaboration.defense import FederatedDefense, LocalPlan, Round
+from benchmark.settings.collaboration.published import Published
+from benchmark.settings.collaboration.rounds import local_updates
+from benchmark.settings.threat import Guess, Surface, Threat
+from benchmark.training.functional import Net
+from benchmark.training.layers import layer_slices
+
+SCOPES = ("group", "member")
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Private batches of many parties, one each.
+
+    Attributes:
+        x: (n, batch, ...); y: int64 (n, batch); secret: int64 (n,), the value of the sensitive attribute of all samples
+            of a batch (scope ``group``) or of its first one (``member``).
+    """
+
+    x: Tensor
+    y: Tensor
+    secret: Tensor
+
+
+Rehearse = Callable[[Batches], Tensor]
+"""Batches of n parties -> what the server would see of them, (n, d)."""
+
+
+@dataclass(frozen=True)
+class ManyUploadsSurface(Surface):
+    """Uploads of hundreds of parties on one global model, and samples of the adversary's own to rehearse on.
+
+    Attributes:
+        net, params: architecture and the global model (d,) sent out.
+        uploads: (n, d), a party's upload each; where a protocol mixes uploads, the mean of the party's group for a
+            threat that knows the mechanism.
+        batch_size: samples behind one upload.
+        shape, num_classes: of one sample and of the task.
+        own: the adversary's samples.
+        rehearse: what uploads would be without any defense.
+        rehearse_defended: what they are with it (grant ``mechanism``).
+        truth: the private batches, for positive controls (grant ``truth``).
+    """
+
+    granted_by: ClassVar[Mapping[str, str]] = {"rehearse_defended": "mechanism", "truth": "truth"}
+
+    net: Net
+    params: Tensor
+    uploads: Tensor
+    batch_size: int
+    shape: tuple[int, ...]
+    num_classes: int
+    own: Split
+    rehearse: Rehearse
+    rehearse_defended: Rehearse
+    truth: Batches
+
+
+@dataclass
+class Beliefs(Guess):
+    """What each family of predictors makes of each layer's gradient.
+
+    Attributes:
+        found: family -> layer -> what is believed of every upload: (n, values) log-probabilities of the secret, or
+            (n, ...) the image (of a batch: the mean image).
+    """
+
+    found: dict[str, dict[str, Tensor]]
+
+
+class ManyUploadsThreat(Threat):
+    """A server that learns from rehearsed uploads what real ones tell.
+
+    Args:
+        victims: how many uploads it is judged on; auxiliary: how many it rehearses.
+        scope: whether all samples of a batch share the attribute (``group``) or only its first is asked about
+            (``member``).
+
+    Class attributes:
+        goal: ``secret`` (latent information: the sensitive attribute) or ``image`` (original information).
+    """
+
+    setting = "collaboration"
+    surface = "many_uploads"
+    family = "gradient_leakage"
+    needs: ClassVar[Mapping[str, str]] = {"dataset.sensitive": "yes", "dataset.kind": "image"}
+    goal: ClassVar[str]
+
+    def __init__(self, *, victims: int, auxiliary: int, scope: str = "group", adaptive: bool = False) -> None:
+        super().__init__(adaptive=adaptive)
+        if scope not in SCOPES:
+            raise ConfigError(f"threat.scope must be one of {', '.join(SCOPES)}, got {scope!r}.")
+        if min(victims, auxiliary) < 4:
+            raise ConfigError(f"threat.victims and threat.auxiliary must be at least 4, got {victims}, {auxiliary}.")
+        self.victims, self.auxiliary, self.scope = victims, auxiliary, scope
+
+
+def draw_batches(data: Split, count: int, size: int, scope: str, rng: torch.Generator) -> Batches:
+    """``count`` batches of ``size`` samples, half of them with each value of a binary attribute.
+
+    A sample occurs at most once in a batch, and perhaps in several. Scope ``group``: all samples of a batch have its
+    value; ``member``: the first has it and the others are drawn from all samples.
+
+    Raises:
+        ConfigError: there are fewer than ``size`` samples of one value.
+    """
+    assert data.sensitive is not None
+    piles = [(data.sensitive == value).nonzero().squeeze(1).cpu() for value in (0, 1)]
+    if min(len(pile) for pile in piles) < size:
+        raise ConfigError(
+            f"A batch of {size} samples that share the attribute needs as many samples of each value, but there are "
+            f"{[len(pile) for pile in piles]}; lower the batch size or raise dataset.sizes."
+        )
+    secret = (torch.arange(count) % 2)[torch.randperm(count, generator=rng)]
+    rows = []
+    for value in secret.tolist():
+        pile = piles[value]
+        chosen = pile[torch.randperm(len(pile), generator=rng)[:size]]
+        if scope == "member":
+            others = torch.randperm(len(data), generator=rng)
+            chosen = torch.cat([chosen[:1], others[others != chosen[0]][: size - 1]])
+        rows.append(chosen)
+    index = torch.stack(rows)
+    return Batches(data.x[index], data.y[index], secret.to(data.y.device))
+
+
+PROBES, PROBED_IMAGES = 40, 20
+JACOBIAN_ENTRIES = 2**24  # above this the exact Jacobian is not formed
+SUBSPACES, SPLITS = (5, 20), 3
+
+
+def play(context: CellContext, outcome: Outcome, net: Net, params: Tensor, *, cohort: int, plan: LocalPlan) -> Outcome:
+    """Show the threat the uploads of ``threat.victims`` parties, ``cohort`` of them a round, and score its beliefs.
+
+    Args:
+        outcome: with utility and cost; gets risk, diagnostics and curves.
+        plan: what stands behind one upload, already changed by the defense.
+    """
+    threat = context.threat
+    assert isinstance(threat, ManyUploadsThreat)
+    truth = draw_batches(context.data.owner, threat.victims, plan.batch_size, threat.scope, context.rng("many.victims"))
+
+    def observe(batches: Batches, defense: FederatedDefense, adaptive: bool, purpose: str) -> Tensor:
+        return _uploads(net, params, batches, defense, plan, cohort, adaptive, context.seed, purpose)
+
+    surface = ManyUploadsSurface(
+        net=net,
+        params=params,
+        uploads=observe(truth, context.defense, threat.adaptive, "many.uploads"),
+        batch_size=plan.batch_size,
+        shape=context.data.shape,
+        num_classes=context.data.num_classes,
+        own=context.data.attacker,
+        rehearse=lambda batches: observe(batches, FederatedDefense(), False, "many.rehearsal"),
+        rehearse_defended=lambda batches: observe(batches, context.defense, True, "many.rehearsal"),
+        truth=truth,
+    )
+    beliefs = threat(surface, seed=context.seed)
+    outcome.diagnostics |= beliefs.diagnostics | {"attack_seconds": beliefs.seconds}
+    (_score_secret if threat.goal == "secret" else _score_images)(context, outcome, beliefs, surface)
+    _measure(context, outcome, surface)
+    return outcome
+
+
+def _uploads(
+    net: Net,
+    params: Tensor,
+    batches: Batches,
+    defense: FederatedDefense,
+    plan: LocalPlan,
+    cohort: int,
+    adaptive: bool,
+    seed: int,
+    purpose: str,
+) -> Tensor:
+    """What the server sees of every batch's party, (n, d), through a defense that starts afresh each round."""
+    defense = copy.deepcopy(defense)
+    seen = []
+    for index, rows in enumerate(torch.arange(len(batches.secret)).split(cohort)):
+        rngs = [generator(seed, f"{purpose}.party.{row}") for row in rows.tolist()]
+        x, y = batches.x[rows], batches.y[rows]
+        if defense.overrides("local_data"):
+            sent = [
+                defense.local_data(Split(x[i], y[i]), generator(seed, f"{purpose}.data.{row}"))
+                for i, row in enumerate(rows.tolist())
+            ]
+            x, y = torch.stack([s.x for s in sent]), torch.stack([s.y for s in sent])
+        steps_x = x.unsqueeze(1).expand(-1, plan.local_steps, *x.shape[1:])
+        steps_y = y.unsqueeze(1).expand(-1, plan.local_steps, *y.shape[1:])
+        defense.start(len(rows), net.layout)
+        turn = Round(index, net.layout, params, torch.arange(len(rows)), generator(seed, f"{purpose}.round.{index}"))
+        turn.inputs = steps_x
+        turn.publish(**defense.facts())
+        updates = local_updates(net, defense, params, steps_x, steps_y, plan, rngs).detach()
+        uploads = defense.exchange(defense.protect(updates, turn), turn)
+        seen.append(_by_group(uploads, turn.published) if adaptive else uploads)
+    return (torch.cat(seen) / plan.local_steps).to(params)
+
+
+def _by_group(uploads: Tensor, published: Published) -> Tensor:
+    """Where single uploads are mixed, each row becomes the mean of its group, which is all that can be known of it."""
+    if published.groups is None:
+        return uploads
+    _, number = published.groups.to(uploads.device).unique(return_inverse=True)
+    sums = torch.zeros(int(number.max()) + 1, uploads.shape[1]).to(uploads).index_add_(0, number, uploads)
+    return sums[number] / number.bincount()[number][:, None]
+
+
+# -- what the threat's predictors get out ----------------------------------------------------------
+def _score_secret(context: CellContext, outcome: Outcome, beliefs: Beliefs, surface: ManyUploadsSurface) -> None:
+    """Latent information: bits of the attribute, by layer; the best family counts, and a constant belongs to all."""
+    secret = surface.truth.secret
+    prior = torch.full((2,), 0.5, device=secret.device).log()  # both values are equally frequent, by design
+    bits: dict[str, float] = {}
+    right: dict[str, float] = {}
+    pairs = []
+    for layer in next(iter(beliefs.found.values())):
+        gains = {family: latent_gains(found[layer], secret, prior) for family, found in beliefs.found.items()}
+        hits = {
+            family: (found[layer].argmax(dim=1) == secret).double().mean().item()
+            for family, found in beliefs.found.items()
+        }
+        best = max(gains, key=lambda family: gains[family].mean().item())
+        bits[layer] = max(0.0, gains[best].mean().item())
+        right[layer] = max(hits.values())
+        low, high = interval(gains[best], context.rng("many.bootstrap"))
+        outcome.diagnostics |= {f"latent_bits_low_{layer}": max(0.0, low), f"latent_bits_high_{layer}": max(0.0, high)}
+        pairs += [(max(0.0, gains[family].mean().item()), hits[family]) for family in gains]
+    outcome.risk |= {"latent_bits": max(bits.values()), "attribute_accuracy": max(right.values())}
+    outcome.diagnostics["rank_correlation"] = _rank_correlation(pairs)
+    _by_layer(outcome, "latent_bits", bits)
+    _by_layer(outcome, "attribute_accuracy", right)
+
+
+def _rank_correlation(pairs: list[tuple[float, float]]) -> float:
+    """Spearman's rho between information and success of all (family, layer); 0 where either does not vary."""
+    from scipy.stats import spearmanr
+
+    bits, hits = zip(*pairs, strict=True)
+    if len(set(bits)) < 2 or len(set(hits)) < 2:
+        return 0.0
+    return float(spearmanr(bits, hits).statistic)
+
+
+def _score_images(context: CellContext, outcome: Outcome, beliefs: Beliefs, surface: ManyUploadsSurface) -> None:
+    """Original information: bits a pixel by layer, beyond the mean image and beyond the mean image of the class."""
+    own = surface.own
+    truth = surface.truth.x.mean(dim=1)
+    constant = own.x.mean(dim=0).expand_as(truth)
+    means = torch.stack([own.x[own.y == label].mean(dim=0) for label in range(surface.num_classes)])
+    of_label = means[surface.truth.y].mean(dim=1)
+    told_by_label = original_bits(of_label, truth, constant)
+    bits: dict[str, float] = {}
+    for layer in next(iter(beliefs.found.values())):
+        bits[layer] = max(0.0, *(original_bits(found[layer], truth, constant) for found in beliefs.found.values()))
+    outcome.risk["original_bits"] = max(bits.values())
+    outcome.diagnostics["original_bits_of_label"] = told_by_label
+    _by_layer(outcome, "original_bits", bits)
+    beyond = {layer: max(0.0, value - max(0.0, told_by_label)) for layer, value in bits.items()}
+    _by_layer(outcome, "original_bits_beyond_label", beyond)
+
+
+def _by_layer(outcome: Outcome, name: str, values: dict[str, float]) -> None:
+    outcome.curves[f"{name} by layer"] = list(values.values())
+    outcome.captions[f"{name} by layer"] = list(values)
+    outcome.diagnostics |= {f"{name}_{layer}": value for layer, value in values.items()}
+
+
+# -- what gradients tell without an attack ---------------------------------------------------------
+def _measure(context: CellContext, outcome: Outcome, surface: ManyUploadsSurface) -> None:
+    """Sensitivity of the plain gradient to single images, and subspace distance of the uploads as they were sent."""
+    net, params, truth = surface.net, surface.params, surface.truth
+    slices = layer_slices(net.layout)
+    x, y = truth.x[:PROBED_IMAGES, 0], truth.y[:PROBED_IMAGES, 0]
+    gradients = net.per_sample_gradients(params, x, y).detach()
+    labels = F.one_hot(y, surface.num_classes).to(params)
+    size = {layer: (part.stop - part.start) * x[0].numel() for layer, part in slices.items()}
+
+    def gradient_of(image: Tensor, label: Tensor) -> Tensor:
+        return net.gradient(params, image.unsqueeze(0), label.unsqueeze(0))
+
+    norms = sensitivity(gradient_of, x, labels, slices, PROBES, context.rng("many.probes"))
+    plain = {layer: norm.mean().item() for layer, norm in norms.items()}
+    relative = {
+        layer: (norm / gradients[:, slices[layer]].norm(dim=1).clamp_min(1e-20)).mean().item()
+        for layer, norm in norms.items()
+    }
+    _by_layer(outcome, "sensitivity", plain)
+    _by_layer(outcome, "sensitivity_over_gradient_norm", relative)
+    _by_layer(outcome, "sensitivity_by_size", {layer: value / size[layer] ** 0.5 for layer, value in plain.items()})
+    if sum(size.values()) <= JACOBIAN_ENTRIES:
+        exact = jacobian_norms(gradient_of, x[0], labels[0], slices)
+        for name in ("one", "infinity", "frobenius_by_range"):
+            _by_layer(outcome, f"jacobian_{name}", {layer: norms[name] for layer, norms in exact.items()})
+    _measure_attribute(context, outcome, surface, slices)
+
+
+def _measure_attribute(
+    context: CellContext, outcome: Outcome, surface: ManyUploadsSurface, slices: dict[str, slice]
+) -> None:
+    """How the attribute shows in the uploads: their subspaces, and pairs that differ in it against pairs that don't."""
+    a, b = (surface.uploads[surface.truth.secret == value] for value in (0, 1))
+    for k in SUBSPACES:
+        if min(len(a), len(b)) <= k:
+            continue
+        distance = {
+            layer: beyond_random_split(a[:, part], b[:, part], k, SPLITS, context.rng(f"many.splits.{k}"))
+            for layer, part in slices.items()
+        }
+        _by_layer(outcome, f"subspace_distance_{k}", distance)
+    contrast = {layer: pair_contrast(a[:, part], b[:, part]) for layer, part in slices.items()}
+    _by_layer(outcome, "attribute_contrast", contrast)

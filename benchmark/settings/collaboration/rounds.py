@@ -1,0 +1,250 @@
+"""Rounds of a collaboration: select, broadcast, local steps, protect, exchange, preaggregate, aggregate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from benchmark.data.base import Split
+from benchmark.seeds import generator
+from benchmark.settings.collaboration.defense import FederatedDefense, Federation, LocalPlan, LocalStep, Round
+from benchmark.training.clients import client_gradients
+from benchmark.training.functional import Net
+
+BYTES_PER_FLOAT = 4
+
+Deviate = Callable[[Round, Tensor], Tensor]
+"""``deviate(round, updates (n, d)) -> (n, d)``: what malicious parties put in place of their own rows."""
+
+Overhear = Callable[[Round, Tensor], None]
+"""``overhear(round, uploads (n, d))``: called with what the server receives."""
+
+Visit = Callable[[Round, Sequence[Split]], Sequence[Split]]
+"""``visit(round, shares) -> shares``: called when the round's parties hold the global model; what all train on now."""
+
+ORDERS = ("fedavg", "roundrobin")
+
+
+def honest(round: Round, updates: Tensor) -> Tensor:
+    """Nobody deviates."""
+    return updates
+
+
+def unmoved(round: Round, shares: Sequence[Split]) -> Sequence[Split]:
+    """Everybody trains on its own samples."""
+    return shares
+
+
+def unheard(round: Round, uploads: Tensor) -> None:
+    """Nobody listens."""
+
+
+def local_updates(
+    net: Net,
+    defense: FederatedDefense,
+    params: Tensor,
+    x: Tensor,
+    y: Tensor,
+    plan: LocalPlan,
+    rngs: Sequence[torch.Generator],
+) -> Tensor:
+    """Local SGD of n parties from the same model.
+
+    Args:
+        params: (d,) the global model, or (n, d) what each party starts from.
+        x: (n, steps, batch, ...), y: (n, steps, batch): the batch of each party's each local step.
+        plan: for its learning rate, momentum and weight decay.
+        rngs: one generator a party, for defenses that randomise local steps.
+
+    Returns:
+        (n, d) updates in gradient units, (params before - params after) / lr: without momentum and weight decay the sum
+        of the local gradients.
+    """
+    if defense.overrides("local_step"):
+        starts = params.expand(len(x), -1)
+        return torch.stack([_one_party(net, defense, *party, plan) for party in zip(starts, x, y, rngs, strict=True)])
+    if len(x) == 1:  # the vectorised form of one party costs more than twice as much
+        return _alone(net, params.reshape(-1), x[0], y[0], plan)[None]
+    gradients = client_gradients(net, x[:, 0])
+    return _descend(lambda here, step: gradients(here, x[:, step], y[:, step]), params, x.shape[1], plan)
+
+
+def _alone(net: Net, params: Tensor, x: Tensor, y: Tensor, plan: LocalPlan) -> Tensor:
+    """The update (d,) of one party without a defense's own step: as :func:`local_updates`, without its dimension n."""
+
+    def gradient(here: Tensor, step: int) -> Tensor:
+        here = here.detach().requires_grad_()
+        return torch.autograd.grad(net.loss(here, x[step], y[step]), here)[0]
+
+    return _descend(gradient, params, len(x), plan)
+
+
+def _one_party(
+    net: Net, defense: FederatedDefense, params: Tensor, x: Tensor, y: Tensor, rng: torch.Generator, plan: LocalPlan
+) -> Tensor:
+    def gradient(here: Tensor, step: int) -> Tensor:
+        return defense.local_step(LocalStep(net, here, x[step], y[step], rng))
+
+    return _descend(gradient, params, len(x), plan)
+
+
+def _descend(gradient: Callable[[Tensor, int], Tensor], params: Tensor, steps: int, plan: LocalPlan) -> Tensor:
+    """The sum of all steps from ``params``, (n, d) or (d,); ``gradient(here, step)`` is taken at each step's start."""
+    here, moved, velocity = params, torch.zeros_like(params), torch.zeros_like(params)
+    for step in range(steps):
+        slope = gradient(here, step)
+        if plan.weight_decay:
+            slope = slope + plan.weight_decay * here
+        velocity = plan.momentum * velocity + slope if plan.momentum else slope
+        moved = moved + velocity
+        here = params - plan.lr * moved
+    return moved
+
+
+def federate(
+    net: Net,
+    shares: Sequence[Split],
+    defense: FederatedDefense,
+    *,
+    plan: LocalPlan,
+    rounds: int,
+    fraction: float,
+    seed: int,
+    order: str = "fedavg",
+    visit: Visit = unmoved,
+    deviate: Deviate = honest,
+    overhear: Overhear = unheard,
+    unmixed: Tensor | None = None,
+    root: Split | None = None,
+    watch: Callable[[Tensor], float] | None = None,
+) -> Federation:
+    """Train together for ``rounds`` rounds.
+
+    Args:
+        shares: each party's own samples.
+        plan: the setting's plan, before the defense changes it.
+        fraction: share of the parties that the server samples each round, in (0, 1].
+        order: ``fedavg``: the sampled parties of a round train side by side. ``roundrobin``: in each round all parties
+            take turns, from the last to the first, each on what the one before left (``fraction`` plays no part);
+            every turn has a :class:`Round` of its own, so there are ``rounds`` times parties of them.
+        visit: sees the model that a round's parties download and may change what they train on in this round.
+        deviate: replaces rows of the updates by what malicious parties hand out.
+        overhear: is told what the server receives.
+        unmixed: parties that upload their own row however the exchange turned out.
+        root: samples that nobody trains on: the server's own, for defenses that want a trusted update, or the parties'
+            validation samples, for those that want to know what they may do to an update.
+        watch: called with the global model after each round.
+    """
+    params = net.initial().to(shares[0].x.device)
+    plan = defense.local_plan(plan)
+    result = Federation(params, params.repeat(len(shares), 1))
+    result.contributed, result.late = torch.zeros(2, len(shares), dtype=torch.int64)
+    defense.start(len(shares), net.layout)
+    turns = rounds if order == "fedavg" else rounds * len(shares)
+    last: Tensor | None = None
+    started = time.perf_counter()
+    for index in range(turns):
+        candidates = _candidates(order, len(shares), fraction, seed, index)
+        turn = Round(index, net.layout, params, candidates, generator(seed, f"federated.protocol.{index}"))
+        if root is not None and len(root):
+            turn.server_update = partial(_server_update, net, root, params, plan, seed, index)
+        turn.net, turn.lr, turn.last = net, plan.lr, last
+        if root is not None and len(root) >= len(shares):
+            turn.validation = partial(own_part, root, len(shares))
+        turn.publish(**defense.facts())
+        turn.parties = defense.select(candidates, turn)
+        if defense.overrides("download"):
+            turn.held = defense.download(params, result.local_models[turn.parties], turn)
+        holding = visit(turn, shares)
+        present = torch.tensor([len(holding[party]) > 0 for party in turn.parties.tolist()])
+        if defense.overrides("screen_broadcast"):
+            present &= defense.screen_broadcast(net, params, turn)
+        _seat(turn, present)
+        if len(turn.parties):  # else nobody whose turn it is has anything to learn from
+            x, y = _batches(holding, turn.parties, plan, seed, index)
+            turn.inputs = x
+            start = params if turn.held is None else turn.held
+            rngs = [generator(seed, f"federated.party.{party}.{index}") for party in turn.parties.tolist()]
+            updates = local_updates(net, defense, start, x, y, plan, rngs)
+            result.local_models[turn.parties] = start - plan.lr * updates
+            updates = defense.protect(updates, turn)
+            last = receive(defense, deviate(turn, updates), turn, unmixed, overhear)
+            params = params - plan.lr * last
+        result.params = params
+        there = turn.parties[turn.active]
+        result.contributed[there] += 1
+        result.late[there] += index >= turns - turns // 4
+        result.bytes_sent += turn.bytes_sent + 2 * len(turn.parties) * params.numel() * BYTES_PER_FLOAT
+        result.messages += turn.messages + 2 * len(turn.parties)
+        if watch and (index + 1) % (turns // rounds) == 0:
+            result.curve.append(watch(params))
+    result.seconds = time.perf_counter() - started
+    return result
+
+
+def _seat(turn: Round, present: Tensor) -> None:
+    """Leave in ``turn`` only the parties that are ``present``, bool (n,)."""
+    turn.parties = turn.parties[present]
+    turn.held = None if turn.held is None else turn.held[present]
+    turn.active = torch.ones(len(turn.parties), dtype=torch.bool)
+
+
+def own_part(samples: Split, parties: int, party: int) -> Split:
+    """The part of ``samples`` that is ``party``'s when they are dealt out one by one."""
+    return samples[party::parties]
+
+
+def _candidates(order: str, parties: int, fraction: float, seed: int, index: int) -> Tensor:
+    """int64 (n,), sorted: the parties that the server asks in round ``index``."""
+    if order == "roundrobin":
+        return torch.tensor([parties - 1 - index % parties])
+    sampled = max(1, round(fraction * parties))
+    sampling = generator(seed, f"federated.clients.{index}")
+    return torch.randperm(parties, generator=sampling)[:sampled].sort().values
+
+
+def receive(
+    defense: FederatedDefense,
+    handed_out: Tensor,
+    turn: Round,
+    unmixed: Tensor | None = None,
+    overhear: Overhear = unheard,
+) -> Tensor:
+    """The direction (d,) that comes of what the parties hand out, (n, d): exchange, upload, preaggregate, aggregate."""
+    uploads = defense.exchange(handed_out, turn)
+    if unmixed is not None:
+        cheats = torch.isin(turn.parties, unmixed).to(uploads.device)
+        uploads = torch.where(cheats[:, None], handed_out, uploads)
+    overhear(turn, uploads)
+    if not turn.active.any():  # e.g. nobody found a partner: the round changes nothing
+        return torch.zeros_like(turn.params)
+    arrived = defense.preaggregate(uploads[turn.active], turn)
+    return defense.aggregate(arrived, turn) if len(arrived) else torch.zeros_like(turn.params)
+
+
+def _server_update(net: Net, root: Split, params: Tensor, plan: LocalPlan, seed: int, index: int) -> Tensor:
+    """The update (d,) of an honest party that holds the server's root data."""
+    rng = generator(seed, f"federated.batch.server.{index}")
+    x, y = _draw(root, min(plan.batch_size, len(root)), plan.local_steps, rng)
+    return local_updates(net, FederatedDefense(), params, x[None], y[None], plan, [rng])[0].detach()
+
+
+def _batches(shares: Sequence[Split], parties: Tensor, plan: LocalPlan, seed: int, index: int) -> tuple[Tensor, Tensor]:
+    """Batches (n, steps, batch, ...) and labels; all of one size, which the smallest of the parties' shares limits."""
+    size = min(plan.batch_size, *(len(shares[party]) for party in parties.tolist()))
+    drawn = [
+        _draw(shares[party], size, plan.local_steps, generator(seed, f"federated.batch.{party}.{index}"))
+        for party in parties.tolist()
+    ]
+    xs, ys = zip(*drawn, strict=True)
+    return torch.stack(xs), torch.stack(ys)
+
+
+def _draw(share: Split, size: int, steps: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Inputs (steps, size, ...) and labels; each batch is drawn without replacement."""
+    rows = torch.stack([torch.randperm(len(share), generator=rng)[:size] for _ in range(steps)])
+    return share.x[rows], share.y[rows]

@@ -1,0 +1,1 @@
+"""The deployment setting: a trained classifier meets inputs from the world."""

@@ -1,0 +1,1 @@
+"""One module per surface of a deployment: view, threat base, guess and scoring."""

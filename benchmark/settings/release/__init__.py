@@ -1,0 +1,1 @@
+"""The release setting: an owner publishes data derived from private data."""

@@ -1,0 +1,52 @@
+"""Who is in the private data?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from benchmark.data.base import Split
+from benchmark.metrics.membership import score_membership
+from benchmark.outcome import Outcome
+from benchmark.settings.base import CellContext
+from benchmark.settings.guesses import MembershipScores
+from benchmark.settings.release.games.base import Game, ReleasedData, ReleaseThreat, people, seen_by_all
+from benchmark.settings.release.mechanism import Fitted
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemberSurface(ReleasedData):
+    """People, half of whom are in the private data: who is?
+
+    Attributes:
+        candidates: (n, ...) plain samples and their labels.
+        members: bool (n,) (grant ``truth``).
+    """
+
+    granted_by: ClassVar[Mapping[str, str]] = {**ReleasedData.granted_by, "members": "truth"}
+
+    candidates: Split
+    members: Tensor
+
+
+class MembershipGame(Game):
+    """Args: candidates: members asked about, and as many non-members (from ``calibration``)."""
+
+    guess = MembershipScores
+
+    def __init__(self, *, candidates: int) -> None:
+        self.candidates = candidates
+
+    def observe(self, context: CellContext, fitted: Fitted, threat: ReleaseThreat) -> MemberSurface:
+        candidates, members = people(context, self.candidates)
+        return MemberSurface(**seen_by_all(context, fitted, threat), candidates=candidates, members=members)
+
+    def score(self, context: CellContext, outcome: Outcome, guess: MembershipScores, surface: MemberSurface) -> None:
+        cost = outcome.cost
+        budget = (cost["epsilon"], cost["delta"]) if "epsilon" in cost else None
+        risk, notes = score_membership(guess.scores, surface.members, guess.threshold, budget)
+        outcome.risk.update(risk)
+        outcome.diagnostics.update(notes)

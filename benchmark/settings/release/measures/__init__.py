@@ -1,0 +1,1 @@
+"""Utility protocols of a release."""

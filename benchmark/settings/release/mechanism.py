@@ -1,0 +1,114 @@
+"""A defense as a release mechanism: fitted once for the owner, refitted at will by those who know how it works.
+
+Everything that a fit gives (rows, labels, encodings of held-out people, budget) goes through the cache as tensors, so
+that cells which differ only in the threat share it, and shadow attacks pay for each refit once.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+
+import torch
+
+from benchmark.data.base import Split, digest
+from benchmark.seeds import isolated
+from benchmark.settings.base import Artifact, CellContext
+from benchmark.settings.release.defense import MechanismContext, Release, ReleaseMechanism
+
+PARTS = ("dataset", "model", "defense", "scale")
+ROLES = ("test", "calibration", "attacker")
+"""Held-out people whose encodings are kept with the owner's fit, in the order in which they are encoded."""
+
+
+class Mechanism:
+    """The cell's defense as something that can be fitted on any private data.
+
+    A fit is seeded by its name alone, and starts from the defense as it was built: fits do not disturb each other.
+    """
+
+    def __init__(self, context: CellContext) -> None:
+        self.context = context
+        self.mechanism_context = MechanismContext(context.data.public, context.data.num_classes, context.architecture)
+        context.defense.enter(self.mechanism_context)
+
+    def fit(self, private: Split, name: str) -> tuple[ReleaseMechanism, Release]:
+        """A fresh copy of the mechanism, fitted on ``private`` with the randomness of ``name``."""
+        defense = copy.deepcopy(
+            self.context.defense, {id(self.mechanism_context): self.mechanism_context}
+        )  # the mechanism_context itself is not copied
+        with isolated(self.context.seed, f"{name}.global"):
+            release = defense.release(private, self.context.rng(name))
+        return defense, release
+
+    def refit(self, private: Split, purpose: str) -> Release:
+        """What the mechanism would publish of ``private``: for shadow attacks and controls, shared through the cache.
+
+        ``purpose`` seeds it, so that two purposes give two independent keys.
+        """
+        name = f"refit.{purpose}"
+        key = (f"{name}.{digest([private.to('cpu')])[:16]}", *PARTS)
+        artifact = self.context.cache(key, lambda: _pack(self.fit(private, name)[1]))
+        return _unpack(artifact, self.context.device)
+
+
+class Fitted:
+    """The owner's release, with what the owner's users get.
+
+    Attributes:
+        release: what was published. encoded: role -> held-out people as the mechanism publishes them.
+        seconds: that the fit took, whenever it was made.
+    """
+
+    NAME = "defense.key"
+
+    def __init__(self, mechanism: Mechanism) -> None:
+        self.mechanism, self.context = mechanism, mechanism.context
+        artifact = self.context.cache(("release.fit", *PARTS), self._build)
+        self.release = _unpack(artifact, self.context.device)
+        self.seconds = float(artifact["seconds"])
+        self.encoded = {role: self._people(artifact, role) for role in ROLES}
+
+    @cached_property
+    def live(self) -> ReleaseMechanism:
+        """The fitted defense itself, for surfaces that hand out the map or its networks; fitted anew if need be."""
+        return self._encode_all(self.mechanism.fit(self.context.data.owner, self.NAME)[0])[0]
+
+    def _build(self) -> Artifact:
+        started = time.perf_counter()
+        defense, release = self.mechanism.fit(self.context.data.owner, self.NAME)
+        seconds = time.perf_counter() - started
+        self.live, encoded = self._encode_all(defense)
+        artifact = _pack(release) | {"seconds": torch.tensor(seconds, dtype=torch.float64)}
+        for role, people in encoded.items():
+            artifact |= {f"{role}.x": people.x.cpu(), f"{role}.y": people.y.cpu()}
+        return artifact
+
+    def _encode_all(self, defense: ReleaseMechanism) -> tuple[ReleaseMechanism, Mapping[str, Split]]:
+        """Encodings in one fixed order, so that a mechanism with fresh noise is always left in the same state."""
+        with isolated(self.context.seed, "defense.encode.global"):
+            return defense, {role: _encode(defense, getattr(self.context.data, role)) for role in ROLES}
+
+    def _people(self, artifact: Artifact, role: str) -> Split:
+        plain: Split = getattr(self.context.data, role)
+        return replace(plain, x=artifact[f"{role}.x"].to(plain.x.device), y=artifact[f"{role}.y"].to(plain.y.device))
+
+
+def _encode(defense: ReleaseMechanism, people: Split) -> Split:
+    return defense.encode_people(people) if len(people) else people
+
+
+def _pack(release: Release) -> Artifact:
+    tensors = {"x": release.x, "y": release.y, "source": release.source, "sensitive": release.sensitive}
+    numbers = {"epsilon": release.epsilon, "delta": release.delta}
+    artifact = {name: tensor.detach().cpu() for name, tensor in tensors.items() if tensor is not None}
+    return artifact | {n: torch.tensor(v, dtype=torch.float64) for n, v in numbers.items() if v is not None}
+
+
+def _unpack(artifact: Artifact, device: torch.device) -> Release:
+    tensors = {name: artifact[name].to(device) for name in ("x", "y", "source", "sensitive") if name in artifact}
+    numbers = {name: float(artifact[name]) for name in ("epsilon", "delta") if name in artifact}
+    return Release(**tensors, **numbers)  # type: ignore[arg-type]

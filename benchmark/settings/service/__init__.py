@@ -1,0 +1,1 @@
+"""The service setting: a user runs a provider's model and reveals its outputs."""

@@ -1,0 +1,1 @@
+"""One module per surface of a service: view, threat base, guess and scoring."""

@@ -1,0 +1,1 @@
+"""Claims of papers and accepted baselines, held against records."""

@@ -1,0 +1,272 @@
+"""Reported numbers: what a paper claims, as reviewed data in ``results/reported/NN-name.yaml``, one file a paper.
+
+The fields are explained in ``results/reported/README.md``.
+"""
+
+from __future__ import annotations
+
+import ast
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from omegaconf import OmegaConf
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from benchmark.errors import GauntletError
+from runners.config import catalogue
+from runners.config.build import nearest
+
+ROOT = Path(__file__).resolve().parents[2]
+REPORTED = Path("results/reported")
+NAMED = ("dataset", "model", "setting", "threat", "defense")
+SECTIONS = ("utility.", "risk.", "cost.", "diagnostics.")
+Cells = dict[str, Any]
+
+
+class ClaimsError(GauntletError):
+    """A file of claims that cannot be read; the message names the file, the claim and the field."""
+
+
+class Claim(BaseModel):
+    """One number or qualitative statement, and which records answer it; field by field as in the README there."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(pattern=r"^[\w.-]+$")
+    text: str
+    where: str
+    provenance: Literal["paper", "code", "recalled", "unavailable", "gate"]
+    scale: Literal["smoke", "cpu", "full"] | None = None
+    cells: Cells | None = None
+    metric: str | None = None
+    value: float | None = None
+    tolerance: float | None = Field(default=None, ge=0)
+    at_least: float | None = None
+    at_most: float | None = None
+    against: Cells | None = None
+    against_metric: str | None = None
+    by: Literal["difference", "ratio"] = "difference"
+    every_seed: bool = False
+    reduce: Literal["mean", "min", "max"] | None = None
+    why: str | None = None
+    test: str | None = None
+    miss: str | None = None
+    note: str | None = None
+
+    @field_validator("metric", "against_metric")
+    @classmethod
+    def _a_metric_of_a_record(cls, metric: str | None) -> str | None:
+        if metric is not None and not metric.startswith(SECTIONS):
+            raise ValueError(f"begins with {', '.join(SECTIONS)}: got {metric!r}")
+        return metric
+
+    @model_validator(mode="after")
+    def _one_kind_of_answer(self) -> Self:
+        if self.provenance == "unavailable":
+            _demand(bool(self.why), "an unavailable number says why it is unavailable: give `why`")
+        elif self.test is None:
+            for name in ("scale", "cells", "metric"):
+                _demand(getattr(self, name) is not None, f"`{name}` is missing (or `test`, if a test answers it)")
+            bounded = self.at_least is not None or self.at_most is not None
+            _demand(bounded != (self.value is not None), "give either `value` or an inequality (`at_least`, `at_most`)")
+            _demand(self.value is None or self.tolerance is not None, "a `value` needs its `tolerance`")
+            _demand(self.value is None or bool(self.why), "a `tolerance` needs its reason: give `why`")
+            relative = self.against is None and self.against_metric is None
+            _demand(not relative or self.by == "difference", "`by: ratio` needs `against`")
+        return self
+
+    @property
+    def answered_by_cells(self) -> bool:
+        return self.provenance != "unavailable" and self.test is None
+
+    @property
+    def other(self) -> Cells | None:
+        """The cells compared with, complete; None where nothing is compared."""
+        if self.against is None and self.against_metric is None:
+            return None
+        replaced = {name for name in self.against or {} if "." not in name}
+        kept = {path: value for path, value in (self.cells or {}).items() if path.split(".")[0] not in replaced}
+        merged = kept | (self.against or {})
+        return merged | {
+            path: value
+            for path, value in (self.cells or {}).items()
+            if path not in merged and "." in path and _is_parameter(path, merged)
+        }
+
+    def wanted(self) -> str:
+        """The claim's number in a few characters: ``0.962 ± 0.02``, ``≥ 0.8``."""
+        if self.value is not None:
+            return f"{self.value:g} ± {self.tolerance:g}"
+        limits = (("≥", self.at_least), ("≤", self.at_most))
+        bounds = [f"{sign} {limit:g}" for sign, limit in limits if limit is not None]
+        return " and ".join(bounds) or "–"
+
+
+class Paper(BaseModel):
+    """One paper and its claims."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    system: str = Field(pattern=r"^\d\d$")
+    title: str
+    authors: str
+    year: int
+    sweep: str | None = None
+    page: str | None = None
+    claims: tuple[Claim, ...]
+
+    @model_validator(mode="after")
+    def _unique_names(self) -> Self:
+        names = [claim.id for claim in self.claims]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        _demand(not twice, f"two claims have the same id: {', '.join(twice)}")
+        return self
+
+
+def _demand(met: bool, otherwise: str) -> None:
+    if not met:
+        raise ValueError(otherwise)
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+def load(folder: Path = REPORTED, system: str | None = None) -> list[Paper]:
+    """The papers of ``folder``, by system; only that of number ``system`` where one is given.
+
+    Raises:
+        ClaimsError: a file is not as it should be, or there is none for ``system``.
+    """
+    wanted = system.zfill(2) if system else None
+    paths = sorted(path for path in Path(folder).glob("*.yaml") if wanted in (None, path.name[:2]))
+    if wanted and not paths:
+        known = ", ".join(path.stem for path in sorted(Path(folder).glob("*.yaml"))) or "none at all"
+        raise ClaimsError(f"There is no {folder}/{wanted}-*.yaml; there are {known}.")
+    return [read(path) for path in paths]
+
+
+def read(path: Path) -> Paper:
+    """The claims in ``path``.
+
+    Raises:
+        ClaimsError: it is no YAML, a field is wrong, or it names an option or a test that is not there.
+    """
+    try:
+        content = _content(path, path.stat().st_mtime_ns)
+    except Exception as error:  # of YAML, of OmegaConf and of the file system
+        raise ClaimsError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    try:
+        paper = Paper.model_validate(content)
+    except ValidationError as error:
+        raise ClaimsError("\n".join(f"{path}: {line}" for line in _told(error, content))) from error
+    problems = [f"{path}: {claim.id}: {problem}" for claim in paper.claims for problem in problems_of(claim)]
+    if not path.name.startswith(f"{paper.system}-"):
+        problems.append(f"{path}: its name must begin with {paper.system}-, the system's number.")
+    if problems:
+        raise ClaimsError("\n".join(problems))
+    return paper
+
+
+@lru_cache
+def _content(path: Path, changed: int) -> Any:
+    """What was in ``path`` when it was ``changed``, not to be changed by anybody."""
+    return OmegaConf.to_container(OmegaConf.load(path))
+
+
+def _told(error: ValidationError, content: Any) -> list[str]:
+    """A sentence for each thing that is wrong."""
+    lines = []
+    for one in error.errors():
+        place, message = list(one["loc"]), one["msg"].removeprefix("Value error, ")
+        name = ".".join(str(part) for part in place)
+        if len(place) > 1 and place[0] == "claims":
+            claim = content["claims"][place[1]]
+            known = claim.get("id") if isinstance(claim, dict) else None
+            name = ".".join([str(known or f"claim {int(place[1]) + 1}"), *map(str, place[2:])])
+        if one["type"] == "extra_forbidden":
+            fields = Claim.model_fields if place[0] == "claims" else Paper.model_fields
+            message = f"there is no such field{nearest(str(place[-1]), list(fields))}"
+        lines.append(f"{name}: {message}" if name else message)
+    return lines
+
+
+# -- what the fields refer to -----------------------------------------------------------------------------------------
+def problems_of(claim: Claim) -> list[str]:
+    """What ``claim`` refers to and is not there: options, parameters, tests."""
+    found = [problem for cells in (claim.cells, claim.other) if cells for problem in _unknown(cells)]
+    if claim.test and not _test_exists(claim.test):
+        found.append(f"there is no test {claim.test}; write path::function, relative to the repository.")
+    return list(dict.fromkeys(found))
+
+
+def _unknown(cells: Cells) -> list[str]:
+    problems = []
+    for path, value in cells.items():
+        group, *rest = path.split(".")
+        if group not in NAMED:
+            problems.append(f"cells has {path!r}; its first word is one of {', '.join(NAMED)}.")
+        elif not rest:
+            options = _options(group)
+            absent = [name for name in names(value) if name not in options]
+            problems += [f"there is no {group} {name!r}{nearest(name, options)}" for name in absent]
+        elif group == "defense" and rest[0] not in names(cells.get("defense")):
+            problems.append(f"{path!r} needs `defense` to hold {rest[0]!r}; write defense.NAME.parameter.")
+        elif known := _parameters(group, rest[0] if group == "defense" else cells.get(group)):
+            name = ".".join(rest[1:] if group == "defense" else rest)
+            if name not in known:
+                problems.append(f"{path!r} is no parameter{nearest(name, sorted(known))}")
+    return problems
+
+
+def _is_parameter(path: str, cells: Cells) -> bool:
+    """Whether the components that ``cells`` names have the parameter ``path``, as far as their files tell."""
+    group, *rest = path.split(".")
+    if group != "defense":
+        known = _parameters(group, cells.get(group))
+        return not known or ".".join(rest) in known
+    return rest[0] in names(cells.get("defense"))
+
+
+def names(value: Any) -> list[str]:
+    """The options that ``a``, ``a+b`` or a list names."""
+    if isinstance(value, list):
+        return [str(name) for name in value]
+    return [name.strip() for name in str(value).split("+")] if value is not None else []
+
+
+@cache
+def _options(group: str) -> list[str]:
+    return [option.name for option in catalogue.options(group)]
+
+
+@cache
+def _parameters(group: str, option: str | None) -> frozenset[str]:
+    """Dotted names in an option's YAML file; none where it is built on others, or no single file tells."""
+    path = catalogue.CONF / group / f"{option}.yaml"
+    content = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else {}
+    if not isinstance(content, dict) or group == "setting" or "defaults" in content:
+        return frozenset()
+    return frozenset(_dotted(content))
+
+
+def _dotted(node: dict[Any, Any], prefix: str = "") -> list[str]:
+    found = []
+    for name, value in node.items():
+        found.append(f"{prefix}{name}")
+        if isinstance(value, dict):
+            found += _dotted(value, f"{prefix}{name}.")
+    return found
+
+
+@cache
+def _test_exists(name: str) -> bool:
+    file, *parts = name.split("::")
+    path = ROOT / file
+    if not parts or not path.is_file():
+        return False
+    body: list[ast.stmt] = ast.parse(path.read_text(encoding="utf-8")).body
+    for part in parts:
+        found = [node for node in body if getattr(node, "name", None) == part.partition("[")[0]]
+        if not found:
+            return False
+        body = getattr(found[0], "body", [])
+    return True

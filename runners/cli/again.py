@@ -1,0 +1,42 @@
+"""Play the cell of a record once more, as the code is today, and hold the two results against each other."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmark.errors import GauntletError
+from runners.cli import difference
+from runners.cli.explain import command
+from runners.store.records import Store
+
+
+def again(console: Console, store: Store, key: str, extra: Sequence[str] = ()) -> int:
+    """Print what the record of ``key`` and a new run of its cell do not share; the store stays as it is.
+
+    Args:
+        extra: overrides beside the cell's own, for the machine room: ``device=cuda``, ``hydra.searchpath=[...]``.
+
+    Returns:
+        0, or the exit code of a run that failed.
+    """
+    record = store.find(key)
+    shell, changed = command(record["config"], extra)
+    for change in changed:
+        console.print(f"changed   {change}", highlight=False)
+    console.print(f"plays     {shell}", highlight=False, soft_wrap=True)
+    with tempfile.TemporaryDirectory(prefix="gauntlet-again-") as scratch:
+        words = [*shlex.split(shell)[1:], *extra, f"store={scratch}"]
+        finished = subprocess.run([sys.executable, *words], stdout=subprocess.PIPE, text=True)
+        found = list(Store(Path(scratch)).all())
+        if len(found) != 1:
+            raise GauntletError(f"The cell left no record. {finished.stdout.strip()}".strip())
+    console.print("A is the record, B the new run.", highlight=False)
+    difference.show(console, record, found[0])
+    return finished.returncode

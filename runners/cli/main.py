@@ -1,0 +1,287 @@
+"""The command ``gauntlet``. Imports stay inside the sub-commands, so that none pays for another's."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from runners.config import catalogue
+
+Action = Callable[[argparse.Namespace], int | None]
+
+HYDRA = {
+    "run": "play one cell: gauntlet run threat=leakage_dlg defense=gradient_noise seed=1",
+    "sweep": "play a set of cells, skipping finished ones: gauntlet sweep sweep=demo",
+    "plan": "print what a sweep would do: gauntlet plan sweep=demo [--json]",
+}
+
+
+def run(arguments: list[str]) -> int:
+    from runners.run import main
+
+    return _hand_over("run", arguments, main)
+
+
+def sweep(arguments: list[str]) -> int:
+    from runners.sweep.sweep import main
+
+    return _hand_over("sweep", arguments, main)
+
+
+def plan(arguments: list[str]) -> int:
+    kind = "json" if "--json" in arguments else "text"
+    return sweep([*(a for a in arguments if a != "--json"), f"hydra.sweeper.plan_only={kind}"])
+
+
+def _hand_over(command: str, arguments: list[str], main: Callable[[], int]) -> int:
+    """Let a Hydra application read the command line as its own."""
+    sys.argv = ["gauntlet" if "-sc" in arguments else f"gauntlet {command}", *arguments]
+    return main()
+
+
+def list_options(arguments: argparse.Namespace) -> None:
+    groups = [arguments.group.rstrip("s")] if arguments.group else catalogue.GROUPS
+    for group in groups:
+        found = catalogue.options(group)
+        width = max(len(option.name) for option in found)
+        print(f"{group}=")
+        for option in found:
+            print(f"  {option.name:{width}}  {option.description}")
+
+
+def show(arguments: argparse.Namespace) -> None:
+    from runners.store.records import Store
+
+    print(json.dumps(Store(arguments.store).find(arguments.key), indent=1))
+
+
+def explain(arguments: argparse.Namespace) -> None:
+    from runners.cli.explain import command
+    from runners.store.records import Store
+
+    record = Store(arguments.store).find(arguments.key)
+    shell, changed = command(record["config"])
+    versions = {name: value for name, value in record["versions"].items() if name != "components"}
+    reason = (record["reason"].splitlines() or [""])[-1]
+    print(f"cell      {record['key']}\nstatus    {record['status']} {reason}".rstrip())
+    print(f"command   {shell}")
+    for change in changed:
+        print(f"changed   {change}; the command plays a different cell now")
+    print(f"started   {record['started']} on {record['device']}, took {record['seconds']} s")
+    print(f"versions  {', '.join(f'{name} {value}' for name, value in versions.items())}")
+    for target, component in record["versions"]["components"].items():
+        print(f"          {target} {component['version']} ({component['source']})")
+    for path in record["media"].values():
+        print(f"picture   {arguments.store / path}")
+
+
+def again(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from runners.cli.again import again as played
+    from runners.store.records import Store
+
+    return played(Console(), Store(arguments.store), arguments.key, arguments.overrides)
+
+
+def diff(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from runners.cli import difference
+    from runners.store.records import Store
+
+    store = Store(arguments.store)
+    difference.show(Console(), store.find(arguments.key), store.find(arguments.other))
+
+
+def matrix(arguments: argparse.Namespace) -> None:
+    from runners.config import pairs as matrices
+
+    derived = matrices.derive()
+    if arguments.json:
+        print(json.dumps(derived.summary(), indent=1))
+        return
+    from rich.console import Console
+
+    matrices.show(Console(), derived)
+
+
+def merge(arguments: argparse.Namespace) -> int:
+    from runners.store.merge import merge as merged
+    from runners.store.records import Store
+
+    result = merged(Store(arguments.store), Store(arguments.other))
+    print(f"{len(result.added)} added, {len(result.replaced)} replaced (unfinished here), {len(result.kept)} kept.")
+    for key, fields in result.conflicts.items():
+        print(f"conflict {key[:16]}: {', '.join(fields)} differ; ours was kept")
+    return 1 if result.conflicts else 0
+
+
+def cache(arguments: argparse.Namespace) -> None:
+    from runners.store import cache_admin as shelf
+    from runners.store.records import Store
+
+    store = Store(arguments.store)
+    if arguments.days is not None or arguments.prune:
+        removed, left = shelf.prune(store, arguments.days)
+        print(f"{len(removed)} removed ({_megabytes(removed)}).")
+    else:
+        left = list(shelf.entries(store.root))
+    for artifact in sorted({entry.artifact for entry in left}):
+        of_it = [entry for entry in left if entry.artifact == artifact]
+        print(f"{len(of_it):6}  {_megabytes(of_it):>12}  {artifact}")
+    print(f"{len(left):6}  {_megabytes(left):>12}  in all")
+
+
+def _megabytes(entries: list[Any]) -> str:
+    return f"{sum(entry.size for entry in entries) / 1e6:.1f} MB"
+
+
+def table(arguments: argparse.Namespace) -> None:
+    from runners.store import table as tables
+
+    paths = {kind: getattr(arguments, kind) for kind in ("csv", "parquet") if getattr(arguments, kind)}
+    if not (paths or arguments.query or arguments.write):
+        _print_rows(tables.rows(arguments.store), arguments.store)
+        return
+    frame = tables.load(arguments.store)
+    if arguments.query:
+        frame = tables.select(frame, arguments.query)
+    written = tables.write(frame, arguments.write) if arguments.write else []
+    written += [tables.write_as(frame, kind, path) for kind, path in paths.items()]
+    if written:
+        print("\n".join(str(path) for path in written))
+    else:
+        _print_rows(frame.to_dict("records"), arguments.store)
+
+
+def _print_rows(rows: Sequence[Mapping[Any, Any]], store: Path) -> None:
+    """The columns that tell cells apart, aligned."""
+    if not rows:
+        print(f"No such records in {store}.")
+        return
+    columns = ["key", "status", "dataset", "model", "threat_label", "defense_label", "scale", "seed", "seconds"]
+    lines = [columns, *([str(row[name])[: 8 if name == "key" else None] for name in columns] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    print("\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines))
+
+
+def leaderboard(arguments: argparse.Namespace) -> None:
+    from runners.report import leaderboard as boards
+
+    paths = boards.write(arguments.store)
+    print(f"{len(paths)} files in {arguments.store / 'leaderboard'}; begin at index.html or README.md.")
+
+
+def check(arguments: argparse.Namespace) -> int:
+    from runners.claims import check as checks
+
+    if arguments.update_baseline:
+        return checks.update(arguments.store, arguments.baseline, scale=arguments.scale)
+    return checks.run(
+        arguments.store,
+        reported=arguments.reported,
+        baseline=arguments.baseline,
+        scale=arguments.scale,
+        system=arguments.system,
+    )
+
+
+def bench(arguments: argparse.Namespace) -> None:
+    from runners.bench import HOT_PATHS, run_all
+
+    run_all(arguments.names, HOT_PATHS, arguments.store)
+
+
+def _paths() -> str:
+    """The hot paths, each with the first line of its docstring."""
+    from runners.bench import HOT_PATHS
+
+    width = max(map(len, HOT_PATHS))
+    rows = (f"  {name:{width}}  {(build.__doc__ or '').splitlines()[0]}" for name, build in HOT_PATHS.items())
+    return "\n".join(["paths:", *rows])
+
+
+def parser() -> argparse.ArgumentParser:
+    """The sub-commands that are not Hydra applications; the three that are appear for ``--help`` only."""
+    top = argparse.ArgumentParser(
+        prog="gauntlet", description="Which defense survives which threat, and what does it cost?"
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in HYDRA.items():
+        commands.add_parser(name, help=text, add_help=False)
+    groups = sorted({*catalogue.GROUPS, *(f"{group}s" for group in catalogue.GROUPS)})
+    listing = _command(commands, "list", list_options, "the options of every group, with a line on each", store=False)
+    listing.add_argument("group", nargs="?", choices=groups, metavar="GROUP", help=", ".join(catalogue.GROUPS))
+    for name, action, text in (
+        ("show", show, "print a record"),
+        ("explain", explain, "the command and code behind a record"),
+    ):
+        _command(commands, name, action, text).add_argument("key", help="the record's key or how it begins")
+    repeated = _command(commands, "again", again, "play a record's cell once more and print both results side by side")
+    repeated.add_argument("key", help="the record's key or how it begins")
+    repeated.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="e.g. device=cuda")
+    compared = _command(commands, "diff", diff, "what two records do not share: cell, code and numbers")
+    compared.add_argument("key", metavar="A", help="a record's key or how it begins")
+    compared.add_argument("other", metavar="B", help="another's")
+    paired = _command(commands, "matrix", matrix, "which threat meets which defense, and why not", store=False)
+    paired.add_argument("--json", action="store_true", help="every pair with its reason")
+    merging = _command(commands, "merge", merge, "take in the records and pictures of a store made elsewhere")
+    merging.add_argument("other", type=Path, metavar="OTHER_STORE", help="the folder; it stays as it is")
+    cached = _command(commands, "cache", cache, "what the artifact cache holds")
+    cached.add_argument("--prune", action="store_true", help="remove what no record of the store was made from")
+    cached.add_argument("--days", type=float, metavar="N", help="remove what was not used for N days")
+    tabled = _command(commands, "table", table, "all records as one table")
+    tabled.add_argument("--query", help="rows to keep, in pandas' query language: \"threat == 'leakage_dlg'\"")
+    tabled.add_argument("--csv", type=Path, metavar="PATH", help="write PATH as CSV instead of printing")
+    tabled.add_argument("--parquet", type=Path, metavar="PATH", help="write PATH as Parquet instead of printing")
+    tabled.add_argument("--write", type=Path, metavar="PATH", help="write both, PATH.csv and PATH.parquet")
+    _command(commands, "leaderboard", leaderboard, "write the leaderboards anew from the records")
+    checked = _command(commands, "check", check, "hold the store's numbers against the reported and the accepted ones")
+    checked.add_argument("--reported", type=Path, default=Path("results/reported"), help="folder of the papers' claims")
+    checked.add_argument("--system", metavar="NN", help="only the claims of this paper, e.g. 02")
+    checked.add_argument(
+        "--baseline", type=Path, default=Path("results/baseline"), help="folder of the accepted numbers"
+    )
+    checked.add_argument("--scale", choices=("smoke", "cpu", "full"), help="only cells of this scale")
+    checked.add_argument("--update-baseline", action="store_true", help="accept the store's numbers, for review")
+    timed = _command(commands, "bench", bench, "time each hot path against its plain oracle and a peer's library")
+    timed.add_argument("names", nargs="*", metavar="NAME", help="which paths (default: all)")
+    timed.formatter_class, timed.epilog = argparse.RawDescriptionHelpFormatter, _paths()
+    return top
+
+
+def _command(commands: Any, name: str, action: Action, text: str, store: bool = True) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    made.set_defaults(action=action)
+    if store:
+        made.add_argument("--store", type=Path, default=Path("outputs"), help="folder of records (default: outputs)")
+    return made
+
+
+def main() -> int:
+    """The command line; gives the exit code."""
+    command, arguments = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
+    if command == "-sc":  # the shell asks for completions: answer for the sub-command that is being typed
+        words = os.environ.get("COMP_LINE", "").split(maxsplit=2)
+        command, arguments = (words[1] if words[1:] and words[1] in HYDRA else "run"), sys.argv[1:]
+        os.environ["COMP_LINE"] = " ".join([*words[:1], *words[2:]])
+    if command in HYDRA:
+        return {"run": run, "sweep": sweep, "plan": plan}[command](arguments)
+    from benchmark.errors import GauntletError
+
+    parsed = parser().parse_args()
+    try:
+        return parsed.action(parsed) or 0
+    except GauntletError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""A user's mistake in one or two plain sentences, and the exit codes of every command."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from benchmark.errors import GauntletError
+from runners.config.build import nearest
+
+
+class CellsFailed(Exception):
+    """Cells ran and failed; their records say why. Exit code 1."""
+
+
+def guarded(application: Callable[[], object]) -> int:
+    """Run ``application`` and give the exit code: 0 done, 1 a cell failed, 2 a user's mistake, 130 interrupted."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
+    try:
+        application()
+    except CellsFailed as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted. Finished cells are recorded; the same command goes on with the rest.", file=sys.stderr)
+        return 130
+    except Exception as error:
+        text = sentence(error)
+        if text is None:
+            raise
+        print(text, *getattr(error, "__notes__", ()), file=sys.stderr)
+        return 2
+    return 0
+
+
+def sentence(error: BaseException) -> str | None:
+    """What was wrong and what is possible instead, or None when the error is not the user's."""
+    if isinstance(error, GauntletError):
+        return str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return f"There is no {group} {name!r}{nearest(name, error.options)}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override!r} is not an override; write key=value, and quote it for the shell."
+    if isinstance(error, ConfigCompositionException) and error.__cause__ is not None:
+        return _composition(error.__cause__)
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return _first_line(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        place = error.filename or "the store"
+        return f"{error.strerror}: {place}. Finished cells are recorded; make room and start again."
+    return None
+
+
+def _composition(cause: BaseException) -> str:
+    parent, key = getattr(cause, "parent_node", None), getattr(cause, "key", None)
+    if not isinstance(parent, DictConfig) or key is None or key in parent:
+        return _first_line(cause)
+    path = str(getattr(cause, "full_key", "") or key)
+    where = path.rpartition(".")[0] or "the config"
+    options = [str(option) for option in parent if option != "hydra"]
+    return f"{path!r} cannot be set: {where} has no key {str(key)!r}{nearest(str(key), options)}"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,1 @@
+"""Configuration: composition, construction, identity and compatibility of cells."""

@@ -1,0 +1,172 @@
+"""From a composed Hydra config to a cell: its science as plain data, its key, and the options of the machine room."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from benchmark.errors import ConfigError
+from runners.config.identity import component, digest
+
+SINGLE = ("dataset", "model", "setting", "threat")
+NOT_SCIENCE = ("download",)
+"""Parameters of components that change how a cell comes by its data and none of its numbers."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What does not change a cell's numbers, and so is not in its key. Field by field as in ``conf/config.yaml``."""
+
+    store: Path
+    device: str
+    threads: int
+    time_limit: float | None
+    cache: bool
+    logger: str
+    data_root: Path | None
+    trusted: tuple[str, ...]
+    sweep: str | None
+
+
+@dataclass(frozen=True)
+class ComposedCell:
+    """A cell before it is built.
+
+    Attributes:
+        config: the science, as it goes into key and record; ``defense`` is a list in the order of the stack.
+        nodes: group -> what is to be instantiated; ``defense`` maps an option's name to its node.
+        key: SHA-256 over ``config``.
+    """
+
+    config: dict[str, Any]
+    nodes: dict[str, Any]
+    options: Options
+    key: str
+
+    @property
+    def label(self) -> str:
+        """A line for humans."""
+        defense = "+".join(part["name"] for part in self.config["defense"])
+        threat = self.config["threat"]["name"] + (" (adaptive)" if self.config["threat"].get("adaptive") else "")
+        place = "/".join(self.config[group]["name"] for group in ("dataset", "model", "scale"))
+        return f"{threat} vs {defense} on {place}, seed {self.config['seed']}"
+
+    def targets(self) -> list[str]:
+        """Every ``_target_`` of the cell, sorted."""
+        found: set[str] = set()
+        _collect(self.nodes, found)
+        return sorted(found)
+
+
+def by_scale(smoke: Any, cpu: Any, full: Any, *, _root_: DictConfig) -> Any:
+    """The resolver ``${by_scale:SMOKE,CPU,FULL}``: the value for the cell's scale."""
+    values = {"smoke": smoke, "cpu": cpu, "full": full}
+    if _root_.scale.name not in values:
+        raise ConfigError(f"scale.name must be one of {', '.join(values)}, got {_root_.scale.name!r}.")
+    return values[_root_.scale.name]
+
+
+def register() -> None:
+    """Make the suite's resolvers known to OmegaConf. Harmless when repeated."""
+    OmegaConf.register_new_resolver("by_scale", by_scale, replace=True)
+
+
+def cell_of(config: DictConfig, choices: Mapping[str, Any]) -> ComposedCell:
+    """The cell that ``config`` describes.
+
+    Args:
+        config: as composed by Hydra, with or without its ``hydra`` node.
+        choices: Hydra's ``runtime.choices``: group -> chosen option.
+
+    Raises:
+        ConfigError: a value is missing or cannot be resolved.
+    """
+    seed = _whole(config.seed)
+    nodes = {group: _plain(config, group) for group in (*SINGLE, "defense", "scale")}
+    science: dict[str, Any] = {group: _described(str(choices.get(group)), nodes[group]) for group in SINGLE}
+    science["defense"] = [_described(name, node) for name, node in nodes["defense"].items()]
+    science["scale"] = nodes.pop("scale")
+    science["seed"] = seed
+    sweep = choices.get("sweep")
+    try:
+        key = digest(science)
+    except ValueError as error:
+        raise ConfigError("A cell's parameters must be finite numbers; one of them is NaN or infinite.") from error
+    return ComposedCell(science, nodes, _options(config, sweep), key)
+
+
+def with_seed(cell: ComposedCell, seed: Any) -> ComposedCell:
+    """The same cell with another seed, where nothing else depends on it (:func:`uses_seed`)."""
+    science = {**cell.config, "seed": _whole(seed)}
+    return replace(cell, config=science, key=digest(science))
+
+
+def uses_seed(config: DictConfig) -> bool:
+    """Whether a parameter of a component is derived from a seed."""
+    parts = [OmegaConf.to_container(config[group], resolve=False) for group in (*SINGLE, "defense", "scale")]
+    return re.search(r"\$\{[^}]*\bseed\b", str(parts)) is not None
+
+
+def _whole(seed: Any) -> int:
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise ConfigError(f"seed must be a whole number, got {seed!r}.")
+    return seed
+
+
+def _plain(config: DictConfig, group: str) -> dict[str, Any]:
+    try:
+        plain = OmegaConf.to_container(config[group], resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{group} cannot be resolved: {str(error).splitlines()[0]}.") from error
+    if not isinstance(plain, dict):
+        raise ConfigError(f"{group} must name an option of its group, got {plain!r}.")
+    return plain  # type: ignore[return-value]
+
+
+def _options(config: DictConfig, sweep: str | None) -> Options:
+    root = config.data.root
+    return Options(
+        store=Path(config.store),
+        device=str(config.device),
+        threads=int(config.threads),
+        time_limit=config.time_limit,
+        cache=bool(config.cache),
+        logger=str(config.logger),
+        data_root=Path(root).expanduser() if root else None,
+        trusted=tuple(config.trusted),
+        sweep=sweep,
+    )
+
+
+def _described(name: str, node: dict[str, Any]) -> dict[str, Any]:
+    """The node of one component with its option's name in front, and its version and those of nested ones added."""
+    science = {key: value for key, value in node.items() if key not in NOT_SCIENCE}
+    return {"name": name, **_versioned(science)}
+
+
+def _versioned(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_versioned(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    described = {key: _versioned(value) for key, value in node.items()}
+    if "_target_" in node:
+        known = component(node["_target_"])
+        described["version"] = known.version if known else None
+    return described
+
+
+def _collect(node: Any, found: set[str]) -> None:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            found.add(str(node["_target_"]))
+        node = list(node.values())
+    if isinstance(node, list):
+        for item in node:
+            _collect(item, found)

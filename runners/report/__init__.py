@@ -1,0 +1,1 @@
+"""Reports: boards, leaderboards, the site, pictures and statistics."""

@@ -1,0 +1,1 @@
+"""The store: records, tables and the artifact cache."""

@@ -1,0 +1,84 @@
+"""The artifact cache as a whole: what lies in it, and what may go."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+
+from runners.store.cache import artifact_name
+from runners.store.records import Store, lock_path
+
+DAY = 86400.0
+DAMAGED = "(damaged)"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One artifact. ``used``: when it was last made or found, in seconds since the epoch."""
+
+    path: Path
+    artifact: str
+    parts: tuple[str, ...]
+    device: str
+    size: int
+    used: float
+
+
+def entries(root: Path) -> Iterator[Entry]:
+    """What lies in ``<root>/cache``, by path."""
+    for path in sorted(root.glob("cache/??/*.safetensors")):
+        try:
+            state = path.stat()
+            with safe_open(path, framework="numpy") as file:
+                told = file.metadata() or {}
+        except FileNotFoundError:  # pruned by another process meanwhile
+            continue
+        except SafetensorError:
+            told = {}
+        parts = tuple(json.loads(told.get("parts", "[]")))
+        yield Entry(path, told.get("artifact", DAMAGED), parts, told.get("device", ""), state.st_size, state.st_mtime)
+
+
+def prune(store: Store, days: float | None) -> tuple[list[Entry], list[Entry]]:
+    """Remove entries, but none that is being built or read at this moment; gives the removed and the left ones.
+
+    Args:
+        days: remove what was not used for longer; None removes what no record of the store was made from, e.g.
+            because its record is gone or a component has changed.
+    """
+    present = list(entries(store.root))
+    if days is None:
+        wanted = _wanted(store, {(entry.artifact, entry.parts, entry.device) for entry in present})
+        doomed = [entry for entry in present if entry.path.stem not in wanted]
+    else:
+        doomed = [entry for entry in present if entry.used < time.time() - days * DAY]
+    removed = [entry for entry in doomed if _remove(store.root, entry)]
+    for abandoned in store.root.glob("cache/??/.*"):  # by a writer that was killed
+        if abandoned.stat().st_mtime < time.time() - DAY:
+            abandoned.unlink(missing_ok=True)
+    return removed, [entry for entry in present if entry not in removed]
+
+
+def _wanted(store: Store, kinds: set[tuple[str, tuple[str, ...], str]]) -> set[str]:
+    """Names of the artifacts of these kinds that the cells of the store's records ask for."""
+    return {
+        artifact_name(record["config"], artifact, parts, device)
+        for record in store.all()
+        for artifact, parts, device in kinds
+        if artifact != DAMAGED and all(part in record["config"] for part in parts)
+    }
+
+
+def _remove(root: Path, entry: Entry) -> bool:
+    try:
+        with FileLock(lock_path(root, entry.path.stem), timeout=0):
+            entry.path.unlink(missing_ok=True)
+            return True
+    except Timeout:
+        return False

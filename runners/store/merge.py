@@ -1,0 +1,97 @@
+"""Records made elsewhere (another machine, a cluster) into one store: what is better is taken, what clashes is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from runners.store.records import FINISHED, Store, StoreError, write_atomically
+
+SCIENCE = ("status", "utility", "risk", "cost", "diagnostics", "curves", "data")
+CLOCKS = ("seconds",)  # part of an outcome, but never the same twice
+
+
+@dataclass
+class Merged:
+    """Keys by what became of them.
+
+    Attributes:
+        added: only the other store had them. replaced: unfinished here, finished there.
+        kept: the same outcome in both, or nothing better there.
+        conflicts: finished in both with different outcomes: key -> the fields that differ. Ours was kept.
+    """
+
+    added: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    conflicts: dict[str, list[str]] = field(default_factory=dict)
+
+
+def merge(store: Store, other: Store) -> Merged:
+    """Take into ``store`` what ``other`` has and it has not; ``other`` stays as it is. Harmless when repeated.
+
+    Raises:
+        StoreError: ``other`` is no store, is ``store`` itself, or holds something that is not a record.
+    """
+    if not (other.root / "records").is_dir():
+        raise StoreError(f"{other.root} is not a store: it has no folder records/.")
+    if other.root.resolve() == store.root.resolve():
+        raise StoreError(f"{other.root} is the store itself; give the folder of another one.")
+    merged = Merged()
+    for theirs in other.all():
+        key = str(theirs["key"])
+        with store.claim(key):
+            ours = store.read(key)
+            if ours is None:
+                merged.added.append(key)
+            elif not _finished(ours) and _finished(theirs):
+                merged.replaced.append(key)
+            elif _finished(ours) and _finished(theirs) and (fields := clashes(ours, theirs)):
+                merged.conflicts[key] = fields
+                continue
+            else:
+                merged.kept.append(key)
+                continue
+            _take(store, other, theirs)
+    return merged
+
+
+def clashes(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Dotted names of what two records of one cell measured differently; times may differ."""
+    return [
+        f"{section}.{name}" if name else section
+        for section in SCIENCE
+        for name in _names(ours.get(section), theirs.get(section))
+        if _pick(ours.get(section), name) != _pick(theirs.get(section), name) and not name.endswith(CLOCKS)
+    ]
+
+
+def _finished(record: Mapping[str, Any]) -> bool:
+    return record["status"] in FINISHED
+
+
+def _names(*sections: Any) -> list[str]:
+    if not all(isinstance(section, Mapping) for section in sections):
+        return [""]
+    return sorted({name for section in sections for name in section})
+
+
+def _pick(section: Any, name: str) -> Any:
+    return section.get(name) if name else section
+
+
+def _take(store: Store, other: Store, record: Mapping[str, Any]) -> None:
+    """Pictures first: a record must never point at a picture that is not there yet."""
+    for relative in record["media"].values():
+        source, place = other.root / relative, store.root / relative
+        if not place.resolve().is_relative_to(store.root.resolve()):
+            raise StoreError(f"The record {record['key'][:16]} of {other.root} names a picture outside of its store.")
+        if source.is_file():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            temporary = place.with_name(f".{place.name}.merging")
+            shutil.copyfile(source, temporary)
+            temporary.replace(place)
+    write_atomically(store.path(str(record["key"])), json.dumps(record, allow_nan=False, indent=1).encode())

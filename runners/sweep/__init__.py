@@ -1,0 +1,1 @@
+"""Sweeps: plan, execution, workers and tracking."""

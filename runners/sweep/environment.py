@@ -1,0 +1,99 @@
+"""What a record tells of the machine and of the code that ran on it."""
+
+from __future__ import annotations
+
+import platform
+import re
+import subprocess
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import ConfigError
+from runners import __version__
+from runners.config.identity import component
+
+HERE = Path(__file__).resolve().parents[2]
+CODE = ("benchmark", "runners", "conf", "hydra_plugins")
+
+
+def resolve_device(wanted: str) -> str:
+    """``cpu`` or ``cuda:N`` for ``wanted`` (``auto``, ``cpu``, ``cuda``, ``cuda:N``).
+
+    Raises:
+        ConfigError: it is none of these, or this machine has no such GPU.
+    """
+    import torch
+
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", wanted):
+        raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {wanted!r}.")
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted == "cpu" or (wanted == "auto" and not gpus):
+        return "cpu"
+    index = int(wanted.partition(":")[2] or 0)
+    if index >= gpus:
+        have = f"{gpus} GPU{'s' if gpus != 1 else ''}" if gpus else "no GPU that torch can use"
+        raise ConfigError(f"device={wanted}, but this machine has {have}; use device=cpu or device=auto.")
+    return f"cuda:{index}"
+
+
+def device_name(device: str) -> str:
+    """``cpu``, or the model of the GPU."""
+    import torch
+
+    return f"cuda ({torch.cuda.get_device_name(device)})" if device.startswith("cuda") else device
+
+
+def versions(targets: Iterable[str]) -> dict[str, Any]:
+    """Versions of everything that a number may depend on; ``targets`` are the cell's components."""
+    import torch
+
+    known = {target: component(target) for target in targets}
+    return {
+        "suite": __version__,
+        **git_state(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "components": {t: {"version": c.version, "source": c.source} for t, c in known.items() if c is not None},
+    }
+
+
+@cache
+def git_state() -> dict[str, Any]:
+    """The commit of the suite's code and whether the code differs from it; None outside a git checkout."""
+
+    def git(*arguments: str) -> str:
+        run = subprocess.run(
+            ["git", "-C", str(HERE), *arguments], capture_output=True, text=True, check=True, timeout=10
+        )
+        return run.stdout.strip()
+
+    try:
+        return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": bool(git("status", "--porcelain", "--", *CODE))}
+    except (OSError, subprocess.SubprocessError):
+        return {"git_commit": None, "git_dirty": None}
+
+
+class PeakMemory:
+    """The peak since construction, in MB: of the GPU when ``device`` is one, else resident memory (Linux only)."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        if device.startswith("cuda"):
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(device)
+            return
+        with suppress(OSError):  # 5 resets the high-water mark, so that a cell is not charged for the one before it
+            Path("/proc/self/clear_refs").write_text("5")
+
+    def read(self) -> float | None:
+        if self.device.startswith("cuda"):
+            import torch
+
+            return round(torch.cuda.max_memory_allocated(self.device) / 1e6, 1)
+        status = Path("/proc/self/status")
+        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+        return round(int(found[1]) * 1024 / 1e6, 1) if found else None

@@ -1,0 +1,234 @@
+"""Play one composed cell and turn what happened, whatever it was, into a record."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import ConfigError, Diverged, GauntletError
+from runners.config.build import ALLOWED, build, locate
+from runners.config.compose import SINGLE, ComposedCell
+from runners.store.cache import Cache
+from runners.store.records import Record, StoreError, finite
+from runners.sweep import devices, environment
+from runners.sweep.process import give_back_memory, prepare_torch
+
+if TYPE_CHECKING:
+    from benchmark.cell import Cell
+    from benchmark.outcome import Outcome
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported, which nothing above does
+
+LESS_MEMORY = "lower the batch size, restarts or victims, or run fewer cells at once"
+SECTIONS = ("utility", "risk", "cost", "diagnostics", "curves")
+
+
+class TimeLimit(BaseException):
+    """The cell's time is up. Not an ``Exception``, lest a component's own handler swallow it."""
+
+
+@dataclass(frozen=True)
+class Played:
+    """A record, and what the artifact cache did for it (which is not part of it: it depends on who came first)."""
+
+    record: Record
+    hits: int = 0
+    misses: int = 0
+
+
+def execute(composed: ComposedCell, *, refuse: bool) -> Played:
+    """Build and play the cell.
+
+    Args:
+        refuse: let a user's mistake (:class:`GauntletError`) out instead of recording it as a failed cell.
+    """
+    started, clock = datetime.now(UTC), time.perf_counter()
+    context = _Stage(composed)
+    status, reason = "ok", ""
+    try:
+        with time_limit(composed.options.time_limit):
+            reason = context.play()
+    except TimeLimit:
+        status, reason = "timeout", f"stopped after time_limit={composed.options.time_limit} s"
+    except Diverged as error:
+        status, reason = "diverged", str(error)
+    except StoreError:  # a full disk is not the cell's failure, and its record could not be written either
+        raise
+    except GauntletError as error:
+        if refuse:
+            raise
+        status, reason = "failed", str(error)
+    except Exception as error:
+        traceback.clear_frames(error.__traceback__)  # what they hold, for want of it the cell may have failed
+        status, reason = "failed", _explained(error)
+        give_back_memory()  # if that was what it lacked, the next cell shall have it
+    record = Record(
+        key=composed.key,
+        sweep=composed.options.sweep,
+        status=status,
+        reason=reason,
+        config=composed.config,
+        facts=context.facts,
+        seed=composed.config["seed"],
+        started=started.isoformat(timespec="seconds"),
+        seconds=round(time.perf_counter() - clock, 3),
+        peak_memory_mb=context.memory.read() if context.memory else None,
+        device=context.device_name,
+        versions=environment.versions(composed.targets()),
+        **context.measured,
+    )
+    _free(context.device)
+    return Played(record, context.cache.hits if context.cache else 0, context.cache.misses if context.cache else 0)
+
+
+def lost(composed: ComposedCell, seconds: float) -> Record:
+    """The record of a cell that took its process down with it."""
+    return Record(
+        key=composed.key,
+        sweep=composed.options.sweep,
+        status="failed",
+        reason=f"its worker process died, twice, the second time with no other cell beside it; if the system killed it "
+        f"for want of memory, {LESS_MEMORY}",
+        config=composed.config,
+        facts=threat_facts(composed),
+        seed=composed.config["seed"],
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=round(seconds, 3),
+        peak_memory_mb=None,
+        device=composed.options.device,
+        versions=environment.versions(composed.targets()),
+        data=None,
+    )
+
+
+class _Stage:
+    """What is known of a cell while it plays, so that a record can be made at whatever point it stops.
+
+    Attributes:
+        facts: of the threat. measured: the fields of a record that come from the outcome.
+    """
+
+    def __init__(self, composed: ComposedCell) -> None:
+        self.composed = composed
+        self.device = self.device_name = composed.options.device
+        self.memory: environment.PeakMemory | None = None
+        self.cache: Cache | None = None
+        self.facts: dict[str, Any] = {}
+        self.measured: dict[str, Any] = {"data": None}
+
+    def play(self) -> str:
+        """Build and play the cell; says which numbers were lost for not being finite."""
+        from benchmark.cell import play
+        from benchmark.settings.base import no_cache
+        from runners.report import charts, pictures
+
+        composed, options = self.composed, self.composed.options
+        self.facts = threat_facts(composed)
+        self.device = devices.assign(options.device)
+        self.device_name = environment.device_name(self.device)
+        prepare_torch(options.threads, self.device)
+        self.memory = environment.PeakMemory(self.device)
+        cell = build_cell(composed)
+        self.facts = threat_facts(composed, cell.threat)
+        if options.cache:
+            self.cache = Cache(options.store, composed.config, self.device)
+        outcome, data = play(cell, root=options.data_root, device=self.device, cache=self.cache or no_cache)
+        sections, lost = _sections(outcome)
+        media = pictures.save(outcome, options.store, composed.key[:16])
+        media |= charts.save(sections["curves"], outcome.captions, options.store, composed.key[:16])
+        self.measured = {**sections, "captions": outcome.captions, "media": media, "data": data}
+        return "; ".join(lost)
+
+
+def build_cell(composed: ComposedCell) -> Cell:
+    """Instantiate every component of the cell.
+
+    Raises:
+        ConfigError: see :func:`runners.config.build.build`.
+    """
+    from benchmark.cell import Cell
+
+    nodes, trusted = composed.nodes, composed.options.trusted
+    parts = {group: build(nodes[group], group, trusted) for group in SINGLE}
+    return Cell(
+        dataset=parts["dataset"],
+        architecture=parts["model"],
+        setting=parts["setting"],
+        threat=parts["threat"],
+        defenses=[build(node, f"defense.{name}", trusted) for name, node in nodes["defense"].items()],
+        seed=composed.config["seed"],
+    )
+
+
+def threat_facts(composed: ComposedCell, threat: Any = None) -> dict[str, Any]:
+    """What leaderboards need to know of the threat, from the object or, before it is built, from its class."""
+    node = composed.nodes["threat"]
+    source = threat or locate(node["_target_"], "threat", (*ALLOWED, *composed.options.trusted))
+    facts = {name: getattr(source, name, None) for name in ("family", "setting", "surface", "headline", "control")}
+    floor = getattr(source, "floor", None)
+    facts["floor"] = None if floor is None else {"metric": floor.metric, "at_least": floor.at_least}
+    facts["adaptive"] = bool(getattr(threat, "adaptive", node.get("adaptive", False)))
+    return facts
+
+
+def _sections(outcome: Outcome) -> tuple[dict[str, Any], list[str]]:
+    fields, lost = {}, []
+    for section in SECTIONS:
+        fields[section], gone = finite(section, getattr(outcome, section))
+        lost += gone
+    return fields, lost
+
+
+def _free(device: str) -> None:
+    """Give the GPU's memory back to whoever shares it."""
+    if device.startswith("cuda"):
+        import gc
+
+        import torch
+
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def _explained(error: Exception) -> str:
+    """The traceback, headed by a remedy where there is one."""
+    import torch
+
+    trace = "".join(traceback.format_exception(error)).rstrip()
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        return f"out of memory: {LESS_MEMORY}\n{trace}"
+    return trace
+
+
+@contextmanager
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """Raise :class:`TimeLimit` in the block after ``seconds``; None sets no limit.
+
+    Raises:
+        ConfigError: called outside the main thread, where no signal arrives; every launcher plays cells in it.
+    """
+    if seconds is None:
+        yield
+        return
+    if threading.current_thread() is not threading.main_thread():
+        raise ConfigError("time_limit works only where cells run in the main thread; leave it out with this launcher.")
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise TimeLimit
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,80 @@
+"""Cells handed to a launcher, and again where a worker died with some of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hydra.plugins.launcher import Launcher
+
+from runners.store.records import Store
+from runners.sweep.execute import lost
+from runners.sweep.plan import Planned
+
+Answers = list[dict[str, Any]]
+
+
+def launch_all(
+    launcher: Launcher,
+    cells: Sequence[Planned],
+    store: Store,
+    *,
+    at_once: int | None,
+    again: bool,
+    say: Callable[[str], None],
+) -> Answers:
+    """Have every cell played; gives what the jobs answered, as far as the launcher told.
+
+    A launcher that loses a worker stops as a whole. The cells that were being played are then launched one at a time:
+    one that loses its worker again, all alone, is recorded as failed, and the others are none the worse for it.
+
+    Args:
+        at_once: how many cells the launcher is given at a time; None for all.
+        again: whether to launch again after the launcher stopped. Not where jobs may still wait in a cluster's queue.
+        say: prints a line.
+    """
+    answers: Answers = []
+    waiting = list(cells)
+    while waiting:
+        batch = waiting[: at_once or len(waiting)]
+        before, begun = _stamps(store, batch), time.time_ns()
+        told, error = _launch(launcher, batch)
+        answers += told
+        if error is not None:
+            say(f"The launcher stopped: {error}")
+            missing = [planned for planned in batch if store.stamp(planned.cell.key) == before[planned.cell.key]]
+            suspects = [planned for planned in missing if store.claimed(planned.cell.key) >= begun]
+            if not again or not suspects:  # nothing was begun: the launcher itself does not work
+                return answers
+            answers += _one_by_one(launcher, suspects, store, say)
+            batch = [planned for planned in batch if planned not in missing or planned in suspects]
+        handled = {planned.cell.key for planned in batch}
+        waiting = [planned for planned in waiting if planned.cell.key not in handled]
+    return answers
+
+
+def _one_by_one(launcher: Launcher, suspects: Sequence[Planned], store: Store, say: Callable[[str], None]) -> Answers:
+    """Which of the cells takes its worker down? It is recorded as failed."""
+    answers: Answers = []
+    for planned in suspects:
+        before, clock = store.stamp(planned.cell.key), time.monotonic()
+        told, error = _launch(launcher, [planned])
+        answers += told
+        if error is not None and store.stamp(planned.cell.key) == before:
+            say(f"Its worker died again: {planned.cell.label}")
+            store.write(lost(planned.cell, time.monotonic() - clock))
+    return answers
+
+
+def _launch(launcher: Launcher, cells: Sequence[Planned]) -> tuple[Answers, str | None]:
+    """The jobs' answers, or why the launcher stopped."""
+    try:
+        returns = launcher.launch([list(planned.overrides) for planned in cells], initial_job_idx=0)
+        return [job.return_value for job in returns], None
+    except Exception as error:  # whatever a launcher raises
+        return [], f"{type(error).__name__}: {str(error).strip()[:500]}"
+
+
+def _stamps(store: Store, cells: Sequence[Planned]) -> dict[str, int]:
+    return {planned.cell.key: store.stamp(planned.cell.key) for planned in cells}

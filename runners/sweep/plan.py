@@ -1,0 +1,264 @@
+"""What a sweep will do, known before anything is launched: which cells to run, which are done, refused or failed."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from benchmark.errors import ConfigError
+from runners.config.build import ALLOWED, check, locate
+from runners.config.compose import SINGLE, ComposedCell, cell_of, uses_seed, with_seed
+from runners.config.identity import canonical
+from runners.config.loader import SweepLoader, choices, parsed
+from runners.store.records import FINISHED, Store
+
+Axes = dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell and the overrides that compose it, ``key=value`` each; ``searchpath`` is Hydra's, if it was overridden."""
+
+    cell: ComposedCell
+    overrides: tuple[str, ...]
+    searchpath: tuple[str, ...] = ()
+
+    def command(self) -> str:
+        """The shell command that plays this cell alone."""
+        overrides = [line for line in self.overrides if not line.startswith("sweep=")]
+        return shlex.join(["python", "-m", "runners.run", *overrides, *self.searchpath])
+
+
+@dataclass
+class Plan:
+    """The cells of a sweep, each in one of the four lists.
+
+    Attributes:
+        to_run: in the order of the launch; cells that share an artifact are kept apart.
+        failed_before: keys among ``to_run`` that have a record of an earlier failure.
+        refused: cells that cannot be played, each with the reason.
+        estimate: seconds that ``to_run`` takes in one process by past records; None when no record tells.
+        unknown: how many of ``to_run`` no past record tells anything of.
+    """
+
+    to_run: list[Planned] = field(default_factory=list)
+    finished: list[Planned] = field(default_factory=list)
+    refused: list[tuple[Planned, str]] = field(default_factory=list)
+    failed_before: set[str] = field(default_factory=set)
+    estimate: float | None = None
+    unknown: int = 0
+
+    def summary(self) -> dict[str, Any]:
+        """The plan as plain data, for ``--json``."""
+        return {
+            "to_run": [{"key": p.cell.key, "cell": p.cell.label, "overrides": p.overrides} for p in self.to_run],
+            "finished": [p.cell.key for p in self.finished],
+            "failed_before": sorted(self.failed_before),
+            "refused": dict(Counter(reason for _, reason in self.refused)),
+            "estimated_seconds": self.estimate,
+            "cells_without_estimate": self.unknown,
+        }
+
+
+def make_plan(loader: SweepLoader, config: DictConfig, arguments: Sequence[str], store: Store) -> Plan:
+    """Plan the sweep that ``config`` names, with the command line's ``arguments`` on top.
+
+    Args:
+        loader: composes each cell.
+        config: the composed master config, with its ``hydra`` node.
+        arguments: task overrides in Hydra's sweep grammar; each replaces the axis of the same name in every block.
+
+    Raises:
+        ConfigError: a block or an argument cannot be expanded.
+        HydraException: a cell cannot be composed.
+    """
+    past = {record["key"]: record for record in store.all()}
+    judge, plan = _Judge(), Plan()
+    for planned in _distinct(_Composer(loader, config), list(overrides(loader, config, arguments))):
+        record = past.get(planned.cell.key)
+        if reason := judge.refusal(planned.cell):
+            plan.refused.append((planned, reason))
+        elif record is not None and record["status"] in FINISHED:
+            plan.finished.append(planned)
+        else:
+            plan.to_run.append(planned)
+            if record is not None:
+                plan.failed_before.add(planned.cell.key)
+    plan.to_run = _kept_apart(plan.to_run)
+    _estimate(plan, past.values())
+    return plan
+
+
+# -- from blocks and arguments to overrides --------------------------------------------------------------------------
+def overrides(loader: SweepLoader, config: DictConfig, arguments: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The override list of every cell: each block is a grid, and ``arguments`` replace or add axes in all of them."""
+    given = _axes(loader, arguments)
+    if len(given.get("sweep", ())) > 1:
+        raise ConfigError("One sweep at a time: give `sweep` a single name.")
+    blocks = OmegaConf.to_container(config.sweep.blocks, resolve=True) if "sweep" in config else [{}]
+    for block in blocks:  # type: ignore[union-attr]
+        written = [f"{key}={_in_grammar(key, value)}" for key, value in block.items()]  # type: ignore[union-attr]
+        axes = {**_axes(loader, written), **given}
+        for values in itertools.product(*axes.values()):
+            yield tuple(f"{key}={value}" for key, value in zip(axes, values, strict=True))
+
+
+def deferred(arguments: Sequence[str]) -> list[str]:
+    """``arguments`` with ``threat.step=1`` as ``threat.step=choice(1)``, and the same for all groups of components.
+
+    Hydra composes a master config without the axes of a sweep, in which such a parameter need not exist; an axis it
+    leaves to the cells.
+    """
+    return [_deferred(argument) for argument in arguments]
+
+
+def _deferred(argument: str) -> str:
+    if not argument.startswith(tuple(f"{group}." for group in (*SINGLE, "defense"))):
+        return argument
+    override = OverridesParser.create().parse_override(argument)
+    if override.is_sweep_override():
+        return argument
+    key, value = override.get_key_element(), override.get_value_element_as_str()
+    return f"{key}=null,null" if override.value() is None else f"{key}=choice({value})"  # choice() takes no null
+
+
+def _axes(loader: SweepLoader, lines: Sequence[str]) -> Axes:
+    axes: Axes = {}
+    for override in OverridesParser.create(config_loader=loader.loader).parse_overrides(list(lines)):
+        if not override.is_sweep_override():
+            values = [override.get_value_element_as_str()]
+        elif override.is_discrete_sweep():
+            values = list(override.sweep_string_iterator())
+        else:
+            raise ConfigError(f"{override.input_line} names no finite list of values; give them one by one.")
+        if not values:
+            raise ConfigError(f"{override.input_line} matches nothing.")
+        axes[override.get_key_element()] = list(dict.fromkeys(values))
+    return axes
+
+
+def _in_grammar(key: str, value: Any) -> str:
+    """A block's value in Hydra's grammar; a list is a choice between its items, a string may be ``range(0,5)``."""
+    if isinstance(value, list):
+        return ",".join(_element(key, item) for item in value)
+    return _element(key, value)
+
+
+def _element(key: str, value: Any) -> str:
+    if isinstance(value, dict):
+        raise ConfigError(
+            f"A block of a sweep sets {key} to a mapping; set its entries one by one ({key}.name: value)."
+        )
+    if isinstance(value, list):
+        return f"[{','.join(_element(key, item) for item in value)}]"
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+# -- from overrides to cells -----------------------------------------------------------------------------------------
+class _Composer:
+    """Composes cells; those that differ in the seed only share the work."""
+
+    def __init__(self, loader: SweepLoader, config: DictConfig) -> None:
+        self.loader = loader
+        self.config = config
+        self.done: dict[tuple[str, ...], ComposedCell] = {}
+
+    def __call__(self, overrides: tuple[str, ...]) -> ComposedCell:
+        rest = tuple(line for line in overrides if not line.startswith("seed="))
+        if rest in self.done:
+            seeds = [parsed(line).value() for line in overrides if line not in rest]
+            return with_seed(self.done[rest], seeds[-1]) if seeds else self.done[rest]
+        config = self.loader.cell(self.config, overrides)
+        cell = cell_of(config, config.hydra.runtime.choices)
+        if not uses_seed(config):
+            self.done[rest] = cell
+        return cell
+
+
+def _distinct(composer: _Composer, lists: Iterable[tuple[str, ...]]) -> Iterator[Planned]:
+    seen: set[str] = set()
+    searchpath = tuple(composer.config.hydra.overrides.hydra)
+    searchpath = tuple(line for line in searchpath if line.startswith("hydra.searchpath="))
+    for lines in sorted(lists, key=choices):  # the loader forgets
+        try:
+            cell = composer(lines)
+        except (HydraException, ConfigError) as error:
+            error.add_note(f"(In the cell {' '.join(lines)})")
+            raise
+        if cell.key not in seen:
+            seen.add(cell.key)
+            yield Planned(cell, lines, searchpath)
+
+
+class _Judge:
+    """Judges cells by their classes: each component's arguments once, each combination of classes once."""
+
+    def __init__(self) -> None:
+        self.checked: set[str] = set()
+        self.known: dict[tuple[str, ...], str | None] = {}
+
+    def refusal(self, cell: ComposedCell) -> str | None:
+        """Why the cell is impossible, or None.
+
+        Raises:
+            ConfigError: a component is not allowed, or its arguments do not fit.
+        """
+        nodes = [(group, cell.nodes[group]) for group in SINGLE]
+        nodes += [(f"defense.{name}", node) for name, node in cell.nodes["defense"].items()]
+        allowed = (*ALLOWED, *cell.options.trusted)
+        for path, node in nodes:
+            if (text := canonical(node)) not in self.checked:
+                check(node, path, allowed)
+                self.checked.add(text)
+        combination = tuple(node["_target_"] for _, node in nodes)
+        if combination not in self.known:
+            self.known[combination] = _refusal(*(locate(node["_target_"], path, allowed) for path, node in nodes))
+        return self.known[combination]
+
+
+def _refusal(dataset: Any, model: Any, setting: Any, threat: Any, *defenses: Any) -> str | None:
+    from benchmark.cell import traits
+    from benchmark.compatibility import refusal
+
+    return refusal(setting, threat, defenses, traits(dataset, model))
+
+
+def _kept_apart(cells: Iterable[Planned]) -> list[Planned]:
+    """In rounds: a cell of each group that differs in the threat only, and of another threat from group to group.
+
+    What cells share is made by whoever needs it first, and a second one that needs it at that time waits. Most of it
+    depends on all but the threat (models, releases), and some on the threat (a malicious provider's model).
+    """
+    groups: dict[str, list[Planned]] = {}
+    for planned in cells:
+        science = {part: value for part, value in planned.cell.config.items() if part != "threat"}
+        groups.setdefault(canonical(science), []).append(planned)
+    turned = [group[i % len(group) :] + group[: i % len(group)] for i, group in enumerate(groups.values())]
+    return [planned for turn in itertools.zip_longest(*turned) for planned in turn if planned is not None]
+
+
+# -- time ------------------------------------------------------------------------------------------------------------
+def _estimate(plan: Plan, past: Iterable[Mapping[str, Any]]) -> None:
+    """By the median of past cells of the same threat, dataset and scale, whatever their defense."""
+    seconds: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    for record in past:
+        if record["status"] == "ok":
+            seconds[_kind(record["config"])].append(record["seconds"])
+    known = [statistics.median(times) for p in plan.to_run if (times := seconds.get(_kind(p.cell.config)))]
+    plan.unknown = len(plan.to_run) - len(known)
+    plan.estimate = sum(known) if known else None
+
+
+def _kind(config: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(config[group]["name"] for group in ("threat", "dataset", "scale"))

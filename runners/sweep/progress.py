@@ -1,0 +1,91 @@
+"""How far a sweep is, read from the store, so that it works for every launcher and every machine the cells run on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from runners.store.records import FINISHED, Store
+
+POLL_SECONDS = 0.5
+QUIET_SECONDS = 10.0  # between lines where there is no terminal
+
+
+class Tally:
+    """Counts the records of ``keys`` that appear, or are replaced, after construction."""
+
+    def __init__(self, store: Store, keys: Sequence[str]) -> None:
+        self.store = store
+        self.total = len(keys)
+        self.waiting = {key: store.stamp(key) for key in keys}
+        self.failed = 0
+        self.started = time.monotonic()
+
+    @property
+    def done(self) -> int:
+        return self.total - len(self.waiting)
+
+    def look(self) -> None:
+        """Read what is new."""
+        for key in [key for key, stamp in self.waiting.items() if self.store.stamp(key) != stamp]:
+            del self.waiting[key]
+            record = self.store.read(key)
+            self.failed += record is not None and record["status"] not in FINISHED
+
+    def text(self) -> str:
+        """``3 failed, about 2 min left``."""
+        parts = [f"{self.failed} failed"] if self.failed else []
+        if self.done and self.waiting:
+            rate = (time.monotonic() - self.started) / self.done
+            parts.append(f"about {duration(rate * len(self.waiting))} left")
+        return ", ".join(parts)
+
+
+@contextmanager
+def watch(tally: Tally, console: Console) -> Iterator[None]:
+    """Show the tally while the block runs: a bar on a terminal, else a line every ten seconds."""
+    stop = threading.Event()
+    show = _bar if console.is_terminal else _lines
+    watcher = threading.Thread(target=show, args=(tally, console, stop), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def _bar(tally: Tally, console: Console, stop: threading.Event) -> None:
+    columns = (
+        TextColumn("cells"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("", total=tally.total)
+        last = False
+        while not last:
+            last = stop.wait(POLL_SECONDS)
+            tally.look()
+            progress.update(bar, completed=tally.done, description=tally.text())
+
+
+def _lines(tally: Tally, console: Console, stop: threading.Event) -> None:
+    while not stop.wait(QUIET_SECONDS):
+        tally.look()
+        console.print(f"{tally.done}/{tally.total} cells{', ' if tally.text() else ''}{tally.text()}", highlight=False)
+    tally.look()
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,155 @@
+"""A set of cells: ``python -m runners.sweep sweep=NAME``. Plan, launch what is missing, report.
+
+Nothing is kept but the records, so a sweep may die at any moment: the same command goes on with what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from runners.cli.problems import CellsFailed
+from runners.config.loader import SweepLoader
+from runners.run import application
+from runners.store.records import FINISHED, Store
+from runners.sweep.environment import resolve_device
+from runners.sweep.launches import launch_all
+from runners.sweep.plan import Plan, Planned, make_plan
+from runners.sweep.progress import Tally, duration, watch
+from runners.sweep.tracking import check as check_logger
+
+LOCAL_LAUNCHERS = ("basic", "joblib", "local")
+BOARDS_SHOWN = ("README.md", "index.html")
+PICTURES_SHOWN = 5
+LOG_WIDTH = 120  # where there is no terminal to ask
+
+
+def sweep(
+    loader: SweepLoader, config: DictConfig, launcher: Launcher, arguments: Sequence[str], *, plan_only: str | None
+) -> None:
+    """Everything that happens in the parent process of a sweep.
+
+    Args:
+        loader: composes cells. config: the composed master config. launcher: any of Hydra's.
+        arguments: the command line's task overrides.
+        plan_only: ``text`` or ``json`` prints the plan and stops.
+
+    Raises:
+        CellsFailed: some cells have no finished record at the end.
+    """
+    console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+    store = Store(Path(config.store))
+    check_logger(str(config.logger))
+    if config.hydra.runtime.choices["hydra/launcher"] in LOCAL_LAUNCHERS:
+        resolve_device(str(config.device))  # a mistake here would fail every cell
+    plan = make_plan(loader, config, arguments, store)
+    if plan_only == "json":
+        print(json.dumps(plan.summary(), indent=1))
+        return
+    show_plan(console, plan, config.hydra.runtime.choices.get("sweep"))
+    if plan_only:
+        return
+    answers: list[dict[str, Any]] = []
+    if plan.to_run:
+        with loader.handed_over():
+            answers = launch(console, launcher, plan, store, config)
+    report(console, plan, store, answers, print_board=bool(OmegaConf.select(config, "sweep.print_leaderboard")))
+
+
+def show_plan(console: Console, plan: Plan, name: str | None) -> None:
+    """Print counts, reasons for refusals and the expected time."""
+    table = Table(title=f"Plan of sweep={name}" if name else "Plan", title_justify="left")
+    table.add_column("cells", justify="right")
+    table.add_column("what")
+    expected = "time unknown" if plan.estimate is None else f"about {duration(plan.estimate)} in one process"
+    if plan.estimate is not None and plan.unknown:
+        expected += f", and {plan.unknown} cells of unknown length"
+    table.add_row(str(len(plan.to_run)), f"to run ({expected})" if plan.to_run else "to run")
+    if plan.failed_before:
+        table.add_row(str(len(plan.failed_before)), "of these failed before")
+    table.add_row(str(len(plan.finished)), "finished")
+    for reason, count in Counter(reason for _, reason in plan.refused).most_common():
+        table.add_row(str(count), f"refused: {reason}")
+    console.print(table)
+
+
+def launch(console: Console, launcher: Launcher, plan: Plan, store: Store, config: DictConfig) -> list[dict[str, Any]]:
+    """Run the plan's cells; gives what the jobs answered, which is nothing if the launcher itself broke down."""
+    name = config.hydra.runtime.choices["hydra/launcher"]
+    tally = Tally(store, [planned.cell.key for planned in plan.to_run])
+    with watch(tally, console):
+        answers = launch_all(
+            launcher,
+            plan.to_run,
+            store,
+            at_once=OmegaConf.select(config, "jobs") if name == "submitit_local" else None,  # it starts all it is given
+            again=name in LOCAL_LAUNCHERS,
+            say=lambda line: console.print(line, highlight=False, soft_wrap=True),
+        )
+    console.print(f"{tally.done} of {tally.total} cells done in {duration(time.monotonic() - tally.started)}.")
+    return answers
+
+
+def report(console: Console, plan: Plan, store: Store, answers: Sequence[dict[str, Any]], *, print_board: bool) -> None:
+    """Print what came out and where it is; see :func:`sweep` for what is raised."""
+    from runners.report import leaderboard, terminal
+
+    hits, misses = (sum(answer.get(name, 0) for answer in answers) for name in ("hits", "misses"))
+    if hits + misses:
+        share = hits / (hits + misses)
+        console.print(f"Shared artifacts: {misses} made, {hits} reused ({share:.0%} of the requests).", highlight=False)
+    failures = [text for planned in plan.to_run if (text := _failure(planned, store, answers))]
+    count = len(failures)
+    try:
+        boards = leaderboard.write(store.root)
+    except OSError as error:
+        if not failures:
+            raise
+        boards, print_board = [], False
+        failures.append(f"The leaderboard could not be written: {error.strerror}.")
+    if print_board:
+        terminal.show(console, store.root)
+    pictures = [
+        path
+        for p in (*plan.finished, *plan.to_run)
+        for path in (store.read(p.cell.key) or {}).get("media", {}).values()
+    ]
+    lines = [
+        f"leaderboard  {path}" for path in boards if path.name in BOARDS_SHOWN and path.parent.name == "leaderboard"
+    ]
+    lines += [f"picture      {store.root / path}" for path in pictures[:PICTURES_SHOWN]]
+    if len(pictures) > PICTURES_SHOWN:
+        lines.append(f"             and {len(pictures) - PICTURES_SHOWN} more in {store.root / 'media'}")
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    if failures:
+        raise CellsFailed("\n".join([f"{count} of {len(plan.to_run)} cells failed:", *failures]))
+
+
+def _failure(planned: Planned, store: Store, answers: Sequence[dict[str, Any]]) -> str | None:
+    """Why this cell is not finished, and the command that runs it alone; None when it is."""
+    record = store.read(planned.cell.key)
+    if record is not None and record["status"] in FINISHED:
+        return None
+    if record is not None:
+        reason = f"{record['status']}: {record['reason'].splitlines()[-1]}"
+    else:
+        told = [answer["reason"] for answer in answers if answer["key"] == planned.cell.key and "reason" in answer]
+        reason = told[0] if told else "its worker died; start the sweep again"
+    return f"  {planned.cell.label}: {reason}\n    {planned.command()}"
+
+
+def main() -> int:
+    """The command line; gives the exit code."""
+    if not any(argument.startswith("-") for argument in sys.argv[1:]):
+        sys.argv.append("--multirun")  # also where the config cannot be composed: Hydra would else fall back to one run
+    return application("sweeps")
