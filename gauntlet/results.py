@@ -1,0 +1,58 @@
+"""Many cells from Python: sweeps, and what stores say of them as pandas tables."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.errors import GauntletError
+from runners.cli.problems import CellsFailed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MISTAKE, FAILED = 2, 1  # exit codes of a sweep
+
+
+def sweep(name: str, *overrides: str, store: str | Path = "outputs") -> pd.DataFrame:
+    """Play the missing cells of a sweep in processes of its own, as ``gauntlet sweep`` does; return the store's table.
+
+    Args:
+        name: an option of ``conf/sweep``, e.g. ``demo``.
+        overrides: as on the command line: ``"seed=range(0,5)"``, ``"jobs=4"``.
+
+    Raises:
+        GauntletError: the sweep cannot be planned; what is wrong stands in the output.
+        CellsFailed: some cells failed; their rows say why.
+    """
+    command = [sys.executable, "-m", "runners.sweep", f"sweep={name}", f"store={store}", *overrides]
+    code = subprocess.run(command, check=False).returncode
+    if code == FAILED:
+        raise CellsFailed(
+            f"Some cells of {name} failed; gauntlet.table({str(store)!r}) has their rows with the reasons."
+        )
+    if code:
+        raise GauntletError(f"The sweep {name} ended with exit code {code}; its output says why.")
+    return table(store)
+
+
+def table(store: str | Path = "outputs", query: str | None = None) -> pd.DataFrame:
+    """Return all records of a store, one row a cell.
+
+    Args:
+        query: rows to keep, in the language of :meth:`pandas.DataFrame.query`: ``"threat == 'leakage_dlg'"``.
+
+    Raises:
+        GauntletError: a record cannot be read, or pandas cannot make sense of the query.
+    """
+    from runners.store import table as tables
+
+    frame = tables.load(Path(store))
+    return frame if query is None else tables.select(frame, query)
+
+
+def board(name: str, store: str | Path = "results") -> pd.DataFrame:
+    """Return a board as the site shows it."""
+    return table(store)
