@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from benchmark.data.base import Dataset, Split
 from benchmark.settings.base import CellContext
 from benchmark.settings.collaboration.defense import LocalPlan
-from benchmark.settings.collaboration.setting import Collaboration, UploadSurface
+from benchmark.settings.collaboration.games.uploads import UploadsGame, UploadSurface
+from benchmark.settings.collaboration.setting import Collaboration
 from benchmark.settings.defense import Defense
 from benchmark.settings.stack import Stack, UniversalDefense
 from benchmark.settings.threat import Threat
@@ -112,7 +113,7 @@ def observe(
     setting = collaboration(victims=victims, victim_batch_size=batch)
     play = context(None, defense, architecture=architecture, seed=seed)  # type: ignore[arg-type]
     net = Net(play.fresh_model())
-    return setting._observe(play, net, net.initial(), observations)
+    return UploadsGame(setting.honest).observe(play, net, net.initial(), observations)
 
 
 PLAN = LocalPlan(batch_size=16, local_steps=1, lr=0.5)

@@ -6,7 +6,7 @@ from benchmark.settings.deployment.games.inputs import AdversarialExamples
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.defense import Release, ReleaseMechanism
 from benchmark.settings.release.games.base import ReleaseThreat
-from benchmark.settings.release.games.reconstruction import stretch
+from benchmark.settings.release.games.release import stretch
 from benchmark.settings.release.setting import ReleaseSetting
 from benchmark.threats.reconstruction.controls import Copy, MeanImage
 from tests.benchmark.helpers import context

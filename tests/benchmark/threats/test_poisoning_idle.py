@@ -9,7 +9,7 @@ from benchmark.defenses.collaboration.aggregation.validity_check import Validity
 from benchmark.defenses.none import NoDefense
 from benchmark.errors import AccessError, ConfigError
 from benchmark.seeds import generator
-from benchmark.settings.collaboration.setting import ContributionSurface
+from benchmark.settings.collaboration.games.contributions import ContributionSurface
 from benchmark.threats.poisoning.free_rider import FreeRider
 from benchmark.threats.poisoning.garbage import Garbage
 from benchmark.threats.poisoning.mimic import Mimic, farthest_out

@@ -1,4 +1,7 @@
-"""The malicious side of a collaboration: who belongs to it, what they train on and what they hand out."""
+"""Surface of contributions: malicious parties choose what they hand out in each round of a collaboration.
+
+The game, and the malicious parties themselves, are also those of the surface ``training_data``.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,19 @@ from torch import Tensor
 
 from benchmark.data.base import Split
 from benchmark.errors import ConfigError
+from benchmark.metrics.classification import accuracy, attack_success
+from benchmark.outcome import Outcome
 from benchmark.seeds import derive, generator
-from benchmark.settings.base import CellContext
-from benchmark.settings.collaboration.defense import Round
+from benchmark.settings.base import CellContext, Game
+from benchmark.settings.collaboration.defense import Federation, Round
+from benchmark.settings.collaboration.ensembles import report_votes
 from benchmark.settings.collaboration.published import Published
-from benchmark.settings.collaboration.rounds import Federation, receive
+from benchmark.settings.collaboration.rounds import receive
+from benchmark.settings.collaboration.training import JointTraining
 from benchmark.settings.threat import Guess, Surface, Threat
+from benchmark.training.ensemble import VotingEnsemble
 from benchmark.training.functional import Layout
+from benchmark.training.loop import predict
 
 
 @dataclass(frozen=True)
@@ -173,7 +182,7 @@ class MaliciousClients:
         known = MaliciousClientView(index, len(self.members), self.context.data.num_classes, self.goal, published)
         return known.restrict(self.threat.knowledge)
 
-    def watched(self, run: Federation, trust: Tensor | None) -> dict[str, float]:
+    def statistics(self, run: Federation, trust: Tensor | None) -> dict[str, float]:
         """How the malicious and the honest parties fared: counts, and what the server came to think of them.
 
         ``trust_gap`` is the honest parties' mean trust less the malicious ones'; ``silent_honest_parties`` contributed
@@ -223,3 +232,46 @@ class MaliciousClients:
             active=torch.ones(len(turn.parties), dtype=torch.bool),
         )
         return receive(copy.deepcopy(self.context.defense), handed_out, again, self.unmixed)
+
+
+class ContributionsGame(Game[JointTraining]):
+    """Training with malicious parties against the same training without: accuracy lost, and inputs misclassified."""
+
+    surface = "contributions"
+    hooks = frozenset({"local_step", "protect", "select", "exchange", "preaggregate", "aggregate"})
+    guess = Contribution
+
+    def play(self, context: CellContext) -> Outcome:
+        threat, test, training = context.threat, context.data.test, self.honest
+        assert isinstance(threat, ContributionThreat)
+        outcome, trained = training.report(context)
+        honest = Federation(trained["params"], trained["local_models"], scores=trained.get("scores", torch.zeros(0)))
+        clean = training.predictor(context, honest)
+        goal = threat.goal(test, predict(clean, test.x))
+        shares = training.shares(context)
+        order = threat.recruit(shares, torch.randperm(training.parties, generator=context.rng("malicious")))
+        recruited = order[: round(threat.fraction * training.parties)]
+        malicious = MaliciousClients(context, threat, recruited, training.parties, goal)
+        run = training.train(
+            context,
+            malicious.poisoned(shares),
+            validation=malicious.validation,
+            deviate=malicious.deviate,
+            unmixed=malicious.unmixed,
+        )
+        attacked = training.predictor(context, run)
+        reached = accuracy(predict(attacked, test.x), test.y)
+        outcome.utility["attacked_accuracy"] = reached
+        outcome.risk["accuracy_drop"] = outcome.utility["test_accuracy"] - reached
+        if goal is not None:
+            target = attacked
+            if isinstance(attacked, VotingEnsemble) and threat.fixed_vote is not None:
+                target = attacked.with_fixed(malicious.members, threat.fixed_vote)
+            outcome.risk["attack_success"] = attack_success(predict(target, goal.x), goal.y)
+            outcome.diagnostics["attack_success_without_attack"] = attack_success(predict(clean, goal.x), goal.y)
+        if run.curve:
+            outcome.curves["test_accuracy by round, attacked"] = run.curve
+        outcome.diagnostics.update(malicious.statistics(run, context.defense.trust()))
+        if isinstance(clean, VotingEnsemble) and isinstance(attacked, VotingEnsemble):
+            report_votes(outcome, test, goal, clean, attacked, malicious.members)
+        return outcome

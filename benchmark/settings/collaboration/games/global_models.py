@@ -1,15 +1,14 @@
-"""The scene of an insider: a party looks at every global model and steers what the others reveal to it.
+"""Surface of global models: an insider reconstructs another party's class from the models that it downloads.
 
-Victim and adversary hold disjoint classes; the model has one output more than there are classes, which the adversary
-may use for fakes. The honest run of the same model without any fake gives the utility. The adversary is the last party.
-Where parties take turns, it begins and the victims have the last word: measured right after its own turn, the
-model would show much more of the harm that its fakes do (about 10 points on digits) than the model that the victims
-leave.
+Victim and insider hold disjoint classes; the model has one output more than there are classes, which the insider may
+use for fakes. The honest run of the same model without any fake gives the utility. The insider is the last party. Where
+parties take turns, it begins and the victims end: a model measured right after the insider's turn would show much more
+harm by its fakes (about 10 points on digits) than the model that the victims leave.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -24,10 +23,11 @@ from benchmark.metrics.generated import compare_features, score_class
 from benchmark.models.base import Classifier
 from benchmark.outcome import Outcome
 from benchmark.seeds import derive
-from benchmark.settings.base import CellContext
-from benchmark.settings.collaboration.defense import Round
+from benchmark.settings.base import CellContext, Game
+from benchmark.settings.collaboration.defense import Federation, Round
+from benchmark.settings.collaboration.games.uploads import UploadsGame
 from benchmark.settings.collaboration.published import Published
-from benchmark.settings.collaboration.rounds import Federation
+from benchmark.settings.collaboration.training import JointTraining
 from benchmark.settings.threat import Floor, Guess, Surface, Threat
 from benchmark.training.functional import Net
 from benchmark.training.loop import predict, train
@@ -145,10 +145,10 @@ class Insider:
         row = int((round.parties == seat).nonzero())
         known = round.published.downloaded
         published = replace(round.published, downloaded=None if known is None else known[row])
-        insight = self.look(round.params if round.held is None else round.held[row], published)
-        if insight.train_on is None:
+        move = self.look(round.params if round.held is None else round.held[row], published)
+        if move.train_on is None:
             return shares
-        bait, others = insight.train_on, shares[0].y
+        bait, others = move.train_on, shares[0].y
         if others.ndim == 2:  # a defense made the others' labels soft
             bait = replace(bait, y=F.one_hot(bait.y, others.shape[1]).to(others))
         return [*shares[:seat], bait]
@@ -178,26 +178,13 @@ class Insider:
             heard=self.heard,
             truth=of_class(data.calibration, threat.target),
         )
-        insight: InsiderMove = threat(surface, seed=derive(self.context.seed, f"insider.{self.turn}"))
-        if insight.samples is not None and self.turn in {self.rounds * part // 4 for part in range(5)}:
-            self.samples[self.turn] = insight.samples
-        self.seconds += insight.seconds
+        move: InsiderMove = threat(surface, seed=derive(self.context.seed, f"insider.{self.turn}"))
+        if move.samples is not None and self.turn in {self.rounds * part // 4 for part in range(5)}:
+            self.samples[self.turn] = move.samples
+        self.seconds += move.seconds
         self.turn += 1
-        self.guess = insight
-        return insight
-
-
-def prepared(context: CellContext, shares: Sequence[Split], net: Net) -> list[Split]:
-    """What the parties train on once the defense has changed their samples; soft labels get a column for every output
-    of ``net``, which before an insider's eyes has one more than there are classes."""
-    outputs, found = net.layout.shapes[-1][0], []
-    for party, share in enumerate(shares):
-        if len(share):
-            share = context.defense.local_data(share, context.rng(f"defense.local_data.{party}"))
-        if share.y.ndim == 2 and share.y.shape[1] < outputs:
-            share = replace(share, y=F.pad(share.y, (0, outputs - share.y.shape[1])))
-        found.append(share)
-    return found
+        self.guess = move
+        return move
 
 
 def without(own: Split, target: int) -> Split:
@@ -234,48 +221,56 @@ def judge(context: CellContext) -> nn.Module:
     return context.trained(("oracle", "dataset", "model", "scale"), build, purpose="oracle.init")
 
 
-def play_insider(
-    context: CellContext,
-    outcome: Outcome,
-    shares: Sequence[Split],
-    rounds: int,
-    missing: int | None,
-    run: Callable[[Insider], Federation],
-) -> Outcome:
-    """Attack the collaboration from inside and score what the threat claims in the end.
+class GlobalModelsGame(Game[JointTraining]):
+    """The insider takes part in the collaboration, and its last claim of samples of the target class is scored."""
 
-    Args:
-        outcome: with the utility and cost of the honest run.
-        shares: each party's own samples before any defense; the last is the adversary's.
-        missing: a class that nobody holds, which a threat may be after as a control.
-        run: plays the collaboration with this insider in it.
+    surface = "global_models"
+    hooks = UploadsGame.hooks | {"download"}
+    guess = InsiderMove
 
-    Raises:
-        Diverged: the model or the claimed samples are not finite.
-        ConfigError: nobody but the adversary holds the target class.
-    """
-    threat, data = context.threat, context.data
-    assert isinstance(threat, InsiderThreat)
-    private = torch.cat([of_class(share, threat.target) for share in shares[:-1]])
-    if len(private) == 0 and threat.target == missing:  # then distances are to real samples that nobody learned from
-        private = of_class(data.owner, threat.target)
-    held_out = of_class(data.test, threat.target)
-    if len(private) < 2 or len(held_out) < 1:
-        raise ConfigError(
-            f"threat.target={threat.target} must be a class of which a party other than the insider has samples; "
-            "set setting.partition=by_class and choose one of its first classes."
-        )
-    threat.start()
-    insider = Insider(context, Net(context.fresh_model(num_classes=data.num_classes + 1)), shares, rounds)
-    finished = run(insider)
-    if not torch.isfinite(finished.params).all():
-        raise Diverged("the attacked federated model has NaN or infinite parameters; lower setting.lr or the noise.")
-    samples = insider.look(finished.params, Published()).samples
-    if samples is None or not torch.isfinite(samples).all():
-        raise Diverged("the insider's images have NaN pixels or are missing; lower the threat's learning rate.")
-    _measure(context, outcome, insider, samples, private, held_out)
-    _utility(context, outcome, insider, finished, shares)
-    return outcome
+    def __init__(self, honest: JointTraining) -> None:
+        super().__init__(replace(honest, insider=True))
+
+    def play(self, context: CellContext) -> Outcome:
+        """Attack the collaboration from inside.
+
+        Raises:
+            Diverged: the model or the claimed samples are not finite.
+            ConfigError: nobody but the insider holds the target class.
+        """
+        threat = context.threat
+        assert isinstance(threat, InsiderThreat)
+        outcome, _ = self.honest.report(context)
+        shares = self.honest.shares(context)
+        private, held_out = self._of_target(context, shares)
+        threat.start()
+        insider = Insider(context, self.honest.net(context), shares, self.honest.rounds)
+        finished = self.honest.train(context, shares, visit=insider.visit, overhear=insider.hear)
+        if not torch.isfinite(finished.params).all():
+            raise Diverged(
+                "the attacked federated model has NaN or infinite parameters; lower setting.lr or the noise."
+            )
+        samples = insider.look(finished.params, Published()).samples
+        if samples is None or not torch.isfinite(samples).all():
+            raise Diverged("the insider's images have NaN pixels or are missing; lower the threat's learning rate.")
+        _measure(context, outcome, insider, samples, private, held_out)
+        _utility(context, outcome, insider, finished, shares)
+        return outcome
+
+    def _of_target(self, context: CellContext, shares: Sequence[Split]) -> tuple[Tensor, Tensor]:
+        """Return the other parties' samples of the target class, and test samples of it."""
+        threat, data = context.threat, context.data
+        assert isinstance(threat, InsiderThreat)
+        private = torch.cat([of_class(share, threat.target) for share in shares[:-1]])
+        if len(private) == 0 and threat.target == self.honest.missing:
+            private = of_class(data.owner, threat.target)  # real samples that nobody learned from: a control
+        held_out = of_class(data.test, threat.target)
+        if len(private) < 2 or len(held_out) < 1:
+            raise ConfigError(
+                f"threat.target={threat.target} must be a class of which a party other than the insider has samples; "
+                "set setting.partition=by_class and choose one of its first classes."
+            )
+        return private, held_out
 
 
 def _measure(

@@ -1,7 +1,7 @@
-"""The scene of a server that reads many uploads: what each layer's gradient tells of a secret or of the samples.
+"""Surface of many uploads: a server infers a secret, or the samples, from each layer's gradient.
 
-Two kinds of answers: usable information, which depends on the threat as its family V of predictors, and sensitivity and
-subspace distance, which depend on the gradients alone and are diagnostics of every cell of this scene.
+There are two kinds of measures. Usable information depends on the threat as its family V of predictors; sensitivity and
+subspace distance depend on the gradients alone and are diagnostics of every cell of this surface.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ from benchmark.metrics.gradient_geometry import beyond_random_split, jacobian_no
 from benchmark.metrics.v_information import interval, latent_gains, original_bits
 from benchmark.outcome import Outcome
 from benchmark.seeds import generator
-from benchmark.settings.base import CellContext
+from benchmark.settings.base import CellContext, Game, note
 from benchmark.settings.collaboration.defense import FederatedDefense, LocalPlan, Round
+from benchmark.settings.collaboration.games.uploads import UploadsGame
 from benchmark.settings.collaboration.published import Published
 from benchmark.settings.collaboration.rounds import local_updates
+from benchmark.settings.collaboration.training import JointTraining
+from benchmark.settings.collaboration.victims import at_each_step
 from benchmark.settings.threat import Guess, Surface, Threat
 from benchmark.training.functional import Net
 from benchmark.training.layers import layer_slices
@@ -33,7 +36,7 @@ SCOPES = ("group", "member")
 
 
 @dataclass(frozen=True)
-class Batches:
+class AttributeBatches:
     """Private batches of many parties, one each.
 
     Attributes:
@@ -46,7 +49,7 @@ class Batches:
     secret: Tensor
 
 
-Rehearse = Callable[[Batches], Tensor]
+Rehearse = Callable[[AttributeBatches], Tensor]
 """Batches of n parties -> what the server would see of them, (n, d)."""
 
 
@@ -77,7 +80,7 @@ class ManyUploadsSurface(Surface):
     own: Split
     rehearse: Rehearse
     rehearse_defended: Rehearse
-    truth: Batches
+    truth: AttributeBatches
 
 
 @dataclass
@@ -119,7 +122,7 @@ class ManyUploadsThreat(Threat):
         self.victims, self.auxiliary, self.scope = victims, auxiliary, scope
 
 
-def draw_batches(data: Split, count: int, size: int, scope: str, rng: torch.Generator) -> Batches:
+def draw_batches(data: Split, count: int, size: int, scope: str, rng: torch.Generator) -> AttributeBatches:
     """``count`` batches of ``size`` samples, half of them with each value of a binary attribute.
 
     A sample occurs at most once in a batch, and perhaps in several. Scope ``group``: all samples of a batch have its
@@ -145,7 +148,7 @@ def draw_batches(data: Split, count: int, size: int, scope: str, rng: torch.Gene
             chosen = torch.cat([chosen[:1], others[others != chosen[0]][: size - 1]])
         rows.append(chosen)
     index = torch.stack(rows)
-    return Batches(data.x[index], data.y[index], secret.to(data.y.device))
+    return AttributeBatches(data.x[index], data.y[index], secret.to(data.y.device))
 
 
 PROBES, PROBED_IMAGES = 40, 20
@@ -153,43 +156,53 @@ JACOBIAN_ENTRIES = 2**24  # above this the exact Jacobian is not formed
 SUBSPACES, SPLITS = (5, 20), 3
 
 
-def play(context: CellContext, outcome: Outcome, net: Net, params: Tensor, *, cohort: int, plan: LocalPlan) -> Outcome:
-    """Show the threat the uploads of ``threat.victims`` parties, ``cohort`` of them a round, and score its beliefs.
+class ManyUploadsGame(Game[JointTraining]):
+    """Hundreds of parties upload once; the threat's beliefs from each layer's gradient are scored in bits."""
 
-    Args:
-        outcome: with utility and cost; gets risk, diagnostics and curves.
-        plan: what stands behind one upload, already changed by the defense.
-    """
-    threat = context.threat
-    assert isinstance(threat, ManyUploadsThreat)
-    truth = draw_batches(context.data.owner, threat.victims, plan.batch_size, threat.scope, context.rng("many.victims"))
+    surface = "many_uploads"
+    hooks = UploadsGame.hooks
+    guess = Beliefs
 
-    def observe(batches: Batches, defense: FederatedDefense, adaptive: bool, purpose: str) -> Tensor:
-        return _uploads(net, params, batches, defense, plan, cohort, adaptive, context.seed, purpose)
+    def play(self, context: CellContext) -> Outcome:
+        threat = context.threat
+        assert isinstance(threat, ManyUploadsThreat)
+        outcome, trained = self.honest.report(context)
+        net, params = self.honest.victims.global_model(context, trained)
+        surface = self.observe(context, net, params)
+        beliefs = self.ask(context, surface)
+        note(outcome, beliefs)
+        (_score_secret if threat.goal == "secret" else _score_images)(context, outcome, beliefs, surface)
+        _measure(context, outcome, surface)
+        return outcome
 
-    surface = ManyUploadsSurface(
-        net=net,
-        params=params,
-        uploads=observe(truth, context.defense, threat.adaptive, "many.uploads"),
-        batch_size=plan.batch_size,
-        shape=context.data.shape,
-        num_classes=context.data.num_classes,
-        own=context.data.attacker,
-        rehearse=lambda batches: observe(batches, FederatedDefense(), False, "many.rehearsal"),
-        rehearse_defended=lambda batches: observe(batches, context.defense, True, "many.rehearsal"),
-        truth=truth,
-    )
-    beliefs = threat(surface, seed=context.seed)
-    outcome.diagnostics |= beliefs.diagnostics | {"attack_seconds": beliefs.seconds}
-    (_score_secret if threat.goal == "secret" else _score_images)(context, outcome, beliefs, surface)
-    _measure(context, outcome, surface)
-    return outcome
+    def observe(self, context: CellContext, net: Net, params: Tensor) -> ManyUploadsSurface:
+        """Return the uploads of ``threat.victims`` parties; a round has as many of them as the setting has victims."""
+        threat, data = context.threat, context.data
+        assert isinstance(threat, ManyUploadsThreat)
+        plan, cohort = context.defense.local_plan(self.honest.victims.plan), self.honest.victims.count
+        truth = draw_batches(data.owner, threat.victims, plan.batch_size, threat.scope, context.rng("many.victims"))
+
+        def upload(batches: AttributeBatches, defense: FederatedDefense, adaptive: bool, purpose: str) -> Tensor:
+            return _uploads(net, params, batches, defense, plan, cohort, adaptive, context.seed, purpose)
+
+        return ManyUploadsSurface(
+            net=net,
+            params=params,
+            uploads=upload(truth, context.defense, threat.adaptive, "many.uploads"),
+            batch_size=plan.batch_size,
+            shape=data.shape,
+            num_classes=data.num_classes,
+            own=data.attacker,
+            rehearse=lambda batches: upload(batches, FederatedDefense(), False, "many.rehearsal"),
+            rehearse_defended=lambda batches: upload(batches, context.defense, True, "many.rehearsal"),
+            truth=truth,
+        )
 
 
 def _uploads(
     net: Net,
     params: Tensor,
-    batches: Batches,
+    batches: AttributeBatches,
     defense: FederatedDefense,
     plan: LocalPlan,
     cohort: int,
@@ -209,8 +222,7 @@ def _uploads(
                 for i, row in enumerate(rows.tolist())
             ]
             x, y = torch.stack([s.x for s in sent]), torch.stack([s.y for s in sent])
-        steps_x = x.unsqueeze(1).expand(-1, plan.local_steps, *x.shape[1:])
-        steps_y = y.unsqueeze(1).expand(-1, plan.local_steps, *y.shape[1:])
+        steps_x, steps_y = at_each_step(x, plan.local_steps), at_each_step(y, plan.local_steps)
         defense.start(len(rows), net.layout)
         turn = Round(index, net.layout, params, torch.arange(len(rows)), generator(seed, f"{purpose}.round.{index}"))
         turn.inputs = steps_x

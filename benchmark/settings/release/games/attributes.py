@@ -1,4 +1,4 @@
-"""Whose sensitive attribute is what? Of held-out people who were mapped, and of people in and outside the data."""
+"""Surface of attributes: infer the sensitive attribute of held-out people from their mapped records."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 
 from benchmark.data.base import Split
 from benchmark.errors import Refused
-from benchmark.metrics.attributes import leak, score_attributes
+from benchmark.metrics.attributes import score_attributes
 from benchmark.outcome import Outcome
 from benchmark.settings.base import CellContext
-from benchmark.settings.release.games.base import Game, ReleasedData, ReleaseThreat, people, seen_by_all
+from benchmark.settings.release.games.base import ReleasedData, ReleaseGame, ReleaseThreat, seen_by_all
 from benchmark.settings.release.mechanism import Fitted
 from benchmark.settings.threat import Guess
 
@@ -56,9 +56,10 @@ class AttributeGuess(Guess):
     scores: dict[str, Tensor] = field(default_factory=dict)
 
 
-class AttributesGame(Game):
+class AttributesGame(ReleaseGame):
     """The attackers train on released records of known attribute and guess that of mapped people they never saw."""
 
+    surface = "attributes"
     guess = AttributeGuess
 
     def observe(self, context: CellContext, fitted: Fitted, threat: ReleaseThreat) -> AttributeSurface:
@@ -75,33 +76,6 @@ class AttributesGame(Game):
 
     def score(self, context: CellContext, outcome: Outcome, guess: AttributeGuess, surface: AttributeSurface) -> None:
         risk, notes = score_attributes(guess.labels, guess.scores, surface.truth)
-        outcome.risk.update(risk)
-        outcome.diagnostics.update(notes)
-
-
-class PeopleGame(Game):
-    """Members and non-members, all known but for the attribute: what the release says of members only is a leak."""
-
-    guess = AttributeGuess
-
-    def __init__(self, *, candidates: int) -> None:
-        self.candidates = candidates
-
-    def observe(self, context: CellContext, fitted: Fitted, threat: ReleaseThreat) -> AttributeSurface:
-        asked, _ = people(context, self.candidates)
-        truth = attribute_of(asked)
-        return AttributeSurface(
-            **seen_by_all(context, fitted, threat),
-            labelled=labelled(context, fitted),
-            targets=asked.x,
-            targets_y=asked.y,
-            truth=truth,
-            groups=int(truth.max()) + 1,
-        )
-
-    def score(self, context: CellContext, outcome: Outcome, guess: AttributeGuess, surface: AttributeSurface) -> None:
-        risk, notes = score_attributes(guess.labels, guess.scores, surface.truth)
-        outcome.risk["attribute_leak"] = leak(guess.labels, surface.truth, people(context, self.candidates)[1])
         outcome.risk.update(risk)
         outcome.diagnostics.update(notes)
 

@@ -1,8 +1,8 @@
-"""What a game is."""
+"""Base of all games of a release, and what their surfaces have in common."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from benchmark.data.base import Split
 from benchmark.errors import Refused
 from benchmark.outcome import Outcome
-from benchmark.settings.base import CellContext
+from benchmark.settings.base import CellContext, Game, note
 from benchmark.settings.release.defense import Release
 from benchmark.settings.release.mechanism import Fitted
-from benchmark.settings.threat import Guess, Surface, Threat
+from benchmark.settings.release.publication import Publication
+from benchmark.settings.threat import Surface, Threat
 
 
 @dataclass(frozen=True)
@@ -81,14 +82,24 @@ class ReleaseThreat(Threat):
     pairs: int = 0
 
 
-class Game(ABC):
+class ReleaseGame(Game[Publication]):
     """One question about a release. It holds the truth; the threat gets the surface, restricted to what it may know."""
 
-    guess: type[Guess]
+    hooks = frozenset({"release", "encode"})
+
+    def play(self, context: CellContext) -> Outcome:
+        threat = context.threat
+        assert isinstance(threat, ReleaseThreat)
+        fitted, outcome = self.honest.publish(context)
+        surface = self.observe(context, fitted, threat)
+        guess = self.ask(context, surface)
+        self.score(context, outcome, guess, surface)
+        note(outcome, guess)
+        return outcome
 
     @abstractmethod
     def observe(self, context: CellContext, fitted: Fitted, threat: ReleaseThreat) -> ReleasedData:
-        """Everything about this cell, of which the threat will see what it was granted.
+        """Return everything about this cell, of which the threat will see what it was granted.
 
         Raises:
             Refused: the game cannot be played with this release or data set.
@@ -96,7 +107,7 @@ class Game(ABC):
 
     @abstractmethod
     def score(self, context: CellContext, outcome: Outcome, guess: Any, surface: Any) -> None:
-        """Hold the guess against the truth."""
+        """Compare the guess with the truth."""
 
 
 def seen_by_all(context: CellContext, fitted: Fitted, threat: ReleaseThreat) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Was this canary put in? An audit of the mechanism in one run.
+"""Surface of canaries: an audit of the mechanism in one run, by membership inference about planted records.
 
 Steinke, Nasr, Jagielski, *Privacy Auditing with One (1) Training Run*, NeurIPS 2023.
 """
@@ -19,7 +19,7 @@ from benchmark.metrics.membership import score_membership
 from benchmark.outcome import Outcome
 from benchmark.settings.base import CellContext
 from benchmark.settings.guesses import MembershipScores
-from benchmark.settings.release.games.base import Game, ReleasedData, ReleaseThreat, seen_by_all
+from benchmark.settings.release.games.base import ReleasedData, ReleaseGame, ReleaseThreat, seen_by_all
 from benchmark.settings.release.mechanism import Fitted
 
 
@@ -57,13 +57,14 @@ class CanaryThreat(ReleaseThreat):
         """The canaries, made of the adversary's ``own`` samples and with the same attributes."""
 
 
-class CanariesGame(Game):
+class CanariesGame(ReleaseGame):
     """A fair coin for each canary puts it among the private data or not, and the mechanism is fitted once on these.
 
     So a coin adds or removes one record; a claim that is about replacing one is held against the same bound, as if it
     covered that as well. Utility and cost are those of the owner's release, which is without canaries.
     """
 
+    surface = "canaries"
     guess = MembershipScores
 
     def observe(self, context: CellContext, fitted: Fitted, threat: ReleaseThreat) -> CanarySurface:

@@ -1,4 +1,4 @@
-"""Participants as wholes: was somebody's data in, and is a person recognised in a release made of theirs alone?"""
+"""Surface of participants: membership inference about all data of a participant at once."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from benchmark.metrics.membership import score_membership
 from benchmark.outcome import Outcome
 from benchmark.settings.base import CellContext
 from benchmark.settings.guesses import MembershipScores
-from benchmark.settings.release.games.base import Game, ReleasedData, ReleaseThreat, seen_by_all
-from benchmark.settings.release.games.identities import IdentitiesGame, IdentitySurface, known_persons
+from benchmark.settings.release.games.base import ReleasedData, ReleaseGame, ReleaseThreat, seen_by_all
+from benchmark.settings.release.games.identities import known_persons
 from benchmark.settings.release.mechanism import Fitted
 
 
@@ -55,9 +55,10 @@ class ParticipantThreat(ReleaseThreat):
     participants: int
 
 
-class ParticipantsGame(Game):
+class ParticipantsGame(ReleaseGame):
     """Leave one out: for each participant asked about, the owner's release and one that was fitted without them."""
 
+    surface = "participants"
     guess = MembershipScores
 
     def observe(self, context: CellContext, fitted: Fitted, threat: ReleaseThreat) -> ParticipantSurface:
@@ -84,29 +85,6 @@ class ParticipantsGame(Game):
         risk, notes = score_membership(guess.scores, surface.members, guess.threshold)
         outcome.risk.update(risk)
         outcome.diagnostics.update(notes)
-
-
-class TeachersGame(IdentitiesGame):
-    """The mechanism is fitted on each participant's data alone; rows of these releases are the targets."""
-
-    def observe(self, context: CellContext, fitted: Fitted, threat: ReleaseThreat) -> IdentitySurface:
-        owner, group, persons, recordings = people_of(context)
-        each = max(1, self.victims // len(persons))
-        rows, truth = [], []
-        for place, person in enumerate(persons):
-            own = owner[(group == person).nonzero().squeeze(1)]
-            released = fitted.mechanism.refit(own, f"teacher.{place}").x
-            pick = torch.randperm(len(released), generator=context.rng(f"teacher.{place}.rows"))[:each]
-            rows.append(released[pick.to(released.device)])
-            truth.append(torch.full((len(pick),), place))
-        return IdentitySurface(
-            **seen_by_all(context, fitted, threat),
-            targets=torch.cat(rows),
-            recordings=recordings,
-            real=known_persons(context.data.calibration, persons).x,
-            truth=torch.cat(truth).to(owner.x.device),
-            persons=len(persons),
-        )
 
 
 def people_of(context: CellContext) -> tuple[Split, Tensor, Tensor, Split]:

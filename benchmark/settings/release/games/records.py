@@ -1,4 +1,4 @@
-"""Was this one record in? The per-record game: releases with and without each of a few outliers.
+"""Surface of records: membership inference about single outliers, from releases with and without each of them.
 
 Stadler, Oprisanu, Troncoso, *Synthetic Data: Anonymisation Groundhog Day*, USENIX Security 2022.
 """
@@ -20,7 +20,7 @@ from benchmark.metrics.membership import score_membership
 from benchmark.outcome import Outcome
 from benchmark.settings.base import CellContext
 from benchmark.settings.guesses import MembershipScores
-from benchmark.settings.release.games.base import Game, ReleasedData, ReleaseThreat, seen_by_all
+from benchmark.settings.release.games.base import ReleasedData, ReleaseGame, ReleaseThreat, seen_by_all
 from benchmark.settings.release.mechanism import Fitted
 
 
@@ -59,12 +59,13 @@ class RecordThreat(ReleaseThreat):
 SMALLEST = 8
 
 
-class RecordsGame(Game):
+class RecordsGame(ReleaseGame):
     """The mechanism is fitted on random halves of the private data, each time with an outlier or with another record.
 
     Outliers are the private records farthest from their nearest neighbour, for averages hide them.
     """
 
+    surface = "records"
     guess = MembershipScores
 
     def observe(self, context: CellContext, fitted: Fitted, threat: ReleaseThreat) -> RecordSurface:

@@ -8,7 +8,8 @@ from torch import Tensor
 from benchmark.metrics.distances import exact_cdist
 from benchmark.outcome import Outcome
 from benchmark.settings.base import CellContext
-from benchmark.settings.release.measures.base import Measure, trained_on_release
+from benchmark.settings.release.classifiers import trained_on_release
+from benchmark.settings.release.measures.base import Measure
 from benchmark.settings.release.mechanism import Fitted
 from benchmark.training.loop import predict
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmark.data.base import Split
 from benchmark.errors import positive
@@ -17,9 +17,9 @@ from benchmark.metrics.classification import accuracy
 from benchmark.metrics.fairness import fairness_gaps
 from benchmark.outcome import Outcome
 from benchmark.settings.base import CellContext
-from benchmark.settings.release.games.collection import trained_on_private
+from benchmark.settings.release.classifiers import trained_on_private, trained_on_release
 from benchmark.settings.release.mechanism import Fitted
-from benchmark.training.loop import predict, train
+from benchmark.training.loop import predict
 
 
 class Measure(ABC):
@@ -95,17 +95,6 @@ class AveragedEncodings(Measure):
         model, test = trained_on_release(context, fitted, self.epochs), context.data.test
         shares = [predict(model, fitted.live.encode(test.x)).softmax(dim=1) for _ in range(self.encodings)]
         outcome.utility["averaged_accuracy"] = accuracy(torch.stack(shares).mean(dim=0), test.y)
-
-
-def trained_on_release(context: CellContext, fitted: Fitted, epochs: int) -> nn.Module:
-    """The cell's model trained on released rows and labels."""
-    release = fitted.release
-
-    def build(model: nn.Module) -> nn.Module:
-        return train(model, release.x, release.y, epochs=epochs, rng=context.rng("release.batches"))
-
-    key = ("release", "dataset", "model", "setting", "defense", "scale")
-    return context.trained(key, build, shape=tuple(release.x.shape[1:]))
 
 
 def map_fidelity(people: Split, mapped: Split) -> dict[str, float]:

@@ -16,8 +16,8 @@ from benchmark.errors import positive
 from benchmark.metrics.classification import accuracy
 from benchmark.outcome import Outcome
 from benchmark.settings.base import CellContext
-from benchmark.settings.release.games.collection import trained_on_private
-from benchmark.settings.release.measures.base import Measure, gaps, trained_on_release
+from benchmark.settings.release.classifiers import trained_on_private, trained_on_release
+from benchmark.settings.release.measures.base import Measure, gaps
 from benchmark.settings.release.mechanism import Fitted
 from benchmark.training.loop import predict, train
 from benchmark.training.record_space import one_hot_blocks

@@ -1,4 +1,4 @@
-"""Released rows under attack: how much of the private samples comes back?"""
+"""Surface of a release: reconstruct the private samples behind released rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmark.metrics.reconstruction import score_reconstruction
 from benchmark.outcome import Outcome
 from benchmark.settings.base import CellContext
 from benchmark.settings.guesses import Reconstruction
-from benchmark.settings.release.games.base import Game, Pairs, ReleasedData, ReleaseThreat, seen_by_all, sources
+from benchmark.settings.release.games.base import Pairs, ReleasedData, ReleaseGame, ReleaseThreat, seen_by_all, sources
 from benchmark.settings.release.mechanism import Fitted
 from benchmark.training.loop import predict
 
@@ -47,33 +47,16 @@ class ReleaseSurface(ReleasedData):
 DISTRACTORS = 1000
 
 
-class ReconstructionGame(Game):
-    """Args: victims: released rows under attack, the same whatever the threat knows; examiner_epochs: of the judge."""
+class ReconstructionGame(ReleaseGame):
+    """The threat reconstructs private samples from released rows, the same rows whatever it knows."""
 
+    surface = "release"
     guess = Reconstruction
 
-    def __init__(self, *, victims: int, examiner_epochs: int) -> None:
-        self.victims, self.examiner_epochs = victims, examiner_epochs
-
     def observe(self, context: CellContext, fitted: Fitted, threat: ReleaseThreat) -> ReleaseSurface:
-        return ReleaseSurface(**seen_by_all(context, fitted, threat), **self.targets(context, fitted, threat.pairs))
-
-    def targets(self, context: CellContext, fitted: Fitted, pairs: int) -> dict[str, Any]:
-        """The surface's own fields. Targets do not depend on ``pairs``, nor known pairs on how many there are."""
-        source, x = sources(fitted), fitted.release.x
-        if self.victims + pairs > len(x):
-            raise ConfigError(
-                f"{self.victims} victims and {pairs} known pairs need as many released rows, but there are {len(x)}; "
-                "lower setting.victims or threat.pairs, or raise dataset.sizes.owner."
-            )
-        victims, known = chosen_rows(context, len(x), self.victims, pairs)
-        private = context.data.owner[source.to(x.device)]
-        return {
-            "targets": x[victims],
-            "pairs": Pairs(private.x[known], x[known]),
-            "truth": private.x[victims],
-            "truth_y": private.y[victims],
-        }
+        return ReleaseSurface(
+            **seen_by_all(context, fitted, threat), **under_attack(context, fitted, self.honest.victims, threat.pairs)
+        )
 
     def score(self, context: CellContext, outcome: Outcome, guess: Reconstruction, surface: ReleaseSurface) -> None:
         """Likeness to the private samples, and what the examiner makes of the guess and of the bare release."""
@@ -82,7 +65,7 @@ class ReconstructionGame(Game):
             guess.x, guess.labels, truth.unsqueeze(1), labels.unsqueeze(1), guess.groups
         )
         outcome.score(scores)
-        examiner = context.examiner(self.examiner_epochs)
+        examiner = context.examiner(self.honest.examiner_epochs)
         outcome.diagnostics["examiner_on_private"] = accuracy(predict(examiner, truth), labels)
         outcome.diagnostics["known_pairs"] = len(surface.pairs.plain)
         rows = {"original": truth}
@@ -98,6 +81,31 @@ class ReconstructionGame(Game):
             rows["reconstructed"] = reconstructed
         if len(surface.shape) == 3:
             outcome.picture("reconstruction", rows)
+
+
+def under_attack(context: CellContext, fitted: Fitted, victims: int, pairs: int) -> dict[str, Any]:
+    """Return the own fields of :class:`ReleaseSurface`.
+
+    Targets do not depend on ``pairs``, nor known pairs on how many there are.
+
+    Raises:
+        Refused: the release is synthetic.
+        ConfigError: there are fewer released rows than victims and pairs.
+    """
+    source, x = sources(fitted), fitted.release.x
+    if victims + pairs > len(x):
+        raise ConfigError(
+            f"{victims} victims and {pairs} known pairs need as many released rows, but there are {len(x)}; lower "
+            "setting.victims or threat.pairs, or raise dataset.sizes.owner."
+        )
+    targets, known = chosen_rows(context, len(x), victims, pairs)
+    private = context.data.owner[source.to(x.device)]
+    return {
+        "targets": x[targets],
+        "pairs": Pairs(private.x[known], x[known]),
+        "truth": private.x[targets],
+        "truth_y": private.y[targets],
+    }
 
 
 def chosen_rows(context: CellContext, count: int, victims: int, pairs: int) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Who is in the private data?"""
+"""Surface of members: membership inference about people whose records are known."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmark.metrics.membership import score_membership
 from benchmark.outcome import Outcome
 from benchmark.settings.base import CellContext
 from benchmark.settings.guesses import MembershipScores
-from benchmark.settings.release.games.base import Game, ReleasedData, ReleaseThreat, people, seen_by_all
+from benchmark.settings.release.games.base import ReleasedData, ReleaseGame, ReleaseThreat, people, seen_by_all
 from benchmark.settings.release.mechanism import Fitted
 
 
@@ -32,16 +32,14 @@ class MemberSurface(ReleasedData):
     members: Tensor
 
 
-class MembershipGame(Game):
-    """Args: candidates: members asked about, and as many non-members (from ``calibration``)."""
+class MembersGame(ReleaseGame):
+    """The threat scores members and as many non-members (of ``calibration``)."""
 
+    surface = "members"
     guess = MembershipScores
 
-    def __init__(self, *, candidates: int) -> None:
-        self.candidates = candidates
-
     def observe(self, context: CellContext, fitted: Fitted, threat: ReleaseThreat) -> MemberSurface:
-        candidates, members = people(context, self.candidates)
+        candidates, members = people(context, self.honest.candidates)
         return MemberSurface(**seen_by_all(context, fitted, threat), candidates=candidates, members=members)
 
     def score(self, context: CellContext, outcome: Outcome, guess: MembershipScores, surface: MemberSurface) -> None:
