@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from benchmark.data.base import Split
@@ -84,28 +85,30 @@ class _FederatedStack(_Members):
     def local_plan(self, plan: LocalPlan) -> LocalPlan:
         return self._pass_on("local_plan", plan)
 
-    def screen_broadcast(self, net: Net, params: Tensor, round: Round) -> Tensor:
+    def screen_broadcast(self, net: Net, params: Float[Tensor, " *each d"], round: Round) -> Bool[Tensor, " n"]:
         return self._only("screen_broadcast")(net, params, round)
 
-    def download(self, params: Tensor, local: Tensor, round: Round) -> Tensor | None:
+    def download(
+        self, params: Float[Tensor, " d"], local: Float[Tensor, "n d"], round: Round
+    ) -> Float[Tensor, "n d"] | None:
         return self._only("download")(params, local, round)
 
-    def local_step(self, step: LocalStep) -> Tensor:
+    def local_step(self, step: LocalStep) -> Float[Tensor, " d"]:
         return self._only("local_step")(step)
 
-    def protect(self, updates: Tensor, round: Round) -> Tensor:
+    def protect(self, updates: Float[Tensor, "n d"], round: Round) -> Float[Tensor, "n d"]:
         return self._pass_on("protect", updates, round)
 
-    def select(self, candidates: Tensor, round: Round) -> Tensor:
+    def select(self, candidates: Int[Tensor, " n"], round: Round) -> Int[Tensor, " chosen"]:
         return self._pass_on("select", candidates, round)
 
-    def exchange(self, updates: Tensor, round: Round) -> Tensor:
+    def exchange(self, updates: Float[Tensor, "n d"], round: Round) -> Float[Tensor, "n d"]:
         return self._pass_on("exchange", updates, round)
 
-    def preaggregate(self, uploads: Tensor, round: Round) -> Tensor:
+    def preaggregate(self, uploads: Float[Tensor, "n d"], round: Round) -> Float[Tensor, "m d"]:
         return self._pass_on("preaggregate", uploads, round)
 
-    def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
+    def aggregate(self, uploads: Float[Tensor, "n d"], round: Round) -> Float[Tensor, " d"]:
         return self._only("aggregate")(uploads, round)
 
     def learn(self, task: TrainingTask) -> Federation:
@@ -122,7 +125,7 @@ class _FederatedStack(_Members):
         told = (member.secure_costs(net, samples, parties) for member in self._of(FederatedDefense))
         return next((costs for costs in told if costs), {})
 
-    def trust(self) -> Tensor | None:
+    def trust(self) -> Float[Tensor, " parties"] | None:
         return next((trust for member in self._of(FederatedDefense) if (trust := member.trust()) is not None), None)
 
     def epsilon(self, **run: int) -> tuple[float, float] | None:
@@ -141,7 +144,7 @@ class _ReleaseStack(_Members):
     def release(self, private: Split, rng: torch.Generator) -> Release:
         return self._only("release")(private, rng)
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
         return self._pass_on("encode", x)
 
     def encode_people(self, people: Split) -> Split:
@@ -169,14 +172,14 @@ class Stack(_FederatedStack, _ReleaseStack):
     def screen_model(self, model: nn.Module, data: Split) -> float:
         return self._only("screen_model")(model, data)
 
-    def reveal(self, logits: Tensor) -> Tensor:
+    def reveal(self, logits: Float[Tensor, "n classes"]) -> Float[Tensor, "n outputs"]:
         return self._pass_on("reveal", logits)
 
     def fit(self, fresh: Callable[[], nn.Module], data: Split, train: Callable[..., nn.Module]) -> nn.Module:
         return self._only("fit")(fresh, data, train)
 
-    def screen_inputs(self, x: Tensor) -> Tensor:
+    def screen_inputs(self, x: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
         return self._only("screen_inputs")(x)
 
-    def screen_batches(self, batches: Tensor, context: DetectorContext) -> Tensor:
+    def screen_batches(self, batches: Float[Tensor, "q n ..."], context: DetectorContext) -> Float[Tensor, " q *each"]:
         return self._only("screen_batches")(batches, context)

@@ -12,7 +12,7 @@ from benchmark.settings.collaboration.games.uploads import UploadsGame, UploadSu
 from benchmark.settings.collaboration.setting import Collaboration
 from benchmark.settings.defense import Defense
 from benchmark.settings.stack import Stack, UniversalDefense
-from benchmark.settings.threat import Threat
+from benchmark.settings.threat import Guess, Threat
 from benchmark.training.functional import Net
 
 
@@ -85,15 +85,24 @@ def collaboration(**overrides) -> Collaboration:
     return Collaboration(**(settings | overrides))
 
 
+class NoThreat(Threat):
+    """Stands in a cell in which nobody attacks."""
+
+    setting, surface = "collaboration", "uploads"
+
+    def attack(self, surface, rng):
+        return Guess()
+
+
 def context(
-    threat: Threat, defense: Defense | None = None, *, architecture=TinyNet, seed: int = 0, cache=None
+    threat: Threat | None, defense: Defense | None = None, *, architecture=TinyNet, seed: int = 0, cache=None
 ) -> CellContext:
     extra = {} if cache is None else {"cache": cache}
     return CellContext(
         data=fake_dataset(),
         architecture=architecture,
         defense=defense if isinstance(defense, Stack) else Stack([defense or UniversalDefense()]),
-        threat=threat,
+        threat=threat or NoThreat(),
         seed=seed,
         device=torch.device("cpu"),
         **extra,
@@ -111,7 +120,7 @@ def observe(
 ) -> UploadSurface:
     """What a server sees of ``victims`` parties of an untrained model."""
     setting = collaboration(victims=victims, victim_batch_size=batch)
-    play = context(None, defense, architecture=architecture, seed=seed)  # type: ignore[arg-type]
+    play = context(None, defense, architecture=architecture, seed=seed)
     net = Net(play.fresh_model())
     return UploadsGame(setting.honest).observe(play, net, net.initial(), observations)
 

@@ -183,7 +183,7 @@ def test_a_planted_arrow_upward_is_seen(
     if arrow not in {
         ("defenses", "threats"),
         ("threats", "defenses"),
-    }:  # these two have no arrow to close a circle with
+    }:
         assert cycle(of_packages(arrows))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from benchmark.errors import ConfigError
@@ -22,10 +23,10 @@ class PrivateBatches:
         x, y: what each local step reads once the defense has changed the samples.
     """
 
-    truth: Tensor
-    labels: Tensor
-    x: Tensor
-    y: Tensor
+    truth: Float[Tensor, " victims batch *sample"]
+    labels: Int[Tensor, "victims batch"]
+    x: Float[Tensor, "victims steps used ..."]
+    y: Shaped[Tensor, " victims steps used *classes"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Victims:
     plan: LocalPlan
     model_state: str
 
-    def global_model(self, context: CellContext, trained: Artifact) -> tuple[Net, Tensor]:
+    def global_model(self, context: CellContext, trained: Artifact) -> tuple[Net, Float[Tensor, " d"]]:
         """Return the architecture and the global model (d,) that is sent to the victims.
 
         Args:
@@ -79,6 +80,6 @@ class Victims:
         )
 
 
-def at_each_step(batches: Tensor, steps: int) -> Tensor:
+def at_each_step(batches: Shaped[Tensor, " n batch *sample"], steps: int) -> Shaped[Tensor, " n {steps} batch *sample"]:
     """Repeat each party's one batch for all its local steps: (n, batch, ...) -> (n, steps, batch, ...)."""
     return batches.unsqueeze(1).expand(-1, steps, *batches.shape[1:])

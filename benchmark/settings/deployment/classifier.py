@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -35,7 +36,7 @@ class Deployed:
     alarm: float | None
     seconds: float
 
-    def served(self, x: Tensor) -> Tensor:
+    def served(self, x: Float[Tensor, "n ..."]) -> Bool[Tensor, " n"]:
         """Return which inputs are not turned away, bool (n,)."""
         if self.alarm is None:
             return torch.ones(len(x), dtype=torch.bool, device=x.device)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from benchmark.data.base import Split
@@ -47,13 +48,13 @@ class Provision:
 
         return context.trained((name + suffix, *SHARED), build, purpose=init + suffix)
 
-    def reveal(self, context: CellContext, model: nn.Module) -> Tensor:
+    def reveal(self, context: CellContext, model: nn.Module) -> Float[Tensor, "n outputs"]:
         """Return what the user reveals of the model's answers to the private inputs, (n, outputs)."""
         logits = predict(model, context.data.test.x)
         with isolated(context.seed, "user.reveal"):  # a treatment may draw noise
             return context.defense.reveal(logits).detach()
 
-    def suspicions_of_references(self, context: CellContext) -> Tensor:
+    def suspicions_of_references(self, context: CellContext) -> Float[Tensor, " references"]:
         """Return the suspicion of each model that the user trains honestly on public samples, float64 (references,).
 
         Raises:
@@ -71,13 +72,13 @@ class Provision:
         )
         return suspicions(context, ("suspicion of references", *SHARED, "defense"), models)
 
-    def suspicions_of_honest(self, context: CellContext) -> Tensor:
+    def suspicions_of_honest(self, context: CellContext) -> Float[Tensor, " population"]:
         """Return the suspicion of each model of an honest provider, float64 (population,)."""
         models = (self.honest(context, member) for member in range(self.population))
         return suspicions(context, ("suspicion of the honest", *SHARED, "defense"), models)
 
 
-def suspicions(context: CellContext, key: tuple[str, ...], models: Iterable[nn.Module]) -> Tensor:
+def suspicions(context: CellContext, key: tuple[str, ...], models: Iterable[nn.Module]) -> Float[Tensor, " n"]:
     """Return the suspicion of each model, float64 (n,); each judgement starts from the same draws."""
 
     def judge(model: nn.Module) -> float:

@@ -141,7 +141,7 @@ def test_a_guess_of_another_kind_is_a_fault():
         def attack(self, surface, rng):
             return AdversarialExamples(surface.targets, torch.zeros(20, dtype=torch.bool))
 
-    with pytest.raises(TypeError, match="cannot score a AdversarialExamples on the surface 'release'"):
+    with pytest.raises(TypeError, match="surface 'release' cannot score a AdversarialExamples"):
         setting().play(context(Stranger()))
 
 

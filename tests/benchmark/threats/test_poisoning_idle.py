@@ -97,4 +97,4 @@ def test_a_free_rider_knows_the_step_before():
     setting.play(context(Watching(way="replay", noise=0.0, **SHARED), NoDefense()))
     assert [last is None for _, last in seen] == [True, False, False]
     (before, _), (after, step) = seen[0], seen[1]
-    torch.testing.assert_close(before - setting.plan.lr * step, after)
+    torch.testing.assert_close(before - setting.honest.plan.lr * step, after)

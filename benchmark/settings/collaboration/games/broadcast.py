@@ -1,4 +1,4 @@
-"""The scene of a malicious server: it sends models of its own choice and reads what the parties' protocol lets out."""
+"""Surface of the broadcast: a malicious server sends models of its own choice and reads what the protocol reveals."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import partial
 from typing import ClassVar
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from benchmark.data.base import Split
@@ -29,7 +30,7 @@ from benchmark.training.tolerance import AMOUNTS, tolerance_curve
 
 @dataclass(frozen=True)
 class DownlinkSurface(Surface):
-    """What the server knows before it sends a model.
+    """View of the server before it sends a model.
 
     Attributes:
         net, params: the architecture agreed on and the honest global model (d,).
@@ -42,7 +43,7 @@ class DownlinkSurface(Surface):
     granted_by: ClassVar[Mapping[str, str]] = {"auxiliary": "auxiliary", "published": "mechanism"}
 
     net: Net
-    params: Tensor
+    params: Float[Tensor, " d"]
     parties: int
     shape: tuple[int, ...]
     num_classes: int
@@ -52,7 +53,7 @@ class DownlinkSurface(Surface):
 
 @dataclass(frozen=True)
 class Query:
-    """One model sent out.
+    """Model that the server sends.
 
     Attributes:
         net: the architecture that the parties run; the server may have changed it.
@@ -61,13 +62,13 @@ class Query:
     """
 
     net: Net
-    params: Tensor
-    sybils: Tensor
+    params: Float[Tensor, " *each d"]
+    sybils: Bool[Tensor, " n"]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back for a query.
+    """Uploads that a query brought.
 
     Attributes:
         uploads: (observations, n, d').
@@ -75,13 +76,13 @@ class Answer:
             with the same number means anything.
     """
 
-    uploads: Tensor
-    groups: list[Tensor]
+    uploads: Float[Tensor, "observations n d"]
+    groups: list[Int[Tensor, " n"]]
 
 
 @dataclass(frozen=True)
 class BroadcastSurface(Surface):
-    """What the server sees of a round whose models it chose.
+    """View of the server after the rounds whose models it chose.
 
     Attributes:
         queries, answers: what it sent, and what came back for each.
@@ -108,12 +109,12 @@ class BroadcastSurface(Surface):
     num_classes: int
     auxiliary: Split
     published: list[Published]
-    labels: Tensor
-    truth: Tensor
+    labels: Int[Tensor, "n batch"]
+    truth: Float[Tensor, " n batch *sample"]
 
 
 class BroadcastThreat(Threat):
-    """A server that chooses the model that it sends.
+    """Base of servers that choose the model that they send.
 
     Attributes:
         observations: how often it sends each query to the same private batches.
@@ -126,11 +127,11 @@ class BroadcastThreat(Threat):
 
     @abstractmethod
     def queries(self, downlink: DownlinkSurface, rng: torch.Generator) -> list[Query]:
-        """The models to send, at least one."""
+        """Return the models to send, at least one."""
 
     @abstractmethod
     def attack(self, surface: BroadcastSurface, rng: torch.Generator) -> Reconstruction:
-        """The samples (n, batch, ...) of all parties; those that it does not find are zeros."""
+        """Return the samples (n, batch, ...) of all parties; those that it does not find are zeros."""
 
 
 class BroadcastGame(Game[JointTraining]):
@@ -178,7 +179,7 @@ class BroadcastGame(Game[JointTraining]):
             shape=context.data.shape,
             num_classes=context.data.num_classes,
             auxiliary=context.data.attacker,
-            published=_told(context, net, params, parties),
+            published=_published_before(context, net, params, parties),
         )
         with isolated(context.seed, "broadcast.queries"):
             queries = threat.queries(downlink.restrict(threat.knowledge), context.rng("broadcast.queries"))
@@ -213,8 +214,8 @@ def _tolerance(context: CellContext, outcome: Outcome, trained: Tensor) -> None:
     outcome.diagnostics |= {f"accuracy_at_weight_noise_{a}": value for a, value in zip(AMOUNTS, curve, strict=True)}
 
 
-def _told(context: CellContext, net: Net, params: Tensor, parties: int) -> Published:
-    """What the defense's users publish before any round."""
+def _published_before(context: CellContext, net: Net, params: Tensor, parties: int) -> Published:
+    """Return what the defense's users publish before any round."""
     before = Round(-1, net.layout, params, torch.arange(parties), context.rng("leak.protocol.before"))
     before.publish(**context.defense.facts())
     return before.published
@@ -224,7 +225,7 @@ def _ask(
     context: CellContext, query: Query, agreed: Query, batches: PrivateBatches, plan: LocalPlan, observations: int
 ) -> tuple[Answer, list[Published], float]:
     """Send one query ``observations`` times. The parties compute, protect and exchange; Sybils and parties that refuse
-    the model put in zeros. Each of them took the model ``agreed`` on in the round before.
+    the model upload zeros. In the round before, each of them received the model ``agreed`` on.
 
     Returns:
         What came back, what was published each time, and the share of refusals.
@@ -254,7 +255,7 @@ def _ask(
 
 
 def _updates(context: CellContext, query: Query, batches: PrivateBatches, plan: LocalPlan, index: int) -> Tensor:
-    """(n, d') the parties' own updates on the model that each of them got."""
+    """Return the parties' own updates (n, d') on the model that each of them got."""
     defense, parties = context.defense, len(batches.x)
     rngs = [generator(context.seed, f"leak.party.{i}.{index}") for i in range(parties)]
     if query.params.ndim == 1:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -35,7 +36,7 @@ from benchmark.training.loop import predict, train
 
 @dataclass(frozen=True)
 class GlobalModelSurface(Surface):
-    """What one participant sees at one of its turns.
+    """View of one participant at one of its turns.
 
     Attributes:
         round: the number of the adversary's turn, 0, 1, ..., ``rounds``; the last is a look at the finished model.
@@ -58,36 +59,36 @@ class GlobalModelSurface(Surface):
     round: int
     rounds: int
     net: Net
-    params: Tensor
+    params: Float[Tensor, " d"]
     own: Split
     target: int
     shape: tuple[int, ...]
     num_classes: int
     published: Published
-    heard: Tensor | None
-    truth: Tensor
+    heard: Float[Tensor, " d"] | None
+    truth: Float[Tensor, " n *sample"]
 
     @property
     def last(self) -> bool:
-        """Whether training is over, so that only a claim is still asked for."""
+        """Return whether training is over, so that only a claim is still asked for."""
         return self.round == self.rounds
 
 
 @dataclass
 class InsiderMove(Guess):
-    """An insider's answer at one turn.
+    """Move of an insider at one turn.
 
     Attributes:
         samples: (m, ...) in [0, 1], claimed to show the target class; None where it claims nothing yet.
         train_on: what it trains its honest-looking update on in this round; None: its own samples.
     """
 
-    samples: Tensor | None
+    samples: Float[Tensor, " m *sample"] | None
     train_on: Split | None = None
 
 
 class InsiderThreat(Threat):
-    """A participant; it is called at every turn and keeps what it likes between them.
+    """Base of insiders: participants that are called at each of their turns and may keep state between them.
 
     Args:
         target: the class of another party that it is after.
@@ -113,7 +114,7 @@ ORACLE_EPOCHS = 40
 
 @dataclass
 class Insider:
-    """The adversary's seat: the last party.
+    """Seat of the insider: the last party.
 
     Attributes:
         context, net: of the cell; shares: what every party holds; rounds: how often the adversary's turn comes.
@@ -138,7 +139,7 @@ class Insider:
         self.holder = max(range(len(held)), key=held.__getitem__)
 
     def visit(self, round: Round, shares: Sequence[Split]) -> Sequence[Split]:
-        """Hand the downloaded model to the threat when it is its turn; give what everybody trains on."""
+        """Hand the downloaded model to the threat when it is its turn; return what everybody trains on."""
         seat = len(shares) - 1
         if seat not in round.parties.tolist():
             return shares
@@ -153,7 +154,7 @@ class Insider:
             bait = replace(bait, y=F.one_hot(bait.y, others.shape[1]).to(others))
         return [*shares[:seat], bait]
 
-    def hear(self, round: Round, uploads: Tensor) -> None:
+    def hear(self, round: Round, uploads: Float[Tensor, "n d"]) -> None:
         """Keep what a server learns of the holder's model from the ``uploads`` (n, d)."""
         rows = (round.parties == self.holder).nonzero().flatten()
         if len(rows):
@@ -161,8 +162,8 @@ class Insider:
             alike = rows if groups is None else (groups == groups[rows]).nonzero().flatten()
             self.heard = (round.params - round.lr * uploads[alike].mean(dim=0).to(round.params)).detach()
 
-    def look(self, params: Tensor, published: Published) -> InsiderMove:
-        """The threat at its next turn, with the model ``params`` (d,) that it holds."""
+    def look(self, params: Float[Tensor, " d"], published: Published) -> InsiderMove:
+        """Return the threat's move at its next turn, with the model ``params`` that it holds."""
         threat, data = self.context.threat, self.context.data
         assert isinstance(threat, InsiderThreat)
         surface = GlobalModelSurface(
@@ -188,7 +189,7 @@ class Insider:
 
 
 def without(own: Split, target: int) -> Split:
-    """``own``, once it is sure that the adversary holds nothing of the class it is after.
+    """Return ``own``, which may hold nothing of the class that the insider is after.
 
     Raises:
         ConfigError: it does, so that there is nothing to learn.
@@ -202,17 +203,17 @@ def without(own: Split, target: int) -> Split:
 
 
 def of_class(data: Split, label: int) -> Tensor:
-    """The inputs (n, ...) of one class."""
+    """Return the inputs (n, ...) of one class."""
     return data.x[data.y == label]
 
 
 def outsiders(data: Dataset) -> Split:
-    """What the judge learns from: splits that no party ever trains on."""
+    """Return the samples that the judge learns from: splits that no party ever trains on."""
     return Split(torch.cat([data.attacker.x, data.public.x]), torch.cat([data.attacker.y, data.public.y]))
 
 
 def judge(context: CellContext) -> nn.Module:
-    """A classifier of real images that shares no training image with the collaboration."""
+    """Return a classifier of real images that shares no training image with the collaboration."""
 
     def build(model: nn.Module) -> nn.Module:
         data = outsiders(context.data)
@@ -296,7 +297,7 @@ def _measure(
 def _utility(
     context: CellContext, outcome: Outcome, insider: Insider, finished: Federation, shares: Sequence[Split]
 ) -> None:
-    """Accuracy under the attack, on all real classes, on those of either side and on the target."""
+    """Report accuracy under the attack, on all real classes, on those of either side and on the target."""
     assert isinstance(context.threat, InsiderThreat)
     test = context.data.test
     logits = predict(lambda x: insider.net.logits(finished.params, x), test.x)

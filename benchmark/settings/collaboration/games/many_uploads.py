@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -37,16 +38,16 @@ SCOPES = ("group", "member")
 
 @dataclass(frozen=True)
 class AttributeBatches:
-    """Private batches of many parties, one each.
+    """Batches of many parties, one each, whose secret is a sensitive attribute.
 
     Attributes:
         x: (n, batch, ...); y: int64 (n, batch); secret: int64 (n,), the value of the sensitive attribute of all samples
             of a batch (scope ``group``) or of its first one (``member``).
     """
 
-    x: Tensor
-    y: Tensor
-    secret: Tensor
+    x: Float[Tensor, " n batch *sample"]
+    y: Int[Tensor, "n batch"]
+    secret: Int[Tensor, " n"]
 
 
 Rehearse = Callable[[AttributeBatches], Tensor]
@@ -55,7 +56,7 @@ Rehearse = Callable[[AttributeBatches], Tensor]
 
 @dataclass(frozen=True)
 class ManyUploadsSurface(Surface):
-    """Uploads of hundreds of parties on one global model, and samples of the adversary's own to rehearse on.
+    """View of a server: uploads of hundreds of parties on one global model, and its own samples to rehearse on.
 
     Attributes:
         net, params: architecture and the global model (d,) sent out.
@@ -72,8 +73,8 @@ class ManyUploadsSurface(Surface):
     granted_by: ClassVar[Mapping[str, str]] = {"rehearse_defended": "mechanism", "truth": "truth"}
 
     net: Net
-    params: Tensor
-    uploads: Tensor
+    params: Float[Tensor, " d"]
+    uploads: Float[Tensor, "n d"]
     batch_size: int
     shape: tuple[int, ...]
     num_classes: int
@@ -85,10 +86,10 @@ class ManyUploadsSurface(Surface):
 
 @dataclass
 class Beliefs(Guess):
-    """What each family of predictors makes of each layer's gradient.
+    """Predictions of each family of predictors from each layer's gradient.
 
     Attributes:
-        found: family -> layer -> what is believed of every upload: (n, values) log-probabilities of the secret, or
+        found: family -> layer -> prediction for every upload: (n, values) log-probabilities of the secret, or
             (n, ...) the image (of a batch: the mean image).
     """
 
@@ -96,7 +97,7 @@ class Beliefs(Guess):
 
 
 class ManyUploadsThreat(Threat):
-    """A server that learns from rehearsed uploads what real ones tell.
+    """Base of servers that train predictors on rehearsed uploads and apply them to real ones.
 
     Args:
         victims: how many uploads it is judged on; auxiliary: how many it rehearses.
@@ -123,7 +124,7 @@ class ManyUploadsThreat(Threat):
 
 
 def draw_batches(data: Split, count: int, size: int, scope: str, rng: torch.Generator) -> AttributeBatches:
-    """``count`` batches of ``size`` samples, half of them with each value of a binary attribute.
+    """Return ``count`` batches of ``size`` samples, half of them with each value of a binary attribute.
 
     A sample occurs at most once in a batch, and perhaps in several. Scope ``group``: all samples of a batch have its
     value; ``member``: the first has it and the others are drawn from all samples.
@@ -210,7 +211,7 @@ def _uploads(
     seed: int,
     purpose: str,
 ) -> Tensor:
-    """What the server sees of every batch's party, (n, d), through a defense that starts afresh each round."""
+    """Return the server's view (n, d) of every batch's party, through a defense that starts afresh each round."""
     defense = copy.deepcopy(defense)
     seen = []
     for index, rows in enumerate(torch.arange(len(batches.secret)).split(cohort)):
@@ -234,7 +235,7 @@ def _uploads(
 
 
 def _by_group(uploads: Tensor, published: Published) -> Tensor:
-    """Where single uploads are mixed, each row becomes the mean of its group, which is all that can be known of it."""
+    """Replace each mixed upload by the mean of its group, which is all that can be known of it."""
     if published.groups is None:
         return uploads
     _, number = published.groups.to(uploads.device).unique(return_inverse=True)
@@ -242,9 +243,9 @@ def _by_group(uploads: Tensor, published: Published) -> Tensor:
     return sums[number] / number.bincount()[number][:, None]
 
 
-# -- what the threat's predictors get out ----------------------------------------------------------
+# -- scores of the threat's predictors ----------------------------------------------------------
 def _score_secret(context: CellContext, outcome: Outcome, beliefs: Beliefs, surface: ManyUploadsSurface) -> None:
-    """Latent information: bits of the attribute, by layer; the best family counts, and a constant belongs to all."""
+    """Report latent information: bits of the attribute by layer, of the best family; all families hold a constant."""
     secret = surface.truth.secret
     prior = torch.full((2,), 0.5, device=secret.device).log()  # both values are equally frequent, by design
     bits: dict[str, float] = {}
@@ -269,7 +270,7 @@ def _score_secret(context: CellContext, outcome: Outcome, beliefs: Beliefs, surf
 
 
 def _rank_correlation(pairs: list[tuple[float, float]]) -> float:
-    """Spearman's rho between information and success of all (family, layer); 0 where either does not vary."""
+    """Return Spearman's rho between information and success of all (family, layer); 0 where either does not vary."""
     from scipy.stats import spearmanr
 
     bits, hits = zip(*pairs, strict=True)
@@ -279,7 +280,7 @@ def _rank_correlation(pairs: list[tuple[float, float]]) -> float:
 
 
 def _score_images(context: CellContext, outcome: Outcome, beliefs: Beliefs, surface: ManyUploadsSurface) -> None:
-    """Original information: bits a pixel by layer, beyond the mean image and beyond the mean image of the class."""
+    """Report original information: bits a pixel by layer, beyond the mean image and beyond that of the class."""
     own = surface.own
     truth = surface.truth.x.mean(dim=1)
     constant = own.x.mean(dim=0).expand_as(truth)
@@ -302,9 +303,9 @@ def _by_layer(outcome: Outcome, name: str, values: dict[str, float]) -> None:
     outcome.diagnostics |= {f"{name}_{layer}": value for layer, value in values.items()}
 
 
-# -- what gradients tell without an attack ---------------------------------------------------------
+# -- measures without an attack ---------------------------------------------------------
 def _measure(context: CellContext, outcome: Outcome, surface: ManyUploadsSurface) -> None:
-    """Sensitivity of the plain gradient to single images, and subspace distance of the uploads as they were sent."""
+    """Report sensitivity of the plain gradient to single images, and subspace distance of the uploads as sent."""
     net, params, truth = surface.net, surface.params, surface.truth
     slices = layer_slices(net.layout)
     x, y = truth.x[:PROBED_IMAGES, 0], truth.y[:PROBED_IMAGES, 0]
@@ -334,7 +335,7 @@ def _measure(context: CellContext, outcome: Outcome, surface: ManyUploadsSurface
 def _measure_attribute(
     context: CellContext, outcome: Outcome, surface: ManyUploadsSurface, slices: dict[str, slice]
 ) -> None:
-    """How the attribute shows in the uploads: their subspaces, and pairs that differ in it against pairs that don't."""
+    """Report how uploads differ by the attribute: by their subspaces, and in pairs with different and equal values."""
     a, b = (surface.uploads[surface.truth.secret == value] for value in (0, 1))
     for k in SUBSPACES:
         if min(len(a), len(b)) <= k:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from benchmark.data.base import Split
@@ -26,7 +27,7 @@ from benchmark.training.functional import Net
 
 @dataclass(frozen=True)
 class TrajectorySurface(Surface):
-    """The global models of one collaboration, and the samples in question.
+    """View of a federated participant that mounts membership inference: all global models, and the candidates.
 
     Attributes:
         net: the architecture; models: (rounds, d) the global model of each round as it was downloaded, the last one
@@ -39,14 +40,14 @@ class TrajectorySurface(Surface):
     granted_by: ClassVar[Mapping[str, str]] = {"auxiliary": "auxiliary", "members": "truth"}
 
     net: Net
-    models: Tensor
+    models: Float[Tensor, "rounds d"]
     candidates: Split
     auxiliary: Split
-    members: Tensor
+    members: Bool[Tensor, " n"]
 
 
 class TrajectoryThreat(Threat):
-    """A participant that watches the global models, and may steer them by its own uploads.
+    """Base of participants that watch the global models, and may steer them by their own uploads.
 
     Attributes:
         steers: whether it changes its own update at all; one that does not leaves the collaboration as it is.
@@ -58,13 +59,15 @@ class TrajectoryThreat(Threat):
     headline = "attack_auc"
     steers: bool = False
 
-    def steer(self, net: Net, params: Tensor, update: Tensor, candidates: Split) -> Tensor:
-        """What it uploads, (d,) in gradient units, in place of its honest ``update`` from the model ``params``."""
+    def steer(
+        self, net: Net, params: Float[Tensor, " d"], update: Float[Tensor, " d"], candidates: Split
+    ) -> Float[Tensor, " d"]:
+        """Return what it uploads, in gradient units, in place of its honest ``update`` from the model ``params``."""
         return update
 
     @abstractmethod
     def attack(self, surface: TrajectorySurface, rng: torch.Generator) -> MembershipScores:
-        """A score for each candidate; higher is more like a member."""
+        """Return a score for each candidate; higher is more like a member."""
 
 
 MOST = 200  # candidates of each kind
@@ -127,7 +130,7 @@ class TrajectoryGame(Game[JointTraining]):
 
 
 def _candidates(context: CellContext, shares: Sequence[Split]) -> tuple[Split, Tensor]:
-    """Samples of the other parties and as many test samples, shuffled; and bool (n,) which are the former."""
+    """Return samples of the other parties and as many test samples, shuffled; and bool (n,), which are the former."""
     rng = context.rng("witness.candidates")
     x, y = (torch.cat([getattr(share, name) for share in shares[:-1]]) for name in ("x", "y"))
     test = context.data.test

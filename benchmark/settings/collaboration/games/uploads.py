@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmark.data.base import Split
@@ -24,7 +25,7 @@ from benchmark.training.functional import Net
 
 @dataclass(frozen=True)
 class UploadSurface(Surface):
-    """What an honest-but-curious server sees: every party's upload, and the model that it was computed on.
+    """View of an honest-but-curious server: every party's upload, and the model that it was computed on.
 
     Attributes:
         net, params: architecture and the global model (d,) sent out.
@@ -37,7 +38,7 @@ class UploadSurface(Surface):
         public: everybody's samples (grant ``public``).
         truth: (victims, batch, ...) the private samples, for positive controls (grant ``truth``).
         handed_out: (observations, victims, d) what the parties entered into an exchange among themselves, which a
-            partner of theirs can give away (grant ``collusion``); None where the setting does not tell.
+            partner of theirs can give away (grant ``collusion``); None where the setting does not provide them.
     """
 
     granted_by: ClassVar[Mapping[str, str]] = {
@@ -49,18 +50,18 @@ class UploadSurface(Surface):
     }
 
     net: Net
-    params: Tensor
-    uploads: Tensor
+    params: Float[Tensor, " d"]
+    uploads: Float[Tensor, "observations victims d"]
     batch_size: int
     local_steps: int
     lr: float
     shape: tuple[int, ...]
     num_classes: int
     published: list[Published]
-    labels: Tensor
+    labels: Int[Tensor, "victims batch"]
     public: Split
-    truth: Tensor
-    handed_out: Tensor | None = None
+    truth: Float[Tensor, " victims batch *sample"]
+    handed_out: Float[Tensor, "observations victims d"] | None = None
 
 
 class UploadThreat(Threat):
@@ -94,7 +95,7 @@ class UploadsGame(Game[JointTraining]):
         score_batches(outcome, guess, surface.truth, surface.labels)
         return outcome
 
-    def observe(self, context: CellContext, net: Net, params: Tensor, observations: int) -> UploadSurface:
+    def observe(self, context: CellContext, net: Net, params: Float[Tensor, " d"], observations: int) -> UploadSurface:
         """Return the uploads of all victims, each on its own private batch, seen ``observations`` times."""
         defense, victims = context.defense, self.honest.victims
         plan = defense.local_plan(victims.plan)
@@ -127,7 +128,9 @@ class UploadsGame(Game[JointTraining]):
         )
 
 
-def score_batches(outcome: Outcome, guess: Reconstruction, truth: Tensor, labels: Tensor) -> None:
+def score_batches(
+    outcome: Outcome, guess: Reconstruction, truth: Float[Tensor, " n batch *sample"], labels: Int[Tensor, "n batch"]
+) -> None:
     """Compare reconstructed batches with the private ones, ``truth`` (n, batch, ...) and ``labels`` (n, batch)."""
     scores, matched = score_reconstruction(guess.x, guess.labels, truth, labels, guess.groups)
     outcome.score(scores)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from benchmark.errors import ConfigError
@@ -29,7 +30,7 @@ from benchmark.training.loop import predict
 
 @dataclass(frozen=True)
 class BatchSurface(Surface):
-    """The world in which a classifier is deployed.
+    """View of a threat that shifts the inputs of a deployed classifier.
 
     Attributes:
         x: (n, ...) unseen inputs of the classifier's own population, or of the shifted one for a threat that asks for
@@ -41,27 +42,27 @@ class BatchSurface(Surface):
 
     granted_by: ClassVar[Mapping[str, str]] = {"model": "model", "published": "mechanism"}
 
-    x: Tensor
-    y: Tensor
-    usual: Tensor
+    x: Float[Tensor, " n *sample"]
+    y: Int[Tensor, " n"]
+    usual: Float[Tensor, " m *sample"]
     model: nn.Module
     published: Mapping[str, Any]
 
 
 @dataclass
 class ShiftedInputs(Guess):
-    """The population that batches are drawn from once the world has shifted.
+    """Population that batches are drawn from after the shift.
 
     Attributes:
         x: (m, ...) inputs; origin: int64 (m,), the row of the surface that each of them comes from.
     """
 
-    x: Tensor
-    origin: Tensor
+    x: Float[Tensor, " m *sample"]
+    origin: Int[Tensor, " m"]
 
 
 class ShiftThreat(Threat):
-    """The world changes; nobody need mean harm.
+    """Base of shifts of the population; nobody need mean harm.
 
     Class attributes:
         population: ``own``, the classifier's own population, altered; or ``shifted``, the one that the data set brings.

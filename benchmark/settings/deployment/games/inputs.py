@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from benchmark.data.base import Split
@@ -25,20 +26,20 @@ ROUNDING = 1e-5
 
 @dataclass
 class AdversarialExamples(Guess):
-    """Altered inputs.
+    """Inputs as the adversary altered them.
 
     Attributes:
         x: (n, ...) in [0, 1], one for each pair of an input and a target class that the surface asked for.
         stalled: bool (n,), the attack stopped for lack of a usable gradient rather than of budget.
     """
 
-    x: Tensor
-    stalled: Tensor
+    x: Float[Tensor, " n *sample"]
+    stalled: Bool[Tensor, " n"]
 
 
 @dataclass(frozen=True)
 class InputSurface(Surface):
-    """What an adversary of a deployed classifier holds; row i of ``x``, ``y`` and ``targets`` is one attack.
+    """View of an adversary of a deployed classifier; row i of ``x``, ``y`` and ``targets`` is one attack.
 
     Attributes:
         model: the classifier as deployed, (n, ...) -> logits (n, classes); its parameters take no gradient.
@@ -58,9 +59,9 @@ class InputSurface(Surface):
     }
 
     model: nn.Module
-    x: Tensor
-    y: Tensor
-    targets: Tensor
+    x: Float[Tensor, " n *sample"]
+    y: Int[Tensor, " n"]
+    targets: Int[Tensor, " n"]
     num_classes: int
     published: Mapping[str, Any]
     public: Split
@@ -68,7 +69,7 @@ class InputSurface(Surface):
 
 
 class InputThreat(Threat):
-    """An adversary who alters inputs of a deployed classifier that it knows (white box)."""
+    """Base of adversaries who alter inputs of a deployed classifier that they know (white box)."""
 
     setting = "deployment"
     surface = "inputs"
@@ -98,7 +99,7 @@ class InputsGame(Game[Operator]):
         note(outcome, guess)
         return outcome
 
-    def observe(self, context: CellContext, model: nn.Module, right: Tensor) -> InputSurface:
+    def observe(self, context: CellContext, model: nn.Module, right: Bool[Tensor, " n"]) -> InputSurface:
         """Return victims, in an order that no defense changes, each with the classes that it should be taken for.
 
         Args:
@@ -182,8 +183,8 @@ def report_gradients(context: CellContext, outcome: Outcome, model: nn.Module, l
     outcome.curves |= {f"sensitivity_{precision}": by_decade(values) for precision, values in amplitudes.items()}
 
 
-def checked(altered: Tensor, clean: Tensor) -> Tensor:
-    """``altered`` as valid inputs.
+def checked(altered: Tensor, clean: Float[Tensor, " n *sample"]) -> Float[Tensor, " n *sample"]:
+    """Return ``altered`` as valid inputs.
 
     Raises:
         ValueError: the threat gave another shape, or values that are not finite or not in [0, 1].
@@ -196,7 +197,7 @@ def checked(altered: Tensor, clean: Tensor) -> Tensor:
 
 
 def show(outcome: Outcome, clean: Tensor, altered: Tensor, each: int) -> None:
-    """A picture of one in ``each`` attacks, those on one victim; in the difference mid-grey is no change."""
+    """Add a picture of one in ``each`` attacks, those on one victim; in the difference mid-grey is no change."""
     victims = torch.arange(len(altered) // each)
     index = victims * each + victims % each  # another target for every victim
     before, after = clean[index], altered[index]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmark.data.base import Split
@@ -20,7 +21,7 @@ from benchmark.settings.threat import Guess
 
 @dataclass(frozen=True, kw_only=True)
 class AttributeSurface(ReleasedData):
-    """People whose sensitive attribute is wanted.
+    """View of attribute inference: people whose sensitive attribute is unknown.
 
     Attributes:
         labelled: released records whose ``sensitive`` is known, from the same process (grant ``labelled``).
@@ -37,23 +38,23 @@ class AttributeSurface(ReleasedData):
     }
 
     labelled: Split
-    targets: Tensor
-    targets_y: Tensor
-    truth: Tensor
+    targets: Float[Tensor, "n ..."]
+    targets_y: Int[Tensor, " n"]
+    truth: Int[Tensor, " n"]
     groups: int
 
 
 @dataclass
 class AttributeGuess(Guess):
-    """Everybody's sensitive attribute, as each of several attackers guesses it.
+    """Sensitive attribute of each person, as each of several attackers guesses it.
 
     Attributes:
         labels: attacker -> int64 (n,).
-        scores: attacker -> (n,), how much value 1 is believed in; for attributes of two values only.
+        scores: attacker -> (n,), the belief in value 1; for attributes of two values only.
     """
 
-    labels: dict[str, Tensor]
-    scores: dict[str, Tensor] = field(default_factory=dict)
+    labels: dict[str, Int[Tensor, " n"]]
+    scores: dict[str, Float[Tensor, " n"]] = field(default_factory=dict)
 
 
 class AttributesGame(ReleaseGame):
@@ -87,7 +88,7 @@ def attribute_of(split: Split) -> Tensor:
 
 
 def labelled(context: CellContext, fitted: Fitted) -> Split:
-    """Released records with their attribute: published with synthetic rows, or known of the people behind real ones."""
+    """Return released records with their attribute: published with synthetic rows, or that of the people behind."""
     release = fitted.release
     rows = Split(release.x, release.y if release.y.ndim == 1 else release.y.argmax(dim=1))
     if release.sensitive is not None:

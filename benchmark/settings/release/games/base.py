@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from benchmark.data.base import Split
@@ -22,15 +23,15 @@ from benchmark.settings.threat import Surface, Threat
 
 @dataclass(frozen=True)
 class Pairs:
-    """What an adversary knows on both sides: ``plain`` (q, ...) in [0, 1] and ``encoded`` (q, ...), row by row."""
+    """Known pairs: private samples ``plain`` in [0, 1] and their releases ``encoded``, row by row."""
 
-    plain: Tensor
-    encoded: Tensor
+    plain: Float[Tensor, "q ..."]
+    encoded: Float[Tensor, "q ..."]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReleasedData(Surface):
-    """What everybody sees of a release, and what some know besides.
+    """View of a release that all adversaries share; some fields are granted to a few of them.
 
     Attributes:
         x: (m, ...) all that was released, in whatever range the mechanism gives; y: (m,) or (m, classes).
@@ -56,8 +57,8 @@ class ReleasedData(Surface):
         "secrets": "oracle",
     }
 
-    x: Tensor
-    y: Tensor
+    x: Float[Tensor, " m *released"]
+    y: Shaped[Tensor, " m *classes"]
     shape: tuple[int, ...]
     num_classes: int
     architecture: Callable[..., nn.Module]
@@ -71,7 +72,7 @@ class ReleasedData(Surface):
 
 
 class ReleaseThreat(Threat):
-    """An adversary of the released data; ``surface`` names the game that it plays.
+    """Base of adversaries of the released data; ``surface`` names the game that they play.
 
     Attributes:
         pairs: how many (private, released) pairs it holds; needs the knowledge ``known_pairs``.
@@ -111,7 +112,7 @@ class ReleaseGame(Game[Publication]):
 
 
 def seen_by_all(context: CellContext, fitted: Fitted, threat: ReleaseThreat) -> dict[str, Any]:
-    """The fields of :class:`ReleasedData`."""
+    """Return the fields of :class:`ReleasedData`."""
     release = fitted.release
     return {
         "x": release.x,
@@ -134,7 +135,7 @@ def refitter(fitted: Fitted) -> Callable[[Split, str], Release]:
 
 
 def handed_out(fitted: Fitted) -> Mapping[str, nn.Module]:
-    """The owner's published networks.
+    """Return the owner's published networks.
 
     Raises:
         Refused: it publishes none.
@@ -150,7 +151,7 @@ def _not_asked(x: Tensor) -> Tensor:
 
 
 def sources(fitted: Fitted) -> Tensor:
-    """The private sample behind each released row, int64 (m,).
+    """Return the private sample behind each released row, int64 (m,).
 
     Raises:
         Refused: the release is synthetic.
@@ -161,9 +162,9 @@ def sources(fitted: Fitted) -> Tensor:
 
 
 def people(context: CellContext, count: int) -> tuple[Split, Tensor]:
-    """Members and non-members, as many of each, shuffled; and bool (n,) who is a member.
+    """Return members and non-members, as many of each, shuffled; and bool (n,), who is a member.
 
-    Members are drawn from ``owner``, non-members from ``calibration``, whoever equals a member left out.
+    Members are drawn from ``owner``, non-members from those in ``calibration`` who equal no member.
 
     Raises:
         Refused: nobody is left in ``calibration``.

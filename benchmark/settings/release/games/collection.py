@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmark.metrics.classification import accuracy
@@ -20,7 +21,7 @@ from benchmark.training.loop import predict
 
 @dataclass(frozen=True, kw_only=True)
 class StatisticalSurface(ReleasedData):
-    """The collection as a whole: what can one who is not entitled to do with it?
+    """View of an adversary who trains on the release, for which it is not entitled.
 
     Attributes:
         inputs: (n, ...) plain inputs of the task, never seen by anybody.
@@ -29,19 +30,19 @@ class StatisticalSurface(ReleasedData):
 
     granted_by: ClassVar[Mapping[str, str]] = {**ReleasedData.granted_by, "inputs_y": "truth"}
 
-    inputs: Tensor
-    inputs_y: Tensor
+    inputs: Float[Tensor, " n *sample"]
+    inputs_y: Int[Tensor, " n"]
 
 
 @dataclass
 class Predictions(Guess):
     """Logits (n, classes) for inputs of the task."""
 
-    logits: Tensor
+    logits: Float[Tensor, "n classes"]
 
 
 class CollectionGame(ReleaseGame):
-    """Whoever holds the release trains on it and predicts real inputs of the task; private data are the ceiling."""
+    """The threat trains on the release and predicts real inputs; training on the private data is the ceiling."""
 
     surface = "collection"
     guess = Predictions

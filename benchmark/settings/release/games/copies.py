@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.errors import Refused
@@ -19,7 +20,7 @@ from benchmark.settings.threat import Guess
 
 @dataclass(frozen=True, kw_only=True)
 class CopySurface(ReleasedData):
-    """The release beside the private data and as many people who are not in it: an auditor's view.
+    """View of an auditor: the release, the private data, and as many people who are not in it.
 
     Attributes:
         private, holdout: (k, ...) each (grant ``truth``).
@@ -27,13 +28,13 @@ class CopySurface(ReleasedData):
 
     granted_by: ClassVar[Mapping[str, str]] = {**ReleasedData.granted_by, "private": "truth", "holdout": "truth"}
 
-    private: Tensor
-    holdout: Tensor
+    private: Float[Tensor, " k *sample"]
+    holdout: Float[Tensor, " others *sample"]
 
 
 @dataclass
 class Copies(Guess):
-    """What an auditor measured of each released row.
+    """Distances of each released row to private and to other samples.
 
     Attributes:
         to_private, to_holdout: (m,) distances to the nearest private sample and to the nearest other.
@@ -41,9 +42,9 @@ class Copies(Guess):
         radius: below which a row counts as a near copy.
     """
 
-    to_private: Tensor
-    to_equal_share: Tensor
-    to_holdout: Tensor
+    to_private: Float[Tensor, " m"]
+    to_equal_share: Float[Tensor, " m"]
+    to_holdout: Float[Tensor, " m"]
     radius: float
 
 

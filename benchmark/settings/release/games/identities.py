@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmark.data.base import Split
@@ -23,7 +24,7 @@ from benchmark.settings.threat import Guess
 
 @dataclass(frozen=True, kw_only=True)
 class IdentitySurface(ReleasedData):
-    """Released rows: whose are they?
+    """View of identity inference: released rows of unknown participants.
 
     Attributes:
         targets: (n, ...) released rows.
@@ -39,23 +40,23 @@ class IdentitySurface(ReleasedData):
         "truth": "truth",
     }
 
-    targets: Tensor
+    targets: Float[Tensor, " n *released"]
     recordings: Split
-    real: Tensor
-    truth: Tensor
+    real: Float[Tensor, " k *sample"]
+    truth: Int[Tensor, " _"]
     persons: int
 
 
 @dataclass
 class IdentityGuess(Guess):
-    """Whose each row is.
+    """Participant behind each row, as probabilities.
 
     Attributes:
         probabilities: (n, persons) for the rows under attack; on_real: (k, persons) for the yardstick of real samples.
     """
 
-    probabilities: Tensor
-    on_real: Tensor
+    probabilities: Float[Tensor, "n persons"]
+    on_real: Float[Tensor, "k persons"]
 
 
 class IdentitiesGame(ReleaseGame):
@@ -103,7 +104,7 @@ class IdentitiesGame(ReleaseGame):
 
 
 def known_persons(split: Split, persons: Tensor) -> Split:
-    """The samples of ``persons`` (sorted), ``group`` renumbered 0, 1, ..."""
+    """Return the samples of ``persons`` (sorted), ``group`` renumbered 0, 1, ..."""
     if split.group is None:
         return split[:0]
     place = torch.searchsorted(persons, split.group).clamp_max(len(persons) - 1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmark.metrics.identity import reidentified
@@ -22,7 +23,7 @@ LISTED = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class LinkageSurface(ReleaseSurface):
-    """Released rows and a list of identified people: which of them is behind which row?
+    """View of linkage: released rows, and a list of identified people.
 
     Attributes:
         listed: (k, ...) plain samples; everybody behind a target is among them.
@@ -31,15 +32,15 @@ class LinkageSurface(ReleaseSurface):
 
     granted_by: ClassVar[Mapping[str, str]] = {**ReleaseSurface.granted_by, "position": "truth"}
 
-    listed: Tensor
-    position: Tensor
+    listed: Float[Tensor, " k *sample"]
+    position: Int[Tensor, " n"]
 
 
 @dataclass
 class Linkage(Guess):
-    """How far each row under attack is from each listed person: (n, listed); the least is the guess."""
+    """Distance of each row under attack from each listed person; the least is the guess."""
 
-    distances: Tensor
+    distances: Float[Tensor, "n listed"]
 
 
 class LinkageGame(ReleaseGame):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from jaxtyping import Bool
 from torch import Tensor
 
 from benchmark.data.base import Split
@@ -19,7 +20,7 @@ from benchmark.settings.release.mechanism import Fitted
 
 @dataclass(frozen=True, kw_only=True)
 class MemberSurface(ReleasedData):
-    """People, half of whom are in the private data: who is?
+    """View of membership inference: people, half of whom are in the private data.
 
     Attributes:
         candidates: (n, ...) plain samples and their labels.
@@ -29,7 +30,7 @@ class MemberSurface(ReleasedData):
     granted_by: ClassVar[Mapping[str, str]] = {**ReleasedData.granted_by, "members": "truth"}
 
     candidates: Split
-    members: Tensor
+    members: Bool[Tensor, " n"]
 
 
 class MembersGame(ReleaseGame):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from benchmark.data.base import Split
@@ -22,7 +23,7 @@ from benchmark.settings.release.mechanism import Fitted
 
 @dataclass(frozen=True, kw_only=True)
 class ParticipantSurface(ReleasedData):
-    """Pairs of a participant and a release: was the participant's data in?
+    """View of membership inference about participants: pairs of a participant and a release.
 
     Attributes:
         asked: int64 (n,), participants, 0 .. persons - 1. releases: n tensors (m, ...) of released rows.
@@ -37,15 +38,15 @@ class ParticipantSurface(ReleasedData):
         "members": "truth",
     }
 
-    asked: Tensor
-    releases: tuple[Tensor, ...]
+    asked: Int[Tensor, " n"]
+    releases: tuple[Float[Tensor, ...], ...]
     recordings: Split
     persons: int
-    members: Tensor
+    members: Bool[Tensor, " n"]
 
 
 class ParticipantThreat(ReleaseThreat):
-    """Asks whether participants are in the data, as wholes.
+    """Base of membership inference about all data of a participant.
 
     Attributes:
         participants: how many it asks about, each one in a release with and in one without them.
@@ -88,7 +89,7 @@ class ParticipantsGame(ReleaseGame):
 
 
 def people_of(context: CellContext) -> tuple[Split, Tensor, Tensor, Split]:
-    """The owner's records, whose each is, the participants (sorted), and recordings of these from another time.
+    """Return the owner's records, whose each is, the participants (sorted), and recordings of these from another time.
 
     Raises:
         Refused: the data do not say who a record is of, or there is nobody to leave out.

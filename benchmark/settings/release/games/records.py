@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from benchmark.data.base import Split
@@ -26,7 +27,7 @@ from benchmark.settings.release.mechanism import Fitted
 
 @dataclass(frozen=True, kw_only=True)
 class RecordSurface(ReleasedData):
-    """Pairs of a record and a release: was the record in?
+    """View of membership inference about records: pairs of a record and a release.
 
     Attributes:
         records: (k, ...) plain samples, outliers, and their labels.
@@ -38,14 +39,14 @@ class RecordSurface(ReleasedData):
     granted_by: ClassVar[Mapping[str, str]] = {**ReleasedData.granted_by, "members": "truth"}
 
     records: Split
-    asked: Tensor
-    releases: tuple[Tensor, ...]
+    asked: Int[Tensor, " n"]
+    releases: tuple[Float[Tensor, ...], ...]
     size: int
-    members: Tensor
+    members: Bool[Tensor, " n"]
 
 
 class RecordThreat(ReleaseThreat):
-    """Asks whether single records are in the data.
+    """Base of membership inference about single records.
 
     Attributes:
         records: how many, the greatest outliers; trials: releases with each of them, and as many without.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmark.errors import ConfigError
@@ -23,7 +24,7 @@ from benchmark.training.loop import predict
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseSurface(ReleasedData):
-    """Released rows under attack: what do they show of the private samples behind them?
+    """View of reconstruction: released rows under attack.
 
     Attributes:
         targets: (n, ...) the released rows under attack.
@@ -38,10 +39,10 @@ class ReleaseSurface(ReleasedData):
         "truth_y": "truth",
     }
 
-    targets: Tensor
+    targets: Float[Tensor, " n *released"]
     pairs: Pairs
-    truth: Tensor
-    truth_y: Tensor
+    truth: Float[Tensor, " n *sample"]
+    truth_y: Int[Tensor, " n"]
 
 
 DISTRACTORS = 1000
@@ -59,7 +60,7 @@ class ReconstructionGame(ReleaseGame):
         )
 
     def score(self, context: CellContext, outcome: Outcome, guess: Reconstruction, surface: ReleaseSurface) -> None:
-        """Likeness to the private samples, and what the examiner makes of the guess and of the bare release."""
+        """Report likeness to the private samples, and the examiner's accuracy on the guess and on the bare release."""
         truth, labels = surface.truth, surface.truth_y
         scores, matched = score_reconstruction(
             guess.x, guess.labels, truth.unsqueeze(1), labels.unsqueeze(1), guess.groups
@@ -109,13 +110,13 @@ def under_attack(context: CellContext, fitted: Fitted, victims: int, pairs: int)
 
 
 def chosen_rows(context: CellContext, count: int, victims: int, pairs: int) -> tuple[Tensor, Tensor]:
-    """Disjoint rows of a release of ``count`` rows: those under attack, and those known on both sides."""
+    """Return disjoint rows of a release of ``count`` rows: those under attack, and those known on both sides."""
     order = torch.randperm(count, generator=context.rng("victims")).to(context.device)
     return order[:victims], order[count - pairs :]
 
 
 def identified(reconstructed: Tensor, truth: Tensor, context: CellContext) -> float:
-    """Share of reconstructions, in [0, 1], nearest to their own source among all sources and 1,000 others."""
+    """Return the share of reconstructions nearest to their own source among all sources and 1,000 others."""
     others = context.data.attacker.x[:DISTRACTORS]
     found = nearest(reconstructed, torch.cat([truth, others]))[1]
     own = torch.arange(len(truth), device=found.device)
@@ -124,7 +125,7 @@ def identified(reconstructed: Tensor, truth: Tensor, context: CellContext) -> fl
 
 
 def retrieved(guess: Tensor, truth: Tensor) -> float:
-    """Share of reconstructions, in [0, 1], that correlate most, by absolute value, with their own source of all."""
+    """Return the share of reconstructions whose absolute correlation is highest with their own source."""
     a, b = (part.flatten(1) - part.flatten(1).mean(dim=1, keepdim=True) for part in (guess, truth))
     a, b = (part / part.norm(dim=1, keepdim=True).clamp_min(1e-9) for part in (a, b))
     found = (a @ b.T).abs().argmax(dim=1)
@@ -132,13 +133,13 @@ def retrieved(guess: Tensor, truth: Tensor) -> float:
 
 
 def explained_variance(guess: Tensor, truth: Tensor) -> float:
-    """1 - MSE / MSE of the mean image, in (-inf, 1]: 0 is no better than knowing the average."""
+    """Return 1 - MSE / MSE of the mean image, in (-inf, 1]; 0 is no better than knowing the average."""
     floor = (truth - truth.mean(dim=0)).square().mean()
     return (1 - (guess - truth).square().mean() / floor.clamp_min(1e-12)).item()
 
 
 def stretch(x: Tensor) -> Tensor:
-    """Each sample (n, ...) from whatever range to [0, 1], for the eye only; what lies within [0, 1] stays as it is."""
+    """Rescale each sample (n, ...) to [0, 1], for the eye only; what lies within [0, 1] stays as it is."""
     low = x.flatten(1).min(dim=1).values.clamp_max(0).view(-1, *[1] * (x.ndim - 1))
     high = x.flatten(1).max(dim=1).values.clamp_min(1).view(-1, *[1] * (x.ndim - 1))
     return (x - low) / (high - low)

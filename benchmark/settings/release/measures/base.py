@@ -1,4 +1,4 @@
-"""What a release is still good for: protocols that a cell's utility is measured by.
+"""Utility of a release: protocols by which it is measured.
 
 :class:`TrainOnRelease` always runs, since its accuracy is what leaderboards show. A paper's own protocol is one more
 class here or in a module of its own, named in ``conf/setting/release.yaml`` under ``measures``.
@@ -23,7 +23,7 @@ from benchmark.training.loop import predict
 
 
 class Measure(ABC):
-    """One protocol; writes what it finds into the outcome (``utility``: higher is better; else ``diagnostics``)."""
+    """Base of protocols. Each adds to the outcome's ``utility`` (higher is better) or to its ``diagnostics``."""
 
     @abstractmethod
     def __call__(self, context: CellContext, fitted: Fitted, outcome: Outcome) -> None: ...
@@ -98,9 +98,11 @@ class AveragedEncodings(Measure):
 
 
 def map_fidelity(people: Split, mapped: Split) -> dict[str, float]:
-    """What a map of tables leaves of people of each group: ``fidelity_group_G`` is 1 - mean absolute change of their
-    features and of the label, which counts as one column; ``diversity`` the mean distance between mapped people over
-    that between the original ones, 1 is all of it; ``decisions_changed`` the share of labels that the map rewrote.
+    """Return what a map of tables preserves of people of each group.
+
+    ``fidelity_group_G`` is 1 - mean absolute change of their features and of the label, which counts as one column;
+    ``diversity`` the mean distance between mapped people over that between the original ones (1: all of it);
+    ``decisions_changed`` the share of labels that the map rewrote.
     """
     if people.sensitive is None or people.x.ndim != 2 or mapped.x.shape != people.x.shape:
         return {}
@@ -115,7 +117,7 @@ def map_fidelity(people: Split, mapped: Split) -> dict[str, float]:
 
 
 def gaps(predicted: Tensor, people: Split) -> dict[str, float]:
-    """Fairness gaps, where the task has two classes and the people a sensitive attribute."""
+    """Return fairness gaps, where the task has two classes and the people a sensitive attribute."""
     if people.sensitive is None or int(people.y.max()) > 1:
         return {}
     return fairness_gaps(predicted.cpu(), people.y.cpu(), people.sensitive.cpu())

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from benchmark.data.base import Split
@@ -32,7 +33,7 @@ Reveal = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class ProviderSurface(Surface):
-    """What a provider holds when it trains the model.
+    """View of a provider that trains the model.
 
     Attributes:
         data: its labelled training data.
@@ -53,13 +54,13 @@ class ProviderSurface(Surface):
 
 @dataclass(frozen=True)
 class OutputSurface(Surface):
-    """What an adversary sees of a user's queries.
+    """View of an adversary of a user's queries.
 
     Attributes:
         outputs: (n, classes) what was revealed, one row a private input.
         shape, num_classes: of one input and of the task.
         secret: what the threat kept when it supplied the model, trained; None for other threats.
-        provider: the provider's side of the story (grant ``provider``); model: the model in use (grant ``provider``).
+        provider: the provider's own view (grant ``provider``); model: the model in use (grant ``provider``).
         public: everybody's samples (grant ``public``).
         truth, labels: (n, ...) and int64 (n,) the private inputs and what they show (grant ``truth``).
     """
@@ -72,37 +73,37 @@ class OutputSurface(Surface):
         "labels": "truth",
     }
 
-    outputs: Tensor
+    outputs: Float[Tensor, "n outputs"]
     shape: tuple[int, ...]
     num_classes: int
     secret: nn.Module | None
     provider: ProviderSurface
     model: nn.Module
     public: Split
-    truth: Tensor
-    labels: Tensor
+    truth: Float[Tensor, " n *sample"]
+    labels: Int[Tensor, " n"]
 
 
 class OutputThreat(Threat):
-    """An adversary of the revealed outputs; the model is honest."""
+    """Base of adversaries of the revealed outputs; the model is honest."""
 
     setting = "service"
     surface = "outputs"
 
 
 class ProviderThreat(OutputThreat):
-    """An adversary who supplies the model. What it keeps is a module too, so that cells can share both."""
+    """Base of adversaries who supply the model. What they keep is a module too, so that cells can share both."""
 
     @abstractmethod
     def secret(self, view: ProviderSurface) -> nn.Module:
-        """A newly initialised module that the provider will train and keep, e.g. a decoder of outputs."""
+        """Return a newly initialised module that the provider will train and keep, e.g. a decoder of outputs."""
 
     @abstractmethod
     def provide(self, model: nn.Module, secret: nn.Module, view: ProviderSurface, rng: torch.Generator) -> None:
         """Train ``model``, which the user will run, and ``secret`` in place."""
 
     def supply(self, model: nn.Module, view: ProviderSurface, *, seed: int) -> tuple[nn.Module, Callable[[], None]]:
-        """The untrained secret and what trains both; seeded by purpose and blind to what was not granted."""
+        """Return the untrained secret and a function that trains both; seeded by purpose, from granted fields only."""
         purpose = f"threat.{type(self).__name__}.provide"
         seen = view.restrict(self.knowledge)
         with isolated(seed, purpose):
@@ -205,7 +206,7 @@ def supplied(
 
 
 def score_inputs(outcome: Outcome, guess: Reconstruction, surface: OutputSurface, known: Split) -> None:
-    """Likeness to the private inputs, and the reconstruction risk against the training data's mean and covariance."""
+    """Report likeness to the private inputs, and reconstruction risk by the training data's mean and covariance."""
     scores, matched = score_reconstruction(
         guess.x, guess.labels, surface.truth.unsqueeze(1), surface.labels.unsqueeze(1), guess.groups
     )
@@ -230,7 +231,7 @@ def score_inputs(outcome: Outcome, guess: Reconstruction, surface: OutputSurface
 
 
 def expect(outcome: Outcome, nothing: Outcome, *, power: float, false_alarms: float) -> None:
-    """Risk and utility of a user who refuses some models, in place.
+    """Turn risk and utility into those of a user who refuses some models, in place.
 
     Args:
         outcome: of a user who refuses none; its figures are kept among the diagnostics as ``..._if_admitted``.
