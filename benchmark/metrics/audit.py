@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Real
 from torch import Tensor
 
 from benchmark.metrics.membership import CONFIDENCE
@@ -15,7 +15,7 @@ from benchmark.metrics.membership import CONFIDENCE
 STEPS = 40  # of the bisection
 
 
-def right_guesses(scores: Float[Tensor, " n"], members: Bool[Tensor, " n"], guesses: int) -> int:
+def right_guesses(scores: Real[Tensor, " n"], members: Bool[Tensor, " n"], guesses: int) -> int:
     """Return how many of ``guesses`` are right: "in" for the half with the highest scores, "out" for the lowest.
 
     Nothing is guessed of the others. Ties are broken by position, which the coins do not depend on.
@@ -74,7 +74,7 @@ def one_run_epsilon(
 
 
 def audit(
-    scores: Float[Tensor, " n"], members: Bool[Tensor, " n"], guesses: int, claim: tuple[float, float] | None
+    scores: Real[Tensor, " n"], members: Bool[Tensor, " n"], guesses: int, claim: tuple[float, float] | None
 ) -> dict[str, float | str]:
     """Return the results of one audit, named as in the records.
 
