@@ -37,7 +37,7 @@ class Cell:
 
 
 def traits(dataset: type[Source], model: object) -> dict[str, str]:
-    """Facts that a threat may need, told by classes: ``{"dataset.kind": "image", "model.first_layer": "linear"}``."""
+    """Return facts that a threat may need, e.g. ``{"dataset.kind": "image", "model.first_layer": "linear"}``."""
     return {
         "dataset.kind": dataset.kind,
         "dataset.shift": dataset.shift,
@@ -51,7 +51,7 @@ def traits(dataset: type[Source], model: object) -> dict[str, str]:
 def play(
     cell: Cell, *, root: Path | None = None, device: str | torch.device = "cpu", cache: ArtifactCache = no_cache
 ) -> tuple[Outcome, str]:
-    """Load the data, play the setting; give the outcome and the digest of the data used.
+    """Load the data and play the setting; return the outcome and the digest of the data.
 
     Raises:
         Refused: threat and defense do not meet.
@@ -67,7 +67,7 @@ def play(
     data = cell.dataset.load(root, cell.seed)
 
     def placed(key: tuple[str, ...], build: Callable[[], Artifact]) -> Artifact:
-        """Just built or found, an artifact is the same: plain tensors on the cell's device."""
+        """Return an artifact as plain tensors on the cell's device, whether it was built or found."""
         return {name: tensor.detach().to(device) for name, tensor in cache(key, build).items()}
 
     context = CellContext(

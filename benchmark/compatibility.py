@@ -1,4 +1,4 @@
-"""Which threat meets which defense: derived from the surface attacked and the hooks that a defense overrides."""
+"""Compatibility of threats and defenses, derived from the attacked surface and the hooks that a defense overrides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every test needs: one thread, for a test machine is never idle, and a stderr that nobody closes."""
+"""What every test needs: one thread, for a test machine is never idle, a stderr that nobody closes, checked shapes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ import sys
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from absl import logging as absl_logging
+from jaxtyping import install_import_hook
+
+import tests.shapes  # noqa: F401, where the hook finds its checker
 
 # absl (behind dp-accounting) logs to what was stderr at its import and closes that when logging is configured anew,
 # as Hydra does; under pytest it would close pytest's own capture file.
 absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
+
+# Shapes and types in the signatures of these packages are checked at every call. A module that was imported before
+# this line would go unchecked.
+install_import_hook(["benchmark.settings", "benchmark.metrics"], "tests.shapes.checked")

@@ -1,34 +1,35 @@
-"""How much guesses of a sensitive attribute reveal, as the best of several attackers."""
+"""Success of attribute inference, as that of the best of several attackers."""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from benchmark.metrics.classification import accuracy, auc, ber
 
 
-def majority_share(truth: Tensor) -> float:
-    """The largest group's share, in (0, 1]: what always guessing it is worth. ``truth``: int64 (n,)."""
+def majority_share(truth: Int[Tensor, " n"]) -> float:
+    """Return the largest group's share, in (0, 1]: the accuracy of always guessing it."""
     return float(truth.bincount().max()) / len(truth)
 
 
-def attack_ber(guess: Tensor, truth: Tensor) -> float:
-    """Balanced error rate in which an attacker of a two-valued attribute may turn its answer round, in [0, 1].
+def attack_ber(guess: Int[Tensor, " n"], truth: Int[Tensor, " n"]) -> float:
+    """Return the balanced error rate, in [0, 1], where an attacker of a two-valued attribute may invert its answer.
 
-    (k - 1) / k is guessing; args: int64 (n,) each.
+    (k - 1) / k is guessing among k values.
     """
     rate = ber(guess, truth)
     return min(rate, 1 - rate) if len(truth.unique()) == 2 else rate
 
 
 def score_attributes(
-    labels: dict[str, Tensor], scores: dict[str, Tensor], truth: Tensor
+    labels: dict[str, Int[Tensor, " n"]], scores: dict[str, Float[Tensor, " n"]], truth: Int[Tensor, " n"]
 ) -> tuple[dict[str, float], dict[str, float | str]]:
-    """The strongest attacker's success, and everything needed to read it.
+    """Return the strongest attacker's success, and everything needed to interpret it.
 
     Args:
-        labels: attacker -> int64 (n,); scores: attacker -> (n,), belief in the value 1; truth: int64 (n,).
+        labels: attacker -> its guesses; scores: attacker -> its belief in the value 1.
 
     Returns:
         Successes: ``attribute_accuracy`` (sAcc), ``attribute_advantage`` (over the majority share),
@@ -57,12 +58,8 @@ def score_attributes(
     return risk, notes
 
 
-def leak(labels: dict[str, Tensor], truth: Tensor, members: Tensor) -> float:
-    """Accuracy on members minus accuracy on non-members, the largest of all attackers: what is more than imputation.
-
-    Args:
-        members: bool (n,).
-    """
+def leak(labels: dict[str, Int[Tensor, " n"]], truth: Int[Tensor, " n"], members: Bool[Tensor, " n"]) -> float:
+    """Return accuracy on members minus accuracy on non-members, the largest of all attackers: more than imputation."""
     truth, members = truth.cpu(), members.cpu()
     rows = torch.stack([(guess.cpu() == truth).double() for guess in labels.values()])
     return float((rows[:, members].mean(dim=1) - rows[:, ~members].mean(dim=1)).max())

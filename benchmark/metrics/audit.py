@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from jaxtyping import Bool, Real
 from torch import Tensor
 
 from benchmark.metrics.membership import CONFIDENCE
@@ -14,8 +15,8 @@ from benchmark.metrics.membership import CONFIDENCE
 STEPS = 40  # of the bisection
 
 
-def right_guesses(scores: Tensor, members: Tensor, guesses: int) -> int:
-    """How many of ``guesses`` are right: "in" for the half with the highest scores, "out" for that with the lowest.
+def right_guesses(scores: Real[Tensor, " n"], members: Bool[Tensor, " n"], guesses: int) -> int:
+    """Return how many of ``guesses`` are right: "in" for the half with the highest scores, "out" for the lowest.
 
     Nothing is guessed of the others. Ties are broken by position, which the coins do not depend on.
 
@@ -29,7 +30,7 @@ def right_guesses(scores: Tensor, members: Tensor, guesses: int) -> int:
 
 
 def one_run_p_value(right: int, guesses: int, canaries: int, epsilon: float, delta: float = 0.0) -> float:
-    """How likely so many right guesses are, at most, if the mechanism is (epsilon, delta)-private; in [0, 1].
+    """Return the largest probability of so many right guesses if the mechanism is (epsilon, delta)-private.
 
     Args:
         right: of ``guesses`` about ``canaries``, each of which a fair coin put in.
@@ -52,7 +53,7 @@ def one_run_p_value(right: int, guesses: int, canaries: int, epsilon: float, del
 def one_run_epsilon(
     right: int, guesses: int, canaries: int, delta: float = 0.0, confidence: float = CONFIDENCE
 ) -> float:
-    """What epsilon must at least be, given so many right guesses in one run; 0 says nothing.
+    """Return a lower bound of epsilon from the number of right guesses in one run; 0 says nothing.
 
     The greatest epsilon whose p-value is below ``1 - confidence``, by bisection. If all r guesses are right and delta
     is 0, that is ``ln(p / (1 - p))`` with ``p = (1 - confidence)^(1 / r)``.
@@ -72,8 +73,10 @@ def one_run_epsilon(
     return low
 
 
-def audit(scores: Tensor, members: Tensor, guesses: int, claim: tuple[float, float] | None) -> dict[str, float | str]:
-    """One audit in words of the record.
+def audit(
+    scores: Real[Tensor, " n"], members: Bool[Tensor, " n"], guesses: int, claim: tuple[float, float] | None
+) -> dict[str, float | str]:
+    """Return the results of one audit, named as in the records.
 
     Args:
         scores, members, guesses: as for :func:`right_guesses`.

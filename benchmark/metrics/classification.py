@@ -1,14 +1,15 @@
-"""How right predictions are, and how well scores separate two groups."""
+"""Accuracy of predictions, and separation of two groups by scores."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from jaxtyping import Int, Real, Shaped
 from torch import Tensor
 
 
-def accuracy(predicted: Tensor, y: Tensor) -> float:
-    """Share of right predictions, in [0, 1].
+def accuracy(predicted: Real[Tensor, " n *classes"], y: Int[Tensor, " n"]) -> float:
+    """Return the share of right predictions, in [0, 1].
 
     Args:
         predicted: logits or probabilities (n, classes), or labels (n,).
@@ -17,8 +18,8 @@ def accuracy(predicted: Tensor, y: Tensor) -> float:
     return (_labels(predicted) == y).double().mean().item()
 
 
-def attack_success(predicted: Tensor, targets: Tensor) -> float:
-    """Share of inputs, in [0, 1], that are classified as the class that the attacker wanted; higher is worse.
+def attack_success(predicted: Real[Tensor, " n *classes"], targets: Int[Tensor, " n"]) -> float:
+    """Return the share of inputs, in [0, 1], that are classified as the class that the attacker wanted.
 
     Args:
         predicted: as in :func:`accuracy`; targets: int64 (n,).
@@ -26,8 +27,8 @@ def attack_success(predicted: Tensor, targets: Tensor) -> float:
     return accuracy(predicted, targets)
 
 
-def label_overlap(guess: Tensor, labels: Tensor) -> float:
-    """Share of ``labels`` that ``guess`` holds too, order aside, in [0, 1]: the size of the multisets' intersection.
+def label_overlap(guess: Int[Tensor, ...], labels: Int[Tensor, ...]) -> float:
+    """Return the share of ``labels``, in [0, 1], that ``guess`` also holds, in any order (intersection of multisets).
 
     Args:
         guess, labels: int64, any shape; compared as two multisets.
@@ -37,8 +38,8 @@ def label_overlap(guess: Tensor, labels: Tensor) -> float:
     return common.sum().item() / labels.numel()
 
 
-def auc(scores: Tensor, positive: Tensor) -> float:
-    """Area under the ROC curve, in [0, 1]; 0.5 is guessing. A higher score means "positive".
+def auc(scores: Real[Tensor, " n"], positive: Shaped[Tensor, " n"]) -> float:
+    """Return the area under the ROC curve, in [0, 1]; 0.5 is guessing. A higher score means "positive".
 
     Args:
         scores: (n,); positive: bool or 0/1 (n,), both values present.
@@ -48,8 +49,8 @@ def auc(scores: Tensor, positive: Tensor) -> float:
     return float(roc_auc_score(_both(positive), scores.detach().cpu().numpy()))
 
 
-def tpr_at_fpr(scores: Tensor, positive: Tensor, fpr: float) -> float:
-    """The largest true positive rate, in [0, 1], of any threshold with a false positive rate of at most ``fpr``.
+def tpr_at_fpr(scores: Real[Tensor, " n"], positive: Shaped[Tensor, " n"], fpr: float) -> float:
+    """Return the largest true positive rate, in [0, 1], of any threshold with a false positive rate of at most ``fpr``.
 
     No interpolation between thresholds. Arguments as in :func:`auc`.
     """
@@ -59,8 +60,8 @@ def tpr_at_fpr(scores: Tensor, positive: Tensor, fpr: float) -> float:
     return float(true[false <= fpr].max())
 
 
-def ber(predicted: Tensor, y: Tensor) -> float:
-    """Balanced error rate, in [0, 1]: the mean over the classes in ``y`` of the share of their samples told wrongly.
+def ber(predicted: Real[Tensor, " n *classes"], y: Int[Tensor, " n"]) -> float:
+    """Return the balanced error rate, in [0, 1]: the mean over the classes in ``y`` of their error rates.
 
     For two classes 0.5 is guessing (the goal of a defense against attribute inference) and 0 a perfect inference.
     Arguments as in :func:`accuracy`.
@@ -74,7 +75,11 @@ def _labels(predicted: Tensor) -> Tensor:
 
 
 def _both(positive: Tensor) -> np.ndarray:
-    """``positive`` as an int array that holds both groups; ROC measures mean nothing otherwise."""
+    """Return ``positive`` as an int array.
+
+    Raises:
+        ValueError: it does not hold both groups, so that ROC measures mean nothing.
+    """
     array = positive.detach().cpu().long().numpy()
     if array.min() == array.max():
         raise ValueError("a ROC curve needs positive and negative samples, but all are the same.")

@@ -1,10 +1,11 @@
-"""How well a detector tells shifted batches from usual ones, or dishonest models from honest ones."""
+"""Power and false alarms of detectors of shifted batches or of dishonest models."""
 
 from __future__ import annotations
 
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.metrics.classification import auc, tpr_at_fpr
@@ -12,25 +13,27 @@ from benchmark.metrics.classification import auc, tpr_at_fpr
 SMALLEST_P = 1e-300
 
 
-def threshold(null: Tensor, level: float) -> float:
-    """The smallest value that at most a share ``level`` of the suspicions ``null`` (r,) exceed."""
+def threshold(null: Float[Tensor, " r"], level: float) -> float:
+    """Return the smallest value that at most a share ``level`` of the suspicions ``null`` (r,) exceed."""
     ordered = null.double().sort(descending=True).values
     return ordered[min(int(level * len(ordered) + 1e-9), len(ordered) - 1)].item()
 
 
-def flagged(suspicion: Tensor, alarm: float) -> float:
-    """Share of the batches, in [0, 1], whose suspicion is above the alarm (ties are not)."""
+def flagged(suspicion: Float[Tensor, " q"], alarm: float) -> float:
+    """Return the share of the batches, in [0, 1], whose suspicion is above the alarm (ties are not)."""
     return (suspicion.double() > alarm).double().mean().item()
 
 
-def p_values(suspicion: Tensor, null: Tensor) -> Tensor:
-    """``(1 + #{null >= s}) / (r + 1)`` for each suspicion s, (q,): valid for exchangeable batches whatever the ties."""
+def p_values(suspicion: Float[Tensor, " q"], null: Float[Tensor, " r"]) -> Float[Tensor, " q"]:
+    """Return ``(1 + #{null >= s}) / (r + 1)`` for each suspicion s: valid for exchangeable batches with any ties."""
     below = torch.searchsorted(null.double().sort().values, suspicion.double())
     return (1 + len(null) - below).double() / (len(null) + 1)
 
 
-def power(shifted: Tensor, null: Tensor, held_out: Tensor, level: float) -> dict[str, float]:
-    """Power and false alarms of the alarm that ``null`` calibrates.
+def power(
+    shifted: Float[Tensor, " q"], null: Float[Tensor, " r"], held_out: Float[Tensor, " held_out"], level: float
+) -> dict[str, float]:
+    """Return power and false alarms of the alarm that ``null`` calibrates.
 
     Args:
         shifted, null, held_out: suspicions of shifted batches, of the usual ones that set the alarm, and of further
@@ -53,8 +56,10 @@ def power(shifted: Tensor, null: Tensor, held_out: Tensor, level: float) -> dict
     }
 
 
-def telling_apart(honest: Tensor, dishonest: Tensor, references: Tensor, rate: float) -> dict[str, float]:
-    """How well suspicions tell ``dishonest`` (n,) from ``honest`` (m,), with an alarm at p-values up to ``rate``.
+def telling_apart(
+    honest: Float[Tensor, " m"], dishonest: Float[Tensor, " n"], references: Float[Tensor, " r"], rate: float
+) -> dict[str, float]:
+    """Return how well suspicions separate ``dishonest`` from ``honest``, with an alarm at p-values up to ``rate``.
 
     Args:
         references: (r,) suspicions of others that are known to be honest, for the p-values.
@@ -73,8 +78,8 @@ def telling_apart(honest: Tensor, dishonest: Tensor, references: Tensor, rate: f
     }
 
 
-def ks_suspicion(samples: Tensor, reference: Tensor) -> float:
-    """``-log10 p`` of the two-sample Kolmogorov-Smirnov test, at least 0; ``samples`` and ``reference`` are (n,)."""
+def ks_suspicion(samples: Float[Tensor, " n"], reference: Float[Tensor, " m"]) -> float:
+    """Return ``-log10 p`` of the two-sample Kolmogorov-Smirnov test, at least 0."""
     from scipy.stats import ks_2samp
 
     p = float(ks_2samp(samples.double().cpu().numpy(), reference.double().cpu().numpy()).pvalue)

@@ -1,17 +1,20 @@
-"""How far an altered input is from the clean one, and how much a classifier's outputs move with its inputs."""
+"""Distance of altered inputs from clean ones, and sensitivity of a classifier's outputs to its inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 CHANGED = 1e-6  # a difference that rounding can make is no change
 
 
-def distortion(clean: Tensor, altered: Tensor) -> dict[str, Tensor]:
-    """Distances of each altered input, each (n,); lower is a better attack.
+def distortion(
+    clean: Float[Tensor, " n *sample"], altered: Float[Tensor, " n *sample"]
+) -> dict[str, Float[Tensor, " n"]]:
+    """Return distances of each altered input from the clean one; lower is a better attack.
 
     Args:
         clean, altered: (n, ...).
@@ -27,8 +30,14 @@ def distortion(clean: Tensor, altered: Tensor) -> dict[str, Tensor]:
     }
 
 
-def effort(clean: Tensor, altered: Tensor, succeeded: Tensor, victim: Tensor, radius: float) -> dict[str, float]:
-    """What the attacks cost, as means over those that succeeded; read them beside the share that did.
+def effort(
+    clean: Float[Tensor, " n *sample"],
+    altered: Float[Tensor, " n *sample"],
+    succeeded: Bool[Tensor, " n"],
+    victim: Int[Tensor, " n"],
+    radius: float,
+) -> dict[str, float]:
+    """Return the distances of attacks, as means over those that succeeded; read them beside the success rate.
 
     Args:
         clean, altered: (n, ...); succeeded: bool (n,); victim: int64 (n,), attacks on one input share a number.
@@ -56,8 +65,8 @@ def effort(clean: Tensor, altered: Tensor, succeeded: Tensor, victim: Tensor, ra
     return found
 
 
-def by_decade(amplitudes: Tensor, decades: int = 46) -> list[float]:
-    """The share of ``amplitudes`` (n,), in [0, 1], in [10^-(k+1), 10^-k), for k = 0, 1, ...
+def by_decade(amplitudes: Float[Tensor, " n"], decades: int = 46) -> list[float]:
+    """Return the share of ``amplitudes``, in [0, 1], in [10^-(k+1), 10^-k), for k = 0, 1, ...
 
     The first entry also counts what is larger, the last what is smaller (float32 ends at 1e-45).
     """
@@ -65,8 +74,8 @@ def by_decade(amplitudes: Tensor, decades: int = 46) -> list[float]:
     return (power.bincount(minlength=decades).double() / len(amplitudes)).tolist()
 
 
-def sensitivity(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Mean of ``|d softmax(model(x))_i / d x_j|`` over classes i and features j, (n,), in the precision of ``x``.
+def sensitivity(model: Callable[[Tensor], Tensor], x: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
+    """Return the mean of ``|d softmax(model(x))_i / d x_j|`` over classes i and features j, in the precision of ``x``.
 
     Papernot et al. 2016, section V-C ("amplitude of the Jacobian"): values near 0 mean that gradients do not tell an
     attacker where to go, not that no adversarial input exists.

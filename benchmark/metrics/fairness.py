@@ -1,13 +1,14 @@
-"""How differently a classifier of two classes treats the groups of a sensitive attribute."""
+"""Fairness gaps of a classifier of two classes between the groups of a sensitive attribute."""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 
-def fairness_gaps(predicted: Tensor, y: Tensor, sensitive: Tensor) -> dict[str, float]:
-    """The largest differences between two groups, each in [0, 1]; 0 is equal treatment.
+def fairness_gaps(predicted: Int[Tensor, " n"], y: Int[Tensor, " n"], sensitive: Int[Tensor, " n"]) -> dict[str, float]:
+    """Return the largest differences between two groups, each in [0, 1]; 0 is equal treatment.
 
     Args:
         predicted: int64 (n,) classes 0 and 1; y: int64 (n,) the truth; sensitive: int64 (n,) groups.

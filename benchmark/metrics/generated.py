@@ -1,4 +1,4 @@
-"""What generated images give away about a private class: images that a judge recognises and that lie near real ones.
+"""Class recovery by generated images: images that a judge recognises and that lie near real ones.
 
 Recognition alone misleads: a generator trained against a model gets images that even an independent judge takes for the
 class though they lie far from every real image. So recognition and nearness are asked of every single sample.
@@ -7,6 +7,7 @@ class though they lie far from every real image. So recognition and nearness are
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.metrics.images import ssim
@@ -14,19 +15,25 @@ from benchmark.metrics.images import ssim
 NEAR = 1.5
 
 
-def nearest(samples: Tensor, reference: Tensor) -> Tensor:
-    """L2 distance of each sample to the closest reference, (m, ...), (n, ...) -> float64 (m,)."""
+def nearest(samples: Float[Tensor, " m *sample"], reference: Float[Tensor, " n *sample"]) -> Float[Tensor, " m"]:
+    """Return the L2 distance of each sample to the closest reference, float64."""
     return _closest(samples, reference)[0]
 
 
 def _closest(samples: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    """As :func:`nearest`, and which reference is the closest, int64 (m,)."""
+    """Return distances as :func:`nearest`, and which reference is the closest, int64 (m,)."""
     found = torch.cdist(samples.flatten(1).double(), reference.flatten(1).double()).min(dim=1)
     return found.values, found.indices
 
 
-def score_class(samples: Tensor, logits: Tensor, target: int, private: Tensor, held_out: Tensor) -> dict[str, float]:
-    """How well samples show the class ``target`` of which the victim holds ``private``.
+def score_class(
+    samples: Float[Tensor, " m *sample"],
+    logits: Float[Tensor, "m classes"],
+    target: int,
+    private: Float[Tensor, " n *sample"],
+    held_out: Float[Tensor, " k *sample"],
+) -> dict[str, float]:
+    """Return scores of samples that should show the class ``target``, of which the victim holds ``private``.
 
     Args:
         samples: (m, ...) in [0, 1]; logits: (m, classes) of a judge that shares no training image with the attacked
@@ -67,8 +74,10 @@ def score_class(samples: Tensor, logits: Tensor, target: int, private: Tensor, h
     return scores
 
 
-def compare_features(samples: Tensor, private: Tensor, held_out: Tensor) -> dict[str, float]:
-    """Distance of distributions in a judge's features, rows of (m, f), (n, f) and (k, f).
+def compare_features(
+    samples: Float[Tensor, "m f"], private: Float[Tensor, "n f"], held_out: Float[Tensor, "k f"]
+) -> dict[str, float]:
+    """Return distances of distributions in a judge's features.
 
     Returns:
         ``frechet``: Frechet distance (Heusel et al., NeurIPS 2017) of the samples from the private images;
@@ -78,8 +87,8 @@ def compare_features(samples: Tensor, private: Tensor, held_out: Tensor) -> dict
     return {"frechet": frechet(samples, private), "frechet_held_out": frechet(held_out, private)}
 
 
-def frechet(a: Tensor, b: Tensor) -> float:
-    """|mean difference|^2 + tr(A + B - 2 (A B)^(1/2)) of two sets of rows with covariances A and B; 0 is equality."""
+def frechet(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
+    """Return |mean difference|^2 + tr(A + B - 2 (A B)^(1/2)) of two sets of rows with covariances A, B."""
     a, b = a.double(), b.double()
     cov_a, cov_b = (torch.cov(x.T, correction=0).reshape(x.shape[1], x.shape[1]) for x in (a, b))
     # A B is similar to a symmetric matrix with eigenvalues of at least 0, so their roots add up to the root's trace.
@@ -88,6 +97,6 @@ def frechet(a: Tensor, b: Tensor) -> float:
     return (shift + cov_a.trace() + cov_b.trace() - 2 * root).clamp_min(0).item()
 
 
-def spread(x: Tensor) -> Tensor:
-    """Mean over pixels of the standard deviation over samples, (n, ...) -> scalar."""
+def spread(x: Float[Tensor, "n ..."]) -> Float[Tensor, ""]:
+    """Return the mean over pixels of the standard deviation over samples."""
     return x.std(dim=0, correction=0).mean()

@@ -1,4 +1,4 @@
-"""What gradients alone say of the samples behind them, without any attack: sensitivity and subspace distance.
+"""Information in gradients about the samples behind them, without an attack: sensitivity and subspace distance.
 
 Mo et al., *Quantifying (and Localizing) Information Leakage from Gradients*, arXiv 2105.13929.
 """
@@ -10,12 +10,13 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.func import jvp, vmap
 
 
 def push_forward(function: Callable[[Tensor], Tensor], x: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
-    """``function(x)`` and its Jacobian at ``x`` times ``along``, by forward-mode differentiation."""
+    """Return ``function(x)`` and its Jacobian at ``x`` times ``along``, by forward-mode differentiation."""
     with warnings.catch_warnings():
         # The first use makes torch load decompositions that it scripts in a way it has deprecated itself.
         warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
@@ -30,9 +31,14 @@ GradientOf = Callable[[Tensor, Tensor], Tensor]
 
 
 def sensitivity(
-    gradient_of: GradientOf, x: Tensor, y: Tensor, parts: dict[str, slice], probes: int, rng: torch.Generator
-) -> dict[str, Tensor]:
-    """Frobenius norms of the Jacobian of each part of the gradient by the sample: part -> (n,), in [0, inf).
+    gradient_of: GradientOf,
+    x: Float[Tensor, "n ..."],
+    y: Float[Tensor, "n classes"],
+    parts: dict[str, slice],
+    probes: int,
+    rng: torch.Generator,
+) -> dict[str, Float[Tensor, " n"]]:
+    """Return Frobenius norms of the Jacobian of each part of the gradient by the sample: part -> (n,), in [0, inf).
 
     ||J||_F^2 = E ||J u||^2 for u ~ N(0, I) (Hutchinson). One forward-mode product gives J u of all parts at once, where
     the transposed form v^T J needs a product for each.
@@ -51,9 +57,9 @@ def sensitivity(
 
 
 def jacobian_norms(
-    gradient_of: GradientOf, sample: Tensor, label: Tensor, parts: dict[str, slice]
+    gradient_of: GradientOf, sample: Float[Tensor, ...], label: Float[Tensor, " classes"], parts: dict[str, slice]
 ) -> dict[str, dict[str, float]]:
-    """Norms of every part's exact Jacobian (|part|, pixels) at one sample, for models small enough to hold it.
+    """Return norms of every part's exact Jacobian (|part|, pixels) at one sample, for models small enough to hold it.
 
     ``frobenius``, ``one`` (largest column sum), ``infinity`` (largest row sum), and ``frobenius_by_range`` of the
     Jacobian over the range of its entries.
@@ -78,8 +84,8 @@ def _norms(jacobian: Tensor) -> dict[str, float]:
     }
 
 
-def subspace_distance(a: Tensor, b: Tensor, k: int) -> tuple[float, float]:
-    """How far apart the spans of the top-k right singular vectors of two sets of rows (n, d) and (m, d) are.
+def subspace_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], k: int) -> tuple[float, float]:
+    """Return the distance between the spans of the top-k right singular vectors of two sets of rows.
 
     Returns:
         ||sin theta||_2 in [0, sqrt(k)] and ||theta||_2 in [0, pi/2 sqrt(k)] of the principal angles theta. ``k`` is cut
@@ -96,16 +102,21 @@ def subspace_distance(a: Tensor, b: Tensor, k: int) -> tuple[float, float]:
 
 
 def _top(rows: Tensor, k: int) -> np.ndarray:
-    """(d, at most k): the leading right singular vectors, through the Gram matrix of the few rows."""
+    """Return the leading right singular vectors, (d, at most k), by the Gram matrix of the few rows."""
     rows = rows.double()
     values, vectors = torch.linalg.eigh(rows @ rows.T)
     keep = (values > 1e-12 * values.max().clamp_min(1e-300)).nonzero().squeeze(1).flip(0)[:k]
     return ((rows.T @ vectors[:, keep]) / values[keep].sqrt()).cpu().numpy()
 
 
-def beyond_random_split(a: Tensor, b: Tensor, k: int, splits: int, rng: torch.Generator) -> float:
-    """The sine form of the distance between ``a`` and ``b``, cut to equal counts, less that between random halves of
-    the pooled rows (mean over ``splits``): what is left is due to the attribute and not to dimension or counts."""
+def beyond_random_split(
+    a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], k: int, splits: int, rng: torch.Generator
+) -> float:
+    """Return the sine distance between ``a`` and ``b``, less that between random halves of the pooled rows.
+
+    Both are cut to equal counts, and the second is a mean over ``splits``. The difference is due to the attribute and
+    not to dimension or counts.
+    """
     count = min(len(a), len(b))
     pooled = torch.cat([a[:count], b[:count]])
     null = []
@@ -115,9 +126,11 @@ def beyond_random_split(a: Tensor, b: Tensor, k: int, splits: int, rng: torch.Ge
     return subspace_distance(a[:count], b[:count], k)[0] - sum(null) / splits
 
 
-def pair_contrast(a: Tensor, b: Tensor) -> float:
-    """How much further apart pairs of rows with different attributes, (n, d) and (m, d), are than pairs with the same,
-    as a share of the latter; 0 when the attribute leaves no trace."""
+def pair_contrast(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
+    """Return the excess distance of pairs of rows with different attributes over pairs with the same.
+
+    As a share of the latter; 0 when the attribute leaves no trace.
+    """
     half = min(len(a), len(b)) // 2
     across = torch.cat([a[:half] - b[:half], a[half : 2 * half] - b[half : 2 * half]])
     within = torch.cat([a[:half] - a[half : 2 * half], b[:half] - b[half : 2 * half]])

@@ -1,8 +1,9 @@
-"""Whose a row is: confident claims, linkage, copies."""
+"""Identity of rows: confident claims, linkage, copies."""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 CONFIDENT = 0.5
@@ -10,8 +11,8 @@ ROUNDING = 1e-6
 """Distances below it are those of a sample to itself."""
 
 
-def claims(probabilities: Tensor) -> dict[str, float]:
-    """How boldly rows (n, persons) of probabilities claim a person.
+def claims(probabilities: Float[Tensor, "n persons"]) -> dict[str, float]:
+    """Return the confidence with which rows of probabilities claim a person.
 
     ``confident_share`` (p > 0.5) and ``mean_max_probability`` in [0, 1], ``identity_entropy`` over its maximum.
     """
@@ -24,8 +25,8 @@ def claims(probabilities: Tensor) -> dict[str, float]:
     }
 
 
-def reidentified(distances: Tensor, position: Tensor, within: int) -> float:
-    """Share of rows, in [0, 1], whose true person is among the ``within`` nearest; ties count against the attacker.
+def reidentified(distances: Float[Tensor, "n listed"], position: Int[Tensor, " n"], within: int) -> float:
+    """Return the share of rows whose true person is among the ``within`` nearest; ties count against the attacker.
 
     Args:
         distances: (n, listed), NaN counts as farthest; position: int64 (n,) of the true person.
@@ -37,9 +38,9 @@ def reidentified(distances: Tensor, position: Tensor, within: int) -> float:
 
 
 def score_copies(
-    to_private: Tensor, to_equal_share: Tensor, to_holdout: Tensor, radius: float
+    to_private: Float[Tensor, " m"], to_equal_share: Float[Tensor, " m"], to_holdout: Float[Tensor, " m"], radius: float
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """``copied_share`` (within ``radius`` of a private sample) and ``exact_copy_share``, in [0, 1]; then the DCR share.
+    """Return ``copied_share`` (within ``radius`` of a private sample) and ``exact_copy_share``; then the DCR share.
 
     The DCR share (rows nearer to the private data than to as many others; ties half; 0.5 is expected) may raise an
     alarm and never closes a case: verbatim publication of a few people passes it.

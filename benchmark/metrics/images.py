@@ -1,8 +1,9 @@
-"""How alike two images are. All take (n, channels, height, width) in [0, 1] and give one number an image, (n,)."""
+"""Similarity of images in [0, 1], as one number an image."""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -12,13 +13,13 @@ SSIM_WINDOW = 7
 C1, C2 = 0.01**2, 0.03**2  # (K1 L)^2 and (K2 L)^2 of Wang et al. 2004 for a data range L = 1
 
 
-def mse(guess: Tensor, truth: Tensor) -> Tensor:
-    """Mean squared error per sample, (n, ...) -> (n,), in [0, 1] for images; 0 is a copy."""
+def mse(guess: Float[Tensor, " n *sample"], truth: Float[Tensor, " n *sample"]) -> Float[Tensor, " n"]:
+    """Return the mean squared error per sample, in [0, 1] for images; 0 is a copy."""
     return (guess - truth).square().flatten(start_dim=1).mean(dim=1)
 
 
-def psnr_db(guess: Tensor, truth: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB for a data range of 1, (n,), in [0, 60]; higher is more alike.
+def psnr_db(guess: Float[Tensor, " n *sample"], truth: Float[Tensor, " n *sample"]) -> Float[Tensor, " n"]:
+    """Return the peak signal-to-noise ratio in dB for a data range of 1, in [0, 60]; higher is more similar.
 
     -10 log10(mse), capped at 60 dB so that one perfect copy does not make a mean infinite.
     """
@@ -26,8 +27,10 @@ def psnr_db(guess: Tensor, truth: Tensor) -> Tensor:
     return -10 * mse(guess, truth).clamp_min(floor).log10()
 
 
-def ssim(guess: Tensor, truth: Tensor) -> Tensor:
-    """Structural similarity (Wang et al. 2004), (n,), in [-1, 1]; 1 is a copy. Differentiable in ``guess``.
+def ssim(
+    guess: Float[Tensor, "n channels height width"], truth: Float[Tensor, "n channels height width"]
+) -> Float[Tensor, " n"]:
+    """Return the structural similarity (Wang et al. 2004), in [-1, 1]; 1 is a copy. Differentiable in ``guess``.
 
     Uniform 7x7 windows that lie inside the image, data range 1, K1 = 0.01, K2 = 0.03: scikit-image's default, but with
     population instead of sample covariances. Images with a side below 7 use the largest odd window that fits.
@@ -55,14 +58,14 @@ def ssim(guess: Tensor, truth: Tensor) -> Tensor:
     return (luminance * contrast_structure).flatten(start_dim=1).mean(dim=1)
 
 
-def variation(x: Tensor) -> Tensor:
-    """Total variation of each image, (n,): mean absolute differences of neighbours, down plus right; 0 is flat."""
+def variation(x: Float[Tensor, "n channels height width"]) -> Float[Tensor, " n"]:
+    """Return the total variation of each image: mean absolute differences of neighbours, down plus right; 0 is flat."""
     down, right = (x[..., 1:, :] - x[..., :-1, :]).abs(), (x[..., :, 1:] - x[..., :, :-1]).abs()
     return down.flatten(1).mean(dim=1) + right.flatten(1).mean(dim=1)
 
 
-def match(guess: Tensor, truth: Tensor) -> Tensor:
-    """The assignment with the least total MSE: ``guess[match(guess, truth)]`` lines up with ``truth``.
+def match(guess: Float[Tensor, " n *sample"], truth: Float[Tensor, " n *sample"]) -> Int[Tensor, " n"]:
+    """Return the assignment with the least total MSE: ``guess[match(guess, truth)]`` is aligned with ``truth``.
 
     Args:
         guess, truth: (n, ...), finite, the same shape.
@@ -77,6 +80,6 @@ def match(guess: Tensor, truth: Tensor) -> Tensor:
     return torch.as_tensor(columns, device=guess.device)
 
 
-def recovered_share(psnr: Tensor) -> float:
-    """Share of images, in [0, 1], that came back with a PSNR above 20 dB; higher is worse for their owner."""
+def recovered_share(psnr: Float[Tensor, " n"]) -> float:
+    """Return the share of images, in [0, 1], whose PSNR is above 20 dB; higher is worse for their owner."""
     return (psnr > RECOVERED_DB).double().mean().item()

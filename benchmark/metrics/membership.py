@@ -1,4 +1,4 @@
-"""How well scores tell members from non-members; every definition of this kind in the suite lives here.
+"""Separation of members from non-members by scores; every definition of this kind in the suite is here.
 
 Carlini et al., *Membership Inference Attacks From First Principles*, 2022 (low false positive rates); Jagielski,
 Ullman, Oprea, 2020 (lower bounds of epsilon).
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from benchmark.metrics.classification import auc, tpr_at_fpr
@@ -19,7 +20,7 @@ CONFIDENCE = 0.95
 
 
 def clopper_pearson(successes: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """The exact two-sided confidence interval of a binomial share."""
+    """Return the exact two-sided confidence interval of a binomial share."""
     from scipy.stats import beta
 
     tail = (1 - confidence) / 2
@@ -28,13 +29,13 @@ def clopper_pearson(successes: int, trials: int, confidence: float = CONFIDENCE)
     return low, high
 
 
-def balanced_accuracy(members: Tensor, others: Tensor, threshold: float) -> float:
-    """(TPR + 1 - FPR) / 2 at a threshold that was fixed elsewhere, in [0, 1]; 0.5 is guessing."""
+def balanced_accuracy(members: Float[Tensor, " m"], others: Float[Tensor, " n"], threshold: float) -> float:
+    """Return (TPR + 1 - FPR) / 2 at a threshold that was fixed elsewhere, in [0, 1]; 0.5 is guessing."""
     return (_above(members, threshold) + 1 - _above(others, threshold)) / 2
 
 
-def best_threshold(members: Tensor, others: Tensor) -> float:
-    """The threshold of the greatest balanced accuracy on these scores; choose it on other data than it is used on."""
+def best_threshold(members: Float[Tensor, " m"], others: Float[Tensor, " n"]) -> float:
+    """Return the threshold of the greatest balanced accuracy on these scores, which are not to be scored by it."""
     cuts = torch.cat([members, others]).unique()
     cuts = torch.cat([cuts[:1] - 1, cuts])
     hits = 1 - torch.searchsorted(members.sort().values, cuts, right=True) / len(members)
@@ -43,9 +44,13 @@ def best_threshold(members: Tensor, others: Tensor) -> float:
 
 
 def epsilon_lower_bound(
-    members: Tensor, others: Tensor, threshold: float, delta: float = 0.0, confidence: float = CONFIDENCE
+    members: Float[Tensor, " m"],
+    others: Float[Tensor, " n"],
+    threshold: float,
+    delta: float = 0.0,
+    confidence: float = CONFIDENCE,
 ) -> float:
-    """What epsilon must at least be, given how well ``threshold`` (fixed on other data) separates; 0 says nothing.
+    """Return a lower bound of epsilon from how well ``threshold`` (fixed on other data) separates; 0 says nothing.
 
     ``max(ln((TPR_lo - delta) / FPR_hi), ln((1 - FPR_hi - delta) / (1 - TPR_lo)))`` with one-sided Clopper-Pearson
     bounds of (1 - confidence) / 2 each.
@@ -56,8 +61,8 @@ def epsilon_lower_bound(
     return max([0.0, *(math.log(above / below) for above, below in ratios if above > 0 and below > 0)])
 
 
-def record_aucs(scores: Tensor, member: Tensor) -> Tensor:
-    """The AUC of each single record over releases with and without it, float64 (n,); NaN where one kind is missing.
+def record_aucs(scores: Float[Tensor, "k n"], member: Bool[Tensor, "k n"]) -> Float[Tensor, " n"]:
+    """Return the AUC of each single record over releases with and without it, float64; NaN where one kind is missing.
 
     Args:
         scores: (k, n) of each record in each of k releases; member: bool (k, n).
@@ -67,28 +72,31 @@ def record_aucs(scores: Tensor, member: Tensor) -> Tensor:
     return (above * pairs).sum(dim=(0, 1)) / pairs.sum(dim=(0, 1))
 
 
-def worst_decile(aucs: Tensor) -> float:
-    """The mean AUC of the tenth of records, one at least, of which most is known; NaN do not count."""
+def worst_decile(aucs: Float[Tensor, " n"]) -> float:
+    """Return the mean of the highest tenth of ``aucs``, at least one; NaN do not count."""
     known = aucs[~aucs.isnan()]
     return known.topk(max(1, len(known) // 10)).values.mean().item()
 
 
 def dp_ceiling(epsilon: float, delta: float, fpr: float) -> float:
-    """The greatest true positive rate that (epsilon, delta) leaves at this false positive rate."""
+    """Return the greatest true positive rate that (epsilon, delta) leaves at this false positive rate."""
     loose = math.exp(min(epsilon, 700.0)) * fpr + delta
     return max(0.0, min(1.0, loose, 1 - math.exp(-epsilon) * (1 - delta - fpr)))
 
 
 def positive_predictive_value(true_rate: float, false_rate: float, prior: float) -> float:
-    """How often "member" is right when a share ``prior`` of the people asked about are members; 0 if never said."""
+    """Return how often "member" is right when a share ``prior`` of the candidates are members; 0 if never said."""
     said = prior * true_rate + (1 - prior) * false_rate
     return prior * true_rate / said if said else 0.0
 
 
 def score_membership(
-    scores: Tensor, members: Tensor, threshold: float | None, budget: tuple[float, float] | None = None
+    scores: Float[Tensor, " n"],
+    members: Bool[Tensor, " n"],
+    threshold: float | None,
+    budget: tuple[float, float] | None = None,
 ) -> tuple[dict[str, float], dict[str, float | str]]:
-    """All measures of one attack: successes, and what else is worth keeping.
+    """Return all measures of one attack: successes, then notes.
 
     Args:
         scores: (n,), higher is more like a member; a NaN counts as the least.

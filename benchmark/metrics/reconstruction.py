@@ -1,8 +1,9 @@
-"""How much of the private samples a reconstruction holds."""
+"""Similarity of reconstructions to the private samples."""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmark.metrics.classification import label_overlap
@@ -10,13 +11,13 @@ from benchmark.metrics.images import match, mse, psnr_db, recovered_share, ssim
 
 
 def score_reconstruction(
-    guess_x: Tensor | None,
-    guess_labels: Tensor | None,
-    x: Tensor,
-    labels: Tensor,
-    groups: Tensor | None = None,
-) -> tuple[dict[str, float], Tensor | None]:
-    """Match guesses with the truth within each victim and score the pairs.
+    guess_x: Float[Tensor, ...] | None,
+    guess_labels: Int[Tensor, ...] | None,
+    x: Float[Tensor, " victims batch *sample"],
+    labels: Int[Tensor, "victims batch"],
+    groups: Int[Tensor, " victims"] | None = None,
+) -> tuple[dict[str, float], Float[Tensor, " victims batch *sample"] | None]:
+    """Match guesses with the truth within each victim, and return scores of the pairs.
 
     Args:
         guess_x: (victims, batch, ...) in [0, 1], or None when no samples were guessed. A sample with a NaN or an
@@ -53,7 +54,7 @@ def score_reconstruction(
 
 
 def _ordered(guess: Tensor, truth: Tensor, members: list[Tensor]) -> Tensor:
-    """``guess`` (victims, batch, ...) with the samples of every group of victims in the order of ``truth``."""
+    """Return ``guess`` (victims, batch, ...) with the samples of every group of victims in the order of ``truth``."""
     ordered = torch.empty_like(guess)
     for rows in members:
         ours, theirs = guess[rows], truth[rows]

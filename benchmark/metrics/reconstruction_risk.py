@@ -1,4 +1,4 @@
-"""The reconstruction risk R: how much nearer a guess is to the private sample than the mean of the data is.
+"""Reconstruction risk R: how much nearer to the private sample a guess is than the mean of the data.
 
 Malekzadeh, Gunduz, *Vicious Classifiers*, arXiv 2212.04223: R = d_S(x, mu) / d_S(x, guess) with the Mahalanobis
 distance d_S of the data's covariance S. 1 means no better than the mean image; higher is worse for the owner of x.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 FLOAT32_EPSILON = 1.19e-7
@@ -19,26 +20,26 @@ RISK_CAP = 100.0
 class Pixels:
     """Mean (d,) and covariance (d, d) of flattened samples, in float64; from training data, never from test data."""
 
-    mean: Tensor
-    covariance: Tensor
+    mean: Float[Tensor, " d"]
+    covariance: Float[Tensor, "d d"]
 
     @classmethod
-    def of(cls, x: Tensor) -> Pixels:
-        """Args: x: (n, ...), at least two samples."""
+    def of(cls, x: Float[Tensor, "n ..."]) -> Pixels:
+        """Return mean and covariance of at least two samples."""
         flat = x.flatten(start_dim=1).double()
         return cls(flat.mean(dim=0), flat.T.cov())
 
 
 def reconstruction_risk(
-    x: Tensor,
-    guess: Tensor,
+    x: Float[Tensor, " n *sample"],
+    guess: Float[Tensor, " n *sample"],
     pixels: Pixels,
     *,
     ridge: float | None = None,
     rtol: float | None = None,
     variance: float | None = None,
-) -> Tensor:
-    """R per sample, (n,), in [0, 100]: capped, so that one perfect copy does not make a mean infinite.
+) -> Float[Tensor, " n"]:
+    """Return R per sample, in [0, 100]: capped, so that one perfect copy does not make a mean infinite.
 
     Args:
         x, guess: (n, ...) in [0, 1].

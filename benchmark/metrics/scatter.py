@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def scatter(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The traces of the within-class and the between-class scatter of centred logits, two scalars."""
+def scatter(logits: Float[Tensor, "n classes"], y: Int[Tensor, " n"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Return the traces of the within-class and the between-class scatter of centred logits, two scalars."""
     centred = logits - logits.mean(dim=1, keepdim=True)
     overall = centred.mean(dim=0)
     within = between = torch.zeros((), device=logits.device)

@@ -1,13 +1,16 @@
-"""How well values reported on a released set stand for the true ones."""
+"""Agreement of values on a released set with the true values."""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def compare_values(raw: Tensor, released: Tensor) -> tuple[dict[str, float], dict[str, float]]:
-    """Error and ranking of ``released`` values (sellers,) against ``raw`` ones (sellers,).
+def compare_values(
+    raw: Float[Tensor, " sellers"], released: Float[Tensor, " sellers"]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return error and ranking of ``released`` values against ``raw`` ones.
 
     Returns:
         Utility: ``valuation_fidelity`` = 1 - mean absolute error, ``valuation_tau`` (Kendall's tau-b in [-1, 1]).
@@ -26,8 +29,8 @@ def compare_values(raw: Tensor, released: Tensor) -> tuple[dict[str, float], dic
     return utility, {"valuation_mae": mae, "valuation_bias": apart.mean().item(), "valuation_spearman": rho}
 
 
-def macro_f1(predicted: Tensor, y: Tensor) -> float:
-    """Mean over the classes of ``y`` of 2 hits / (predicted + actual), in [0, 1]; ``predicted``, ``y``: int64 (n,)."""
+def macro_f1(predicted: Int[Tensor, " n"], y: Int[Tensor, " n"]) -> float:
+    """Return the mean over the classes of ``y`` of 2 hits / (predicted + actual), in [0, 1]."""
     scores = []
     for label in y.unique():
         hits = ((predicted == label) & (y == label)).sum()

@@ -1,19 +1,26 @@
-"""What can be said for sure about a vote of models some of which are poisoned."""
+"""Certificates of a vote of models, some of which are poisoned."""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 
-def tally(ballots: Tensor, counted: Tensor, classes: int) -> Tensor:
-    """Votes int64 (n, classes) of ballots int64 (owners, n), from the owners marked in ``counted``, bool (owners,)."""
+def tally(ballots: Int[Tensor, "owners n"], counted: Bool[Tensor, " owners"], classes: int) -> Int[Tensor, "n classes"]:
+    """Return the votes for each class in ``ballots`` of the owners marked in ``counted``."""
     return F.one_hot(ballots[counted], classes).sum(dim=0)
 
 
-def certified(ballots: Tensor, counted: Tensor, movable: Tensor, classes: int, poisoned: int) -> Tensor:
-    """bool (n,): the vote on this input stays what it is whichever ``poisoned`` owners are replaced by anything.
+def certified(
+    ballots: Int[Tensor, "owners n"],
+    counted: Bool[Tensor, " owners"],
+    movable: Bool[Tensor, " owners"],
+    classes: int,
+    poisoned: int,
+) -> Bool[Tensor, " n"]:
+    """Return for which inputs the vote stays the same whichever ``poisoned`` owners are replaced by anything.
 
     Each of them takes a vote from the winner and gives one to another class, so that a lead of more than twice as many
     is safe; with a lead of exactly that the smaller label wins (as in Levine & Feizi, *Deep Partition Aggregation*,
@@ -33,8 +40,14 @@ def certified(ballots: Tensor, counted: Tensor, movable: Tensor, classes: int, p
     return safe.scatter(1, winner, True).all(dim=1)
 
 
-def worst_votes(ballots: Tensor, counted: Tensor, poisoned: Tensor, y: Tensor, classes: int) -> Tensor:
-    """bool (n,): the vote is right even if the models of ``poisoned`` owners all vote for its strongest competitor.
+def worst_votes(
+    ballots: Int[Tensor, "owners n"],
+    counted: Bool[Tensor, " owners"],
+    poisoned: Int[Tensor, " t"],
+    y: Int[Tensor, " n"],
+    classes: int,
+) -> Bool[Tensor, " n"]:
+    """Return for which inputs the vote is right even if all ``poisoned`` owners vote for the strongest competitor.
 
     Args:
         ballots: int64 (owners, n); counted: bool (owners,), of the others; poisoned: int64 (t,), owners whose votes
@@ -52,7 +65,7 @@ def worst_votes(ballots: Tensor, counted: Tensor, poisoned: Tensor, y: Tensor, c
 
 
 def independent_accuracy(owners: int, poisoned: int, single: float) -> float:
-    """Accuracy, in [0, 1], that the vote exceeds *if* clean models erred independently with accuracy ``single`` each.
+    """Return the accuracy that the vote exceeds *if* clean models of accuracy ``single`` erred independently.
 
     The vote fails only if at least owners/2 - poisoned of the owners - poisoned clean models err (SafeNet's bound,
     re-derived, with the exact binomial tail). Errors of models on one task are correlated: it is no guarantee.

@@ -1,11 +1,11 @@
-"""What a setting is: it tells the story, holds the truth, hands out surfaces and scores guesses."""
+"""Base of settings and of their games, and the context in which a cell is played."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,34 +14,34 @@ from benchmark.data.base import Dataset
 from benchmark.outcome import Outcome
 from benchmark.seeds import generator, isolated
 from benchmark.settings.stack import Stack
-from benchmark.settings.threat import Threat
+from benchmark.settings.threat import Guess, Surface, Threat
 from benchmark.training.loop import train
 
 Artifact = dict[str, Tensor]
 ArtifactCache = Callable[[tuple[str, ...], Callable[[], Artifact]], Artifact]
-"""``cache(key, build)`` gives what ``build()`` gives, perhaps from an earlier time. The key is a name followed by the
-parts of the cell that the artifact depends on, e.g. ``("federation", "dataset", "model", "setting", "defense")``;
+"""``cache(key, build)`` returns the result of ``build()``, perhaps from an earlier cell. The key is a name followed by
+the parts of the cell that the artifact depends on, e.g. ``("federation", "dataset", "model", "setting", "defense")``;
 the seed always counts."""
 
 PARTS = ("dataset", "model", "setting", "threat", "defense", "scale")
 
 
 def no_cache(key: tuple[str, ...], build: Callable[[], Artifact]) -> Artifact:
-    """The cache that remembers nothing."""
+    """Build the artifact anew: the cache that remembers nothing."""
     return build()
 
 
 @dataclass(frozen=True)
 class CellContext:
-    """Everything a setting plays with.
+    """Everything that a game is played with.
 
     Attributes:
         data: on ``device``.
-        architecture: ``architecture(shape=..., num_classes=...)`` gives a new module.
+        architecture: ``architecture(shape=..., num_classes=...)`` returns a new module.
         defense, threat: already built.
-        seed: the cell's; streams are derived from it by purpose.
+        seed: the cell's; random streams are derived from it by purpose.
         device: where tensors live.
-        cache: shares what is expensive between cells.
+        cache: shares expensive artifacts between cells.
     """
 
     data: Dataset
@@ -53,10 +53,11 @@ class CellContext:
     cache: ArtifactCache = no_cache
 
     def rng(self, purpose: str) -> torch.Generator:
+        """Return a new generator for ``purpose``."""
         return generator(self.seed, purpose)
 
     def fresh_model(self, purpose: str = "model.init", **overrides: object) -> nn.Module:
-        """A newly initialised model; the same seed and purpose give the same weights."""
+        """Return a newly initialised model; the same seed and purpose give the same weights."""
         arguments = {"shape": self.data.shape, "num_classes": self.data.num_classes, **overrides}
         with isolated(self.seed, purpose):
             return self.architecture(**arguments).to(self.device)
@@ -69,7 +70,7 @@ class CellContext:
         purpose: str = "model.init",
         **overrides: object,
     ) -> nn.Module:
-        """A model trained by ``build(fresh model)``, shared through the cache; ``key`` as for :data:`ArtifactCache`."""
+        """Return ``build(fresh model)``, shared through the cache; ``key`` as for :data:`ArtifactCache`."""
         model = self.fresh_model(purpose, **overrides)
 
         def state() -> Artifact:
@@ -80,7 +81,7 @@ class CellContext:
         return model.to(self.device).eval()
 
     def examiner(self, epochs: int) -> nn.Module:
-        """A classifier of plain inputs, trained on the attacker's own split: the judge of what an image still shows."""
+        """Return a classifier of plain inputs, trained on the attacker's own split: it judges reconstructions."""
 
         def build(model: nn.Module) -> nn.Module:
             own = self.data.attacker
@@ -89,17 +90,75 @@ class CellContext:
         return self.trained(("examiner", "dataset", "model", "setting", "scale"), build, purpose="examiner.init")
 
 
-class Setting(ABC):
-    """Base of all settings.
+Honest = TypeVar("Honest")
+
+
+class Game(ABC, Generic[Honest]):
+    """One question that threats of one surface answer. The game holds the truth and scores the answer.
+
+    Most games ``observe`` (build the surface, of which the threat sees what it was granted), ask the threat once and
+    ``score`` its guess. In some the threat acts during training as well.
 
     Class attributes:
-        name: its noun.
-        surfaces: surface -> the defense hooks that act on it. Compatibility is derived from this.
+        surface: its name.
+        hooks: hooks of defenses that act on the surface. Which defense meets which threat is derived from this.
+        guess: the kind of answer that the game can score.
+
+    Args:
+        honest: the honest side, which all games of a setting share: its sizes and how it trains.
     """
 
-    name: ClassVar[str]
-    surfaces: ClassVar[Mapping[str, frozenset[str]]]
+    surface: ClassVar[str]
+    hooks: ClassVar[frozenset[str]]
+    guess: ClassVar[type[Guess]]
+
+    def __init__(self, honest: Honest) -> None:
+        self.honest = honest
 
     @abstractmethod
     def play(self, context: CellContext) -> Outcome:
-        """Tell the story once and measure it."""
+        """Let the honest side work and the threat attack, and measure both."""
+
+    def ask(self, context: CellContext, surface: Surface) -> Any:
+        """Return the threat's guess.
+
+        Raises:
+            TypeError: the threat gave another kind of answer than the game scores.
+        """
+        guess = context.threat(surface, seed=context.seed)
+        if not isinstance(guess, self.guess):
+            raise TypeError(f"A game on the surface {self.surface!r} cannot score a {type(guess).__name__}.")
+        return guess
+
+
+def note(outcome: Outcome, guess: Guess) -> None:
+    """Add the threat's own numbers and its time to ``outcome``."""
+    outcome.diagnostics |= {**guess.diagnostics, "attack_seconds": guess.seconds}
+
+
+class Setting(ABC):
+    """Base of all settings: an honest side, and one game for each surface that it shows.
+
+    Class attributes:
+        name: its noun.
+        games: one class for each surface.
+        surfaces: surface -> the defense hooks that act on it; derived from ``games``.
+
+    Attributes:
+        honest: the honest side, with which each game is built.
+    """
+
+    name: ClassVar[str]
+    games: ClassVar[tuple[type[Game[Any]], ...]] = ()
+    surfaces: ClassVar[Mapping[str, frozenset[str]]] = {}
+    honest: Any
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "games" in vars(cls):
+            cls.surfaces = {game.surface: game.hooks for game in cls.games}
+
+    def play(self, context: CellContext) -> Outcome:
+        """Play the game of the threat's surface once."""
+        game = next(game for game in self.games if game.surface == context.threat.surface)
+        return game(self.honest).play(context)

@@ -1,8 +1,9 @@
 """Base of all defenses, and how a setting's own kind of defense declares the hooks that a defense may override.
 
-Each setting has a kind of defense with hooks of its own (``FederatedDefense``, ``ReleaseMechanism``, ``ServiceDefense``,
-``DeploymentDefense``). Every hook does nothing until a subclass overrides it, and which threats a defense meets follows
-from which it overrides (``benchmark.compatibility``). So a subclass must not override a hook just to call the parent's.
+Each setting has a kind of defense with its own hooks: ``FederatedDefense``, ``ReleaseMechanism``, ``ServiceDefense``,
+``DeploymentDefense``. A hook does nothing until a subclass overrides it. The threats that a defense meets are derived
+from the hooks that it overrides (``benchmark.compatibility``), so a subclass must not override a hook only to call the
+parent's.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Answers that threats of several settings give."""
+"""Guesses that threats of several surfaces return."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmark.settings.threat import Guess
@@ -11,7 +12,7 @@ from benchmark.settings.threat import Guess
 
 @dataclass
 class Reconstruction(Guess):
-    """Private samples, recovered.
+    """Recovered private samples.
 
     Attributes:
         x: (victims, batch, ...) in [0, 1], or None when only labels were recovered.
@@ -20,19 +21,19 @@ class Reconstruction(Guess):
             None: each victim for itself.
     """
 
-    x: Tensor | None
-    labels: Tensor | None = None
-    groups: Tensor | None = None
+    x: Float[Tensor, " victims batch *sample"] | None
+    labels: Int[Tensor, "victims batch"] | None = None
+    groups: Int[Tensor, " victims"] | None = None
 
 
 @dataclass
 class MembershipScores(Guess):
-    """How much each candidate looks like a member.
+    """Membership score of each candidate.
 
     Attributes:
         scores: (n,), higher is more like a member.
-        threshold: above which the adversary says "member", chosen on shadow data; None: it has no such data.
+        threshold: above which a candidate is taken for a member, chosen on shadow data; None without such data.
     """
 
-    scores: Tensor
+    scores: Float[Tensor, " n"]
     threshold: float | None = None

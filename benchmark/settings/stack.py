@@ -1,37 +1,43 @@
-"""Several defenses as one, which is what every setting plays with."""
+"""Stacks of defenses: several defenses as one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from benchmark.data.base import Split
 from benchmark.errors import ConfigError
 from benchmark.settings.collaboration.defense import (
     FederatedDefense,
+    Federation,
     LocalPlan,
     LocalStep,
     Predictor,
     Round,
     TrainingTask,
 )
-from benchmark.settings.collaboration.rounds import Federation
 from benchmark.settings.defense import Defense
 from benchmark.settings.deployment.defense import DeploymentDefense, DetectorContext
 from benchmark.settings.release.defense import MechanismContext, Release, ReleaseMechanism
 from benchmark.settings.service.defense import ServiceDefense
 from benchmark.training.functional import Layout, Net
 
+Kind = TypeVar("Kind", bound=Defense)
+
 
 class UniversalDefense(FederatedDefense, ReleaseMechanism, ServiceDefense, DeploymentDefense):
     """A defense with the hooks of every setting."""
 
 
-class Stack(UniversalDefense):
-    """Several defenses as one; their hooks run in the order given.
+class _Members(UniversalDefense):
+    """The members of a stack, and the two ways in which their hooks are combined.
+
+    Args:
+        members: the defenses, in the order in which their hooks run.
 
     Raises:
         ConfigError: two members override the same hook that cannot be chained (e.g. two aggregators).
@@ -39,6 +45,7 @@ class Stack(UniversalDefense):
 
     def __init__(self, members: Sequence[Defense]) -> None:
         self.members = list(members)
+        self._idle = UniversalDefense()
         self._acting = {
             name: [member for member in members if member.overrides(name)] for name in UniversalDefense.declared_hooks()
         }
@@ -50,28 +57,24 @@ class Stack(UniversalDefense):
     def overrides(self, hook: str) -> bool:
         return bool(self._acting.get(hook))
 
-    def facts(self) -> dict[str, Any]:
-        known: dict[str, Any] = {}
-        for facts in (member.facts() for member in self.members):
-            both = {"mask": facts["mask"] & known["mask"]} if "mask" in facts and "mask" in known else {}
-            known |= facts | both
-        return known
-
-    def _of(self, kind: type[Any]) -> list[Any]:
+    def _of(self, kind: type[Kind]) -> list[Kind]:
+        """Return the members of one setting's kind."""
         return [member for member in self.members if isinstance(member, kind)]
 
     def _pass_on(self, name: str, value: Any, *rest: Any) -> Any:
-        """Hand ``value`` through the members that override the chained hook ``name``."""
+        """Return ``value`` after all members that override the chained hook ``name``."""
         for member in self._acting[name]:
             value = getattr(member, name)(value, *rest)
         return value
 
     def _only(self, name: str) -> Callable[..., Any]:
-        """Return the one member's hook ``name``, or what happens without any."""
-        owner = next(iter(self._acting[name]), super())
-        return getattr(owner, name)
+        """Return the hook ``name`` of the one member that overrides it, or of an idle defense."""
+        return getattr(next(iter(self._acting[name]), self._idle), name)
 
-    # -- collaboration -----------------------------------------------------------------------------
+
+class _FederatedStack(_Members):
+    """Hooks of a collaboration, member by member."""
+
     def start(self, parties: int, layout: Layout) -> None:
         for member in self._of(FederatedDefense):
             member.start(parties, layout)
@@ -82,28 +85,30 @@ class Stack(UniversalDefense):
     def local_plan(self, plan: LocalPlan) -> LocalPlan:
         return self._pass_on("local_plan", plan)
 
-    def screen_broadcast(self, net: Net, params: Tensor, round: Round) -> Tensor:
+    def screen_broadcast(self, net: Net, params: Float[Tensor, " *each d"], round: Round) -> Bool[Tensor, " n"]:
         return self._only("screen_broadcast")(net, params, round)
 
-    def download(self, params: Tensor, local: Tensor, round: Round) -> Tensor | None:
+    def download(
+        self, params: Float[Tensor, " d"], local: Float[Tensor, "n d"], round: Round
+    ) -> Float[Tensor, "n d"] | None:
         return self._only("download")(params, local, round)
 
-    def local_step(self, step: LocalStep) -> Tensor:
+    def local_step(self, step: LocalStep) -> Float[Tensor, " d"]:
         return self._only("local_step")(step)
 
-    def protect(self, updates: Tensor, round: Round) -> Tensor:
+    def protect(self, updates: Float[Tensor, "n d"], round: Round) -> Float[Tensor, "n d"]:
         return self._pass_on("protect", updates, round)
 
-    def select(self, candidates: Tensor, round: Round) -> Tensor:
+    def select(self, candidates: Int[Tensor, " n"], round: Round) -> Int[Tensor, " chosen"]:
         return self._pass_on("select", candidates, round)
 
-    def exchange(self, updates: Tensor, round: Round) -> Tensor:
+    def exchange(self, updates: Float[Tensor, "n d"], round: Round) -> Float[Tensor, "n d"]:
         return self._pass_on("exchange", updates, round)
 
-    def preaggregate(self, uploads: Tensor, round: Round) -> Tensor:
+    def preaggregate(self, uploads: Float[Tensor, "n d"], round: Round) -> Float[Tensor, "m d"]:
         return self._pass_on("preaggregate", uploads, round)
 
-    def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
+    def aggregate(self, uploads: Float[Tensor, "n d"], round: Round) -> Float[Tensor, " d"]:
         return self._only("aggregate")(uploads, round)
 
     def learn(self, task: TrainingTask) -> Federation:
@@ -120,7 +125,7 @@ class Stack(UniversalDefense):
         told = (member.secure_costs(net, samples, parties) for member in self._of(FederatedDefense))
         return next((costs for costs in told if costs), {})
 
-    def trust(self) -> Tensor | None:
+    def trust(self) -> Float[Tensor, " parties"] | None:
         return next((trust for member in self._of(FederatedDefense) if (trust := member.trust()) is not None), None)
 
     def epsilon(self, **run: int) -> tuple[float, float] | None:
@@ -128,7 +133,10 @@ class Stack(UniversalDefense):
         known = [spent for member in self._of(FederatedDefense) if (spent := member.epsilon(**run)) is not None]
         return min(known, default=None)
 
-    # -- release -----------------------------------------------------------------------------------
+
+class _ReleaseStack(_Members):
+    """Hooks of a release, member by member."""
+
     def enter(self, context: MechanismContext) -> None:
         for member in self._of(ReleaseMechanism):
             member.enter(context)
@@ -136,7 +144,7 @@ class Stack(UniversalDefense):
     def release(self, private: Split, rng: torch.Generator) -> Release:
         return self._only("release")(private, rng)
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
         return self._pass_on("encode", x)
 
     def encode_people(self, people: Split) -> Split:
@@ -150,19 +158,28 @@ class Stack(UniversalDefense):
     def models(self) -> Mapping[str, nn.Module]:
         return {name: model for member in self._of(ReleaseMechanism) for name, model in member.models().items()}
 
-    # -- service -----------------------------------------------------------------------------------
+
+class Stack(_FederatedStack, _ReleaseStack):
+    """Several defenses as one: what every game plays with. Hooks run in the order of the members."""
+
+    def facts(self) -> dict[str, Any]:
+        known: dict[str, Any] = {}
+        for facts in (member.facts() for member in self.members):
+            both = {"mask": facts["mask"] & known["mask"]} if "mask" in facts and "mask" in known else {}
+            known |= facts | both
+        return known
+
     def screen_model(self, model: nn.Module, data: Split) -> float:
         return self._only("screen_model")(model, data)
 
-    def reveal(self, logits: Tensor) -> Tensor:
+    def reveal(self, logits: Float[Tensor, "n classes"]) -> Float[Tensor, "n outputs"]:
         return self._pass_on("reveal", logits)
 
-    # -- deployment --------------------------------------------------------------------------------
     def fit(self, fresh: Callable[[], nn.Module], data: Split, train: Callable[..., nn.Module]) -> nn.Module:
         return self._only("fit")(fresh, data, train)
 
-    def screen_inputs(self, x: Tensor) -> Tensor:
+    def screen_inputs(self, x: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
         return self._only("screen_inputs")(x)
 
-    def screen_batches(self, batches: Tensor, context: DetectorContext) -> Tensor:
+    def screen_batches(self, batches: Float[Tensor, "q n ..."], context: DetectorContext) -> Float[Tensor, " q *each"]:
         return self._only("screen_batches")(batches, context)

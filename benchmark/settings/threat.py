@@ -1,16 +1,17 @@
-"""What an adversary is, what it may see, and the shapes of its answers.
+"""Base of all threats, of the surfaces that they see and of the guesses that they return.
 
-The base checks access, seeds and times; a subclass only attacks. A threat never scores itself: the setting holds the
-truth and hands it to ``benchmark.metrics``.
+The base checks access, seeds and times; a subclass only attacks. A threat never scores itself: the game holds the truth
+and hands it to ``benchmark.metrics``.
 """
 
 from __future__ import annotations
 
+import copy
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, TypeVar
 
 import torch
 
@@ -19,18 +20,19 @@ from benchmark.seeds import generator, isolated
 
 
 class _Hidden:
-    """Stands in a surface for what the adversary may not see."""
+    """Placeholder in a surface for a field that the adversary may not see."""
 
     def __repr__(self) -> str:
         return "HIDDEN"
 
 
 HIDDEN: Any = _Hidden()
+View = TypeVar("View", bound="Surface")
 
 
 @dataclass(frozen=True)
 class Surface:
-    """What one adversary sees. Every setting derives its own surfaces.
+    """View of one adversary. Every game derives its own.
 
     Fields named in ``granted_by`` are visible only to threats that declare that knowledge; touching a hidden field
     raises. The other fields are visible to every threat on this surface.
@@ -38,10 +40,13 @@ class Surface:
 
     granted_by: ClassVar[Mapping[str, str]] = {}
 
-    def restrict(self, knowledge: Iterable[str]) -> Self:
-        """A copy in which all that ``knowledge`` does not grant is hidden."""
-        hidden = {name: HIDDEN for name, grant in self.granted_by.items() if grant not in knowledge}
-        return replace(self, **hidden)
+    def restrict(self: View, knowledge: Iterable[str]) -> View:
+        """Return a copy in which every field that ``knowledge`` does not grant is hidden."""
+        seen = copy.copy(self)
+        for name, grant in self.granted_by.items():
+            if grant not in knowledge:
+                object.__setattr__(seen, name, HIDDEN)  # a frozen dataclass has no other way
+        return seen
 
     def __getattribute__(self, name: str) -> Any:
         value = object.__getattribute__(self, name)
@@ -51,13 +56,18 @@ class Surface:
         return value
 
     def visible(self) -> list[str]:
-        """Names of the fields that may be read."""
+        """Return the names of the fields that may be read."""
         return [f.name for f in fields(self) if object.__getattribute__(self, f.name) is not HIDDEN]
 
 
 @dataclass
 class Guess:
-    """An adversary's answer. ``diagnostics`` are its own numbers (losses, iterations), not metrics of the truth."""
+    """Answer of an adversary.
+
+    Attributes:
+        diagnostics: its own numbers (losses, iterations), not metrics of the truth.
+        seconds: that the attack took.
+    """
 
     diagnostics: dict[str, float | str] = field(default_factory=dict, kw_only=True)
     seconds: float = field(default=0.0, kw_only=True)
@@ -65,7 +75,7 @@ class Guess:
 
 @dataclass(frozen=True)
 class Floor:
-    """The success that a threat must reach without any defense; below it nothing built on the threat counts."""
+    """Success that a threat must reach without any defense; below it no result with the threat counts."""
 
     metric: str
     at_least: float
@@ -76,7 +86,7 @@ class Threat(ABC):
 
     Class attributes (a subclass sets them):
         family: one of the suite's families, e.g. ``"gradient_leakage"``.
-        setting, surface: where it lives and what it touches; decides which defenses it meets.
+        setting, surface: what it attacks; the defenses that it meets follow from these.
         headline: the risk metric that leaderboards show.
         floor: success without a defense below which the threat "does not work here"; None for controls.
         control: ``"positive"`` or ``"negative"`` for rows that bound the others, else None.
@@ -102,7 +112,7 @@ class Threat(ABC):
             self.knowledge = self.knowledge | {"mechanism"}
 
     def __call__(self, surface: Surface, *, seed: int) -> Any:
-        """Attack what ``surface`` shows of this cell; seeded by purpose, timed, and blind to what was not granted."""
+        """Return the guess from ``surface``, restricted to what was granted; seeded by purpose and timed."""
         purpose = f"threat.{type(self).__name__}"
         started = time.perf_counter()
         with isolated(seed, purpose):
@@ -112,4 +122,4 @@ class Threat(ABC):
 
     @abstractmethod
     def attack(self, surface: Any, rng: torch.Generator) -> Guess:
-        """The adversary's work: from what it sees to its guess."""
+        """Return the guess from what the adversary sees."""

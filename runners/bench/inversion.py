@@ -13,7 +13,7 @@ from runners.bench.measure import HotPath, Peer
 if TYPE_CHECKING:
     import torch
 
-    from benchmark.settings.collaboration.setting import UploadSurface
+    from benchmark.settings.collaboration.games.uploads import UploadSurface
 
 SHAPE = (3, 32, 32)
 ITERATIONS = 17  # so that both libraries' schedules lower the step at the same iterations
@@ -75,7 +75,7 @@ def _surface() -> UploadSurface:
 
     from benchmark.data.base import Split
     from benchmark.models.lenet import LeNet
-    from benchmark.settings.collaboration.setting import UploadSurface
+    from benchmark.settings.collaboration.games.uploads import UploadSurface
     from benchmark.training.functional import Net
 
     torch.manual_seed(0)

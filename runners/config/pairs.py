@@ -79,11 +79,13 @@ def derive() -> Matrix:
     Raises:
         ConfigError: a component's source does not tell, or a threat lives where no setting is.
     """
+    from runners.config.build import locate
+
     acting = {}
-    for name in _options("setting"):
-        setting = attribute(name[1], "name")
-        for surface, hooks in attribute(name[1], "surfaces").items():
-            acting[setting, surface] = frozenset(hooks)
+    for option, target in _options("setting"):
+        setting = locate(target, option)
+        for surface, hooks in setting.surfaces.items():
+            acting[setting.name, surface] = frozenset(hooks)
     places, needs, controls = {}, {}, {}
     for threat, target in _options("threat"):
         places[threat] = (attribute(target, "setting"), attribute(target, "surface"))
@@ -93,8 +95,6 @@ def derive() -> Matrix:
         needs[threat] = {} if wanted is MISSING else dict(wanted)
         if (control := attribute(target, "control")) not in (MISSING, None):
             controls[threat] = str(control)
-    from runners.config.build import locate
-
     hooks = {name: locate(target, name).hooks() for name, target in _options("defense")}
     return Matrix(places, needs, controls, acting, hooks)
 

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from benchmark.data.base import Dataset, Split
 from benchmark.settings.base import CellContext
 from benchmark.settings.collaboration.defense import LocalPlan
-from benchmark.settings.collaboration.setting import Collaboration, UploadSurface
+from benchmark.settings.collaboration.games.uploads import UploadsGame, UploadSurface
+from benchmark.settings.collaboration.setting import Collaboration
 from benchmark.settings.defense import Defense
 from benchmark.settings.stack import Stack, UniversalDefense
-from benchmark.settings.threat import Threat
+from benchmark.settings.threat import Guess, Threat
 from benchmark.training.functional import Net
 
 
@@ -84,15 +85,24 @@ def collaboration(**overrides) -> Collaboration:
     return Collaboration(**(settings | overrides))
 
 
+class NoThreat(Threat):
+    """Stands in a cell in which nobody attacks."""
+
+    setting, surface = "collaboration", "uploads"
+
+    def attack(self, surface, rng):
+        return Guess()
+
+
 def context(
-    threat: Threat, defense: Defense | None = None, *, architecture=TinyNet, seed: int = 0, cache=None
+    threat: Threat | None, defense: Defense | None = None, *, architecture=TinyNet, seed: int = 0, cache=None
 ) -> CellContext:
     extra = {} if cache is None else {"cache": cache}
     return CellContext(
         data=fake_dataset(),
         architecture=architecture,
         defense=defense if isinstance(defense, Stack) else Stack([defense or UniversalDefense()]),
-        threat=threat,
+        threat=threat or NoThreat(),
         seed=seed,
         device=torch.device("cpu"),
         **extra,
@@ -110,9 +120,9 @@ def observe(
 ) -> UploadSurface:
     """What a server sees of ``victims`` parties of an untrained model."""
     setting = collaboration(victims=victims, victim_batch_size=batch)
-    play = context(None, defense, architecture=architecture, seed=seed)  # type: ignore[arg-type]
+    play = context(None, defense, architecture=architecture, seed=seed)
     net = Net(play.fresh_model())
-    return setting._observe(play, net, net.initial(), observations)
+    return UploadsGame(setting.honest).observe(play, net, net.initial(), observations)
 
 
 PLAN = LocalPlan(batch_size=16, local_steps=1, lr=0.5)

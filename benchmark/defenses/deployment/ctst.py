@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmark.settings.deployment.defense import DeploymentDefense
+from benchmark.settings.deployment.defense import DeploymentDefense, DetectorContext
 from benchmark.training.loop import predict
-
-if TYPE_CHECKING:
-    from benchmark.settings.deployment.defense import DetectorContext
 
 VERSION = 1
 

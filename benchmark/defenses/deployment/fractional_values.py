@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
-from benchmark.settings.deployment.defense import DeploymentDefense
-
-if TYPE_CHECKING:
-    from benchmark.settings.deployment.defense import DetectorContext
+from benchmark.settings.deployment.defense import DeploymentDefense, DetectorContext
 
 VERSION = 1
 

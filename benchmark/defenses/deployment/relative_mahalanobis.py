@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from benchmark.metrics.detection import ks_suspicion
-from benchmark.settings.deployment.defense import DeploymentDefense
+from benchmark.settings.deployment.defense import DeploymentDefense, DetectorContext
 from benchmark.training.loop import predict
-
-if TYPE_CHECKING:
-    from benchmark.settings.deployment.defense import DetectorContext
 
 VERSION = 1
 

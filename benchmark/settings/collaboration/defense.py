@@ -1,4 +1,4 @@
-"""Federated defenses: their hooks, and what a round tells them."""
+"""Federated defenses: their hooks, and what these get to know of a round."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from benchmark.data.base import Split
@@ -19,7 +20,7 @@ Predictor = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class LocalPlan:
-    """How much work stands behind one upload.
+    """Local work behind one upload.
 
     Attributes:
         batch_size: samples in each local step.
@@ -36,7 +37,7 @@ class LocalPlan:
 
 @dataclass
 class LocalStep:
-    """One party's batch, from which a defense computes what it calls the gradient.
+    """One local step of one party, for which a defense computes the gradient.
 
     Attributes:
         net: the model as a function of a parameter vector.
@@ -46,23 +47,23 @@ class LocalStep:
     """
 
     net: Net
-    params: Tensor
-    x: Tensor
-    y: Tensor
+    params: Float[Tensor, " d"]
+    x: Float[Tensor, "batch ..."]
+    y: Shaped[Tensor, " batch *classes"]
     rng: torch.Generator
 
-    def gradient(self) -> Tensor:
-        """The plain mean gradient (d,)."""
+    def gradient(self) -> Float[Tensor, " d"]:
+        """Return the plain mean gradient."""
         return self.net.gradient(self.params, self.x, self.y)
 
-    def per_sample(self) -> Tensor:
-        """The gradient of each sample, (batch, d)."""
+    def per_sample(self) -> Float[Tensor, "batch d"]:
+        """Return the gradient of each sample."""
         return self.net.per_sample_gradients(self.params, self.x, self.y)
 
 
 @dataclass
 class Round:
-    """One round of a collaboration: what a protocol needs to know, and what it publishes and spends.
+    """One round of a collaboration: inputs of a protocol, and what the protocol publishes and spends.
 
     Attributes:
         index: 0, 1, ...
@@ -75,28 +76,28 @@ class Round:
         server_update: gives the update (d,) that the server computes on its own root data with the parties' plan, from
             ``params``; None where the server holds no data.
         inputs: (n, steps, batch, ...) what the parties' local steps read; only a party's own side of a defense may look
-            at its row. None where the setting does not tell.
+            at its row. None where the setting does not provide them.
         net: the model that the parties run, and ``lr`` their local learning rate; for their own side of a defense. None
-            where the setting does not tell.
+            where the setting does not provide it.
         held: (n, d) what each party starts from when it downloads a share only (see ``download``), else None.
         last: (d,) the direction of the round before, or None in the first; whoever keeps the last model knows it.
-        validation: party -> samples of its own that it does not train on; None where the setting does not tell.
+        validation: party -> samples of its own that it does not train on; None where the setting does not provide any.
         bytes_sent, messages: traffic between all parties and the server that the protocol adds or causes.
     """
 
     index: int
     layout: Layout
-    params: Tensor
-    parties: Tensor
+    params: Float[Tensor, " d"]
+    parties: Int[Tensor, " n"]
     rng: torch.Generator
     published: Published = field(default_factory=lambda: Published())
-    active: Tensor = field(default=None)  # type: ignore[assignment]
+    active: Bool[Tensor, " n"] = field(default=None)  # type: ignore[assignment]
     server_update: Callable[[], Tensor] | None = None
-    inputs: Tensor | None = None
+    inputs: Float[Tensor, "n steps batch ..."] | None = None
     net: Net | None = None
     lr: float = 1.0
-    held: Tensor | None = None
-    last: Tensor | None = None
+    held: Float[Tensor, "n d"] | None = None
+    last: Float[Tensor, " d"] | None = None
     validation: Callable[[int], Split] | None = None
     bytes_sent: float = 0.0
     messages: int = 0
@@ -106,9 +107,9 @@ class Round:
             self.active = torch.ones(len(self.parties), dtype=torch.bool)
 
     def publish(self, **facts: Any) -> None:
-        """Tell everybody a fact about this round, e.g. ``publish(groups=pairs)``; see :class:`Published`.
+        """Publish a fact about this round, e.g. ``publish(groups=pairs)``; see :class:`Published`.
 
-        Words that :class:`Published` does not know are those of a release, and mean nothing here.
+        Words that :class:`Published` does not have belong to releases and are ignored here.
         """
         if facts.get("mask") is not None and self.published.mask is not None:
             facts["mask"] = facts["mask"] & self.published.mask  # stacked defenses: what both let through
@@ -116,7 +117,7 @@ class Round:
         self.published = replace(self.published, **{word: fact for word, fact in facts.items() if word in known})
 
     def send(self, *, bytes_sent: float, messages: int) -> None:
-        """Count traffic of the protocol itself (the download and the upload are counted by the setting)."""
+        """Count traffic of the protocol itself; the setting counts the download and the upload."""
         self.bytes_sent += bytes_sent
         self.messages += messages
 
@@ -130,28 +131,28 @@ class Federation:
         local_models: (parties, d), the last model that each party trained itself.
         bytes_sent, messages: all traffic, up and down.
         seconds: wall time of the rounds.
-        curve: whatever ``watch`` said after each round.
+        curve: the value of ``watch`` after each round.
         contributed: int64 (parties,), in how many rounds each party's upload was there to be aggregated; late: the
             same, of the last quarter of the rounds.
         scores: (parties,) accuracy of each party's model on common validation samples; empty where nobody looks.
         work: (samples of one party, batch size, local steps), where these are not those of the setting's plan.
     """
 
-    params: Tensor
-    local_models: Tensor
+    params: Float[Tensor, " d"]
+    local_models: Float[Tensor, "_ d"]
     bytes_sent: float = 0.0
     messages: int = 0
     seconds: float = 0.0
     curve: list[float] = field(default_factory=list)
-    contributed: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
-    late: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
-    scores: Tensor = field(default_factory=lambda: torch.zeros(0))
+    contributed: Int[Tensor, " _"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    late: Int[Tensor, " _"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    scores: Float[Tensor, " _"] = field(default_factory=lambda: torch.zeros(0))
     work: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """What a defense gets that replaces the rounds of a collaboration by another way of learning.
+    """Everything that a defense needs which replaces the rounds of a collaboration by another way of learning.
 
     Attributes:
         net: the architecture.
@@ -160,7 +161,7 @@ class TrainingTask:
         public: everybody's samples.
         defense: the whole stack, whose ``local_step`` the parties follow.
         seed: the cell's.
-        validation: ``validation(party, samples)``: what this party hands over as its validation samples.
+        validation: ``validation(party, samples)`` returns what this party hands over as its validation samples.
     """
 
     net: Net
@@ -173,7 +174,7 @@ class TrainingTask:
 
 
 class FederatedDefense(Defense):
-    """A defense of a collaboration: what clients, the protocol between them and the server do differently.
+    """Base of defenses of a collaboration: of clients, of the protocol between them and of the server.
 
     Its :meth:`facts` use the words of :class:`Published`, which every round starts from.
     """
@@ -181,31 +182,33 @@ class FederatedDefense(Defense):
     mpc: bool = False  # whether secure_costs has anything to measure
 
     def start(self, parties: int, layout: Layout) -> None:
-        """Forget all state of earlier rounds: ``parties`` parties begin a new collaboration. Not a hook of its own."""
+        """Forget all state of earlier rounds, since ``parties`` parties begin a new collaboration. Not a hook."""
 
     @hook(chained=True)
     def local_data(self, data: Split, rng: torch.Generator) -> Split:
-        """What one party trains on instead of its own samples."""
+        """Return what one party trains on instead of its own samples ``data``."""
         return data
 
     @hook(chained=True)
     def local_plan(self, plan: LocalPlan) -> LocalPlan:
-        """How many samples and steps stand behind one upload."""
+        """Return how many samples and steps stand behind one upload."""
         return plan
 
     @hook()
-    def screen_broadcast(self, net: Net, params: Tensor, round: Round) -> Tensor:
-        """Which parties take the model that they were sent, bool (n,); the others sit the round out.
+    def screen_broadcast(self, net: Net, params: Float[Tensor, " *each d"], round: Round) -> Bool[Tensor, " n"]:
+        """Return which parties accept the model that they were sent; the others leave out the round.
 
         Args:
-            net, params: what the server sent, (d',) to everybody or (n, d') a row a party; its architecture need not be
-                ``round.layout``'s.
+            net, params: what the server sent, (d',) to everybody or (n, d'), one row a party; its architecture may
+                differ from ``round.layout``.
         """
         return torch.ones(len(round.parties), dtype=torch.bool)
 
     @hook()
-    def download(self, params: Tensor, local: Tensor, round: Round) -> Tensor | None:
-        """What each party starts its local steps from, (n, d), or None for the global model as it is.
+    def download(
+        self, params: Float[Tensor, " d"], local: Float[Tensor, "n d"], round: Round
+    ) -> Float[Tensor, "n d"] | None:
+        """Return where each party starts its local steps, or None for the global model as it is.
 
         Args:
             params: (d,) the global model; local: (n, d) the last model of each of the round's parties.
@@ -213,66 +216,66 @@ class FederatedDefense(Defense):
         return None
 
     @hook()
-    def local_step(self, step: LocalStep) -> Tensor:
-        """The gradient (d,) that a party takes a local step with."""
+    def local_step(self, step: LocalStep) -> Float[Tensor, " d"]:
+        """Return the gradient with which a party takes a local step."""
         return step.gradient()
 
     @hook(chained=True)
-    def protect(self, updates: Tensor, round: Round) -> Tensor:
-        """What each party does to its own update before anything leaves it: (n, d) -> (n, d), row by row.
+    def protect(self, updates: Float[Tensor, "n d"], round: Round) -> Float[Tensor, "n d"]:
+        """Return the parties' updates as each party changes its own row before anything leaves it.
 
         Updates are descent directions in gradient units: (params before - params after) / lr.
         """
         return updates
 
     @hook(chained=True)
-    def select(self, candidates: Tensor, round: Round) -> Tensor:
-        """Which of the ``candidates``, int64 (n,), take part in this round."""
+    def select(self, candidates: Int[Tensor, " n"], round: Round) -> Int[Tensor, " chosen"]:
+        """Return the ``candidates`` that take part in this round."""
         return candidates
 
     @hook(chained=True)
-    def exchange(self, updates: Tensor, round: Round) -> Tensor:
-        """What the parties do among themselves before the upload: (n, d) -> (n, d), row i is what party i uploads."""
+    def exchange(self, updates: Float[Tensor, "n d"], round: Round) -> Float[Tensor, "n d"]:
+        """Return the uploads after the parties' exchange among themselves; row i is what party i uploads."""
         return updates
 
     @hook(chained=True)
-    def preaggregate(self, uploads: Tensor, round: Round) -> Tensor:
-        """What the server makes of the uploads (n, d) of the active parties before it aggregates them: (m, d).
+    def preaggregate(self, uploads: Float[Tensor, "n d"], round: Round) -> Float[Tensor, "m d"]:
+        """Return the rows that the server aggregates, from the uploads of the active parties.
 
-        One that drops a row clears its party in ``round.active``; rows of one that mixes are no single party's.
+        A defense that drops a row clears its party in ``round.active``; after one that mixes, rows belong to no single
+        party.
         """
         return uploads
 
     @hook()
-    def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
-        """The server's one direction (d,) from the uploads (n, d) of the active parties, preaggregated."""
+    def aggregate(self, uploads: Float[Tensor, "n d"], round: Round) -> Float[Tensor, " d"]:
+        """Return the server's one direction from the preaggregated uploads of the active parties."""
         return uploads.mean(dim=0)
 
     @hook()
-    def learn(self, lesson: TrainingTask) -> Federation:
-        """How the parties come to a model without rounds: overriding this replaces all hooks of a round."""
+    def learn(self, task: TrainingTask) -> Federation:
+        """Train a model without rounds. A defense that overrides this replaces all hooks of a round."""
         raise NotImplementedError("the setting itself plays the rounds")
 
     @hook()
     def finish(self, net: Net, run: Federation, rng: torch.Generator) -> Predictor:
-        """The model that is deployed after ``run``: inputs (n, ...) -> logits (n, classes)."""
+        """Return the model that is deployed after ``run``: inputs (n, ...) -> logits (n, classes)."""
         return lambda x: net.logits(run.params, x)
 
     def secure_costs(self, net: Net, samples: int, parties: int) -> dict[str, float | str]:
-        """What a cryptographic engine was measured to spend on this way of learning; empty where none runs.
+        """Return the measured costs of a cryptographic engine for this way of learning; empty where none runs.
 
         Args:
             samples: of all parties together.
         """
         return {}
 
-    def trust(self) -> Tensor | None:
-        """How far the server has come to trust each party, (parties,), higher is better; None where it keeps no count.
-        Not a hook: it only tells."""
+    def trust(self) -> Float[Tensor, " parties"] | None:
+        """Return the server's trust in each party, higher is better; None where it keeps no account. Not a hook."""
         return None
 
     def epsilon(self, *, samples: int, batch_size: int, steps: int) -> tuple[float, float] | None:
-        """(epsilon, delta) that an accountant computes for a party's records, or None without such a guarantee.
+        """Return (epsilon, delta) that an accountant computes for a party's records, or None without a guarantee.
 
         Args:
             samples: records of one party; batch_size: drawn without replacement each step; steps: local steps in all.

@@ -1,4 +1,4 @@
-"""What a voting ensemble guarantees against malicious owners, and what they could do to it at worst."""
+"""Guarantees of a voting ensemble against malicious owners, and the worst that they could do."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def report_votes(
     right = tally(ballots, clean.counted.to(ballots.device), classes).argmax(dim=1) == test.y
 
     def safe(poisoned: int) -> float:
-        """Share of the test samples that are classified rightly whatever ``poisoned`` owners do."""
+        """Return the share of the test samples that are classified rightly whatever ``poisoned`` owners do."""
         sure = certified(ballots, clean.counted, movable(clean, poisoned), classes, poisoned)
         return (sure & right).double().mean().item()
 
@@ -62,7 +62,7 @@ def report_votes(
 
 
 def spent_inside(context: CellContext, outcome: Outcome, net: Net, parties: int) -> None:
-    """Add what the defense costs inside multi-party computation, where it has that measured, or why it could not be."""
+    """Add the costs of the defense inside multi-party computation, or the reason why they were not measured."""
 
     def build() -> Artifact:
         told = context.defense.secure_costs(net, len(context.data.owner), parties)
@@ -81,14 +81,14 @@ def spent_inside(context: CellContext, outcome: Outcome, net: Net, parties: int)
 
 
 def _fixed(attacked: VotingEnsemble, members: Tensor, goal: Split, label: int) -> Tensor:
-    """How many inputs of the goal with this wish get it when all malicious models pass the filter and say so."""
+    """Return how many inputs with the wanted ``label`` get it if all malicious models are counted and vote for it."""
     part = goal[goal.y == label]
     votes = attacked.with_fixed(members, label).votes(part.x)
     return torch.tensor(attack_success(votes, part.y) * len(part))
 
 
 def movable(ensemble: VotingEnsemble, poisoned: int) -> Tensor:
-    """bool (owners,): whose score ``poisoned`` owners could move over the threshold with their validation samples.
+    """Return which owners' scores ``poisoned`` owners could move over the threshold by their validation samples.
 
     Every owner hands over equally many, so that they hold poisoned / owners of all and move a score by no more.
     """

@@ -1,4 +1,4 @@
-"""Parties that train by themselves: many models of one architecture, fitted side by side as rows of one matrix."""
+"""Local training without rounds: many models of one architecture, fitted side by side as rows of one matrix."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOMENTUM = 0.9
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How long and by what a party trains by itself.
+    """Optimiser and length of a party's own training.
 
     Attributes:
         optimizer: ``adam``, or ``sgd`` with momentum 0.9.
@@ -47,7 +47,7 @@ class TrainingPlan:
         return self.epochs * -(-samples // self.batch_size)
 
     def shared_part(self, net: Net) -> nn.Module:
-        """What of a model is private, and so has to be shared secretly: the head alone in transfer learning."""
+        """Return the private part of a model, which has to be shared secretly: the head alone in transfer learning."""
         return net.module if self.body_epochs is None else _with_head(net).head
 
     def build(self, params: Tensor) -> torch.optim.Optimizer:
@@ -60,13 +60,13 @@ def train_locally(
     net: Net,
     starts: Tensor,
     shares: Sequence[Split],
-    course: TrainingPlan,
+    plan: TrainingPlan,
     *,
     steps: int,
     rngs: Sequence[torch.Generator],
     defense: FederatedDefense | None = None,
 ) -> Tensor:
-    """Each party's model after ``steps`` steps on its own samples.
+    """Return each party's model after ``steps`` steps on its own samples.
 
     Both optimisers act coordinate by coordinate, so that one of them over the matrix of all models is the same as one
     for each.
@@ -80,8 +80,8 @@ def train_locally(
         (parties, d).
     """
     models = starts.clone()
-    optimizer = course.build(models)
-    size = min(course.batch_size, usual(shares))
+    optimizer = plan.build(models)
+    size = min(plan.batch_size, usual(shares))
     private = defense if defense is not None and defense.overrides("local_step") else None
     for _ in range(steps):
         rows = [_rows(len(share), size, rng) for share, rng in zip(shares, rngs, strict=True)]
@@ -100,12 +100,12 @@ def train_locally(
 
 
 def usual(shares: Sequence[Split]) -> int:
-    """The size of the (lower) median share, which a minority of owners with odd ones cannot move from the others'."""
+    """Return the size of the (lower) median share, which a minority of owners cannot change by odd sizes."""
     return sorted(len(share) for share in shares)[(len(shares) - 1) // 2]
 
 
 def _rows(count: int, size: int, rng: torch.Generator) -> Tensor:
-    """``size`` row numbers below ``count``, without replacement as long as there are enough."""
+    """Return ``size`` row numbers below ``count``, without replacement as long as there are enough."""
     rows = torch.randperm(count, generator=rng)
     return rows[:size] if size <= count else rows.repeat(-(-size // count))[:size]
 
@@ -115,13 +115,13 @@ def train_heads(
     body: Tensor,
     starts: Tensor,
     shares: Sequence[Split],
-    course: TrainingPlan,
+    plan: TrainingPlan,
     *,
     steps: int,
     rngs: Sequence[torch.Generator],
     defense: FederatedDefense | None = None,
 ) -> Tensor:
-    """As :func:`train_locally`, but every model keeps the body of ``body`` (d,) and only its head learns.
+    """Train as :func:`train_locally`, but every model keeps the body of ``body`` (d,) and only its head learns.
 
     The features are computed once; the head is the last part of a parameter vector (see :class:`Classifier`).
     """
@@ -133,7 +133,7 @@ def train_heads(
     head = Net(module.head)
     d = head.layout.size
     featured = [Split(features(net, body, share.x), share.y) for share in shares]
-    heads = train_locally(head, starts[:, -d:], featured, course, steps=steps, rngs=rngs, defense=defense)
+    heads = train_locally(head, starts[:, -d:], featured, plan, steps=steps, rngs=rngs, defense=defense)
     return torch.cat([body[:-d].expand(len(heads), -1), heads], dim=1)
 
 
@@ -146,39 +146,39 @@ def _with_head(net: Net) -> Classifier:
 
 @torch.no_grad()
 def features(net: Net, params: Tensor, x: Tensor, batch_size: int = 1024) -> Tensor:
-    """The penultimate representation (n, features) of x (n, ...) under ``params``."""
+    """Return the penultimate representation (n, features) of x (n, ...) under ``params``."""
     parts = net.layout.split(params)
     body = {name.removeprefix("body."): part for name, part in parts.items() if name.startswith("body.")}
     module = net.module.body
     return torch.cat([torch.func.functional_call(module, body, (part,)) for part in x.split(batch_size)])  # type: ignore[arg-type]
 
 
-def teach(lesson: TrainingTask, shares: Sequence[Split], course: TrainingPlan) -> tuple[Tensor, int]:
-    """One model for each of ``shares`` by ``course``, and the steps that each took.
+def train_each(task: TrainingTask, shares: Sequence[Split], plan: TrainingPlan) -> tuple[Tensor, int]:
+    """Train one model for each of ``shares`` by ``plan``.
 
     All take the steps that a usual share asks for, so that nobody gains by bringing more samples. Share i
-    begins where party i of the lesson draws it, with party i's own batches.
+    starts from party i's initial parameters, with party i's own batches.
 
     Returns:
         (shares, d) and the number of steps.
     """
-    starts = torch.stack([lesson.fresh(party) for party in range(len(shares))])
-    rngs = [generator(lesson.seed, f"alone.batches.{party}") for party in range(len(shares))]
-    steps = course.steps(usual(shares))
-    if course.body_epochs is None:
-        return train_locally(lesson.net, starts, shares, course, steps=steps, rngs=rngs, defense=lesson.defense), steps
-    body = _body(lesson, course)
-    return train_heads(lesson.net, body, starts, shares, course, steps=steps, rngs=rngs, defense=lesson.defense), steps
+    starts = torch.stack([task.fresh(party) for party in range(len(shares))])
+    rngs = [generator(task.seed, f"alone.batches.{party}") for party in range(len(shares))]
+    steps = plan.steps(usual(shares))
+    if plan.body_epochs is None:
+        return train_locally(task.net, starts, shares, plan, steps=steps, rngs=rngs, defense=task.defense), steps
+    body = _body(task, plan)
+    return train_heads(task.net, body, starts, shares, plan, steps=steps, rngs=rngs, defense=task.defense), steps
 
 
-def _body(lesson: TrainingTask, course: TrainingPlan) -> Tensor:
-    """The parameters (d,) whose body all parties share: trained on public samples alone."""
-    start = lesson.net.initial().to(lesson.public.x.device)
-    if not course.body_epochs:
+def _body(task: TrainingTask, plan: TrainingPlan) -> Tensor:
+    """Return the parameters (d,) whose body all parties share, trained on public samples alone."""
+    start = task.net.initial().to(task.public.x.device)
+    if not plan.body_epochs:
         return start
-    if len(lesson.public) == 0:
+    if len(task.public) == 0:
         raise ConfigError("Transfer learning trains the body on public samples; raise dataset.sizes.public above 0.")
-    first = replace(course, epochs=course.body_epochs, body_epochs=None)
-    rng = generator(lesson.seed, "alone.body")
-    steps = first.steps(len(lesson.public))
-    return train_locally(lesson.net, start[None], [lesson.public], first, steps=steps, rngs=[rng])[0]
+    first = replace(plan, epochs=plan.body_epochs, body_epochs=None)
+    rng = generator(task.seed, "alone.body")
+    steps = first.steps(len(task.public))
+    return train_locally(task.net, start[None], [task.public], first, steps=steps, rngs=[rng])[0]

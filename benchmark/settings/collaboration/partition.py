@@ -1,4 +1,4 @@
-"""How the private data is partitioned among the parties."""
+"""Partitions of the private data among the parties."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from benchmark.seeds import child
 
 
 def partition(data: Split, parties: int, rng: torch.Generator, alpha: float | None = None) -> list[Split]:
-    """Deal samples to ``parties`` disjoint shares of one size.
+    """Return ``parties`` disjoint shares of one size.
 
     Args:
-        alpha: None deals at random (IID). A number gives each party its own mixture of classes, drawn from a symmetric
-            Dirichlet distribution (Hsu et al. 2019, arXiv 1909.06335): the smaller, the fewer classes a party holds.
+        alpha: None partitions at random (IID). A number gives each party its own mixture of classes, drawn from a
+            symmetric Dirichlet distribution (Hsu et al. 2019, arXiv 1909.06335): the smaller it is, the fewer
+            classes a party holds.
 
     Raises:
         ConfigError: fewer samples than parties.
@@ -31,8 +32,11 @@ def partition(data: Split, parties: int, rng: torch.Generator, alpha: float | No
 
 
 def _by_mixture(y: np.ndarray, parties: int, share: int, alpha: float, seed: int) -> list[Tensor]:
-    """Row numbers of each party's share. Parties take turns in random order, so that all of them meet the same shortage
-    towards the end, when a party whose classes have run out takes what is left."""
+    """Return the row numbers of each party's share.
+
+    Parties take turns in random order, so that the shortage towards the end, when a party whose classes have run out
+    takes what is left, is the same for all.
+    """
     rng = np.random.default_rng(seed)
     labels = np.unique(y)
     piles = [list(np.flatnonzero(y == label)) for label in labels]
@@ -48,7 +52,7 @@ def _by_mixture(y: np.ndarray, parties: int, share: int, alpha: float, seed: int
 
 
 def partition_by_class(data: Split, parties: int, num_classes: int) -> list[Split]:
-    """Deal whole classes: each party gets the next ``num_classes / parties`` of them, disjoint from all others'.
+    """Return shares of whole classes: each party gets the next ``num_classes / parties`` of them.
 
     Shares are cut to the size of the smallest, so that every party has the same weight.
 
@@ -67,8 +71,9 @@ def partition_by_class(data: Split, parties: int, num_classes: int) -> list[Spli
 
 
 def partition_one_apart(data: Split, parties: int, apart: int, rng: torch.Generator) -> list[Split]:
-    """Deal to ``parties`` disjoint shares of one size: the first holds nothing but the class ``apart``, which no other
-    holds, and the others' classes are dealt to them at random.
+    """Return ``parties`` disjoint shares of one size; the first holds the class ``apart``, all of it and nothing else.
+
+    The other classes are partitioned among the others at random.
 
     Raises:
         ConfigError: the class is too rare for a share of the size of the others', or there are too few samples.

@@ -1,4 +1,4 @@
-"""What is publicly known of a defense."""
+"""Public facts about a defense."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Published:
-    """What is publicly known of a defense, in words that any adaptive threat understands.
+    """Public facts about a defense, in words that any adaptive threat understands.
 
     Attributes:
         mask: bool (n, d) or (d,), True where an upload carries information (pruning, withheld layers).
         noise_std: standard deviation of the noise on each coordinate of an upload.
         clip_norm: L2 bound to which uploads (or samples' gradients) were scaled down.
-        groups: int64 (n,), uploads with the same number sum to the sum of their members' updates though no single
-            one need be anybody's update (mixing, pairwise masks).
+        groups: int64 (n,), uploads with the same number sum to the sum of their members' updates, though a single
+            upload need not be anybody's update (mixing, pairwise masks).
         downloaded: bool (n, d), coordinates that each party took from the global model in this round.
         screen_cosine: parties refuse a model whose first layer's rows are more parallel than this.
         filter_threshold: accuracy on common validation data that a party's model must exceed to count.
@@ -27,11 +28,11 @@ class Published:
         mixing: how inputs were mixed before anything was trained on them (InstaHide): k, mode, encodings, signs.
     """
 
-    mask: Tensor | None = None
+    mask: Bool[Tensor, " *n d"] | None = None
     noise_std: float | None = None
     clip_norm: float | None = None
-    groups: Tensor | None = None
-    downloaded: Tensor | None = None
+    groups: Int[Tensor, " n"] | None = None
+    downloaded: Bool[Tensor, " *n d"] | None = None
     screen_cosine: float | None = None
     filter_threshold: float | None = None
     memory: bool = False

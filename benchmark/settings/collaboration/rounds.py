@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from benchmark.data.base import Split
@@ -30,29 +31,29 @@ ORDERS = ("fedavg", "roundrobin")
 
 
 def honest(round: Round, updates: Tensor) -> Tensor:
-    """Nobody deviates."""
+    """Return ``updates``: nobody deviates."""
     return updates
 
 
 def unmoved(round: Round, shares: Sequence[Split]) -> Sequence[Split]:
-    """Everybody trains on its own samples."""
+    """Return ``shares``: all parties train on their own samples."""
     return shares
 
 
 def unheard(round: Round, uploads: Tensor) -> None:
-    """Nobody listens."""
+    """Do nothing: nobody listens."""
 
 
 def local_updates(
     net: Net,
     defense: FederatedDefense,
-    params: Tensor,
-    x: Tensor,
-    y: Tensor,
+    params: Float[Tensor, " *each d"],
+    x: Float[Tensor, "n steps batch ..."],
+    y: Shaped[Tensor, " n steps batch *classes"],
     plan: LocalPlan,
     rngs: Sequence[torch.Generator],
-) -> Tensor:
-    """Local SGD of n parties from the same model.
+) -> Float[Tensor, "n d"]:
+    """Return the updates of n parties after local SGD.
 
     Args:
         params: (d,) the global model, or (n, d) what each party starts from.
@@ -74,7 +75,7 @@ def local_updates(
 
 
 def _alone(net: Net, params: Tensor, x: Tensor, y: Tensor, plan: LocalPlan) -> Tensor:
-    """The update (d,) of one party without a defense's own step: as :func:`local_updates`, without its dimension n."""
+    """Return the update (d,) of one party, as :func:`local_updates` without a defense's own step."""
 
     def gradient(here: Tensor, step: int) -> Tensor:
         here = here.detach().requires_grad_()
@@ -93,7 +94,7 @@ def _one_party(
 
 
 def _descend(gradient: Callable[[Tensor, int], Tensor], params: Tensor, steps: int, plan: LocalPlan) -> Tensor:
-    """The sum of all steps from ``params``, (n, d) or (d,); ``gradient(here, step)`` is taken at each step's start."""
+    """Return the sum of all steps from ``params``, (n, d) or (d,), by ``gradient(here, step)`` at each step's start."""
     here, moved, velocity = params, torch.zeros_like(params), torch.zeros_like(params)
     for step in range(steps):
         slope = gradient(here, step)
@@ -187,19 +188,19 @@ def federate(
 
 
 def _seat(turn: Round, present: Tensor) -> None:
-    """Leave in ``turn`` only the parties that are ``present``, bool (n,)."""
+    """Keep in ``turn`` only the parties that are ``present``, bool (n,)."""
     turn.parties = turn.parties[present]
     turn.held = None if turn.held is None else turn.held[present]
     turn.active = torch.ones(len(turn.parties), dtype=torch.bool)
 
 
 def own_part(samples: Split, parties: int, party: int) -> Split:
-    """The part of ``samples`` that is ``party``'s when they are dealt out one by one."""
+    """Return the part of ``samples`` that is ``party``'s: every ``parties``-th of them."""
     return samples[party::parties]
 
 
 def _candidates(order: str, parties: int, fraction: float, seed: int, index: int) -> Tensor:
-    """int64 (n,), sorted: the parties that the server asks in round ``index``."""
+    """Return the parties that the server asks in round ``index``, int64 (n,), sorted."""
     if order == "roundrobin":
         return torch.tensor([parties - 1 - index % parties])
     sampled = max(1, round(fraction * parties))
@@ -209,12 +210,12 @@ def _candidates(order: str, parties: int, fraction: float, seed: int, index: int
 
 def receive(
     defense: FederatedDefense,
-    handed_out: Tensor,
+    handed_out: Float[Tensor, "n d"],
     turn: Round,
-    unmixed: Tensor | None = None,
+    unmixed: Int[Tensor, " m"] | None = None,
     overhear: Overhear = unheard,
-) -> Tensor:
-    """The direction (d,) that comes of what the parties hand out, (n, d): exchange, upload, preaggregate, aggregate."""
+) -> Float[Tensor, " d"]:
+    """Return the direction that results from what the parties hand out: exchange, upload, preaggregate, aggregate."""
     uploads = defense.exchange(handed_out, turn)
     if unmixed is not None:
         cheats = torch.isin(turn.parties, unmixed).to(uploads.device)
@@ -227,14 +228,14 @@ def receive(
 
 
 def _server_update(net: Net, root: Split, params: Tensor, plan: LocalPlan, seed: int, index: int) -> Tensor:
-    """The update (d,) of an honest party that holds the server's root data."""
+    """Return the update (d,) of an honest party that holds the server's root data."""
     rng = generator(seed, f"federated.batch.server.{index}")
     x, y = _draw(root, min(plan.batch_size, len(root)), plan.local_steps, rng)
     return local_updates(net, FederatedDefense(), params, x[None], y[None], plan, [rng])[0].detach()
 
 
 def _batches(shares: Sequence[Split], parties: Tensor, plan: LocalPlan, seed: int, index: int) -> tuple[Tensor, Tensor]:
-    """Batches (n, steps, batch, ...) and labels; all of one size, which the smallest of the parties' shares limits."""
+    """Return batches (n, steps, batch, ...) and labels; the smallest of the parties' shares limits their size."""
     size = min(plan.batch_size, *(len(shares[party]) for party in parties.tolist()))
     drawn = [
         _draw(shares[party], size, plan.local_steps, generator(seed, f"federated.batch.{party}.{index}"))
@@ -245,6 +246,6 @@ def _batches(shares: Sequence[Split], parties: Tensor, plan: LocalPlan, seed: in
 
 
 def _draw(share: Split, size: int, steps: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Inputs (steps, size, ...) and labels; each batch is drawn without replacement."""
+    """Return inputs (steps, size, ...) and labels; each batch is drawn without replacement."""
     rows = torch.stack([torch.randperm(len(share), generator=rng)[:size] for _ in range(steps)])
     return share.x[rows], share.y[rows]

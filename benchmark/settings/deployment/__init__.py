@@ -1,1 +1,1 @@
-"""The deployment setting: a trained classifier meets inputs from the world."""
+"""The deployment setting: a trained classifier meets inputs that may be altered or shifted."""

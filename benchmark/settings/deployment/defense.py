@@ -1,4 +1,4 @@
-"""Deployment defenses: their hooks, and what a shift detector may use."""
+"""Deployment defenses: their hooks, and the context of a shift detector."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from benchmark.data.base import Split
@@ -16,15 +17,15 @@ from benchmark.settings.defense import Defense, hook
 
 @dataclass
 class DetectorContext:
-    """What a detector has: the classifier and how it was made, and data of its population; never a batch's labels.
+    """Context of a detector: the classifier, its training, and data of its population; never a batch's labels.
 
     Attributes:
         model: the deployed classifier; its parameters take no gradient.
         train: what it was trained on; validation: held-out labelled samples of the same population.
         num_classes: of the task.
         seed: of this group of batches, see :meth:`rng`.
-        member: ``member(i)`` gives a classifier trained like the deployed one with other randomness, i = 1, 2, ...
-        fresh: ``fresh(num_classes)`` gives an untrained model of the deployed one's architecture.
+        member: ``member(i)`` returns a classifier trained like the deployed one with other randomness, i = 1, 2, ...
+        fresh: ``fresh(num_classes)`` returns an untrained model of the deployed one's architecture.
         learn: ``learn(module, x, y, rng)`` trains a model as the deployed one was trained.
         recall: the store behind :meth:`remember`.
         saved: seconds of work that :meth:`remember` took from earlier cells.
@@ -42,13 +43,14 @@ class DetectorContext:
     saved: float = 0.0
 
     def rng(self, index: int) -> torch.Generator:
-        """The randomness with which batch ``index`` is judged."""
+        """Return the generator with which batch ``index`` is judged."""
         return generator(self.seed, f"batch{index}")
 
     def remember(self, name: str, build: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """``build()``, perhaps from an earlier cell.
+        """Return ``build()``, perhaps from an earlier cell.
 
-        ``name`` says all that the result depends on besides the data, the classifier and the group of batches at hand.
+        Args:
+            name: of all that the result depends on besides the data, the classifier and the present group of batches.
         """
 
         def timed() -> dict[str, Tensor]:
@@ -62,26 +64,26 @@ class DetectorContext:
 
 
 class DeploymentDefense(Defense):
-    """A defense of a deployed classifier: how it is trained, and what screens its inputs."""
+    """Base of defenses of a deployed classifier: of its training, and screens of its inputs."""
 
     @hook()
     def fit(self, fresh: Callable[[], nn.Module], data: Split, train: Callable[..., nn.Module]) -> nn.Module:
         """Train the classifier that is deployed.
 
         Args:
-            fresh: gives a newly initialised model (the same weights at every call).
+            fresh: returns a newly initialised model (the same weights at every call).
             train: ``train(module, x, y, loss=...)``, the suite's loop with this cell's epochs and seed.
         """
         return train(fresh(), data.x, data.y)
 
     @hook()
-    def screen_inputs(self, x: Tensor) -> Tensor:
-        """Suspicion (n,) that an input is not from the training distribution; higher is worse."""
+    def screen_inputs(self, x: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
+        """Return the suspicion that each input is not from the training distribution; higher is worse."""
         return torch.zeros(len(x))
 
     @hook()
-    def screen_batches(self, batches: Tensor, context: DetectorContext) -> Tensor:
-        """Suspicion that a batch is not from the training distribution; higher is worse.
+    def screen_batches(self, batches: Float[Tensor, "q n ..."], context: DetectorContext) -> Float[Tensor, " q *each"]:
+        """Return the suspicion that each batch is not from the training distribution; higher is worse.
 
         Every batch is judged as if it were the only one. Suspicions are compared with those of usual batches, so they
         need no scale; see ``docs/interfaces.md``.

@@ -1,4 +1,4 @@
-"""Release mechanisms: their hooks, and what they publish."""
+"""Release mechanisms: their hooks, and their releases."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from benchmark.data.base import Split
@@ -15,7 +16,7 @@ from benchmark.settings.defense import Defense, hook
 
 @dataclass(frozen=True)
 class Release:
-    """What an owner publishes in place of the private data.
+    """Release: published in place of the private data.
 
     Attributes:
         x: (m, ...) released inputs; y: (m,) labels or (m, classes) soft labels.
@@ -25,17 +26,17 @@ class Release:
         epsilon, delta: what an accountant computed for this very run, or None without such a guarantee.
     """
 
-    x: Tensor
-    y: Tensor
-    source: Tensor | None = None
-    sensitive: Tensor | None = None
+    x: Float[Tensor, "m ..."]
+    y: Shaped[Tensor, " m *classes"]
+    source: Int[Tensor, " m"] | None = None
+    sensitive: Int[Tensor, " m"] | None = None
     epsilon: float | None = None
     delta: float | None = None
 
 
 @dataclass(frozen=True)
 class MechanismContext:
-    """What a release mechanism may use beside the private data.
+    """Everything that a release mechanism may use beside the private data.
 
     Attributes:
         public: everybody's samples (mixing partners, proxies' training data, start images); no private sample is in it.
@@ -49,7 +50,7 @@ class MechanismContext:
 
 
 class ReleaseMechanism(Defense):
-    """A defense of a release: what an owner publishes in place of the private data.
+    """Base of release mechanisms, which derive a release from the private data.
 
     Class attributes:
         releases: what a release is and carries:
@@ -69,7 +70,7 @@ class ReleaseMechanism(Defense):
     context: MechanismContext | None = None
 
     def enter(self, context: MechanismContext) -> None:
-        """Take note of the surroundings. Not a hook of its own."""
+        """Keep the context. Not a hook."""
         self.context = context
 
     @hook()
@@ -82,21 +83,21 @@ class ReleaseMechanism(Defense):
         return Release(private.x, private.y, torch.arange(len(private)))
 
     @hook(chained=True)
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
         """Encode a test-time input as the released inputs were, (n, ...) -> (n, ...). Called after :meth:`release`."""
         return x
 
     def encode_people(self, people: Split) -> Split:
-        """People at test time as the mechanism would publish them; called after :meth:`release`.
+        """Return people at test time as the mechanism would publish them; called after :meth:`release`.
 
-        For maps that need more than the input (the sensitive attribute) or also change labels. Not a hook of its own.
+        For maps that need more than the input (the sensitive attribute) or also change labels. Not a hook.
         """
         return replace(people, x=self.encode(people.x))
 
     def secrets(self) -> Mapping[str, Tensor]:
-        """What only the owner knows after :meth:`release`, for attacks that are upper bounds (knowledge ``oracle``)."""
+        """Return the owner's secrets after :meth:`release`, for attacks as upper bounds (knowledge ``oracle``)."""
         return {}
 
     def models(self) -> Mapping[str, nn.Module]:
-        """Networks that the owner hands out beside the release (a generator, a teacher, a map), by name."""
+        """Return networks that the owner hands out beside the release (a generator, a teacher, a map), by name."""
         return {}

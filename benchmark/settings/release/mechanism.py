@@ -1,7 +1,7 @@
-"""A defense as a release mechanism: fitted once for the owner, refitted at will by those who know how it works.
+"""Fits of a release mechanism: once for the owner, and again by everybody who knows how it works.
 
-Everything that a fit gives (rows, labels, encodings of held-out people, budget) goes through the cache as tensors, so
-that cells which differ only in the threat share it, and shadow attacks pay for each refit once.
+The results of a fit (rows, labels, encodings of held-out people, budget) go through the cache as tensors, so that
+cells which differ only in the threat share it, and shadow attacks pay for each refit once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROLES = ("test", "calibration", "attacker")
 
 
 class Mechanism:
-    """The cell's defense as something that can be fitted on any private data.
+    """The cell's defense, which can be fitted on any private data.
 
     A fit is seeded by its name alone, and starts from the defense as it was built: fits do not disturb each other.
     """
@@ -36,7 +36,7 @@ class Mechanism:
         context.defense.enter(self.mechanism_context)
 
     def fit(self, private: Split, name: str) -> tuple[ReleaseMechanism, Release]:
-        """A fresh copy of the mechanism, fitted on ``private`` with the randomness of ``name``."""
+        """Return a fresh copy of the mechanism, fitted on ``private`` with the randomness of ``name``."""
         defense = copy.deepcopy(
             self.context.defense, {id(self.mechanism_context): self.mechanism_context}
         )  # the mechanism_context itself is not copied
@@ -45,7 +45,7 @@ class Mechanism:
         return defense, release
 
     def refit(self, private: Split, purpose: str) -> Release:
-        """What the mechanism would publish of ``private``: for shadow attacks and controls, shared through the cache.
+        """Return what the mechanism would publish of ``private``: for shadow attacks and controls, shared by the cache.
 
         ``purpose`` seeds it, so that two purposes give two independent keys.
         """
@@ -56,7 +56,7 @@ class Mechanism:
 
 
 class Fitted:
-    """The owner's release, with what the owner's users get.
+    """The owner's release, and encodings for the owner's users.
 
     Attributes:
         release: what was published. encoded: role -> held-out people as the mechanism publishes them.
@@ -74,7 +74,7 @@ class Fitted:
 
     @cached_property
     def live(self) -> ReleaseMechanism:
-        """The fitted defense itself, for surfaces that hand out the map or its networks; fitted anew if need be."""
+        """Return the fitted defense, for surfaces that hand out the map or its networks; fitted anew if necessary."""
         return self._encode_all(self.mechanism.fit(self.context.data.owner, self.NAME)[0])[0]
 
     def _build(self) -> Artifact:
@@ -88,7 +88,7 @@ class Fitted:
         return artifact
 
     def _encode_all(self, defense: ReleaseMechanism) -> tuple[ReleaseMechanism, Mapping[str, Split]]:
-        """Encodings in one fixed order, so that a mechanism with fresh noise is always left in the same state."""
+        """Encode people in one fixed order, so that a mechanism with fresh noise always ends in the same state."""
         with isolated(self.context.seed, "defense.encode.global"):
             return defense, {role: _encode(defense, getattr(self.context.data, role)) for role in ROLES}
 

@@ -1,7 +1,6 @@
-"""An owner publishes data derived from private data; others train on it, and adversaries look at it.
+"""Setting of a release: an owner publishes data derived from private data; others train on it, adversaries attack it.
 
-Members are the ``owner`` split, non-members ``calibration``, the adversary's reference data ``attacker``. Which
-question an adversary asks is its surface; each is a game of ``benchmark.settings.release.games``.
+Members are the ``owner`` split, non-members ``calibration``, the adversary's reference data ``attacker``.
 """
 
 from __future__ import annotations
@@ -9,23 +8,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from benchmark.errors import ConfigError
-from benchmark.outcome import Outcome
-from benchmark.settings.base import CellContext, Setting
-from benchmark.settings.release.games.attributes import AttributesGame, PeopleGame
-from benchmark.settings.release.games.base import Game, ReleaseThreat
+from benchmark.settings.base import Setting
+from benchmark.settings.release.games.attributes import AttributesGame
 from benchmark.settings.release.games.canaries import CanariesGame
-from benchmark.settings.release.games.collection import CopyGame, StatisticalGame
-from benchmark.settings.release.games.identities import IdentitiesGame, LinkageGame
-from benchmark.settings.release.games.membership import MembershipGame
-from benchmark.settings.release.games.participants import ParticipantsGame, TeachersGame
-from benchmark.settings.release.games.reconstruction import ReconstructionGame
+from benchmark.settings.release.games.collection import CollectionGame
+from benchmark.settings.release.games.copies import CopiesGame
+from benchmark.settings.release.games.identities import IdentitiesGame
+from benchmark.settings.release.games.linkage import LinkageGame
+from benchmark.settings.release.games.members import MembersGame
+from benchmark.settings.release.games.participants import ParticipantsGame
+from benchmark.settings.release.games.people import PeopleGame
 from benchmark.settings.release.games.records import RecordsGame
+from benchmark.settings.release.games.release import ReconstructionGame
+from benchmark.settings.release.games.teachers import TeachersGame
 from benchmark.settings.release.measures.base import Measure, TrainOnRelease
-from benchmark.settings.release.mechanism import Fitted, Mechanism
+from benchmark.settings.release.publication import Publication
 
 VERSION = 2
-BYTES_PER_FLOAT = 4
-ACTING = frozenset({"release", "encode"})
 
 
 class ReleaseSetting(Setting):
@@ -40,20 +39,20 @@ class ReleaseSetting(Setting):
     """
 
     name = "release"
-    surfaces = {
-        "release": ACTING,
-        "members": ACTING,
-        "attributes": ACTING,
-        "people": ACTING,
-        "identities": ACTING,
-        "linkage": ACTING,
-        "participants": ACTING,
-        "teachers": ACTING,
-        "records": ACTING,
-        "canaries": ACTING,
-        "collection": ACTING,
-        "copies": ACTING,
-    }
+    games = (
+        ReconstructionGame,
+        MembersGame,
+        AttributesGame,
+        PeopleGame,
+        IdentitiesGame,
+        LinkageGame,
+        ParticipantsGame,
+        TeachersGame,
+        RecordsGame,
+        CanariesGame,
+        CollectionGame,
+        CopiesGame,
+    )
 
     def __init__(
         self, *, epochs: int, examiner_epochs: int, victims: int, candidates: int, measures: Mapping[str, Measure]
@@ -62,39 +61,10 @@ class ReleaseSetting(Setting):
             raise ConfigError(
                 f"setting.victims must be at least 1 and setting.candidates at least 2, got {victims} and {candidates}."
             )
-        self.measures = [TrainOnRelease(epochs=epochs), *measures.values()]
-        self.games: dict[str, Game] = {
-            "release": ReconstructionGame(victims=victims, examiner_epochs=examiner_epochs),
-            "members": MembershipGame(candidates=candidates),
-            "attributes": AttributesGame(),
-            "people": PeopleGame(candidates=candidates),
-            "identities": IdentitiesGame(victims=victims),
-            "linkage": LinkageGame(victims=victims),
-            "participants": ParticipantsGame(),
-            "teachers": TeachersGame(victims=victims),
-            "records": RecordsGame(),
-            "canaries": CanariesGame(),
-            "collection": StatisticalGame(epochs=epochs),
-            "copies": CopyGame(),
-        }
-
-    def play(self, context: CellContext) -> Outcome:
-        threat = context.threat
-        assert isinstance(threat, ReleaseThreat)
-        fitted = Fitted(Mechanism(context))
-        release = fitted.release
-        size = float(BYTES_PER_FLOAT * (release.x.numel() + release.y.numel()))
-        outcome = Outcome(cost={"seconds": fitted.seconds, "bytes_sent": size})
-        if release.epsilon is not None:
-            outcome.cost |= {"epsilon": release.epsilon, "delta": release.delta or 0.0}
-        for measure in self.measures:
-            measure(context, fitted, outcome)
-        game = self.games[threat.surface]
-        surface = game.observe(context, fitted, threat)
-        guess = threat(surface, seed=context.seed)
-        if not isinstance(guess, game.guess):
-            raise TypeError(f"release cannot score a {type(guess).__name__} on the surface {threat.surface!r}.")
-        game.score(context, outcome, guess, surface)
-        outcome.diagnostics.update(guess.diagnostics)
-        outcome.diagnostics["attack_seconds"] = guess.seconds
-        return outcome
+        self.honest = Publication(
+            epochs=epochs,
+            examiner_epochs=examiner_epochs,
+            victims=victims,
+            candidates=candidates,
+            measures=(TrainOnRelease(epochs=epochs), *measures.values()),
+        )

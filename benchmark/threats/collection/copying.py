@@ -6,7 +6,7 @@ import torch
 
 from benchmark.metrics.distances import nearest
 from benchmark.settings.release.games.base import ReleaseThreat
-from benchmark.settings.release.games.collection import Copies, CopySurface
+from benchmark.settings.release.games.copies import Copies, CopySurface
 from benchmark.settings.threat import Floor
 
 VERSION = 1

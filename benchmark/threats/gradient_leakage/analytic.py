@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.settings.collaboration.setting import UploadSurface, UploadThreat
+from benchmark.settings.collaboration.games.uploads import UploadSurface, UploadThreat
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.threat import Floor
 from benchmark.threats.gradient_leakage.labels import restore_labels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from benchmark.settings.collaboration.setting import UploadSurface, UploadThreat
+from benchmark.settings.collaboration.games.uploads import UploadSurface, UploadThreat
 from benchmark.settings.guesses import Reconstruction
 from benchmark.threats.gradient_leakage.labels import restore_labels
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.errors import ConfigError, positive
-from benchmark.settings.collaboration.setting import UploadSurface, UploadThreat
+from benchmark.settings.collaboration.games.uploads import UploadSurface, UploadThreat
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.threat import Floor
 from benchmark.threats.gradient_leakage.labels import restore_labels

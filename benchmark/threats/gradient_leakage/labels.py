@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmark.errors import ConfigError, Refused
-from benchmark.settings.collaboration.setting import UploadSurface, UploadThreat
+from benchmark.settings.collaboration.games.uploads import UploadSurface, UploadThreat
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.threat import Floor
 from benchmark.threats.gradient_leakage.matching import targets_of

@@ -16,8 +16,8 @@ from torch.func import grad_and_value, vmap
 from torch.linalg import vecdot
 
 from benchmark.errors import Refused
+from benchmark.settings.collaboration.games.uploads import UploadSurface
 from benchmark.settings.collaboration.published import Published
-from benchmark.settings.collaboration.setting import UploadSurface
 from benchmark.training.functional import Layout
 from benchmark.training.grouped import Chain
 from benchmark.training.layers import layer_mask, select_layers

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from benchmark.errors import Refused
-from benchmark.settings.collaboration.setting import UploadSurface
+from benchmark.settings.collaboration.games.uploads import UploadSurface
 from benchmark.threats.gradient_leakage.inverting_gradients import InvertingGradients
 from benchmark.threats.gradient_leakage.matching import Matcher, Targets, cosine_distance
 

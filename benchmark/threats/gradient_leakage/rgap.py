@@ -18,7 +18,7 @@ from torch.func import vjp, vmap
 from torch.nn import functional as F
 
 from benchmark.errors import Refused, positive
-from benchmark.settings.collaboration.setting import UploadSurface, UploadThreat
+from benchmark.settings.collaboration.games.uploads import UploadSurface, UploadThreat
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.threat import Floor
 from benchmark.threats.gradient_leakage.analytic import least_squares

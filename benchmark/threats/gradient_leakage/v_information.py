@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmark.settings.collaboration.games.many_uploads import (
-    Batches,
+    AttributeBatches,
     Beliefs,
     ManyUploadsSurface,
     ManyUploadsThreat,
@@ -62,7 +62,7 @@ class LatentVInformation(ManyUploadsThreat):
                 found[family][layer] = belief
         return Beliefs(found)
 
-    def studied(self, batches: Batches, rng: torch.Generator) -> Tensor:
+    def studied(self, batches: AttributeBatches, rng: torch.Generator) -> Tensor:
         """The values of the secret that the predictors are taught."""
         return batches.secret
 
@@ -74,7 +74,7 @@ class ShuffledSecret(LatentVInformation):
     control = "negative"
     floor = None
 
-    def studied(self, batches: Batches, rng: torch.Generator) -> Tensor:
+    def studied(self, batches: AttributeBatches, rng: torch.Generator) -> Tensor:
         return batches.secret[torch.randperm(len(batches.secret), generator=rng).to(batches.secret.device)]
 
 
@@ -117,7 +117,9 @@ class OriginalVInformation(ManyUploadsThreat):
         return Beliefs(found)
 
 
-def rehearsed(threat: ManyUploadsThreat, surface: ManyUploadsSurface, rng: torch.Generator) -> tuple[Batches, Tensor]:
+def rehearsed(
+    threat: ManyUploadsThreat, surface: ManyUploadsSurface, rng: torch.Generator
+) -> tuple[AttributeBatches, Tensor]:
     """The adversary's own batches and the uploads (auxiliary, d) that they would cause."""
     batches = draw_batches(surface.own, threat.auxiliary, surface.batch_size, threat.scope, rng)
     return batches, (surface.rehearse_defended if threat.adaptive else surface.rehearse)(batches)

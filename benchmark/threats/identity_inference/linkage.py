@@ -8,7 +8,7 @@ from torch import Tensor
 from benchmark.errors import positive
 from benchmark.metrics.distances import exact_cdist
 from benchmark.settings.release.games.base import ReleaseThreat
-from benchmark.settings.release.games.identities import Linkage, LinkageSurface
+from benchmark.settings.release.games.linkage import Linkage, LinkageSurface
 from benchmark.settings.threat import Floor
 from benchmark.threats.membership_inference.statistics import comparable
 

@@ -6,7 +6,7 @@ import torch
 
 from benchmark.settings.guesses import MembershipScores
 from benchmark.settings.release.games.base import ReleaseThreat
-from benchmark.settings.release.games.membership import MemberSurface
+from benchmark.settings.release.games.members import MemberSurface
 from benchmark.threats.membership_inference.statistics import comparable, statistic_named
 
 VERSION = 1

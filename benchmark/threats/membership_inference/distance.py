@@ -8,7 +8,7 @@ from torch import Tensor
 from benchmark.errors import ConfigError
 from benchmark.settings.guesses import MembershipScores
 from benchmark.settings.release.games.base import ReleaseThreat
-from benchmark.settings.release.games.membership import MemberSurface
+from benchmark.settings.release.games.members import MemberSurface
 from benchmark.settings.threat import Floor
 from benchmark.threats.membership_inference.statistics import comparable, principal_components, statistic_named
 

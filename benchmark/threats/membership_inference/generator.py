@@ -9,7 +9,7 @@ from benchmark.errors import Refused, positive
 from benchmark.models.generators import Generator
 from benchmark.settings.guesses import MembershipScores
 from benchmark.settings.release.games.base import ReleaseThreat
-from benchmark.settings.release.games.membership import MemberSurface
+from benchmark.settings.release.games.members import MemberSurface
 
 VERSION = 1
 

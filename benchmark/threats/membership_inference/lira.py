@@ -13,7 +13,7 @@ from benchmark.errors import ConfigError
 from benchmark.metrics.membership import best_threshold, record_aucs, worst_decile
 from benchmark.settings.guesses import MembershipScores
 from benchmark.settings.release.games.base import ReleaseThreat
-from benchmark.settings.release.games.membership import MemberSurface
+from benchmark.settings.release.games.members import MemberSurface
 from benchmark.settings.threat import Floor
 from benchmark.threats.membership_inference.statistics import comparable, statistic_named
 

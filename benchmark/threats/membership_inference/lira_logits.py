@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmark.errors import Refused, positive
 from benchmark.models.mlp import MLP
-from benchmark.settings.release.games.membership import MemberSurface
+from benchmark.settings.release.games.members import MemberSurface
 from benchmark.settings.threat import Floor
 from benchmark.threats.membership_inference.lira import Lira
 from benchmark.training.loop import predict, train

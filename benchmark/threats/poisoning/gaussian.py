@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from benchmark.seeds import normal_like
-from benchmark.settings.collaboration.setting import Contribution, ContributionSurface, ContributionThreat
+from benchmark.settings.collaboration.games.contributions import Contribution, ContributionSurface, ContributionThreat
 from benchmark.settings.threat import Floor
 
 VERSION = 1

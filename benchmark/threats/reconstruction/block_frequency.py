@@ -19,7 +19,7 @@ from benchmark.errors import Refused, positive
 from benchmark.seeds import child
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
-from benchmark.settings.release.games.reconstruction import ReleaseSurface
+from benchmark.settings.release.games.release import ReleaseSurface
 from benchmark.settings.threat import Floor
 from benchmark.threats.reconstruction.codebook import codes
 

@@ -21,7 +21,7 @@ from benchmark.errors import ConfigError, Refused, positive
 from benchmark.seeds import child
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
-from benchmark.settings.release.games.reconstruction import ReleaseSurface
+from benchmark.settings.release.games.release import ReleaseSurface
 from benchmark.settings.threat import Floor
 from benchmark.threats.reconstruction.norm_leak import jigsaw, norms
 from benchmark.threats.reconstruction.regression_known_pairs import rows

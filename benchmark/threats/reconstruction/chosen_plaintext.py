@@ -17,7 +17,7 @@ from benchmark.data.blocks import from_blocks, to_blocks
 from benchmark.errors import ConfigError, Refused
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
-from benchmark.settings.release.games.reconstruction import ReleaseSurface
+from benchmark.settings.release.games.release import ReleaseSurface
 from benchmark.settings.threat import Floor
 from benchmark.threats.reconstruction.codebook import codes, look_up
 from benchmark.threats.reconstruction.regression_known_pairs import rows

@@ -16,7 +16,7 @@ from benchmark.errors import positive
 from benchmark.metrics.distances import nearest
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
-from benchmark.settings.release.games.reconstruction import ReleaseSurface
+from benchmark.settings.release.games.release import ReleaseSurface
 from benchmark.settings.threat import Floor
 
 VERSION = 1

@@ -7,7 +7,7 @@ import torch
 from benchmark.metrics.distances import nearest
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
-from benchmark.settings.release.games.reconstruction import ReleaseSurface
+from benchmark.settings.release.games.release import ReleaseSurface
 
 VERSION = 1
 

@@ -22,7 +22,7 @@ from benchmark.models.by_shape import network_for
 from benchmark.models.decoder import Decoder
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
-from benchmark.settings.release.games.reconstruction import ReleaseSurface
+from benchmark.settings.release.games.release import ReleaseSurface
 from benchmark.settings.threat import Floor
 from benchmark.training.loop import predict, train
 

@@ -13,7 +13,7 @@ from benchmark.errors import positive
 from benchmark.metrics.images import variation
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
-from benchmark.settings.release.games.reconstruction import ReleaseSurface
+from benchmark.settings.release.games.release import ReleaseSurface
 from benchmark.threats.proxies import lenses, same_shape, views
 
 VERSION = 1

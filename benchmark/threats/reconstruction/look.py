@@ -7,7 +7,7 @@ import torch
 from benchmark.errors import Refused
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
-from benchmark.settings.release.games.reconstruction import ReleaseSurface
+from benchmark.settings.release.games.release import ReleaseSurface
 from benchmark.settings.threat import Floor
 
 VERSION = 1

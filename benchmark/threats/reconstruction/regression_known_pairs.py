@@ -17,7 +17,7 @@ from benchmark.data.blocks import from_blocks, to_blocks
 from benchmark.errors import ConfigError, positive
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
-from benchmark.settings.release.games.reconstruction import ReleaseSurface
+from benchmark.settings.release.games.release import ReleaseSurface
 from benchmark.settings.threat import Floor
 
 VERSION = 1

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmark.errors import Refused
-from benchmark.settings.release.games.reconstruction import ReleaseSurface
+from benchmark.settings.release.games.release import ReleaseSurface
 from benchmark.training.loop import predict, train
 
 GRID = 11  # levels of a weight

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from benchmark.errors import ConfigError, Refused, positive
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
-from benchmark.settings.release.games.reconstruction import ReleaseSurface
+from benchmark.settings.release.games.release import ReleaseSurface
 from benchmark.settings.threat import Floor
 from benchmark.training.loop import predict, train
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from benchmark.settings.deployment.games.batches import ShiftedInputs, ShiftThreat, WorldSurface
+from benchmark.settings.deployment.games.batches import BatchSurface, ShiftedInputs, ShiftThreat
 
 VERSION = 1
 
@@ -14,7 +14,7 @@ class NoShift(ShiftThreat):
 
     control = "negative"
 
-    def attack(self, surface: WorldSurface, rng: torch.Generator) -> ShiftedInputs:
+    def attack(self, surface: BatchSurface, rng: torch.Generator) -> ShiftedInputs:
         return ShiftedInputs(surface.x, torch.arange(len(surface.x), device=surface.x.device))
 
 
@@ -26,7 +26,7 @@ class Shuffled(ShiftThreat):
 
     control = "negative"
 
-    def attack(self, surface: WorldSurface, rng: torch.Generator) -> ShiftedInputs:
+    def attack(self, surface: BatchSurface, rng: torch.Generator) -> ShiftedInputs:
         flat = surface.x.flatten(1)
         order = torch.randperm(flat.shape[1], generator=rng).to(flat.device)
         return ShiftedInputs(flat[:, order].view_as(surface.x), torch.arange(len(flat), device=flat.device))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from benchmark.seeds import normal_like
-from benchmark.settings.deployment.games.batches import ShiftedInputs, ShiftThreat, WorldSurface
+from benchmark.settings.deployment.games.batches import BatchSurface, ShiftedInputs, ShiftThreat
 from benchmark.settings.threat import Floor
 
 VERSION = 1
@@ -34,7 +34,7 @@ class RotationNoise(ShiftThreat):
         super().__init__(share=share)
         self.degrees, self.noise = degrees, noise
 
-    def attack(self, surface: WorldSurface, rng: torch.Generator) -> ShiftedInputs:
+    def attack(self, surface: BatchSurface, rng: torch.Generator) -> ShiftedInputs:
         x = turned(surface.x, self.degrees)
         x = (x + self.noise * normal_like(x, rng)).clamp(0, 1)
         return ShiftedInputs(x, torch.arange(len(x), device=x.device))
@@ -49,5 +49,5 @@ class Darker(ShiftThreat):
         super().__init__(share=share)
         self.factor = factor
 
-    def attack(self, surface: WorldSurface, rng: torch.Generator) -> ShiftedInputs:
+    def attack(self, surface: BatchSurface, rng: torch.Generator) -> ShiftedInputs:
         return ShiftedInputs(surface.x * self.factor, torch.arange(len(surface.x), device=surface.x.device))

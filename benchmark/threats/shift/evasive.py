@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.settings.deployment.games.batches import ShiftedInputs, WorldSurface
+from benchmark.settings.deployment.games.batches import BatchSurface, ShiftedInputs
 from benchmark.threats.shift.corruption import RotationNoise
 
 VERSION = 1
@@ -32,7 +32,7 @@ class Evasive(RotationNoise):
         self.radius, self.steps = radius, steps
         self.knowledge = self.knowledge | {"mechanism"}
 
-    def attack(self, surface: WorldSurface, rng: torch.Generator) -> ShiftedInputs:
+    def attack(self, surface: BatchSurface, rng: torch.Generator) -> ShiftedInputs:
         shifted = super().attack(surface, rng)
         with torch.no_grad():
             usual, found = surface.model(surface.usual), surface.model(shifted.x)

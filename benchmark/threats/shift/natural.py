@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from benchmark.settings.deployment.games.batches import ShiftedInputs, ShiftThreat, WorldSurface
+from benchmark.settings.deployment.games.batches import BatchSurface, ShiftedInputs, ShiftThreat
 from benchmark.settings.threat import Floor
 
 VERSION = 1
@@ -26,7 +26,7 @@ class Natural(ShiftThreat):
         super().__init__(share=share)
         self.whole_numbers, self.balanced = whole_numbers, balanced
 
-    def attack(self, surface: WorldSurface, rng: torch.Generator) -> ShiftedInputs:
+    def attack(self, surface: BatchSurface, rng: torch.Generator) -> ShiftedInputs:
         origin = torch.randperm(len(surface.x), generator=rng).to(surface.y.device)
         if self.balanced:
             labels = surface.y[origin]

@@ -8,11 +8,11 @@ from benchmark.defenses.collaboration.clients.gradient_noise import GradientNois
 from benchmark.defenses.none import NoDefense
 from benchmark.errors import ConfigError, Diverged
 from benchmark.settings.collaboration.defense import FederatedDefense
-from benchmark.settings.collaboration.setting import Contribution, ContributionThreat
+from benchmark.settings.collaboration.games.contributions import Contribution, ContributionThreat
 from benchmark.settings.stack import UniversalDefense
 from benchmark.threats.gradient_leakage.controls import Copy, MeanImage
 from benchmark.threats.gradient_leakage.dlg import DLG
-from tests.benchmark.helpers import collaboration, context
+from tests.benchmark.helpers import collaboration, context, observe
 
 
 class FlipSign(ContributionThreat):
@@ -60,20 +60,10 @@ def test_more_noise_cannot_help_the_attack():
 
 
 def test_cells_that_differ_in_the_defense_share_victims_and_initial_weights():
-    one, two = (
-        collaboration()._observe(context(None, d), *model_of(context(None, d)), 1)
-        for d in (UniversalDefense(), GradientNoise(std=1.0, distribution="gaussian"))
-    )
+    one, two = (observe(d) for d in (UniversalDefense(), GradientNoise(std=1.0, distribution="gaussian")))
     assert torch.equal(one.truth, two.truth)
     assert torch.equal(one.params, two.params)
     assert not torch.equal(one.uploads, two.uploads)
-
-
-def model_of(play):
-    from benchmark.training.functional import Net
-
-    net = Net(play.fresh_model())
-    return net, net.initial()
 
 
 def test_the_honest_collaboration_is_trained_once_for_all_threats():

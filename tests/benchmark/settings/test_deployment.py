@@ -42,7 +42,8 @@ class Looker(InputThreat):
 
     def attack(self, surface, rng):
         self.seen = surface
-        return AdversarialExamples(self.alter(surface), nothing(len(surface.x)))
+        altered = self.alter(surface)
+        return AdversarialExamples(altered, nothing(len(altered)))
 
 
 def of_target(surface):
@@ -203,7 +204,7 @@ def test_invalid_inputs_are_a_fault_of_the_threat(alter, message):
 def test_a_guess_of_another_kind_is_a_fault():
     class Stranger(Looker):
         def attack(self, surface, rng):
-            return Reconstruction(torch.zeros(1))
+            return Reconstruction(torch.zeros(1, 1, 2))
 
     with pytest.raises(TypeError, match="cannot score a Reconstruction"):
         deployment(epochs=1).play(context(Stranger()))

@@ -6,7 +6,7 @@ from benchmark.settings.deployment.games.inputs import AdversarialExamples
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.defense import Release, ReleaseMechanism
 from benchmark.settings.release.games.base import ReleaseThreat
-from benchmark.settings.release.games.reconstruction import stretch
+from benchmark.settings.release.games.release import stretch
 from benchmark.settings.release.setting import ReleaseSetting
 from benchmark.threats.reconstruction.controls import Copy, MeanImage
 from tests.benchmark.helpers import context
@@ -141,7 +141,7 @@ def test_a_guess_of_another_kind_is_a_fault():
         def attack(self, surface, rng):
             return AdversarialExamples(surface.targets, torch.zeros(20, dtype=torch.bool))
 
-    with pytest.raises(TypeError, match="cannot score a AdversarialExamples on the surface 'release'"):
+    with pytest.raises(TypeError, match="surface 'release' cannot score a AdversarialExamples"):
         setting().play(context(Stranger()))
 
 

@@ -223,7 +223,7 @@ def test_only_an_adaptive_provider_knows_the_treatment_of_outputs():
     service().play(context(adaptive, Negated()))
     with pytest.raises(AccessError, match="mechanism"):
         _ = naive.view.reveal
-    assert adaptive.view.reveal(torch.ones(1)) == -1
+    assert adaptive.view.reveal(torch.ones(1, 1)) == -1
 
 
 def test_knowing_the_provider_does_not_tell_the_treatment_of_outputs():

@@ -3,8 +3,8 @@ import torch
 
 from benchmark.errors import AccessError, ConfigError
 from benchmark.seeds import generator
+from benchmark.settings.collaboration.games.global_models import GlobalModelSurface
 from benchmark.settings.collaboration.published import Published
-from benchmark.settings.collaboration.setting import GlobalModelSurface
 from benchmark.threats.gan_inference.insider import GANInsider
 from benchmark.threats.gan_inference.model_inversion import ModelInversion
 from benchmark.threats.gan_inference.networks import dcgan, dense, sides

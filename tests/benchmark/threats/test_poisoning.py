@@ -16,7 +16,7 @@ from benchmark.defenses.collaboration.aggregation.multi_krum import MultiKrum
 from benchmark.defenses.collaboration.regimes.fragmented_fl import FragmentedFL
 from benchmark.errors import AccessError, ConfigError
 from benchmark.seeds import generator
-from benchmark.settings.collaboration.setting import ContributionSurface, MaliciousClientView
+from benchmark.settings.collaboration.games.contributions import ContributionSurface, MaliciousClientView
 from benchmark.settings.stack import UniversalDefense
 from benchmark.threats.poisoning.alie import ALIE, alie_z
 from benchmark.threats.poisoning.badnets import BadNets

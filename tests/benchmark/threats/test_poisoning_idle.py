@@ -9,7 +9,7 @@ from benchmark.defenses.collaboration.aggregation.validity_check import Validity
 from benchmark.defenses.none import NoDefense
 from benchmark.errors import AccessError, ConfigError
 from benchmark.seeds import generator
-from benchmark.settings.collaboration.setting import ContributionSurface
+from benchmark.settings.collaboration.games.contributions import ContributionSurface
 from benchmark.threats.poisoning.free_rider import FreeRider
 from benchmark.threats.poisoning.garbage import Garbage
 from benchmark.threats.poisoning.mimic import Mimic, farthest_out
@@ -97,4 +97,4 @@ def test_a_free_rider_knows_the_step_before():
     setting.play(context(Watching(way="replay", noise=0.0, **SHARED), NoDefense()))
     assert [last is None for _, last in seen] == [True, False, False]
     (before, _), (after, step) = seen[0], seen[1]
-    torch.testing.assert_close(before - setting.plan.lr * step, after)
+    torch.testing.assert_close(before - setting.honest.plan.lr * step, after)

@@ -9,7 +9,7 @@ from benchmark.data.base import Split
 from benchmark.defenses.collaboration.regimes.fragmented_fl import similarity
 from benchmark.errors import AccessError, ConfigError
 from benchmark.seeds import generator
-from benchmark.settings.collaboration.setting import ContributionSurface, MaliciousClientView
+from benchmark.settings.collaboration.games.contributions import ContributionSurface, MaliciousClientView
 from benchmark.threats.poisoning.constrain_and_scale import ConstrainAndScale, stretched
 from benchmark.threats.poisoning.controls import NoAttack, Takeover
 from benchmark.threats.poisoning.edge_case import EdgeCase, upside_down

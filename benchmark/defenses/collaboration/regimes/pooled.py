@@ -9,7 +9,7 @@ import torch
 from benchmark.crypto.secure_costs import pooled_costs
 from benchmark.data.base import Split
 from benchmark.settings.collaboration.defense import FederatedDefense, TrainingTask
-from benchmark.settings.collaboration.local_training import TrainingPlan, teach
+from benchmark.settings.collaboration.local_training import TrainingPlan, train_each
 from benchmark.settings.collaboration.rounds import Federation
 from benchmark.training.functional import Net
 
@@ -36,7 +36,7 @@ class Pooled(FederatedDefense):
     def learn(self, lesson: TrainingTask) -> Federation:
         started = time.perf_counter()
         pool = Split(torch.cat([s.x for s in lesson.shares]), torch.cat([s.y for s in lesson.shares]))
-        models, steps = teach(lesson, [pool], self.course)
+        models, steps = train_each(lesson, [pool], self.course)
         work = (len(pool), min(self.course.batch_size, len(pool)), steps)
         return Federation(models[0], models[:0], seconds=time.perf_counter() - started, work=work)
 

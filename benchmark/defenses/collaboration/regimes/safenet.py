@@ -15,7 +15,7 @@ from benchmark.data.base import Split, balanced_order
 from benchmark.errors import ConfigError, positive
 from benchmark.seeds import generator
 from benchmark.settings.collaboration.defense import FederatedDefense, TrainingTask
-from benchmark.settings.collaboration.local_training import TrainingPlan, teach, usual
+from benchmark.settings.collaboration.local_training import TrainingPlan, train_each, usual
 from benchmark.settings.collaboration.rounds import Federation
 from benchmark.training.accounting import gaussian_epsilon
 from benchmark.training.ensemble import VotingEnsemble
@@ -91,7 +91,7 @@ class SafeNet(FederatedDefense):
     def learn(self, lesson: TrainingTask) -> Federation:
         started = time.perf_counter()
         training, validation = self._set_aside(lesson)
-        models, steps = teach(lesson, training, self.course)
+        models, steps = train_each(lesson, training, self.course)
         scores = validate(lesson.net, models, validation)
         samples = min(len(share) for share in training)
         return Federation(

@@ -1,4 +1,4 @@
-"""The scene of a malicious server: it sends models of its own choice and reads what the parties' protocol lets out."""
+"""Surface of the broadcast: a malicious server sends models of its own choice and reads what the protocol reveals."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ from functools import partial
 from typing import ClassVar
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from benchmark.data.base import Split
-from benchmark.errors import ConfigError
-from benchmark.metrics.reconstruction import score_reconstruction
 from benchmark.outcome import Outcome
 from benchmark.seeds import generator, isolated
-from benchmark.settings.base import CellContext
+from benchmark.settings.base import Artifact, CellContext, Game, note
 from benchmark.settings.collaboration.defense import LocalPlan, Round
+from benchmark.settings.collaboration.games.uploads import UploadsGame, score_batches
 from benchmark.settings.collaboration.published import Published
 from benchmark.settings.collaboration.rounds import local_updates, own_part
+from benchmark.settings.collaboration.training import JointTraining
+from benchmark.settings.collaboration.victims import PrivateBatches
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.threat import Surface, Threat
 from benchmark.training.functional import Net
+from benchmark.training.tolerance import AMOUNTS, tolerance_curve
 
 
 @dataclass(frozen=True)
 class DownlinkSurface(Surface):
-    """What the server knows before it sends a model.
+    """View of the server before it sends a model.
 
     Attributes:
         net, params: the architecture agreed on and the honest global model (d,).
@@ -40,7 +43,7 @@ class DownlinkSurface(Surface):
     granted_by: ClassVar[Mapping[str, str]] = {"auxiliary": "auxiliary", "published": "mechanism"}
 
     net: Net
-    params: Tensor
+    params: Float[Tensor, " d"]
     parties: int
     shape: tuple[int, ...]
     num_classes: int
@@ -50,7 +53,7 @@ class DownlinkSurface(Surface):
 
 @dataclass(frozen=True)
 class Query:
-    """One model sent out.
+    """Model that the server sends.
 
     Attributes:
         net: the architecture that the parties run; the server may have changed it.
@@ -59,13 +62,13 @@ class Query:
     """
 
     net: Net
-    params: Tensor
-    sybils: Tensor
+    params: Float[Tensor, " *each d"]
+    sybils: Bool[Tensor, " n"]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back for a query.
+    """Uploads that a query brought.
 
     Attributes:
         uploads: (observations, n, d').
@@ -73,13 +76,13 @@ class Answer:
             with the same number means anything.
     """
 
-    uploads: Tensor
-    groups: list[Tensor]
+    uploads: Float[Tensor, "observations n d"]
+    groups: list[Int[Tensor, " n"]]
 
 
 @dataclass(frozen=True)
 class BroadcastSurface(Surface):
-    """What the server sees of a round whose models it chose.
+    """View of the server after the rounds whose models it chose.
 
     Attributes:
         queries, answers: what it sent, and what came back for each.
@@ -106,12 +109,12 @@ class BroadcastSurface(Surface):
     num_classes: int
     auxiliary: Split
     published: list[Published]
-    labels: Tensor
-    truth: Tensor
+    labels: Int[Tensor, "n batch"]
+    truth: Float[Tensor, " n batch *sample"]
 
 
 class BroadcastThreat(Threat):
-    """A server that chooses the model that it sends.
+    """Base of servers that choose the model that they send.
 
     Attributes:
         observations: how often it sends each query to the same private batches.
@@ -124,115 +127,105 @@ class BroadcastThreat(Threat):
 
     @abstractmethod
     def queries(self, downlink: DownlinkSurface, rng: torch.Generator) -> list[Query]:
-        """The models to send, at least one."""
+        """Return the models to send, at least one."""
 
     @abstractmethod
     def attack(self, surface: BroadcastSurface, rng: torch.Generator) -> Reconstruction:
-        """The samples (n, batch, ...) of all parties; those that it does not find are zeros."""
+        """Return the samples (n, batch, ...) of all parties; those that it does not find are zeros."""
 
 
-@dataclass(frozen=True)
-class Batches:
-    """The private samples behind the uploads.
+class BroadcastGame(Game[JointTraining]):
+    """The threat sends its models to the victims, and reconstructs their batches from the answers."""
 
-    Attributes:
-        truth: (n, batch, ...) as they are; labels: int64 (n, batch).
-        x: (n, steps, batch, ...) what local steps read once the defense has changed it; y: (n, steps, batch, ...).
-    """
+    surface = "broadcast"
+    hooks = UploadsGame.hooks | {"screen_broadcast"}
+    guess = Reconstruction
 
-    truth: Tensor
-    labels: Tensor
-    x: Tensor
-    y: Tensor
+    def play(self, context: CellContext) -> Outcome:
+        threat, victims = context.threat, self.honest.victims
+        assert isinstance(threat, BroadcastThreat)
+        outcome, trained = self.honest.report(context)
+        net, params = victims.global_model(context, trained)
+        _tolerance(context, outcome, trained["params"])
+        plan = context.defense.local_plan(victims.plan)
+        batches = victims.batches(context, plan)
+        surface, refused = self.observe(context, net, params, plan, batches)
+        guess = self.ask(context, surface)
+        note(outcome, guess)
+        outcome.diagnostics |= {
+            "observations": threat.observations,
+            "queries": len(surface.queries),
+            "images": batches.labels.numel(),
+            "refused_share": refused,
+        }
+        score_batches(outcome, guess, surface.truth, surface.labels)
+        return outcome
 
+    def observe(
+        self, context: CellContext, net: Net, params: Tensor, plan: LocalPlan, batches: PrivateBatches
+    ) -> tuple[BroadcastSurface, float]:
+        """Return what the server sees once it has sent its models, and the share of (party, query) that refused.
 
-def play(context: CellContext, outcome: Outcome, net: Net, params: Tensor, *, parties: int, plan: LocalPlan) -> Outcome:
-    """Let the threat send its models to ``parties`` parties and score what it makes of their answers.
-
-    Args:
-        outcome: with utility and cost; gets risk, diagnostics and a picture.
-        net, params: the honest architecture and global model (d,).
-        plan: what stands behind one upload, already changed by the defense.
-    """
-    threat = context.threat
-    assert isinstance(threat, BroadcastThreat)
-    batches = _batches(context, parties, plan)
-    downlink = DownlinkSurface(
-        net=net,
-        params=params,
-        parties=parties,
-        shape=context.data.shape,
-        num_classes=context.data.num_classes,
-        auxiliary=context.data.attacker,
-        published=_told(context, net, params, parties),
-    )
-    with isolated(context.seed, "broadcast.queries"):
-        queries = threat.queries(downlink.restrict(threat.knowledge), context.rng("broadcast.queries"))
-    agreed = Query(net, params, torch.zeros(parties, dtype=torch.bool))
-    heard = [_ask(context, query, agreed, batches, plan, threat.observations) for query in queries]
-    surface = BroadcastSurface(
-        queries=queries,
-        answers=[answer for answer, _, _ in heard],
-        batch_size=plan.batch_size,
-        local_steps=plan.local_steps,
-        lr=plan.lr,
-        shape=context.data.shape,
-        num_classes=context.data.num_classes,
-        auxiliary=context.data.attacker,
-        published=heard[0][1],
-        labels=batches.labels,
-        truth=batches.truth,
-    )
-    guess = threat(surface, seed=context.seed)
-    scores, matched = score_reconstruction(guess.x, guess.labels, batches.truth, batches.labels, guess.groups)
-    outcome.score(scores)
-    outcome.diagnostics.update(guess.diagnostics)
-    outcome.diagnostics |= {
-        "attack_seconds": guess.seconds,
-        "observations": threat.observations,
-        "queries": len(queries),
-        "images": batches.labels.numel(),
-        "refused_share": sum(refused for _, _, refused in heard) / len(heard),
-    }
-    if matched is not None and len(context.data.shape) == 3:
-        outcome.picture(
-            "reconstruction", {"original": batches.truth.flatten(0, 1), "reconstructed": matched.flatten(0, 1)}
+        Args:
+            net, params: the honest architecture and global model (d,).
+            plan: what stands behind one upload, already changed by the defense.
+        """
+        threat, parties = context.threat, self.honest.victims.count
+        assert isinstance(threat, BroadcastThreat)
+        downlink = DownlinkSurface(
+            net=net,
+            params=params,
+            parties=parties,
+            shape=context.data.shape,
+            num_classes=context.data.num_classes,
+            auxiliary=context.data.attacker,
+            published=_published_before(context, net, params, parties),
         )
-    return outcome
+        with isolated(context.seed, "broadcast.queries"):
+            queries = threat.queries(downlink.restrict(threat.knowledge), context.rng("broadcast.queries"))
+        agreed = Query(net, params, torch.zeros(parties, dtype=torch.bool))
+        heard = [_ask(context, query, agreed, batches, plan, threat.observations) for query in queries]
+        surface = BroadcastSurface(
+            queries=queries,
+            answers=[answer for answer, _, _ in heard],
+            batch_size=plan.batch_size,
+            local_steps=plan.local_steps,
+            lr=plan.lr,
+            shape=context.data.shape,
+            num_classes=context.data.num_classes,
+            auxiliary=context.data.attacker,
+            published=heard[0][1],
+            labels=batches.labels,
+            truth=batches.truth,
+        )
+        return surface, sum(refused for _, _, refused in heard) / len(heard)
 
 
-def _told(context: CellContext, net: Net, params: Tensor, parties: int) -> Published:
-    """What the defense's users publish before any round."""
+def _tolerance(context: CellContext, outcome: Outcome, trained: Tensor) -> None:
+    """Report how accuracy falls as noise is put on the weights of the ``trained`` model (d,)."""
+
+    def build() -> Artifact:
+        test, rng = context.data.test, context.rng("tolerance")
+        params = trained.to(context.device)
+        return {"curve": torch.tensor(tolerance_curve(Net(context.fresh_model()), params, test.x, test.y, rng))}
+
+    curve = context.cache(("tolerance", "dataset", "model", "setting", "defense", "scale"), build)["curve"].tolist()
+    outcome.curves["test_accuracy by weight noise"] = curve
+    outcome.diagnostics |= {f"accuracy_at_weight_noise_{a}": value for a, value in zip(AMOUNTS, curve, strict=True)}
+
+
+def _published_before(context: CellContext, net: Net, params: Tensor, parties: int) -> Published:
+    """Return what the defense's users publish before any round."""
     before = Round(-1, net.layout, params, torch.arange(parties), context.rng("leak.protocol.before"))
     before.publish(**context.defense.facts())
     return before.published
 
 
-def _batches(context: CellContext, parties: int, plan: LocalPlan) -> Batches:
-    """Each party's private batch; the same samples as on the surface ``uploads``."""
-    owner, count = context.data.owner, parties * plan.batch_size
-    if count > len(owner):
-        raise ConfigError(
-            f"{parties} victims with {plan.batch_size} samples each need {count} private samples, but the owner split "
-            f"holds {len(owner)}; lower setting.victims or raise dataset.sizes.owner."
-        )
-    private = owner[torch.randperm(len(owner), generator=context.rng("victims"))[:count]]
-    rows = torch.arange(count).view(parties, -1)
-    sent = [context.defense.local_data(private[rows[i]], context.rng(f"victims.data.{i}")) for i in range(parties)]
-    x, y = torch.stack([s.x for s in sent]), torch.stack([s.y for s in sent])
-    return Batches(
-        truth=private.x.view(parties, plan.batch_size, *context.data.shape),
-        labels=private.y.view(parties, plan.batch_size),
-        x=x.unsqueeze(1).expand(-1, plan.local_steps, *x.shape[1:]),
-        y=y.unsqueeze(1).expand(-1, plan.local_steps, *y.shape[1:]),
-    )
-
-
 def _ask(
-    context: CellContext, query: Query, agreed: Query, batches: Batches, plan: LocalPlan, observations: int
+    context: CellContext, query: Query, agreed: Query, batches: PrivateBatches, plan: LocalPlan, observations: int
 ) -> tuple[Answer, list[Published], float]:
     """Send one query ``observations`` times. The parties compute, protect and exchange; Sybils and parties that refuse
-    the model put in zeros. Each of them took the model ``agreed`` on in the round before.
+    the model upload zeros. In the round before, each of them received the model ``agreed`` on.
 
     Returns:
         What came back, what was published each time, and the share of refusals.
@@ -261,8 +254,8 @@ def _ask(
     return Answer(torch.stack(uploads), groups), published, refused
 
 
-def _updates(context: CellContext, query: Query, batches: Batches, plan: LocalPlan, index: int) -> Tensor:
-    """(n, d') the parties' own updates on the model that each of them got."""
+def _updates(context: CellContext, query: Query, batches: PrivateBatches, plan: LocalPlan, index: int) -> Tensor:
+    """Return the parties' own updates (n, d') on the model that each of them got."""
     defense, parties = context.defense, len(batches.x)
     rngs = [generator(context.seed, f"leak.party.{i}.{index}") for i in range(parties)]
     if query.params.ndim == 1:

@@ -1,4 +1,7 @@
-"""The malicious side of a collaboration: who belongs to it, what they train on and what they hand out."""
+"""Surface of contributions: malicious parties choose what they hand out in each round of a collaboration.
+
+The game, and the malicious parties themselves, are also those of the surface ``training_data``.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +11,29 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmark.data.base import Split
 from benchmark.errors import ConfigError
+from benchmark.metrics.classification import accuracy, attack_success
+from benchmark.outcome import Outcome
 from benchmark.seeds import derive, generator
-from benchmark.settings.base import CellContext
-from benchmark.settings.collaboration.defense import Round
+from benchmark.settings.base import CellContext, Game
+from benchmark.settings.collaboration.defense import Federation, Round
+from benchmark.settings.collaboration.ensembles import report_votes
 from benchmark.settings.collaboration.published import Published
-from benchmark.settings.collaboration.rounds import Federation, receive
+from benchmark.settings.collaboration.rounds import receive
+from benchmark.settings.collaboration.training import JointTraining
 from benchmark.settings.threat import Guess, Surface, Threat
+from benchmark.training.ensemble import VotingEnsemble
 from benchmark.training.functional import Layout
+from benchmark.training.loop import predict
 
 
 @dataclass(frozen=True)
 class MaliciousClientView(Surface):
-    """What one malicious party knows when it prepares its data, before the collaboration begins.
+    """View of one malicious party that prepares its data, before the collaboration begins.
 
     Attributes:
         index: its number among the malicious parties, 0, 1, ...; count: how many they are.
@@ -43,7 +53,7 @@ class MaliciousClientView(Surface):
 
 @dataclass(frozen=True)
 class ContributionSurface(Surface):
-    """What malicious participants see in one round.
+    """View of the malicious parties in one round.
 
     Attributes:
         round: its index; params: (d,) the global model; layout: how it is cut.
@@ -59,24 +69,24 @@ class ContributionSurface(Surface):
     granted_by: ClassVar[Mapping[str, str]] = {"honest": "updates", "server": "mechanism"}
 
     round: int
-    params: Tensor
+    params: Float[Tensor, " d"]
     layout: Layout
     parties: int
-    own: Tensor
-    honest: Tensor
+    own: Float[Tensor, "m d"]
+    honest: Float[Tensor, "others d"]
     server: Callable[[Tensor, Tensor], Tensor]
-    last: Tensor | None = None
+    last: Float[Tensor, " d"] | None = None
 
 
 @dataclass
 class Contribution(Guess):
-    """``updates`` (m, d): what malicious parties hand out in place of their own."""
+    """Updates that malicious parties hand out in place of their own, one row each."""
 
-    updates: Tensor
+    updates: Float[Tensor, "m d"]
 
 
 class ContributionThreat(Threat):
-    """Malicious participants.
+    """Base of threats by malicious parties.
 
     Args:
         fraction: share of the parties that are malicious, in [0, 1).
@@ -100,8 +110,8 @@ class ContributionThreat(Threat):
         self.fraction = fraction
         self.follows_exchange = follows_exchange
 
-    def goal(self, test: Split, clean: Tensor) -> Split | None:
-        """The inputs that should be misclassified, with ``y`` as the adversary wants it; None: just do harm.
+    def goal(self, test: Split, clean: Float[Tensor, "n classes"]) -> Split | None:
+        """Return the inputs that should be misclassified, with ``y`` as the adversary wants it; None: just do harm.
 
         It defines how success is measured, so it may look at what a party could not.
 
@@ -111,16 +121,19 @@ class ContributionThreat(Threat):
         return None
 
     def poison_data(self, data: Split, party: MaliciousClientView, rng: torch.Generator) -> Split:
-        """What a malicious party trains on in place of its own samples."""
+        """Return what a malicious party trains on in place of its own samples."""
         return data
 
     def poison_validation(self, data: Split, party: MaliciousClientView, rng: torch.Generator) -> Split:
-        """What a malicious party hands over where models are validated on common samples, in place of ``data``: samples
-        of the share that it prepared."""
+        """Return what a malicious party hands over where models are validated on common samples, in place of ``data``.
+
+        Args:
+            data: samples of the share that the party prepared.
+        """
         return data
 
-    def recruit(self, shares: Sequence[Split], order: Tensor) -> Tensor:
-        """The parties in the order in which the adversary takes them over, int64 (n,).
+    def recruit(self, shares: Sequence[Split], order: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+        """Return the parties in the order in which the adversary takes them over.
 
         Args:
             shares: every party's samples; order: a random order.
@@ -134,7 +147,7 @@ class MaliciousClients:
 
     Attributes:
         context: of the cell; its defense is what the threat may rehearse against.
-        threat: the mind behind them.
+        threat: that decides for them.
         members: int64 (m,), their identities.
         parties: how many parties there are in all.
         goal: the inputs that the threat wants misclassified, or None.
@@ -142,17 +155,17 @@ class MaliciousClients:
 
     context: CellContext
     threat: ContributionThreat
-    members: Tensor
+    members: Int[Tensor, " m"]
     parties: int
     goal: Split | None
 
     @property
     def unmixed(self) -> Tensor | None:
-        """Parties that upload what they handed to partners, whatever the exchange made of it."""
+        """Return the parties that upload what they handed to partners, whatever the exchange made of it."""
         return None if self.threat.follows_exchange else self.members
 
     def poisoned(self, shares: Sequence[Split]) -> list[Split]:
-        """Every party's samples, those of members as the threat prepares them."""
+        """Return every party's samples, those of members as the threat prepares them."""
         shares = list(shares)
         for party in self.members.tolist():
             rng = self.context.rng(f"poison.data.{party}")
@@ -160,21 +173,21 @@ class MaliciousClients:
         return shares
 
     def validation(self, party: int, samples: Split) -> Split:
-        """What ``party`` hands over as its validation samples; ``samples`` are of the share that it prepared."""
+        """Return what ``party`` hands over as its validation samples; ``samples`` are of the share that it prepared."""
         if party not in self.members.tolist():
             return samples
         rng = self.context.rng(f"poison.validation.{party}")
         return self.threat.poison_validation(samples, self._view_of(party), rng)
 
     def _view_of(self, party: int) -> MaliciousClientView:
-        """What this malicious party knows."""
+        """Return what this malicious party knows."""
         index = self.members.tolist().index(party)
         published = replace(Published(), **self.context.defense.facts())
         known = MaliciousClientView(index, len(self.members), self.context.data.num_classes, self.goal, published)
         return known.restrict(self.threat.knowledge)
 
-    def watched(self, run: Federation, trust: Tensor | None) -> dict[str, float]:
-        """How the malicious and the honest parties fared: counts, and what the server came to think of them.
+    def statistics(self, run: Federation, trust: Tensor | None) -> dict[str, float]:
+        """Return counts of malicious and honest parties, and the server's trust in them.
 
         ``trust_gap`` is the honest parties' mean trust less the malicious ones'; ``silent_honest_parties`` contributed
         nothing in the last quarter of the rounds.
@@ -189,8 +202,8 @@ class MaliciousClients:
             told["trust_gap"] = float(trust[~bad].mean() - trust[bad].mean())
         return told
 
-    def deviate(self, turn: Round, updates: Tensor) -> Tensor:
-        """(n, d) -> (n, d) with the rows of members replaced by what the threat makes of them."""
+    def deviate(self, turn: Round, updates: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """Return the updates with the rows of members replaced by those of the threat."""
         bad = torch.isin(turn.parties, self.members)
         if not bad.any():
             return updates
@@ -215,7 +228,7 @@ class MaliciousClients:
         return handed_out
 
     def _rehearse(self, turn: Round, handed_out: Tensor) -> Tensor:
-        """What the server would make of ``handed_out``, on copies of all state and with other protocol randomness."""
+        """Return the direction that the server would take, from copies of all state and other protocol randomness."""
         again = replace(
             turn,
             rng=generator(self.context.seed, f"poison.rehearsal.{turn.index}"),
@@ -223,3 +236,46 @@ class MaliciousClients:
             active=torch.ones(len(turn.parties), dtype=torch.bool),
         )
         return receive(copy.deepcopy(self.context.defense), handed_out, again, self.unmixed)
+
+
+class ContributionsGame(Game[JointTraining]):
+    """Training with malicious parties against the same training without: accuracy lost, and inputs misclassified."""
+
+    surface = "contributions"
+    hooks = frozenset({"local_step", "protect", "select", "exchange", "preaggregate", "aggregate"})
+    guess = Contribution
+
+    def play(self, context: CellContext) -> Outcome:
+        threat, test, training = context.threat, context.data.test, self.honest
+        assert isinstance(threat, ContributionThreat)
+        outcome, trained = training.report(context)
+        honest = Federation(trained["params"], trained["local_models"], scores=trained.get("scores", torch.zeros(0)))
+        clean = training.predictor(context, honest)
+        goal = threat.goal(test, predict(clean, test.x))
+        shares = training.shares(context)
+        order = threat.recruit(shares, torch.randperm(training.parties, generator=context.rng("malicious")))
+        recruited = order[: round(threat.fraction * training.parties)]
+        malicious = MaliciousClients(context, threat, recruited, training.parties, goal)
+        run = training.train(
+            context,
+            malicious.poisoned(shares),
+            validation=malicious.validation,
+            deviate=malicious.deviate,
+            unmixed=malicious.unmixed,
+        )
+        attacked = training.predictor(context, run)
+        reached = accuracy(predict(attacked, test.x), test.y)
+        outcome.utility["attacked_accuracy"] = reached
+        outcome.risk["accuracy_drop"] = outcome.utility["test_accuracy"] - reached
+        if goal is not None:
+            target = attacked
+            if isinstance(attacked, VotingEnsemble) and threat.fixed_vote is not None:
+                target = attacked.with_fixed(malicious.members, threat.fixed_vote)
+            outcome.risk["attack_success"] = attack_success(predict(target, goal.x), goal.y)
+            outcome.diagnostics["attack_success_without_attack"] = attack_success(predict(clean, goal.x), goal.y)
+        if run.curve:
+            outcome.curves["test_accuracy by round, attacked"] = run.curve
+        outcome.diagnostics.update(malicious.statistics(run, context.defense.trust()))
+        if isinstance(clean, VotingEnsemble) and isinstance(attacked, VotingEnsemble):
+            report_votes(outcome, test, goal, clean, attacked, malicious.members)
+        return outcome

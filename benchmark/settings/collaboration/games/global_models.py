@@ -1,19 +1,19 @@
-"""The scene of an insider: a party looks at every global model and steers what the others reveal to it.
+"""Surface of global models: an insider reconstructs another party's class from the models that it downloads.
 
-Victim and adversary hold disjoint classes; the model has one output more than there are classes, which the adversary
-may use for fakes. The honest run of the same model without any fake gives the utility. The adversary is the last party.
-Where parties take turns, it begins and the victims have the last word: measured right after its own turn, the
-model would show much more of the harm that its fakes do (about 10 points on digits) than the model that the victims
-leave.
+Victim and insider hold disjoint classes; the model has one output more than there are classes, which the insider may
+use for fakes. The honest run of the same model without any fake gives the utility. The insider is the last party. Where
+parties take turns, it begins and the victims end: a model measured right after the insider's turn would show much more
+harm by its fakes (about 10 points on digits) than the model that the victims leave.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,10 +24,11 @@ from benchmark.metrics.generated import compare_features, score_class
 from benchmark.models.base import Classifier
 from benchmark.outcome import Outcome
 from benchmark.seeds import derive
-from benchmark.settings.base import CellContext
-from benchmark.settings.collaboration.defense import Round
+from benchmark.settings.base import CellContext, Game
+from benchmark.settings.collaboration.defense import Federation, Round
+from benchmark.settings.collaboration.games.uploads import UploadsGame
 from benchmark.settings.collaboration.published import Published
-from benchmark.settings.collaboration.rounds import Federation
+from benchmark.settings.collaboration.training import JointTraining
 from benchmark.settings.threat import Floor, Guess, Surface, Threat
 from benchmark.training.functional import Net
 from benchmark.training.loop import predict, train
@@ -35,7 +36,7 @@ from benchmark.training.loop import predict, train
 
 @dataclass(frozen=True)
 class GlobalModelSurface(Surface):
-    """What one participant sees at one of its turns.
+    """View of one participant at one of its turns.
 
     Attributes:
         round: the number of the adversary's turn, 0, 1, ..., ``rounds``; the last is a look at the finished model.
@@ -58,36 +59,36 @@ class GlobalModelSurface(Surface):
     round: int
     rounds: int
     net: Net
-    params: Tensor
+    params: Float[Tensor, " d"]
     own: Split
     target: int
     shape: tuple[int, ...]
     num_classes: int
     published: Published
-    heard: Tensor | None
-    truth: Tensor
+    heard: Float[Tensor, " d"] | None
+    truth: Float[Tensor, " n *sample"]
 
     @property
     def last(self) -> bool:
-        """Whether training is over, so that only a claim is still asked for."""
+        """Return whether training is over, so that only a claim is still asked for."""
         return self.round == self.rounds
 
 
 @dataclass
 class InsiderMove(Guess):
-    """An insider's answer at one turn.
+    """Move of an insider at one turn.
 
     Attributes:
         samples: (m, ...) in [0, 1], claimed to show the target class; None where it claims nothing yet.
         train_on: what it trains its honest-looking update on in this round; None: its own samples.
     """
 
-    samples: Tensor | None
+    samples: Float[Tensor, " m *sample"] | None
     train_on: Split | None = None
 
 
 class InsiderThreat(Threat):
-    """A participant; it is called at every turn and keeps what it likes between them.
+    """Base of insiders: participants that are called at each of their turns and may keep state between them.
 
     Args:
         target: the class of another party that it is after.
@@ -113,7 +114,7 @@ ORACLE_EPOCHS = 40
 
 @dataclass
 class Insider:
-    """The adversary's seat: the last party.
+    """Seat of the insider: the last party.
 
     Attributes:
         context, net: of the cell; shares: what every party holds; rounds: how often the adversary's turn comes.
@@ -138,22 +139,22 @@ class Insider:
         self.holder = max(range(len(held)), key=held.__getitem__)
 
     def visit(self, round: Round, shares: Sequence[Split]) -> Sequence[Split]:
-        """Hand the downloaded model to the threat when it is its turn; give what everybody trains on."""
+        """Hand the downloaded model to the threat when it is its turn; return what everybody trains on."""
         seat = len(shares) - 1
         if seat not in round.parties.tolist():
             return shares
         row = int((round.parties == seat).nonzero())
         known = round.published.downloaded
         published = replace(round.published, downloaded=None if known is None else known[row])
-        insight = self.look(round.params if round.held is None else round.held[row], published)
-        if insight.train_on is None:
+        move = self.look(round.params if round.held is None else round.held[row], published)
+        if move.train_on is None:
             return shares
-        bait, others = insight.train_on, shares[0].y
+        bait, others = move.train_on, shares[0].y
         if others.ndim == 2:  # a defense made the others' labels soft
             bait = replace(bait, y=F.one_hot(bait.y, others.shape[1]).to(others))
         return [*shares[:seat], bait]
 
-    def hear(self, round: Round, uploads: Tensor) -> None:
+    def hear(self, round: Round, uploads: Float[Tensor, "n d"]) -> None:
         """Keep what a server learns of the holder's model from the ``uploads`` (n, d)."""
         rows = (round.parties == self.holder).nonzero().flatten()
         if len(rows):
@@ -161,8 +162,8 @@ class Insider:
             alike = rows if groups is None else (groups == groups[rows]).nonzero().flatten()
             self.heard = (round.params - round.lr * uploads[alike].mean(dim=0).to(round.params)).detach()
 
-    def look(self, params: Tensor, published: Published) -> InsiderMove:
-        """The threat at its next turn, with the model ``params`` (d,) that it holds."""
+    def look(self, params: Float[Tensor, " d"], published: Published) -> InsiderMove:
+        """Return the threat's move at its next turn, with the model ``params`` that it holds."""
         threat, data = self.context.threat, self.context.data
         assert isinstance(threat, InsiderThreat)
         surface = GlobalModelSurface(
@@ -178,30 +179,17 @@ class Insider:
             heard=self.heard,
             truth=of_class(data.calibration, threat.target),
         )
-        insight: InsiderMove = threat(surface, seed=derive(self.context.seed, f"insider.{self.turn}"))
-        if insight.samples is not None and self.turn in {self.rounds * part // 4 for part in range(5)}:
-            self.samples[self.turn] = insight.samples
-        self.seconds += insight.seconds
+        move: InsiderMove = threat(surface, seed=derive(self.context.seed, f"insider.{self.turn}"))
+        if move.samples is not None and self.turn in {self.rounds * part // 4 for part in range(5)}:
+            self.samples[self.turn] = move.samples
+        self.seconds += move.seconds
         self.turn += 1
-        self.guess = insight
-        return insight
-
-
-def prepared(context: CellContext, shares: Sequence[Split], net: Net) -> list[Split]:
-    """What the parties train on once the defense has changed their samples; soft labels get a column for every output
-    of ``net``, which before an insider's eyes has one more than there are classes."""
-    outputs, found = net.layout.shapes[-1][0], []
-    for party, share in enumerate(shares):
-        if len(share):
-            share = context.defense.local_data(share, context.rng(f"defense.local_data.{party}"))
-        if share.y.ndim == 2 and share.y.shape[1] < outputs:
-            share = replace(share, y=F.pad(share.y, (0, outputs - share.y.shape[1])))
-        found.append(share)
-    return found
+        self.guess = move
+        return move
 
 
 def without(own: Split, target: int) -> Split:
-    """``own``, once it is sure that the adversary holds nothing of the class it is after.
+    """Return ``own``, which may hold nothing of the class that the insider is after.
 
     Raises:
         ConfigError: it does, so that there is nothing to learn.
@@ -215,17 +203,17 @@ def without(own: Split, target: int) -> Split:
 
 
 def of_class(data: Split, label: int) -> Tensor:
-    """The inputs (n, ...) of one class."""
+    """Return the inputs (n, ...) of one class."""
     return data.x[data.y == label]
 
 
 def outsiders(data: Dataset) -> Split:
-    """What the judge learns from: splits that no party ever trains on."""
+    """Return the samples that the judge learns from: splits that no party ever trains on."""
     return Split(torch.cat([data.attacker.x, data.public.x]), torch.cat([data.attacker.y, data.public.y]))
 
 
 def judge(context: CellContext) -> nn.Module:
-    """A classifier of real images that shares no training image with the collaboration."""
+    """Return a classifier of real images that shares no training image with the collaboration."""
 
     def build(model: nn.Module) -> nn.Module:
         data = outsiders(context.data)
@@ -234,48 +222,56 @@ def judge(context: CellContext) -> nn.Module:
     return context.trained(("oracle", "dataset", "model", "scale"), build, purpose="oracle.init")
 
 
-def play_insider(
-    context: CellContext,
-    outcome: Outcome,
-    shares: Sequence[Split],
-    rounds: int,
-    missing: int | None,
-    run: Callable[[Insider], Federation],
-) -> Outcome:
-    """Attack the collaboration from inside and score what the threat claims in the end.
+class GlobalModelsGame(Game[JointTraining]):
+    """The insider takes part in the collaboration, and its last claim of samples of the target class is scored."""
 
-    Args:
-        outcome: with the utility and cost of the honest run.
-        shares: each party's own samples before any defense; the last is the adversary's.
-        missing: a class that nobody holds, which a threat may be after as a control.
-        run: plays the collaboration with this insider in it.
+    surface = "global_models"
+    hooks = UploadsGame.hooks | {"download"}
+    guess = InsiderMove
 
-    Raises:
-        Diverged: the model or the claimed samples are not finite.
-        ConfigError: nobody but the adversary holds the target class.
-    """
-    threat, data = context.threat, context.data
-    assert isinstance(threat, InsiderThreat)
-    private = torch.cat([of_class(share, threat.target) for share in shares[:-1]])
-    if len(private) == 0 and threat.target == missing:  # then distances are to real samples that nobody learned from
-        private = of_class(data.owner, threat.target)
-    held_out = of_class(data.test, threat.target)
-    if len(private) < 2 or len(held_out) < 1:
-        raise ConfigError(
-            f"threat.target={threat.target} must be a class of which a party other than the insider has samples; "
-            "set setting.partition=by_class and choose one of its first classes."
-        )
-    threat.start()
-    insider = Insider(context, Net(context.fresh_model(num_classes=data.num_classes + 1)), shares, rounds)
-    finished = run(insider)
-    if not torch.isfinite(finished.params).all():
-        raise Diverged("the attacked federated model has NaN or infinite parameters; lower setting.lr or the noise.")
-    samples = insider.look(finished.params, Published()).samples
-    if samples is None or not torch.isfinite(samples).all():
-        raise Diverged("the insider's images have NaN pixels or are missing; lower the threat's learning rate.")
-    _measure(context, outcome, insider, samples, private, held_out)
-    _utility(context, outcome, insider, finished, shares)
-    return outcome
+    def __init__(self, honest: JointTraining) -> None:
+        super().__init__(replace(honest, insider=True))
+
+    def play(self, context: CellContext) -> Outcome:
+        """Attack the collaboration from inside.
+
+        Raises:
+            Diverged: the model or the claimed samples are not finite.
+            ConfigError: nobody but the insider holds the target class.
+        """
+        threat = context.threat
+        assert isinstance(threat, InsiderThreat)
+        outcome, _ = self.honest.report(context)
+        shares = self.honest.shares(context)
+        private, held_out = self._of_target(context, shares)
+        threat.start()
+        insider = Insider(context, self.honest.net(context), shares, self.honest.rounds)
+        finished = self.honest.train(context, shares, visit=insider.visit, overhear=insider.hear)
+        if not torch.isfinite(finished.params).all():
+            raise Diverged(
+                "the attacked federated model has NaN or infinite parameters; lower setting.lr or the noise."
+            )
+        samples = insider.look(finished.params, Published()).samples
+        if samples is None or not torch.isfinite(samples).all():
+            raise Diverged("the insider's images have NaN pixels or are missing; lower the threat's learning rate.")
+        _measure(context, outcome, insider, samples, private, held_out)
+        _utility(context, outcome, insider, finished, shares)
+        return outcome
+
+    def _of_target(self, context: CellContext, shares: Sequence[Split]) -> tuple[Tensor, Tensor]:
+        """Return the other parties' samples of the target class, and test samples of it."""
+        threat, data = context.threat, context.data
+        assert isinstance(threat, InsiderThreat)
+        private = torch.cat([of_class(share, threat.target) for share in shares[:-1]])
+        if len(private) == 0 and threat.target == self.honest.missing:
+            private = of_class(data.owner, threat.target)  # real samples that nobody learned from: a control
+        held_out = of_class(data.test, threat.target)
+        if len(private) < 2 or len(held_out) < 1:
+            raise ConfigError(
+                f"threat.target={threat.target} must be a class of which a party other than the insider has samples; "
+                "set setting.partition=by_class and choose one of its first classes."
+            )
+        return private, held_out
 
 
 def _measure(
@@ -301,7 +297,7 @@ def _measure(
 def _utility(
     context: CellContext, outcome: Outcome, insider: Insider, finished: Federation, shares: Sequence[Split]
 ) -> None:
-    """Accuracy under the attack, on all real classes, on those of either side and on the target."""
+    """Report accuracy under the attack, on all real classes, on those of either side and on the target."""
     assert isinstance(context.threat, InsiderThreat)
     test = context.data.test
     logits = predict(lambda x: insider.net.logits(finished.params, x), test.x)

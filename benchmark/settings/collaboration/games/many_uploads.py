@@ -1,7 +1,7 @@
-"""The scene of a server that reads many uploads: what each layer's gradient tells of a secret or of the samples.
+"""Surface of many uploads: a server infers a secret, or the samples, from each layer's gradient.
 
-Two kinds of answers: usable information, which depends on the threat as its family V of predictors, and sensitivity and
-subspace distance, which depend on the gradients alone and are diagnostics of every cell of this scene.
+There are two kinds of measures. Usable information depends on the threat as its family V of predictors; sensitivity and
+subspace distance depend on the gradients alone and are diagnostics of every cell of this surface.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,10 +22,13 @@ from benchmark.metrics.gradient_geometry import beyond_random_split, jacobian_no
 from benchmark.metrics.v_information import interval, latent_gains, original_bits
 from benchmark.outcome import Outcome
 from benchmark.seeds import generator
-from benchmark.settings.base import CellContext
+from benchmark.settings.base import CellContext, Game, note
 from benchmark.settings.collaboration.defense import FederatedDefense, LocalPlan, Round
+from benchmark.settings.collaboration.games.uploads import UploadsGame
 from benchmark.settings.collaboration.published import Published
 from benchmark.settings.collaboration.rounds import local_updates
+from benchmark.settings.collaboration.training import JointTraining
+from benchmark.settings.collaboration.victims import at_each_step
 from benchmark.settings.threat import Guess, Surface, Threat
 from benchmark.training.functional import Net
 from benchmark.training.layers import layer_slices
@@ -33,26 +37,26 @@ SCOPES = ("group", "member")
 
 
 @dataclass(frozen=True)
-class Batches:
-    """Private batches of many parties, one each.
+class AttributeBatches:
+    """Batches of many parties, one each, whose secret is a sensitive attribute.
 
     Attributes:
         x: (n, batch, ...); y: int64 (n, batch); secret: int64 (n,), the value of the sensitive attribute of all samples
             of a batch (scope ``group``) or of its first one (``member``).
     """
 
-    x: Tensor
-    y: Tensor
-    secret: Tensor
+    x: Float[Tensor, " n batch *sample"]
+    y: Int[Tensor, "n batch"]
+    secret: Int[Tensor, " n"]
 
 
-Rehearse = Callable[[Batches], Tensor]
+Rehearse = Callable[[AttributeBatches], Tensor]
 """Batches of n parties -> what the server would see of them, (n, d)."""
 
 
 @dataclass(frozen=True)
 class ManyUploadsSurface(Surface):
-    """Uploads of hundreds of parties on one global model, and samples of the adversary's own to rehearse on.
+    """View of a server: uploads of hundreds of parties on one global model, and its own samples to rehearse on.
 
     Attributes:
         net, params: architecture and the global model (d,) sent out.
@@ -69,23 +73,23 @@ class ManyUploadsSurface(Surface):
     granted_by: ClassVar[Mapping[str, str]] = {"rehearse_defended": "mechanism", "truth": "truth"}
 
     net: Net
-    params: Tensor
-    uploads: Tensor
+    params: Float[Tensor, " d"]
+    uploads: Float[Tensor, "n d"]
     batch_size: int
     shape: tuple[int, ...]
     num_classes: int
     own: Split
     rehearse: Rehearse
     rehearse_defended: Rehearse
-    truth: Batches
+    truth: AttributeBatches
 
 
 @dataclass
 class Beliefs(Guess):
-    """What each family of predictors makes of each layer's gradient.
+    """Predictions of each family of predictors from each layer's gradient.
 
     Attributes:
-        found: family -> layer -> what is believed of every upload: (n, values) log-probabilities of the secret, or
+        found: family -> layer -> prediction for every upload: (n, values) log-probabilities of the secret, or
             (n, ...) the image (of a batch: the mean image).
     """
 
@@ -93,7 +97,7 @@ class Beliefs(Guess):
 
 
 class ManyUploadsThreat(Threat):
-    """A server that learns from rehearsed uploads what real ones tell.
+    """Base of servers that train predictors on rehearsed uploads and apply them to real ones.
 
     Args:
         victims: how many uploads it is judged on; auxiliary: how many it rehearses.
@@ -119,8 +123,8 @@ class ManyUploadsThreat(Threat):
         self.victims, self.auxiliary, self.scope = victims, auxiliary, scope
 
 
-def draw_batches(data: Split, count: int, size: int, scope: str, rng: torch.Generator) -> Batches:
-    """``count`` batches of ``size`` samples, half of them with each value of a binary attribute.
+def draw_batches(data: Split, count: int, size: int, scope: str, rng: torch.Generator) -> AttributeBatches:
+    """Return ``count`` batches of ``size`` samples, half of them with each value of a binary attribute.
 
     A sample occurs at most once in a batch, and perhaps in several. Scope ``group``: all samples of a batch have its
     value; ``member``: the first has it and the others are drawn from all samples.
@@ -145,7 +149,7 @@ def draw_batches(data: Split, count: int, size: int, scope: str, rng: torch.Gene
             chosen = torch.cat([chosen[:1], others[others != chosen[0]][: size - 1]])
         rows.append(chosen)
     index = torch.stack(rows)
-    return Batches(data.x[index], data.y[index], secret.to(data.y.device))
+    return AttributeBatches(data.x[index], data.y[index], secret.to(data.y.device))
 
 
 PROBES, PROBED_IMAGES = 40, 20
@@ -153,43 +157,53 @@ JACOBIAN_ENTRIES = 2**24  # above this the exact Jacobian is not formed
 SUBSPACES, SPLITS = (5, 20), 3
 
 
-def play(context: CellContext, outcome: Outcome, net: Net, params: Tensor, *, cohort: int, plan: LocalPlan) -> Outcome:
-    """Show the threat the uploads of ``threat.victims`` parties, ``cohort`` of them a round, and score its beliefs.
+class ManyUploadsGame(Game[JointTraining]):
+    """Hundreds of parties upload once; the threat's beliefs from each layer's gradient are scored in bits."""
 
-    Args:
-        outcome: with utility and cost; gets risk, diagnostics and curves.
-        plan: what stands behind one upload, already changed by the defense.
-    """
-    threat = context.threat
-    assert isinstance(threat, ManyUploadsThreat)
-    truth = draw_batches(context.data.owner, threat.victims, plan.batch_size, threat.scope, context.rng("many.victims"))
+    surface = "many_uploads"
+    hooks = UploadsGame.hooks
+    guess = Beliefs
 
-    def observe(batches: Batches, defense: FederatedDefense, adaptive: bool, purpose: str) -> Tensor:
-        return _uploads(net, params, batches, defense, plan, cohort, adaptive, context.seed, purpose)
+    def play(self, context: CellContext) -> Outcome:
+        threat = context.threat
+        assert isinstance(threat, ManyUploadsThreat)
+        outcome, trained = self.honest.report(context)
+        net, params = self.honest.victims.global_model(context, trained)
+        surface = self.observe(context, net, params)
+        beliefs = self.ask(context, surface)
+        note(outcome, beliefs)
+        (_score_secret if threat.goal == "secret" else _score_images)(context, outcome, beliefs, surface)
+        _measure(context, outcome, surface)
+        return outcome
 
-    surface = ManyUploadsSurface(
-        net=net,
-        params=params,
-        uploads=observe(truth, context.defense, threat.adaptive, "many.uploads"),
-        batch_size=plan.batch_size,
-        shape=context.data.shape,
-        num_classes=context.data.num_classes,
-        own=context.data.attacker,
-        rehearse=lambda batches: observe(batches, FederatedDefense(), False, "many.rehearsal"),
-        rehearse_defended=lambda batches: observe(batches, context.defense, True, "many.rehearsal"),
-        truth=truth,
-    )
-    beliefs = threat(surface, seed=context.seed)
-    outcome.diagnostics |= beliefs.diagnostics | {"attack_seconds": beliefs.seconds}
-    (_score_secret if threat.goal == "secret" else _score_images)(context, outcome, beliefs, surface)
-    _measure(context, outcome, surface)
-    return outcome
+    def observe(self, context: CellContext, net: Net, params: Tensor) -> ManyUploadsSurface:
+        """Return the uploads of ``threat.victims`` parties; a round has as many of them as the setting has victims."""
+        threat, data = context.threat, context.data
+        assert isinstance(threat, ManyUploadsThreat)
+        plan, cohort = context.defense.local_plan(self.honest.victims.plan), self.honest.victims.count
+        truth = draw_batches(data.owner, threat.victims, plan.batch_size, threat.scope, context.rng("many.victims"))
+
+        def upload(batches: AttributeBatches, defense: FederatedDefense, adaptive: bool, purpose: str) -> Tensor:
+            return _uploads(net, params, batches, defense, plan, cohort, adaptive, context.seed, purpose)
+
+        return ManyUploadsSurface(
+            net=net,
+            params=params,
+            uploads=upload(truth, context.defense, threat.adaptive, "many.uploads"),
+            batch_size=plan.batch_size,
+            shape=data.shape,
+            num_classes=data.num_classes,
+            own=data.attacker,
+            rehearse=lambda batches: upload(batches, FederatedDefense(), False, "many.rehearsal"),
+            rehearse_defended=lambda batches: upload(batches, context.defense, True, "many.rehearsal"),
+            truth=truth,
+        )
 
 
 def _uploads(
     net: Net,
     params: Tensor,
-    batches: Batches,
+    batches: AttributeBatches,
     defense: FederatedDefense,
     plan: LocalPlan,
     cohort: int,
@@ -197,7 +211,7 @@ def _uploads(
     seed: int,
     purpose: str,
 ) -> Tensor:
-    """What the server sees of every batch's party, (n, d), through a defense that starts afresh each round."""
+    """Return the server's view (n, d) of every batch's party, through a defense that starts afresh each round."""
     defense = copy.deepcopy(defense)
     seen = []
     for index, rows in enumerate(torch.arange(len(batches.secret)).split(cohort)):
@@ -209,8 +223,7 @@ def _uploads(
                 for i, row in enumerate(rows.tolist())
             ]
             x, y = torch.stack([s.x for s in sent]), torch.stack([s.y for s in sent])
-        steps_x = x.unsqueeze(1).expand(-1, plan.local_steps, *x.shape[1:])
-        steps_y = y.unsqueeze(1).expand(-1, plan.local_steps, *y.shape[1:])
+        steps_x, steps_y = at_each_step(x, plan.local_steps), at_each_step(y, plan.local_steps)
         defense.start(len(rows), net.layout)
         turn = Round(index, net.layout, params, torch.arange(len(rows)), generator(seed, f"{purpose}.round.{index}"))
         turn.inputs = steps_x
@@ -222,7 +235,7 @@ def _uploads(
 
 
 def _by_group(uploads: Tensor, published: Published) -> Tensor:
-    """Where single uploads are mixed, each row becomes the mean of its group, which is all that can be known of it."""
+    """Replace each mixed upload by the mean of its group, which is all that can be known of it."""
     if published.groups is None:
         return uploads
     _, number = published.groups.to(uploads.device).unique(return_inverse=True)
@@ -230,9 +243,9 @@ def _by_group(uploads: Tensor, published: Published) -> Tensor:
     return sums[number] / number.bincount()[number][:, None]
 
 
-# -- what the threat's predictors get out ----------------------------------------------------------
+# -- scores of the threat's predictors ----------------------------------------------------------
 def _score_secret(context: CellContext, outcome: Outcome, beliefs: Beliefs, surface: ManyUploadsSurface) -> None:
-    """Latent information: bits of the attribute, by layer; the best family counts, and a constant belongs to all."""
+    """Report latent information: bits of the attribute by layer, of the best family; all families hold a constant."""
     secret = surface.truth.secret
     prior = torch.full((2,), 0.5, device=secret.device).log()  # both values are equally frequent, by design
     bits: dict[str, float] = {}
@@ -257,7 +270,7 @@ def _score_secret(context: CellContext, outcome: Outcome, beliefs: Beliefs, surf
 
 
 def _rank_correlation(pairs: list[tuple[float, float]]) -> float:
-    """Spearman's rho between information and success of all (family, layer); 0 where either does not vary."""
+    """Return Spearman's rho between information and success of all (family, layer); 0 where either does not vary."""
     from scipy.stats import spearmanr
 
     bits, hits = zip(*pairs, strict=True)
@@ -267,7 +280,7 @@ def _rank_correlation(pairs: list[tuple[float, float]]) -> float:
 
 
 def _score_images(context: CellContext, outcome: Outcome, beliefs: Beliefs, surface: ManyUploadsSurface) -> None:
-    """Original information: bits a pixel by layer, beyond the mean image and beyond the mean image of the class."""
+    """Report original information: bits a pixel by layer, beyond the mean image and beyond that of the class."""
     own = surface.own
     truth = surface.truth.x.mean(dim=1)
     constant = own.x.mean(dim=0).expand_as(truth)
@@ -290,9 +303,9 @@ def _by_layer(outcome: Outcome, name: str, values: dict[str, float]) -> None:
     outcome.diagnostics |= {f"{name}_{layer}": value for layer, value in values.items()}
 
 
-# -- what gradients tell without an attack ---------------------------------------------------------
+# -- measures without an attack ---------------------------------------------------------
 def _measure(context: CellContext, outcome: Outcome, surface: ManyUploadsSurface) -> None:
-    """Sensitivity of the plain gradient to single images, and subspace distance of the uploads as they were sent."""
+    """Report sensitivity of the plain gradient to single images, and subspace distance of the uploads as sent."""
     net, params, truth = surface.net, surface.params, surface.truth
     slices = layer_slices(net.layout)
     x, y = truth.x[:PROBED_IMAGES, 0], truth.y[:PROBED_IMAGES, 0]
@@ -322,7 +335,7 @@ def _measure(context: CellContext, outcome: Outcome, surface: ManyUploadsSurface
 def _measure_attribute(
     context: CellContext, outcome: Outcome, surface: ManyUploadsSurface, slices: dict[str, slice]
 ) -> None:
-    """How the attribute shows in the uploads: their subspaces, and pairs that differ in it against pairs that don't."""
+    """Report how uploads differ by the attribute: by their subspaces, and in pairs with different and equal values."""
     a, b = (surface.uploads[surface.truth.secret == value] for value in (0, 1))
     for k in SUBSPACES:
         if min(len(a), len(b)) <= k:

@@ -1,4 +1,4 @@
-"""How a reconstruction from uploads is scored."""
+"""Surface of uploads: an honest-but-curious server reconstructs private samples from what parties send it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmark.data.base import Split
 from benchmark.metrics.reconstruction import score_reconstruction
 from benchmark.outcome import Outcome
+from benchmark.settings.base import CellContext, Game, note
+from benchmark.settings.collaboration.defense import Round
 from benchmark.settings.collaboration.published import Published
+from benchmark.settings.collaboration.rounds import local_updates
+from benchmark.settings.collaboration.training import JointTraining
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.threat import Surface, Threat
 from benchmark.training.functional import Net
@@ -19,7 +25,7 @@ from benchmark.training.functional import Net
 
 @dataclass(frozen=True)
 class UploadSurface(Surface):
-    """What an honest-but-curious server sees: every party's upload, and the model that it was computed on.
+    """View of an honest-but-curious server: every party's upload, and the model that it was computed on.
 
     Attributes:
         net, params: architecture and the global model (d,) sent out.
@@ -32,7 +38,7 @@ class UploadSurface(Surface):
         public: everybody's samples (grant ``public``).
         truth: (victims, batch, ...) the private samples, for positive controls (grant ``truth``).
         handed_out: (observations, victims, d) what the parties entered into an exchange among themselves, which a
-            partner of theirs can give away (grant ``collusion``); None where the setting does not tell.
+            partner of theirs can give away (grant ``collusion``); None where the setting does not provide them.
     """
 
     granted_by: ClassVar[Mapping[str, str]] = {
@@ -44,18 +50,18 @@ class UploadSurface(Surface):
     }
 
     net: Net
-    params: Tensor
-    uploads: Tensor
+    params: Float[Tensor, " d"]
+    uploads: Float[Tensor, "observations victims d"]
     batch_size: int
     local_steps: int
     lr: float
     shape: tuple[int, ...]
     num_classes: int
     published: list[Published]
-    labels: Tensor
+    labels: Int[Tensor, "victims batch"]
     public: Split
-    truth: Tensor
-    handed_out: Tensor | None = None
+    truth: Float[Tensor, " victims batch *sample"]
+    handed_out: Float[Tensor, "observations victims d"] | None = None
 
 
 class UploadThreat(Threat):
@@ -70,14 +76,63 @@ class UploadThreat(Threat):
     observations: int = 1
 
 
-def score_uploads(outcome: Outcome, guess: Reconstruction, surface: UploadSurface) -> None:
-    """Compare the guess with the truth, which only the setting holds."""
-    scores, matched = score_reconstruction(guess.x, guess.labels, surface.truth, surface.labels, guess.groups)
-    outcome.score(scores)
-    outcome.diagnostics.update(guess.diagnostics)
-    outcome.diagnostics["attack_seconds"] = guess.seconds
-    outcome.diagnostics["observations"] = len(surface.uploads)
-    if matched is not None and len(surface.shape) == 3:
-        outcome.picture(
-            "reconstruction", {"original": surface.truth.flatten(0, 1), "reconstructed": matched.flatten(0, 1)}
+class UploadsGame(Game[JointTraining]):
+    """The victims upload, once or on several rounds with the same batches; the server reconstructs the batches."""
+
+    surface = "uploads"
+    hooks = frozenset({"local_data", "local_plan", "local_step", "protect", "exchange"})
+    guess = Reconstruction
+
+    def play(self, context: CellContext) -> Outcome:
+        threat = context.threat
+        assert isinstance(threat, UploadThreat)
+        outcome, trained = self.honest.report(context)
+        net, params = self.honest.victims.global_model(context, trained)
+        surface = self.observe(context, net, params, threat.observations)
+        guess = self.ask(context, surface)
+        note(outcome, guess)
+        outcome.diagnostics["observations"] = len(surface.uploads)
+        score_batches(outcome, guess, surface.truth, surface.labels)
+        return outcome
+
+    def observe(self, context: CellContext, net: Net, params: Float[Tensor, " d"], observations: int) -> UploadSurface:
+        """Return the uploads of all victims, each on its own private batch, seen ``observations`` times."""
+        defense, victims = context.defense, self.honest.victims
+        plan = defense.local_plan(victims.plan)
+        batches = victims.batches(context, plan)
+        defense.start(victims.count, net.layout)
+        handed_out, uploads, published = [], [], []
+        for index in range(observations):
+            turn = Round(index, net.layout, params, torch.arange(victims.count), context.rng(f"leak.protocol.{index}"))
+            turn.inputs = batches.x
+            turn.publish(**defense.facts())
+            rngs = [context.rng(f"leak.party.{i}.{index}") for i in range(victims.count)]
+            updates = local_updates(net, defense, params, batches.x, batches.y, plan, rngs)
+            handed_out.append(defense.protect(updates.detach(), turn))
+            uploads.append(defense.exchange(handed_out[-1], turn))
+            published.append(turn.published)
+        return UploadSurface(
+            net=net,
+            params=params,
+            uploads=torch.stack(uploads),
+            batch_size=plan.batch_size,
+            local_steps=plan.local_steps,
+            lr=plan.lr,
+            shape=context.data.shape,
+            num_classes=context.data.num_classes,
+            published=published,
+            labels=batches.labels,
+            public=context.data.public,
+            truth=batches.truth,
+            handed_out=torch.stack(handed_out),
         )
+
+
+def score_batches(
+    outcome: Outcome, guess: Reconstruction, truth: Float[Tensor, " n batch *sample"], labels: Int[Tensor, "n batch"]
+) -> None:
+    """Compare reconstructed batches with the private ones, ``truth`` (n, batch, ...) and ``labels`` (n, batch)."""
+    scores, matched = score_reconstruction(guess.x, guess.labels, truth, labels, guess.groups)
+    outcome.score(scores)
+    if matched is not None and truth.ndim == 5:
+        outcome.picture("reconstruction", {"original": truth.flatten(0, 1), "reconstructed": matched.flatten(0, 1)})

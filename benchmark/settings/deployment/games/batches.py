@@ -1,4 +1,4 @@
-"""Batches arrive at a deployed classifier, some from a shifted population; a detector judges each batch.
+"""Surface of batches: they arrive at a deployed classifier, some from a shifted population; a detector judges each.
 
 The alarm is set on batches of unseen usual inputs so that at most ``false_alarm_rate`` of them raise it, and false
 alarms are counted again on further such batches. Where the test part is small (119 patients) all these batches overlap,
@@ -10,9 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from benchmark.errors import ConfigError
@@ -20,18 +21,16 @@ from benchmark.metrics.classification import accuracy, auc
 from benchmark.metrics.detection import ks_suspicion, power
 from benchmark.outcome import Outcome
 from benchmark.seeds import derive
-from benchmark.settings.base import Artifact, CellContext
+from benchmark.settings.base import Artifact, CellContext, Game, note
+from benchmark.settings.deployment.classifier import Deployed, Operator
 from benchmark.settings.deployment.defense import DetectorContext
 from benchmark.settings.threat import Guess, Surface, Threat
 from benchmark.training.loop import predict
 
-if TYPE_CHECKING:
-    from benchmark.settings.deployment.setting import Deployment
-
 
 @dataclass(frozen=True)
-class WorldSurface(Surface):
-    """The world in which a classifier is deployed.
+class BatchSurface(Surface):
+    """View of a threat that shifts the inputs of a deployed classifier.
 
     Attributes:
         x: (n, ...) unseen inputs of the classifier's own population, or of the shifted one for a threat that asks for
@@ -43,27 +42,27 @@ class WorldSurface(Surface):
 
     granted_by: ClassVar[Mapping[str, str]] = {"model": "model", "published": "mechanism"}
 
-    x: Tensor
-    y: Tensor
-    usual: Tensor
+    x: Float[Tensor, " n *sample"]
+    y: Int[Tensor, " n"]
+    usual: Float[Tensor, " m *sample"]
     model: nn.Module
     published: Mapping[str, Any]
 
 
 @dataclass
 class ShiftedInputs(Guess):
-    """The population that batches are drawn from once the world has shifted.
+    """Population that batches are drawn from after the shift.
 
     Attributes:
         x: (m, ...) inputs; origin: int64 (m,), the row of the surface that each of them comes from.
     """
 
-    x: Tensor
-    origin: Tensor
+    x: Float[Tensor, " m *sample"]
+    origin: Int[Tensor, " m"]
 
 
 class ShiftThreat(Threat):
-    """The world changes; nobody need mean harm.
+    """Base of shifts of the population; nobody need mean harm.
 
     Class attributes:
         population: ``own``, the classifier's own population, altered; or ``shifted``, the one that the data set brings.
@@ -87,86 +86,76 @@ NULL, HELD_OUT, SHIFTED = "null", "held_out", "shifted"
 LEVELS = torch.linspace(0, 1, 21).tolist()
 
 
-class Monitoring:
-    """One play of the deployment setting on its surface ``batches``.
+class BatchesGame(Game[Operator]):
+    """Batches are drawn from the usual and from the shifted population, and the defense's detector judges each."""
 
-    Args:
-        model: the deployed classifier; seconds: that its training took.
-        setting: its sizes and its way of training.
-    """
+    surface = "batches"
+    hooks = frozenset({"fit", "screen_batches"})
+    guess = ShiftedInputs
 
-    def __init__(self, context: CellContext, model: nn.Module, seconds: float, setting: Deployment) -> None:
-        self.context, self.model, self.seconds, self.setting = context, model, seconds, setting
-        assert isinstance(context.threat, ShiftThreat)
-        self.threat: ShiftThreat = context.threat
-
-    def play(self) -> Outcome:
-        context, test = self.context, self.context.data.test
-        surface = self._observe()
-        guess = self.threat(surface, seed=context.seed)
-        if not isinstance(guess, ShiftedInputs):
-            raise TypeError(f"deployment cannot score a {type(guess).__name__} on batches.")
+    def play(self, context: CellContext) -> Outcome:
+        threat, test, deployed = context.threat, context.data.test, self.honest.deploy(context)
+        assert isinstance(threat, ShiftThreat)
+        surface = self.observe(context, deployed.model)
+        guess = self.ask(context, surface)
         batches = {
-            NULL: self._draw(test.x, NULL),
-            HELD_OUT: self._draw(test.x, HELD_OUT),
-            SHIFTED: self._mix(guess.x, test.x),
+            NULL: self._draw(context, test.x, NULL),
+            HELD_OUT: self._draw(context, test.x, HELD_OUT),
+            SHIFTED: self._mix(context, guess.x, threat.share),
         }
-        outcome = Outcome(
-            cost={"seconds": self.seconds}, diagnostics={**guess.diagnostics, "batch": self.setting.batch}
-        )
-        alarms = self._judge(outcome, batches)
-        clean = predict(self.model, test.x)
+        outcome = Outcome(cost={"seconds": deployed.seconds}, diagnostics={"batch": self.honest.batch})
+        note(outcome, guess)
+        alarms = self._judge(context, outcome, deployed, batches)
+        clean = predict(deployed.model, test.x)
         outcome.utility["test_accuracy"] = accuracy(clean, test.y) * (1 - alarms)
-        self._harm(outcome, clean, predict(self.model, guess.x), surface.y[guess.origin])
+        report_harm(outcome, threat.share, clean, test.y, predict(deployed.model, guess.x), surface.y[guess.origin])
         if len(context.data.shape) == 3:
             outcome.picture("shift", {"usual": surface.x[guess.origin], "shifted": guess.x})
         return outcome
 
-    def _observe(self) -> WorldSurface:
-        data = self.context.data
-        world = data.shifted if self.threat.population == "shifted" else data.test
-        assert world is not None, "the threat needs dataset.shift=natural"
-        return WorldSurface(
-            x=world.x,
-            y=world.y,
-            usual=data.calibration.x,
-            model=self.model,
-            published=self.context.defense.facts(),
+    def observe(self, context: CellContext, model: nn.Module) -> BatchSurface:
+        """Return the inputs that arrive at the deployed ``model``, of the population that the threat asks for."""
+        threat, data = context.threat, context.data
+        assert isinstance(threat, ShiftThreat)
+        arriving = data.shifted if threat.population == "shifted" else data.test
+        assert arriving is not None, "the threat needs dataset.shift=natural"
+        return BatchSurface(
+            x=arriving.x, y=arriving.y, usual=data.calibration.x, model=model, published=context.defense.facts()
         )
 
     # -- batches ---------------------------------------------------------------------------------------------
-    def _draw(self, x: Tensor, group: str) -> Tensor:
-        """``draws`` batches, each without replacement, (draws, batch, ...)."""
-        size, draws = self.setting.batch, self.setting.draws
+    def _draw(self, context: CellContext, x: Tensor, group: str) -> Tensor:
+        """Return ``draws`` batches of ``x``, each drawn without replacement, (draws, batch, ...)."""
+        size, draws = self.honest.batch, self.honest.draws
         if size > len(x):
             raise ConfigError(
                 f"setting.batch asks for {size} inputs, but there are {len(x)} {group} ones to draw from; lower it or "
                 "raise dataset.sizes.test."
             )
-        rng = self.context.rng(f"monitoring.{group}")
+        rng = context.rng(f"monitoring.{group}")
         return x[torch.stack([torch.randperm(len(x), generator=rng)[:size] for _ in range(draws)]).to(x.device)]
 
-    def _mix(self, shifted: Tensor, usual: Tensor) -> Tensor:
-        """Batches of which a ``share`` (at least one input) is shifted."""
-        batches = self._draw(shifted, SHIFTED)
-        count = max(1, round(self.threat.share * self.setting.batch))
-        if count < self.setting.batch:
-            batches[:, count:] = self._draw(usual, "usual")[:, count:]
+    def _mix(self, context: CellContext, shifted: Tensor, share: float) -> Tensor:
+        """Return batches of which a ``share`` (at least one input) is shifted and the rest usual."""
+        batches = self._draw(context, shifted, SHIFTED)
+        count = max(1, round(share * self.honest.batch))
+        if count < self.honest.batch:
+            batches[:, count:] = self._draw(context, context.data.test.x, "usual")[:, count:]
         return batches
 
     # -- judging ---------------------------------------------------------------------------------------------
-    def _judge(self, outcome: Outcome, batches: dict[str, Tensor]) -> float:
-        """Fill in risk and diagnostics; give the share of held-out usual batches that raise the alarm."""
-        if not self.context.defense.overrides("screen_batches"):  # nobody watches
+    def _judge(self, context: CellContext, outcome: Outcome, deployed: Deployed, batches: dict[str, Tensor]) -> float:
+        """Fill in risk and diagnostics; return the share of held-out usual batches that raise the alarm."""
+        if not context.defense.overrides("screen_batches"):  # nobody watches
             outcome.risk["missed"] = 1.0
             return 0.0
         started = time.perf_counter()
-        detectors = {group: self._detector_context(group) for group in batches}
-        evidence = {group: self.context.defense.screen_batches(batches[group], detectors[group]) for group in batches}
+        detectors = {group: self._detector_context(context, deployed.model, group) for group in batches}
+        evidence = {group: context.defense.screen_batches(batches[group], detectors[group]) for group in batches}
         saved = sum(detector.saved for detector in detectors.values())
         outcome.cost["seconds"] += time.perf_counter() - started + saved
         suspicion = suspicions(evidence)
-        level = self.setting.false_alarm_rate
+        level = self.honest.false_alarm_rate
         measured = power(suspicion[SHIFTED], suspicion[NULL], suspicion[HELD_OUT], level)
         outcome.risk["missed"] = 1 - measured["power"]
         outcome.diagnostics |= measured
@@ -177,8 +166,8 @@ class Monitoring:
         ]
         return measured["held_out_false_alarms"]
 
-    def _detector_context(self, group: str) -> DetectorContext:
-        context, setting = self.context, self.setting
+    def _detector_context(self, context: CellContext, model: nn.Module, group: str) -> DetectorContext:
+        """Return what a detector has when it judges the batches of ``group``."""
         own = ["defense"] if context.defense.overrides("fit") else []
         parts = ("dataset", "model", "setting", "scale", *own, *(["threat"] if group == SHIFTED else []))
 
@@ -186,7 +175,7 @@ class Monitoring:
             purpose = f"monitoring.member{index}"
 
             def build(module: nn.Module) -> nn.Module:
-                return setting.fitting(context.rng(f"{purpose}.batches"))(
+                return self.honest.fitting(context.rng(f"{purpose}.batches"))(
                     module, context.data.owner.x, context.data.owner.y
                 )
 
@@ -194,13 +183,13 @@ class Monitoring:
             return context.trained(key, build, purpose=f"{purpose}.init").requires_grad_(False)
 
         def learn(module: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator) -> nn.Module:
-            return setting.fitting(rng)(module, x, y)
+            return self.honest.fitting(rng)(module, x, y)
 
         def recall(name: str, build: Callable[[], Artifact]) -> Artifact:
             return context.cache((f"{name}.{group}", *parts), build)
 
         return DetectorContext(
-            model=self.model,
+            model=model,
             train=context.data.owner,
             validation=context.data.calibration,
             num_classes=context.data.num_classes,
@@ -211,20 +200,27 @@ class Monitoring:
             recall=recall,
         )
 
-    # -- harm ------------------------------------------------------------------------------------------------
-    def _harm(self, outcome: Outcome, clean: Tensor, shifted: Tensor, labels: Tensor) -> None:
-        """What the shift costs an unwatched classifier: accuracy, and AUC where there are two classes."""
-        test, share = self.context.data.test, self.threat.share
-        before, after = accuracy(clean, test.y), accuracy(shifted, labels)
-        outcome.risk["accuracy_drop"] = share * (before - after)
-        outcome.diagnostics |= {"accuracy_usual": before, "accuracy_shifted": share * after + (1 - share) * before}
-        if clean.shape[1] == 2 and 0 < labels.double().mean() < 1:
-            outcome.diagnostics["auc_usual"] = auc(clean[:, 1] - clean[:, 0], test.y)
-            outcome.diagnostics["auc_shifted"] = auc(shifted[:, 1] - shifted[:, 0], labels)
+
+def report_harm(outcome: Outcome, share: float, clean: Tensor, y: Tensor, shifted: Tensor, shifted_y: Tensor) -> None:
+    """Report what the shift costs a classifier without a detector: accuracy, and AUC where there are two classes.
+
+    Args:
+        share: of a batch that is shifted.
+        clean, y: logits and labels of usual inputs; shifted, shifted_y: of shifted ones.
+    """
+    before, after = accuracy(clean, y), accuracy(shifted, shifted_y)
+    outcome.risk["accuracy_drop"] = share * (before - after)
+    outcome.diagnostics |= {"accuracy_usual": before, "accuracy_shifted": share * after + (1 - share) * before}
+    if clean.shape[1] == 2 and 0 < shifted_y.double().mean() < 1:
+        outcome.diagnostics["auc_usual"] = auc(clean[:, 1] - clean[:, 0], y)
+        outcome.diagnostics["auc_shifted"] = auc(shifted[:, 1] - shifted[:, 0], shifted_y)
 
 
 def suspicions(evidence: dict[str, Tensor]) -> dict[str, Tensor]:
-    """One number a batch. Evidence for each input, (q, n), is compared with that of all usual batches but itself."""
+    """Return one number a batch.
+
+    Evidence for each input, (q, n), is compared with that of all usual batches but itself.
+    """
     null = evidence[NULL]
     if null.ndim == 1:
         return evidence

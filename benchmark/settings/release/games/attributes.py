@@ -1,4 +1,4 @@
-"""Whose sensitive attribute is what? Of held-out people who were mapped, and of people in and outside the data."""
+"""Surface of attributes: infer the sensitive attribute of held-out people from their mapped records."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmark.data.base import Split
 from benchmark.errors import Refused
-from benchmark.metrics.attributes import leak, score_attributes
+from benchmark.metrics.attributes import score_attributes
 from benchmark.outcome import Outcome
 from benchmark.settings.base import CellContext
-from benchmark.settings.release.games.base import Game, ReleasedData, ReleaseThreat, people, seen_by_all
+from benchmark.settings.release.games.base import ReleasedData, ReleaseGame, ReleaseThreat, seen_by_all
 from benchmark.settings.release.mechanism import Fitted
 from benchmark.settings.threat import Guess
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttributeSurface(ReleasedData):
-    """People whose sensitive attribute is wanted.
+    """View of attribute inference: people whose sensitive attribute is unknown.
 
     Attributes:
         labelled: released records whose ``sensitive`` is known, from the same process (grant ``labelled``).
@@ -37,28 +38,29 @@ class AttributeSurface(ReleasedData):
     }
 
     labelled: Split
-    targets: Tensor
-    targets_y: Tensor
-    truth: Tensor
+    targets: Float[Tensor, "n ..."]
+    targets_y: Int[Tensor, " n"]
+    truth: Int[Tensor, " n"]
     groups: int
 
 
 @dataclass
 class AttributeGuess(Guess):
-    """Everybody's sensitive attribute, as each of several attackers guesses it.
+    """Sensitive attribute of each person, as each of several attackers guesses it.
 
     Attributes:
         labels: attacker -> int64 (n,).
-        scores: attacker -> (n,), how much value 1 is believed in; for attributes of two values only.
+        scores: attacker -> (n,), the belief in value 1; for attributes of two values only.
     """
 
-    labels: dict[str, Tensor]
-    scores: dict[str, Tensor] = field(default_factory=dict)
+    labels: dict[str, Int[Tensor, " n"]]
+    scores: dict[str, Float[Tensor, " n"]] = field(default_factory=dict)
 
 
-class AttributesGame(Game):
+class AttributesGame(ReleaseGame):
     """The attackers train on released records of known attribute and guess that of mapped people they never saw."""
 
+    surface = "attributes"
     guess = AttributeGuess
 
     def observe(self, context: CellContext, fitted: Fitted, threat: ReleaseThreat) -> AttributeSurface:
@@ -79,33 +81,6 @@ class AttributesGame(Game):
         outcome.diagnostics.update(notes)
 
 
-class PeopleGame(Game):
-    """Members and non-members, all known but for the attribute: what the release says of members only is a leak."""
-
-    guess = AttributeGuess
-
-    def __init__(self, *, candidates: int) -> None:
-        self.candidates = candidates
-
-    def observe(self, context: CellContext, fitted: Fitted, threat: ReleaseThreat) -> AttributeSurface:
-        asked, _ = people(context, self.candidates)
-        truth = attribute_of(asked)
-        return AttributeSurface(
-            **seen_by_all(context, fitted, threat),
-            labelled=labelled(context, fitted),
-            targets=asked.x,
-            targets_y=asked.y,
-            truth=truth,
-            groups=int(truth.max()) + 1,
-        )
-
-    def score(self, context: CellContext, outcome: Outcome, guess: AttributeGuess, surface: AttributeSurface) -> None:
-        risk, notes = score_attributes(guess.labels, guess.scores, surface.truth)
-        outcome.risk["attribute_leak"] = leak(guess.labels, surface.truth, people(context, self.candidates)[1])
-        outcome.risk.update(risk)
-        outcome.diagnostics.update(notes)
-
-
 def attribute_of(split: Split) -> Tensor:
     if split.sensitive is None:
         raise Refused("The data set has no sensitive attribute to infer; choose one that has, e.g. dataset=lipton.")
@@ -113,7 +88,7 @@ def attribute_of(split: Split) -> Tensor:
 
 
 def labelled(context: CellContext, fitted: Fitted) -> Split:
-    """Released records with their attribute: published with synthetic rows, or known of the people behind real ones."""
+    """Return released records with their attribute: published with synthetic rows, or that of the people behind."""
     release = fitted.release
     rows = Split(release.x, release.y if release.y.ndim == 1 else release.y.argmax(dim=1))
     if release.sensitive is not None:

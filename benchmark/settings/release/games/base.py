@@ -1,35 +1,37 @@
-"""What a game is."""
+"""Base of all games of a release, and what their surfaces have in common."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from benchmark.data.base import Split
 from benchmark.errors import Refused
 from benchmark.outcome import Outcome
-from benchmark.settings.base import CellContext
+from benchmark.settings.base import CellContext, Game, note
 from benchmark.settings.release.defense import Release
 from benchmark.settings.release.mechanism import Fitted
-from benchmark.settings.threat import Guess, Surface, Threat
+from benchmark.settings.release.publication import Publication
+from benchmark.settings.threat import Surface, Threat
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """What an adversary knows on both sides: ``plain`` (q, ...) in [0, 1] and ``encoded`` (q, ...), row by row."""
+    """Known pairs: private samples ``plain`` in [0, 1] and their releases ``encoded``, row by row."""
 
-    plain: Tensor
-    encoded: Tensor
+    plain: Float[Tensor, "q ..."]
+    encoded: Float[Tensor, "q ..."]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReleasedData(Surface):
-    """What everybody sees of a release, and what some know besides.
+    """View of a release that all adversaries share; some fields are granted to a few of them.
 
     Attributes:
         x: (m, ...) all that was released, in whatever range the mechanism gives; y: (m,) or (m, classes).
@@ -55,8 +57,8 @@ class ReleasedData(Surface):
         "secrets": "oracle",
     }
 
-    x: Tensor
-    y: Tensor
+    x: Float[Tensor, " m *released"]
+    y: Shaped[Tensor, " m *classes"]
     shape: tuple[int, ...]
     num_classes: int
     architecture: Callable[..., nn.Module]
@@ -70,7 +72,7 @@ class ReleasedData(Surface):
 
 
 class ReleaseThreat(Threat):
-    """An adversary of the released data; ``surface`` names the game that it plays.
+    """Base of adversaries of the released data; ``surface`` names the game that they play.
 
     Attributes:
         pairs: how many (private, released) pairs it holds; needs the knowledge ``known_pairs``.
@@ -81,14 +83,24 @@ class ReleaseThreat(Threat):
     pairs: int = 0
 
 
-class Game(ABC):
+class ReleaseGame(Game[Publication]):
     """One question about a release. It holds the truth; the threat gets the surface, restricted to what it may know."""
 
-    guess: type[Guess]
+    hooks = frozenset({"release", "encode"})
+
+    def play(self, context: CellContext) -> Outcome:
+        threat = context.threat
+        assert isinstance(threat, ReleaseThreat)
+        fitted, outcome = self.honest.publish(context)
+        surface = self.observe(context, fitted, threat)
+        guess = self.ask(context, surface)
+        self.score(context, outcome, guess, surface)
+        note(outcome, guess)
+        return outcome
 
     @abstractmethod
     def observe(self, context: CellContext, fitted: Fitted, threat: ReleaseThreat) -> ReleasedData:
-        """Everything about this cell, of which the threat will see what it was granted.
+        """Return everything about this cell, of which the threat will see what it was granted.
 
         Raises:
             Refused: the game cannot be played with this release or data set.
@@ -96,11 +108,11 @@ class Game(ABC):
 
     @abstractmethod
     def score(self, context: CellContext, outcome: Outcome, guess: Any, surface: Any) -> None:
-        """Hold the guess against the truth."""
+        """Compare the guess with the truth."""
 
 
 def seen_by_all(context: CellContext, fitted: Fitted, threat: ReleaseThreat) -> dict[str, Any]:
-    """The fields of :class:`ReleasedData`."""
+    """Return the fields of :class:`ReleasedData`."""
     release = fitted.release
     return {
         "x": release.x,
@@ -123,7 +135,7 @@ def refitter(fitted: Fitted) -> Callable[[Split, str], Release]:
 
 
 def handed_out(fitted: Fitted) -> Mapping[str, nn.Module]:
-    """The owner's published networks.
+    """Return the owner's published networks.
 
     Raises:
         Refused: it publishes none.
@@ -139,7 +151,7 @@ def _not_asked(x: Tensor) -> Tensor:
 
 
 def sources(fitted: Fitted) -> Tensor:
-    """The private sample behind each released row, int64 (m,).
+    """Return the private sample behind each released row, int64 (m,).
 
     Raises:
         Refused: the release is synthetic.
@@ -150,9 +162,9 @@ def sources(fitted: Fitted) -> Tensor:
 
 
 def people(context: CellContext, count: int) -> tuple[Split, Tensor]:
-    """Members and non-members, as many of each, shuffled; and bool (n,) who is a member.
+    """Return members and non-members, as many of each, shuffled; and bool (n,), who is a member.
 
-    Members are drawn from ``owner``, non-members from ``calibration``, whoever equals a member left out.
+    Members are drawn from ``owner``, non-members from those in ``calibration`` who equal no member.
 
     Raises:
         Refused: nobody is left in ``calibration``.

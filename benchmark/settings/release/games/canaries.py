@@ -1,4 +1,4 @@
-"""Was this canary put in? An audit of the mechanism in one run.
+"""Surface of canaries: an audit of the mechanism in one run, by membership inference about planted records.
 
 Steinke, Nasr, Jagielski, *Privacy Auditing with One (1) Training Run*, NeurIPS 2023.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Bool
 from torch import Generator, Tensor
 
 from benchmark.data.base import Split
@@ -19,19 +20,19 @@ from benchmark.metrics.membership import score_membership
 from benchmark.outcome import Outcome
 from benchmark.settings.base import CellContext
 from benchmark.settings.guesses import MembershipScores
-from benchmark.settings.release.games.base import Game, ReleasedData, ReleaseThreat, seen_by_all
+from benchmark.settings.release.games.base import ReleasedData, ReleaseGame, ReleaseThreat, seen_by_all
 from benchmark.settings.release.mechanism import Fitted
 
 
 @dataclass(frozen=True, kw_only=True)
 class CanarySurface(ReleasedData):
-    """An auditor's view: one release of private data among which some canaries are; ``x`` and ``y`` are its rows.
+    """View of an auditor: one release of private data among which some canaries are; ``x`` and ``y`` are its rows.
 
     Attributes:
         canaries: (k, ...) plain samples and their labels, as the auditor made them.
         without: rows and labels of a release of the same private data without canaries (grant ``refit``).
         claim: (epsilon, delta) of this run by the mechanism's accountant, or None.
-        members: bool (k,), what the coins said (grant ``truth``).
+        members: bool (k,), as the coins fell (grant ``truth``).
     """
 
     granted_by: ClassVar[Mapping[str, str]] = {**ReleasedData.granted_by, "without": "refit", "members": "truth"}
@@ -39,11 +40,11 @@ class CanarySurface(ReleasedData):
     canaries: Split
     without: tuple[Tensor, Tensor]
     claim: tuple[float, float] | None
-    members: Tensor
+    members: Bool[Tensor, " k"]
 
 
 class CanaryThreat(ReleaseThreat):
-    """Audits the mechanism with records that it plants.
+    """Base of audits with planted records.
 
     Attributes:
         guesses: for how many canaries it guesses, half of them "in" (the highest scores), half "out"; an even number.
@@ -54,16 +55,17 @@ class CanaryThreat(ReleaseThreat):
 
     @abstractmethod
     def make(self, own: Split, num_classes: int, rng: Generator) -> Split:
-        """The canaries, made of the adversary's ``own`` samples and with the same attributes."""
+        """Return the canaries, made of the adversary's ``own`` samples and with the same attributes."""
 
 
-class CanariesGame(Game):
+class CanariesGame(ReleaseGame):
     """A fair coin for each canary puts it among the private data or not, and the mechanism is fitted once on these.
 
     So a coin adds or removes one record; a claim that is about replacing one is held against the same bound, as if it
     covered that as well. Utility and cost are those of the owner's release, which is without canaries.
     """
 
+    surface = "canaries"
     guess = MembershipScores
 
     def observe(self, context: CellContext, fitted: Fitted, threat: ReleaseThreat) -> CanarySurface:

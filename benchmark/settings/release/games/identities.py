@@ -1,4 +1,4 @@
-"""Whose are the released rows? Among known participants, or on a list of identified people."""
+"""Surface of identities: infer whose the released rows are, among known participants."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmark.data.base import Split
 from benchmark.errors import Refused
 from benchmark.metrics.classification import accuracy
-from benchmark.metrics.identity import claims, reidentified
+from benchmark.metrics.identity import claims
 from benchmark.outcome import Outcome
 from benchmark.settings.base import CellContext
-from benchmark.settings.release.games.base import Game, ReleasedData, ReleaseThreat, seen_by_all
-from benchmark.settings.release.games.reconstruction import ReconstructionGame, ReleaseSurface, chosen_rows
+from benchmark.settings.release.games.base import ReleasedData, ReleaseGame, ReleaseThreat, seen_by_all
+from benchmark.settings.release.games.release import chosen_rows
 from benchmark.settings.release.mechanism import Fitted
 from benchmark.settings.threat import Guess
 
 
 @dataclass(frozen=True, kw_only=True)
 class IdentitySurface(ReleasedData):
-    """Released rows: whose are they?
+    """View of identity inference: released rows of unknown participants.
 
     Attributes:
         targets: (n, ...) released rows.
@@ -39,54 +40,30 @@ class IdentitySurface(ReleasedData):
         "truth": "truth",
     }
 
-    targets: Tensor
+    targets: Float[Tensor, " n *released"]
     recordings: Split
-    real: Tensor
-    truth: Tensor
+    real: Float[Tensor, " k *sample"]
+    truth: Int[Tensor, " _"]
     persons: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class LinkageSurface(ReleaseSurface):
-    """Released rows and a list of identified people: which of them is behind which row?
-
-    Attributes:
-        listed: (k, ...) plain samples; everybody behind a target is among them.
-        position: int64 (n,), where (grant ``truth``).
-    """
-
-    granted_by: ClassVar[Mapping[str, str]] = {**ReleaseSurface.granted_by, "position": "truth"}
-
-    listed: Tensor
-    position: Tensor
 
 
 @dataclass
 class IdentityGuess(Guess):
-    """Whose each row is.
+    """Participant behind each row, as probabilities.
 
     Attributes:
         probabilities: (n, persons) for the rows under attack; on_real: (k, persons) for the yardstick of real samples.
     """
 
-    probabilities: Tensor
-    on_real: Tensor
+    probabilities: Float[Tensor, "n persons"]
+    on_real: Float[Tensor, "k persons"]
 
 
-@dataclass
-class Linkage(Guess):
-    """How far each row under attack is from each listed person: (n, listed); the least is the guess."""
-
-    distances: Tensor
-
-
-class IdentitiesGame(Game):
+class IdentitiesGame(ReleaseGame):
     """The adversary holds recordings of the participants from another time (their part of ``attacker``)."""
 
+    surface = "identities"
     guess = IdentityGuess
-
-    def __init__(self, *, victims: int) -> None:
-        self.victims = victims
 
     def observe(self, context: CellContext, fitted: Fitted, threat: ReleaseThreat) -> IdentitySurface:
         owner, release = context.data.owner, fitted.release
@@ -100,7 +77,7 @@ class IdentitiesGame(Game):
             raise Refused(
                 "Identity inference needs recordings of the same people in the attacker and calibration splits."
             )
-        rows, _ = chosen_rows(context, len(release.x), min(self.victims, len(release.x)), 0)
+        rows, _ = chosen_rows(context, len(release.x), min(self.honest.victims, len(release.x)), 0)
         truth = torch.empty(0, dtype=torch.int64)
         if release.source is not None:
             truth = torch.searchsorted(persons, owner.group[release.source.to(persons.device)][rows])
@@ -127,40 +104,9 @@ class IdentitiesGame(Game):
 
 
 def known_persons(split: Split, persons: Tensor) -> Split:
-    """The samples of ``persons`` (sorted), ``group`` renumbered 0, 1, ..."""
+    """Return the samples of ``persons`` (sorted), ``group`` renumbered 0, 1, ..."""
     if split.group is None:
         return split[:0]
     place = torch.searchsorted(persons, split.group).clamp_max(len(persons) - 1)
     rows = (persons[place] == split.group).nonzero().squeeze(1)
     return Split(split.x[rows], split.y[rows], group=place[rows])
-
-
-class LinkageGame(Game):
-    """The list holds the people behind the targets and as many other members as there are, up to 1,000."""
-
-    guess = Linkage
-    LISTED = 1000
-
-    def __init__(self, *, victims: int) -> None:
-        self.rows = ReconstructionGame(victims=victims, examiner_epochs=0)
-
-    def observe(self, context: CellContext, fitted: Fitted, threat: ReleaseThreat) -> LinkageSurface:
-        own = self.rows.targets(context, fitted, threat.pairs)
-        victims, _ = chosen_rows(context, len(fitted.release.x), self.rows.victims, threat.pairs)
-        behind = fitted.release.source[victims.cpu()].cpu()  # type: ignore[index]
-        others = torch.tensor(sorted(set(range(len(context.data.owner))) - set(behind.tolist())), dtype=torch.int64)
-        listed = torch.cat([behind.unique(), others])[: self.LISTED]
-        listed = listed[torch.randperm(len(listed), generator=context.rng("listed"))]
-        position = (listed.unsqueeze(0) == behind.unsqueeze(1)).int().argmax(dim=1)
-        private = context.data.owner.x
-        return LinkageSurface(
-            **seen_by_all(context, fitted, threat),
-            **own,
-            listed=private[listed.to(private.device)],
-            position=position.to(private.device),
-        )
-
-    def score(self, context: CellContext, outcome: Outcome, guess: Linkage, surface: LinkageSurface) -> None:
-        outcome.diagnostics["listed"] = len(surface.listed)
-        for within in (1, 5):
-            outcome.risk[f"reidentified_at_{within}"] = reidentified(guess.distances, surface.position, within)

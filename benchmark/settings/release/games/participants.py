@@ -1,4 +1,4 @@
-"""Participants as wholes: was somebody's data in, and is a person recognised in a release made of theirs alone?"""
+"""Surface of participants: membership inference about all data of a participant at once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from benchmark.data.base import Split
@@ -15,14 +16,14 @@ from benchmark.metrics.membership import score_membership
 from benchmark.outcome import Outcome
 from benchmark.settings.base import CellContext
 from benchmark.settings.guesses import MembershipScores
-from benchmark.settings.release.games.base import Game, ReleasedData, ReleaseThreat, seen_by_all
-from benchmark.settings.release.games.identities import IdentitiesGame, IdentitySurface, known_persons
+from benchmark.settings.release.games.base import ReleasedData, ReleaseGame, ReleaseThreat, seen_by_all
+from benchmark.settings.release.games.identities import known_persons
 from benchmark.settings.release.mechanism import Fitted
 
 
 @dataclass(frozen=True, kw_only=True)
 class ParticipantSurface(ReleasedData):
-    """Pairs of a participant and a release: was the participant's data in?
+    """View of membership inference about participants: pairs of a participant and a release.
 
     Attributes:
         asked: int64 (n,), participants, 0 .. persons - 1. releases: n tensors (m, ...) of released rows.
@@ -37,15 +38,15 @@ class ParticipantSurface(ReleasedData):
         "members": "truth",
     }
 
-    asked: Tensor
-    releases: tuple[Tensor, ...]
+    asked: Int[Tensor, " n"]
+    releases: tuple[Float[Tensor, ...], ...]
     recordings: Split
     persons: int
-    members: Tensor
+    members: Bool[Tensor, " n"]
 
 
 class ParticipantThreat(ReleaseThreat):
-    """Asks whether participants are in the data, as wholes.
+    """Base of membership inference about all data of a participant.
 
     Attributes:
         participants: how many it asks about, each one in a release with and in one without them.
@@ -55,9 +56,10 @@ class ParticipantThreat(ReleaseThreat):
     participants: int
 
 
-class ParticipantsGame(Game):
+class ParticipantsGame(ReleaseGame):
     """Leave one out: for each participant asked about, the owner's release and one that was fitted without them."""
 
+    surface = "participants"
     guess = MembershipScores
 
     def observe(self, context: CellContext, fitted: Fitted, threat: ReleaseThreat) -> ParticipantSurface:
@@ -86,31 +88,8 @@ class ParticipantsGame(Game):
         outcome.diagnostics.update(notes)
 
 
-class TeachersGame(IdentitiesGame):
-    """The mechanism is fitted on each participant's data alone; rows of these releases are the targets."""
-
-    def observe(self, context: CellContext, fitted: Fitted, threat: ReleaseThreat) -> IdentitySurface:
-        owner, group, persons, recordings = people_of(context)
-        each = max(1, self.victims // len(persons))
-        rows, truth = [], []
-        for place, person in enumerate(persons):
-            own = owner[(group == person).nonzero().squeeze(1)]
-            released = fitted.mechanism.refit(own, f"teacher.{place}").x
-            pick = torch.randperm(len(released), generator=context.rng(f"teacher.{place}.rows"))[:each]
-            rows.append(released[pick.to(released.device)])
-            truth.append(torch.full((len(pick),), place))
-        return IdentitySurface(
-            **seen_by_all(context, fitted, threat),
-            targets=torch.cat(rows),
-            recordings=recordings,
-            real=known_persons(context.data.calibration, persons).x,
-            truth=torch.cat(truth).to(owner.x.device),
-            persons=len(persons),
-        )
-
-
 def people_of(context: CellContext) -> tuple[Split, Tensor, Tensor, Split]:
-    """The owner's records, whose each is, the participants (sorted), and recordings of these from another time.
+    """Return the owner's records, whose each is, the participants (sorted), and recordings of these from another time.
 
     Raises:
         Refused: the data do not say who a record is of, or there is nobody to leave out.

@@ -1,4 +1,4 @@
-"""Was this one record in? The per-record game: releases with and without each of a few outliers.
+"""Surface of records: membership inference about single outliers, from releases with and without each of them.
 
 Stadler, Oprisanu, Troncoso, *Synthetic Data: Anonymisation Groundhog Day*, USENIX Security 2022.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from benchmark.data.base import Split
@@ -20,13 +21,13 @@ from benchmark.metrics.membership import score_membership
 from benchmark.outcome import Outcome
 from benchmark.settings.base import CellContext
 from benchmark.settings.guesses import MembershipScores
-from benchmark.settings.release.games.base import Game, ReleasedData, ReleaseThreat, seen_by_all
+from benchmark.settings.release.games.base import ReleasedData, ReleaseGame, ReleaseThreat, seen_by_all
 from benchmark.settings.release.mechanism import Fitted
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordSurface(ReleasedData):
-    """Pairs of a record and a release: was the record in?
+    """View of membership inference about records: pairs of a record and a release.
 
     Attributes:
         records: (k, ...) plain samples, outliers, and their labels.
@@ -38,14 +39,14 @@ class RecordSurface(ReleasedData):
     granted_by: ClassVar[Mapping[str, str]] = {**ReleasedData.granted_by, "members": "truth"}
 
     records: Split
-    asked: Tensor
-    releases: tuple[Tensor, ...]
+    asked: Int[Tensor, " n"]
+    releases: tuple[Float[Tensor, ...], ...]
     size: int
-    members: Tensor
+    members: Bool[Tensor, " n"]
 
 
 class RecordThreat(ReleaseThreat):
-    """Asks whether single records are in the data.
+    """Base of membership inference about single records.
 
     Attributes:
         records: how many, the greatest outliers; trials: releases with each of them, and as many without.
@@ -59,12 +60,13 @@ class RecordThreat(ReleaseThreat):
 SMALLEST = 8
 
 
-class RecordsGame(Game):
+class RecordsGame(ReleaseGame):
     """The mechanism is fitted on random halves of the private data, each time with an outlier or with another record.
 
     Outliers are the private records farthest from their nearest neighbour, for averages hide them.
     """
 
+    surface = "records"
     guess = MembershipScores
 
     def observe(self, context: CellContext, fitted: Fitted, threat: ReleaseThreat) -> RecordSurface:

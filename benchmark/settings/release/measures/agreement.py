@@ -1,4 +1,4 @@
-"""Agreement beyond chance of a model trained on the release, and how varied the release is (system 04's protocol)."""
+"""Agreement beyond chance of a model trained on the release, and how varied the release is (``docs/systems/04-*``)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from torch import Tensor
 from benchmark.metrics.distances import exact_cdist
 from benchmark.outcome import Outcome
 from benchmark.settings.base import CellContext
-from benchmark.settings.release.measures.base import Measure, trained_on_release
+from benchmark.settings.release.classifiers import trained_on_release
+from benchmark.settings.release.measures.base import Measure
 from benchmark.settings.release.mechanism import Fitted
 from benchmark.training.loop import predict
 
@@ -44,7 +45,7 @@ class Agreement(Measure):
 
 
 def kappa(predicted: Tensor, y: Tensor, classes: int) -> float:
-    """``(p_o - p_e) / (1 - p_e)`` of labels (n,), in [-1, 1]; 0: by chance, also where chance is certain."""
+    """Return ``(p_o - p_e) / (1 - p_e)`` of labels (n,), in [-1, 1]; 0: by chance, also where chance is certain."""
     observed = (predicted == y).double().mean()
     shares = [labels.bincount(minlength=classes).double() / len(labels) for labels in (predicted, y)]
     chance = (shares[0] * shares[1]).sum()
@@ -52,6 +53,6 @@ def kappa(predicted: Tensor, y: Tensor, classes: int) -> float:
 
 
 def mean_distance(x: Tensor) -> float:
-    """Mean Euclidean distance between different rows of (n, ...)."""
+    """Return the mean Euclidean distance between different rows of (n, ...)."""
     distances = exact_cdist(x.flatten(1), x.flatten(1))
     return float(distances.sum() / max(len(x) * (len(x) - 1), 1))

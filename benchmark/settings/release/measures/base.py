@@ -1,4 +1,4 @@
-"""What a release is still good for: protocols that a cell's utility is measured by.
+"""Utility of a release: protocols by which it is measured.
 
 :class:`TrainOnRelease` always runs, since its accuracy is what leaderboards show. A paper's own protocol is one more
 class here or in a module of its own, named in ``conf/setting/release.yaml`` under ``measures``.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmark.data.base import Split
 from benchmark.errors import positive
@@ -17,13 +17,13 @@ from benchmark.metrics.classification import accuracy
 from benchmark.metrics.fairness import fairness_gaps
 from benchmark.outcome import Outcome
 from benchmark.settings.base import CellContext
-from benchmark.settings.release.games.collection import trained_on_private
+from benchmark.settings.release.classifiers import trained_on_private, trained_on_release
 from benchmark.settings.release.mechanism import Fitted
-from benchmark.training.loop import predict, train
+from benchmark.training.loop import predict
 
 
 class Measure(ABC):
-    """One protocol; writes what it finds into the outcome (``utility``: higher is better; else ``diagnostics``)."""
+    """Base of protocols. Each adds to the outcome's ``utility`` (higher is better) or to its ``diagnostics``."""
 
     @abstractmethod
     def __call__(self, context: CellContext, fitted: Fitted, outcome: Outcome) -> None: ...
@@ -97,21 +97,12 @@ class AveragedEncodings(Measure):
         outcome.utility["averaged_accuracy"] = accuracy(torch.stack(shares).mean(dim=0), test.y)
 
 
-def trained_on_release(context: CellContext, fitted: Fitted, epochs: int) -> nn.Module:
-    """The cell's model trained on released rows and labels."""
-    release = fitted.release
-
-    def build(model: nn.Module) -> nn.Module:
-        return train(model, release.x, release.y, epochs=epochs, rng=context.rng("release.batches"))
-
-    key = ("release", "dataset", "model", "setting", "defense", "scale")
-    return context.trained(key, build, shape=tuple(release.x.shape[1:]))
-
-
 def map_fidelity(people: Split, mapped: Split) -> dict[str, float]:
-    """What a map of tables leaves of people of each group: ``fidelity_group_G`` is 1 - mean absolute change of their
-    features and of the label, which counts as one column; ``diversity`` the mean distance between mapped people over
-    that between the original ones, 1 is all of it; ``decisions_changed`` the share of labels that the map rewrote.
+    """Return what a map of tables preserves of people of each group.
+
+    ``fidelity_group_G`` is 1 - mean absolute change of their features and of the label, which counts as one column;
+    ``diversity`` the mean distance between mapped people over that between the original ones (1: all of it);
+    ``decisions_changed`` the share of labels that the map rewrote.
     """
     if people.sensitive is None or people.x.ndim != 2 or mapped.x.shape != people.x.shape:
         return {}
@@ -126,7 +117,7 @@ def map_fidelity(people: Split, mapped: Split) -> dict[str, float]:
 
 
 def gaps(predicted: Tensor, people: Split) -> dict[str, float]:
-    """Fairness gaps, where the task has two classes and the people a sensitive attribute."""
+    """Return fairness gaps, where the task has two classes and the people a sensitive attribute."""
     if people.sensitive is None or int(people.y.max()) > 1:
         return {}
     return fairness_gaps(predicted.cpu(), people.y.cpu(), people.sensitive.cpu())

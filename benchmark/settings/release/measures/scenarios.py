@@ -1,4 +1,4 @@
-"""Whom a mapped release serves: every way to combine original and mapped records, and what the map broke in them.
+"""Scenarios of a mapped release: all combinations of original and mapped records, and the damage done by the map.
 
 Protocol of the fair-mapping line of work (Gambs, Ngueveu, 2022; Aivodji et al., GANSan, 2021).
 """
@@ -16,8 +16,8 @@ from benchmark.errors import positive
 from benchmark.metrics.classification import accuracy
 from benchmark.outcome import Outcome
 from benchmark.settings.base import CellContext
-from benchmark.settings.release.games.collection import trained_on_private
-from benchmark.settings.release.measures.base import Measure, gaps, trained_on_release
+from benchmark.settings.release.classifiers import trained_on_private, trained_on_release
+from benchmark.settings.release.measures.base import Measure, gaps
 from benchmark.settings.release.mechanism import Fitted
 from benchmark.training.loop import predict, train
 from benchmark.training.record_space import one_hot_blocks
@@ -88,7 +88,7 @@ class Scenarios(Measure):
 
 
 class Damage(Measure):
-    """What a map of tables did to single columns, which means over columns hide.
+    """Damage that a map of tables did to single columns, which means over columns hide.
 
     ``damage_categories`` and ``damage_worst_category`` are the share of people whose category changed, on average over
     the one-hot blocks and in the worst one; ``damage_numbers_QQ`` the quantiles of ``|o - m| / ((|o| + |m|) / 2)`` over
@@ -102,7 +102,7 @@ class Damage(Measure):
 
 
 def damage(original: Tensor, mapped: Tensor, blocks: tuple[tuple[int, int], ...]) -> dict[str, float]:
-    """As :class:`Damage` says, of records (n, d) with one-hot columns ``blocks``, each [start, end)."""
+    """Return the diagnostics of :class:`Damage` of records (n, d) with one-hot columns ``blocks``, [start, end)."""
     found: dict[str, float] = {}
     changed = [original[:, a:b].argmax(dim=1) != mapped[:, a:b].argmax(dim=1) for a, b in blocks]
     if changed:
@@ -119,12 +119,12 @@ def damage(original: Tensor, mapped: Tensor, blocks: tuple[tuple[int, int], ...]
 
 
 def numbers(width: int, blocks: tuple[tuple[int, int], ...]) -> list[int]:
-    """The columns of ``width`` that are in no block."""
+    """Return the columns of ``width`` that are in no block."""
     return [column for column in range(width) if not any(a <= column < b for a, b in blocks)]
 
 
 class QuantilePicture(Measure):
-    """How a map moves the groups of a table: their quantile functions before and after, for the columns in which the
+    """Picture of the groups of a table: their quantile functions before and after the map, for the columns in which the
     groups lay furthest apart. Curves of a whole group between its 2nd and 98th percentile; no person is shown.
 
     Args:
@@ -157,14 +157,14 @@ class QuantilePicture(Measure):
 
 
 def group_quantiles(people: Split) -> Tensor:
-    """(groups, levels, d): the quantile functions of each group's columns, for the groups that are there."""
+    """Return the quantile functions of each group's columns, (groups, levels, d), for the groups that are present."""
     assert people.sensitive is not None
     levels = LEVELS.to(people.x)
     return torch.stack([people.x[people.sensitive == g].quantile(levels, dim=0) for g in people.sensitive.unique()])
 
 
 def panel(curves: Tensor, title: str) -> Tensor:
-    """One diagram of (groups, levels) quantile functions as an image (3, height, width) in [0, 1]."""
+    """Draw one diagram of (groups, levels) quantile functions as an image (3, height, width) in [0, 1]."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -110,7 +110,7 @@ class Valuation(Measure):
 
     # -- the two directions ------------------------------------------------------------------------
     def _evaluated(self, context: CellContext, fitted: Fitted, outcome: Outcome) -> tuple[Tensor, Tensor]:
-        """Values (sellers,) of models trained on raw data, on the raw and on the released evaluation set."""
+        """Return values (sellers,) of models trained on raw data, on the raw and on the released evaluation set."""
         raw, released = context.data.owner, _with_classes(fitted)
         pool, sellers = self._population(context, context.data.calibration)
         models = [self._model(context, seller, pool) for seller in sellers]
@@ -124,7 +124,7 @@ class Valuation(Measure):
         return on_raw, on_released
 
     def _trained_on(self, context: CellContext, fitted: Fitted, outcome: Outcome) -> tuple[Tensor, Tensor]:
-        """Values (sellers,) on the test set of models trained on raw data, and on what is released of them."""
+        """Return values (sellers,) on the test set of models trained on raw data, and on what is released of them."""
         if fitted.release.source is None:
             raise Refused("A synthetic release has no seller's rows: leave valuation.direction at evaluation_set.")
         pool, sellers = self._population(context, context.data.owner)
@@ -161,7 +161,7 @@ class Valuation(Measure):
     def _model(
         self, context: CellContext, seller: Seller, pool: Split, tag: str = "", also: Split | None = None
     ) -> Predict:
-        """The seller's model: inputs (n, ...) -> classes (n,). ``also``: the release, which a gaming seller learns."""
+        """Return the seller's model: inputs (n, ...) -> classes (n,). ``also``: a release, for a gaming seller."""
         own = Split(pool.x[seller.rows], seller.y)
         if self.value == "marginal":
             own = own.joined(Split(context.data.public.x, context.data.public.y))
@@ -170,8 +170,9 @@ class Valuation(Measure):
         return self._fitted(context, seller.kind, own, str(seller.number), tag)
 
     def _fitted(self, context: CellContext, kind: str, own: Split, name: str, tag: str = "") -> Predict:
-        """A model of ``kind`` trained on ``own``; seeded by ``name`` alone, so that raw and released data meet the same
-        weights and batches. ``tag`` names what the release had a part in.
+        """Return a model of ``kind`` trained on ``own``; ``tag`` names what the release had a part in.
+
+        It is seeded by ``name`` alone, so that raw and released data are used with the same weights and batches.
         """
         if kind == "forest":
             return _forest(own, self.trees, derive(context.seed, f"seller.{name}") % 2**32)
@@ -186,7 +187,7 @@ class Valuation(Measure):
         return lambda x: predict(model, x).argmax(dim=1)
 
     def _values(self, context: CellContext, sellers: list[Seller], models: list[Predict], split: Split) -> Tensor:
-        """float64 (sellers,)."""
+        """Return the value of each seller's model on ``split``, float64 (sellers,)."""
         measure = macro_f1 if self.value == "macro_f1" else accuracy
         values = [measure(model(split.x), split.y) for model in models]
         if self.value == "marginal":
@@ -200,21 +201,21 @@ class Valuation(Measure):
 
 
 class AlikeValuation(Valuation):
-    """Sellers who all have the cell's model, as in the reference run of spec 01, section 6, which set its gates.
+    """Valuation with sellers who all have the cell's model.
 
-    How much of the values carries over depends on how much the sellers' models are like the proxies.
+    How much of the values carries over depends on how similar the sellers' models are to the proxies.
     """
 
     kinds = ("cell",)
 
 
 def _grades(count: int, rng: torch.Generator) -> Tensor:
-    """``count`` even steps from 0 to 1, shuffled."""
+    """Return ``count`` even steps from 0 to 1, shuffled."""
     return torch.linspace(0, 1, count, dtype=torch.float64)[torch.randperm(count, generator=rng)]
 
 
 def _with_classes(fitted: Fitted) -> Split:
-    """The released rows with the broker's labels; the heaviest class of soft ones."""
+    """Return the released rows with the broker's labels; of soft ones the heaviest class."""
     release = fitted.release
     return Split(release.x, release.y if release.y.ndim == 1 else release.y.argmax(dim=1))
 

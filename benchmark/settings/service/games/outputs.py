@@ -1,25 +1,39 @@
-"""The surface of revealed outputs: what a provider or an eavesdropper sees of a user's private inputs."""
+"""Surface of outputs: a provider or an eavesdropper reconstructs a user's private inputs from revealed outputs."""
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from benchmark.data.base import Split
-from benchmark.seeds import generator, isolated
+from benchmark.metrics.classification import accuracy
+from benchmark.metrics.detection import telling_apart
+from benchmark.metrics.reconstruction import score_reconstruction
+from benchmark.metrics.reconstruction_risk import Pixels, reconstruction_risk
+from benchmark.outcome import Outcome
+from benchmark.seeds import derive, generator, isolated
+from benchmark.settings.base import Artifact, CellContext, Game, note
+from benchmark.settings.guesses import Reconstruction
+from benchmark.settings.service.provision import SHARED, Provision, suspicions
 from benchmark.settings.threat import Surface, Threat
+
+RIDGE = 1e-2
+SUBSPACE = 0.99  # share of the variance
+BYTES_PER_FLOAT = 4
 
 Reveal = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class ProviderSurface(Surface):
-    """What a provider holds when it trains the model.
+    """View of a provider that trains the model.
 
     Attributes:
         data: its labelled training data.
@@ -40,13 +54,13 @@ class ProviderSurface(Surface):
 
 @dataclass(frozen=True)
 class OutputSurface(Surface):
-    """What an adversary sees of a user's queries.
+    """View of an adversary of a user's queries.
 
     Attributes:
         outputs: (n, classes) what was revealed, one row a private input.
         shape, num_classes: of one input and of the task.
         secret: what the threat kept when it supplied the model, trained; None for other threats.
-        provider: the provider's side of the story (grant ``provider``); model: the model in use (grant ``provider``).
+        provider: the provider's own view (grant ``provider``); model: the model in use (grant ``provider``).
         public: everybody's samples (grant ``public``).
         truth, labels: (n, ...) and int64 (n,) the private inputs and what they show (grant ``truth``).
     """
@@ -59,37 +73,37 @@ class OutputSurface(Surface):
         "labels": "truth",
     }
 
-    outputs: Tensor
+    outputs: Float[Tensor, "n outputs"]
     shape: tuple[int, ...]
     num_classes: int
     secret: nn.Module | None
     provider: ProviderSurface
     model: nn.Module
     public: Split
-    truth: Tensor
-    labels: Tensor
+    truth: Float[Tensor, " n *sample"]
+    labels: Int[Tensor, " n"]
 
 
 class OutputThreat(Threat):
-    """An adversary of the revealed outputs; the model is honest."""
+    """Base of adversaries of the revealed outputs; the model is honest."""
 
     setting = "service"
     surface = "outputs"
 
 
 class ProviderThreat(OutputThreat):
-    """An adversary who supplies the model. What it keeps is a module too, so that cells can share both."""
+    """Base of adversaries who supply the model. What they keep is a module too, so that cells can share both."""
 
     @abstractmethod
     def secret(self, view: ProviderSurface) -> nn.Module:
-        """A newly initialised module that the provider will train and keep, e.g. a decoder of outputs."""
+        """Return a newly initialised module that the provider will train and keep, e.g. a decoder of outputs."""
 
     @abstractmethod
     def provide(self, model: nn.Module, secret: nn.Module, view: ProviderSurface, rng: torch.Generator) -> None:
         """Train ``model``, which the user will run, and ``secret`` in place."""
 
     def supply(self, model: nn.Module, view: ProviderSurface, *, seed: int) -> tuple[nn.Module, Callable[[], None]]:
-        """The untrained secret and what trains both; seeded by purpose and blind to what was not granted."""
+        """Return the untrained secret and a function that trains both; seeded by purpose, from granted fields only."""
         purpose = f"threat.{type(self).__name__}.provide"
         seen = view.restrict(self.knowledge)
         with isolated(seed, purpose):
@@ -100,3 +114,135 @@ class ProviderThreat(OutputThreat):
                 self.provide(model, secret, seen, generator(seed, purpose))
 
         return secret, work
+
+
+class OutputsGame(Game[Provision]):
+    """The user reveals outputs of an honest or of the threat's model, and the threat reconstructs the inputs."""
+
+    surface = "outputs"
+    hooks = frozenset({"screen_model", "reveal"})
+    guess = Reconstruction
+
+    def play(self, context: CellContext) -> Outcome:
+        threat, user = context.threat, context.data.test
+        assert isinstance(threat, OutputThreat)
+        view = ProviderSurface(
+            data=context.data.owner,
+            epochs=self.honest.epochs,
+            lr=self.honest.lr,
+            shape=context.data.shape,
+            num_classes=context.data.num_classes,
+            reveal=context.defense.reveal,
+        )
+        model, secret = self.honest.honest(context), None
+        outputs = self.honest.reveal(context, model)
+        outcome = Outcome(
+            utility={"test_accuracy": accuracy(outputs, user.y)},
+            cost={"bytes_sent": float(BYTES_PER_FLOAT * outputs.shape[1])},  # one query
+        )
+        if isinstance(threat, ProviderThreat):
+            model, secret = supplied(context, threat, view)
+            outputs = self.honest.reveal(context, model)
+            outcome.utility["attacked_accuracy"] = accuracy(outputs, user.y)
+        chosen = slice(self.honest.victims)
+        surface = OutputSurface(
+            outputs=outputs[chosen],
+            shape=context.data.shape,
+            num_classes=context.data.num_classes,
+            secret=secret,
+            provider=view.restrict(threat.knowledge),
+            model=model,
+            public=context.data.public,
+            truth=user.x[chosen],
+            labels=user.y[chosen],
+        )
+        guess = self.ask(context, surface)
+        score_inputs(outcome, guess, surface, context.data.owner)
+        note(outcome, guess)
+        if context.defense.overrides("screen_model"):
+            self._screen(context, outcome, view, surface)
+        return outcome
+
+    def _screen(self, context: CellContext, outcome: Outcome, view: ProviderSurface, surface: OutputSurface) -> None:
+        """Judge a population of models as the user would, and account for the models that are refused."""
+        references, honest = self.honest.suspicions_of_references(context), self.honest.suspicions_of_honest(context)
+        judged = honest
+        if isinstance(threat := context.threat, ProviderThreat):
+            models = (supplied(context, threat, view, member)[0] for member in range(self.honest.population))
+            judged = suspicions(context, ("suspicion of the supplied", *SHARED, "defense", "threat"), models)
+        found = telling_apart(honest, judged, references, self.honest.false_alarm_rate)
+        outcome.diagnostics |= {
+            **found,
+            "suspicion": judged.mean().item(),
+            "suspicion_of_honest": honest.mean().item(),
+            "suspicion_of_references": references.mean().item(),
+            "suspicion_ratio": (judged.mean() / honest.mean().clamp_min(1e-12)).item(),
+        }
+        nothing = Outcome()
+        mean = context.data.owner.x.mean(dim=0).expand(len(surface.truth), 1, *surface.shape)
+        score_inputs(nothing, Reconstruction(mean), surface, context.data.owner)
+        expect(outcome, nothing, power=found["detection_power"], false_alarms=found["false_alarm_rate"])
+
+
+def supplied(
+    context: CellContext, threat: ProviderThreat, view: ProviderSurface, member: int = 0
+) -> tuple[nn.Module, nn.Module]:
+    """Return the model that a dishonest provider supplies, and what it keeps; ``member``: of the population."""
+    suffix = f" {member}" if member else ""
+    model = context.fresh_model("model.init" + suffix)
+    seed = derive(context.seed, f"provider{suffix}") if member else context.seed
+    secret, work = threat.supply(model, view, seed=seed)
+    pair = nn.ModuleDict({"model": model, "secret": secret}).to(context.device)
+
+    def build() -> Artifact:
+        work()
+        return {name: tensor.detach().cpu() for name, tensor in pair.state_dict().items()}
+
+    # An adversary who knows how outputs are treated trains for it, so its model is of use with that defense only.
+    knows = threat.adaptive and context.defense.overrides("reveal")
+    parts = ("dataset", "model", "setting", "threat", "scale", *(("defense",) if knows else ()))
+    pair.load_state_dict(context.cache((f"dishonest provider{suffix}", *parts), build))
+    return model.eval(), secret.eval()
+
+
+def score_inputs(outcome: Outcome, guess: Reconstruction, surface: OutputSurface, known: Split) -> None:
+    """Report likeness to the private inputs, and reconstruction risk by the training data's mean and covariance."""
+    scores, matched = score_reconstruction(
+        guess.x, guess.labels, surface.truth.unsqueeze(1), surface.labels.unsqueeze(1), guess.groups
+    )
+    outcome.score(scores)
+    if matched is None:
+        return
+    rebuilt, pixels = matched.flatten(0, 1), Pixels.of(known.x)
+    ridged = reconstruction_risk(surface.truth, rebuilt, pixels, ridge=RIDGE)
+    faithful = reconstruction_risk(surface.truth, rebuilt, pixels)
+    subspace = reconstruction_risk(surface.truth, rebuilt, pixels, variance=SUBSPACE)
+    span = (surface.truth.max() - surface.truth.min()).item()
+    outcome.risk["r_ridge"] = ridged.mean().item()
+    outcome.diagnostics |= {
+        "r_ridge_median": ridged.median().item(),
+        "r_faithful": faithful.mean().item(),
+        "r_faithful_median": faithful.median().item(),
+        "r_subspace": subspace.mean().item(),
+        "psnr_db_of_mean_mse": 10 * math.log10(span**2 / max(float(outcome.diagnostics["mse"]), 1e-6)),
+    }
+    if len(surface.shape) == 3:
+        outcome.picture("reconstruction", {"original": surface.truth, "reconstructed": rebuilt})
+
+
+def expect(outcome: Outcome, nothing: Outcome, *, power: float, false_alarms: float) -> None:
+    """Turn risk and utility into those of a user who refuses some models, in place.
+
+    Args:
+        outcome: of a user who refuses none; its figures are kept among the diagnostics as ``..._if_admitted``.
+        nothing: of the guess that needs no outputs.
+        power, false_alarms: shares of the supplied and of the honest models that are refused.
+    """
+    for name, value in nothing.risk.items():
+        if name in outcome.risk:
+            outcome.diagnostics[f"{name}_if_admitted"] = outcome.risk[name]
+            outcome.risk[name] = (1 - power) * outcome.risk[name] + power * value
+    outcome.utility["test_accuracy"] *= 1 - false_alarms
+    if "attacked_accuracy" in outcome.utility:
+        outcome.diagnostics["attacked_accuracy_if_admitted"] = outcome.utility["attacked_accuracy"]
+        outcome.utility["attacked_accuracy"] *= 1 - power

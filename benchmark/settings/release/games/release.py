@@ -1,4 +1,4 @@
-"""Released rows under attack: how much of the private samples comes back?"""
+"""Surface of a release: reconstruct the private samples behind released rows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmark.errors import ConfigError
@@ -16,14 +17,14 @@ from benchmark.metrics.reconstruction import score_reconstruction
 from benchmark.outcome import Outcome
 from benchmark.settings.base import CellContext
 from benchmark.settings.guesses import Reconstruction
-from benchmark.settings.release.games.base import Game, Pairs, ReleasedData, ReleaseThreat, seen_by_all, sources
+from benchmark.settings.release.games.base import Pairs, ReleasedData, ReleaseGame, ReleaseThreat, seen_by_all, sources
 from benchmark.settings.release.mechanism import Fitted
 from benchmark.training.loop import predict
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseSurface(ReleasedData):
-    """Released rows under attack: what do they show of the private samples behind them?
+    """View of reconstruction: released rows under attack.
 
     Attributes:
         targets: (n, ...) the released rows under attack.
@@ -38,51 +39,34 @@ class ReleaseSurface(ReleasedData):
         "truth_y": "truth",
     }
 
-    targets: Tensor
+    targets: Float[Tensor, " n *released"]
     pairs: Pairs
-    truth: Tensor
-    truth_y: Tensor
+    truth: Float[Tensor, " n *sample"]
+    truth_y: Int[Tensor, " n"]
 
 
 DISTRACTORS = 1000
 
 
-class ReconstructionGame(Game):
-    """Args: victims: released rows under attack, the same whatever the threat knows; examiner_epochs: of the judge."""
+class ReconstructionGame(ReleaseGame):
+    """The threat reconstructs private samples from released rows, the same rows whatever it knows."""
 
+    surface = "release"
     guess = Reconstruction
 
-    def __init__(self, *, victims: int, examiner_epochs: int) -> None:
-        self.victims, self.examiner_epochs = victims, examiner_epochs
-
     def observe(self, context: CellContext, fitted: Fitted, threat: ReleaseThreat) -> ReleaseSurface:
-        return ReleaseSurface(**seen_by_all(context, fitted, threat), **self.targets(context, fitted, threat.pairs))
-
-    def targets(self, context: CellContext, fitted: Fitted, pairs: int) -> dict[str, Any]:
-        """The surface's own fields. Targets do not depend on ``pairs``, nor known pairs on how many there are."""
-        source, x = sources(fitted), fitted.release.x
-        if self.victims + pairs > len(x):
-            raise ConfigError(
-                f"{self.victims} victims and {pairs} known pairs need as many released rows, but there are {len(x)}; "
-                "lower setting.victims or threat.pairs, or raise dataset.sizes.owner."
-            )
-        victims, known = chosen_rows(context, len(x), self.victims, pairs)
-        private = context.data.owner[source.to(x.device)]
-        return {
-            "targets": x[victims],
-            "pairs": Pairs(private.x[known], x[known]),
-            "truth": private.x[victims],
-            "truth_y": private.y[victims],
-        }
+        return ReleaseSurface(
+            **seen_by_all(context, fitted, threat), **under_attack(context, fitted, self.honest.victims, threat.pairs)
+        )
 
     def score(self, context: CellContext, outcome: Outcome, guess: Reconstruction, surface: ReleaseSurface) -> None:
-        """Likeness to the private samples, and what the examiner makes of the guess and of the bare release."""
+        """Report likeness to the private samples, and the examiner's accuracy on the guess and on the bare release."""
         truth, labels = surface.truth, surface.truth_y
         scores, matched = score_reconstruction(
             guess.x, guess.labels, truth.unsqueeze(1), labels.unsqueeze(1), guess.groups
         )
         outcome.score(scores)
-        examiner = context.examiner(self.examiner_epochs)
+        examiner = context.examiner(self.honest.examiner_epochs)
         outcome.diagnostics["examiner_on_private"] = accuracy(predict(examiner, truth), labels)
         outcome.diagnostics["known_pairs"] = len(surface.pairs.plain)
         rows = {"original": truth}
@@ -100,14 +84,39 @@ class ReconstructionGame(Game):
             outcome.picture("reconstruction", rows)
 
 
+def under_attack(context: CellContext, fitted: Fitted, victims: int, pairs: int) -> dict[str, Any]:
+    """Return the own fields of :class:`ReleaseSurface`.
+
+    Targets do not depend on ``pairs``, nor known pairs on how many there are.
+
+    Raises:
+        Refused: the release is synthetic.
+        ConfigError: there are fewer released rows than victims and pairs.
+    """
+    source, x = sources(fitted), fitted.release.x
+    if victims + pairs > len(x):
+        raise ConfigError(
+            f"{victims} victims and {pairs} known pairs need as many released rows, but there are {len(x)}; lower "
+            "setting.victims or threat.pairs, or raise dataset.sizes.owner."
+        )
+    targets, known = chosen_rows(context, len(x), victims, pairs)
+    private = context.data.owner[source.to(x.device)]
+    return {
+        "targets": x[targets],
+        "pairs": Pairs(private.x[known], x[known]),
+        "truth": private.x[targets],
+        "truth_y": private.y[targets],
+    }
+
+
 def chosen_rows(context: CellContext, count: int, victims: int, pairs: int) -> tuple[Tensor, Tensor]:
-    """Disjoint rows of a release of ``count`` rows: those under attack, and those known on both sides."""
+    """Return disjoint rows of a release of ``count`` rows: those under attack, and those known on both sides."""
     order = torch.randperm(count, generator=context.rng("victims")).to(context.device)
     return order[:victims], order[count - pairs :]
 
 
 def identified(reconstructed: Tensor, truth: Tensor, context: CellContext) -> float:
-    """Share of reconstructions, in [0, 1], nearest to their own source among all sources and 1,000 others."""
+    """Return the share of reconstructions nearest to their own source among all sources and 1,000 others."""
     others = context.data.attacker.x[:DISTRACTORS]
     found = nearest(reconstructed, torch.cat([truth, others]))[1]
     own = torch.arange(len(truth), device=found.device)
@@ -116,7 +125,7 @@ def identified(reconstructed: Tensor, truth: Tensor, context: CellContext) -> fl
 
 
 def retrieved(guess: Tensor, truth: Tensor) -> float:
-    """Share of reconstructions, in [0, 1], that correlate most, by absolute value, with their own source of all."""
+    """Return the share of reconstructions whose absolute correlation is highest with their own source."""
     a, b = (part.flatten(1) - part.flatten(1).mean(dim=1, keepdim=True) for part in (guess, truth))
     a, b = (part / part.norm(dim=1, keepdim=True).clamp_min(1e-9) for part in (a, b))
     found = (a @ b.T).abs().argmax(dim=1)
@@ -124,13 +133,13 @@ def retrieved(guess: Tensor, truth: Tensor) -> float:
 
 
 def explained_variance(guess: Tensor, truth: Tensor) -> float:
-    """1 - MSE / MSE of the mean image, in (-inf, 1]: 0 is no better than knowing the average."""
+    """Return 1 - MSE / MSE of the mean image, in (-inf, 1]; 0 is no better than knowing the average."""
     floor = (truth - truth.mean(dim=0)).square().mean()
     return (1 - (guess - truth).square().mean() / floor.clamp_min(1e-12)).item()
 
 
 def stretch(x: Tensor) -> Tensor:
-    """Each sample (n, ...) from whatever range to [0, 1], for the eye only; what lies within [0, 1] stays as it is."""
+    """Rescale each sample (n, ...) to [0, 1], for the eye only; what lies within [0, 1] stays as it is."""
     low = x.flatten(1).min(dim=1).values.clamp_max(0).view(-1, *[1] * (x.ndim - 1))
     high = x.flatten(1).max(dim=1).values.clamp_min(1).view(-1, *[1] * (x.ndim - 1))
     return (x - low) / (high - low)

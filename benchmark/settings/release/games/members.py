@@ -1,4 +1,4 @@
-"""Who is in the private data?"""
+"""Surface of members: membership inference about people whose records are known."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from jaxtyping import Bool
 from torch import Tensor
 
 from benchmark.data.base import Split
@@ -13,13 +14,13 @@ from benchmark.metrics.membership import score_membership
 from benchmark.outcome import Outcome
 from benchmark.settings.base import CellContext
 from benchmark.settings.guesses import MembershipScores
-from benchmark.settings.release.games.base import Game, ReleasedData, ReleaseThreat, people, seen_by_all
+from benchmark.settings.release.games.base import ReleasedData, ReleaseGame, ReleaseThreat, people, seen_by_all
 from benchmark.settings.release.mechanism import Fitted
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemberSurface(ReleasedData):
-    """People, half of whom are in the private data: who is?
+    """View of membership inference: people, half of whom are in the private data.
 
     Attributes:
         candidates: (n, ...) plain samples and their labels.
@@ -29,19 +30,17 @@ class MemberSurface(ReleasedData):
     granted_by: ClassVar[Mapping[str, str]] = {**ReleasedData.granted_by, "members": "truth"}
 
     candidates: Split
-    members: Tensor
+    members: Bool[Tensor, " n"]
 
 
-class MembershipGame(Game):
-    """Args: candidates: members asked about, and as many non-members (from ``calibration``)."""
+class MembersGame(ReleaseGame):
+    """The threat scores members and as many non-members (of ``calibration``)."""
 
+    surface = "members"
     guess = MembershipScores
 
-    def __init__(self, *, candidates: int) -> None:
-        self.candidates = candidates
-
     def observe(self, context: CellContext, fitted: Fitted, threat: ReleaseThreat) -> MemberSurface:
-        candidates, members = people(context, self.candidates)
+        candidates, members = people(context, self.honest.candidates)
         return MemberSurface(**seen_by_all(context, fitted, threat), candidates=candidates, members=members)
 
     def score(self, context: CellContext, outcome: Outcome, guess: MembershipScores, surface: MemberSurface) -> None:

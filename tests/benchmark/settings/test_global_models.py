@@ -5,10 +5,9 @@ from benchmark.data.base import Split
 from benchmark.data.digits import Digits
 from benchmark.errors import AccessError, ConfigError, Diverged
 from benchmark.settings.collaboration.defense import FederatedDefense
-from benchmark.settings.collaboration.games.global_models import judge, outsiders, without
+from benchmark.settings.collaboration.games.global_models import InsiderMove, InsiderThreat, judge, outsiders, without
 from benchmark.settings.collaboration.partition import partition_by_class, partition_one_apart
 from benchmark.settings.collaboration.rounds import federate
-from benchmark.settings.collaboration.setting import InsiderMove, InsiderThreat
 from benchmark.settings.stack import UniversalDefense
 from benchmark.threats.gan_inference.controls import HeldOutCopy, UntrainedGenerator
 from benchmark.training.functional import Net
