@@ -72,8 +72,8 @@ def _files(provider: str, group: str, name: str) -> Iterator[Path]:
 def _target(path: Path) -> str | None:
     """Return the ``_target_`` of a YAML file, or of the options of its group that it begins with."""
     text = path.read_text(encoding="utf-8")
-    if found := re.search(r"^_target_: *([\w.]+)", text, flags=re.MULTILINE):
-        return found[1]
+    if line := re.search(r"^_target_: *([\w.]+)", text, flags=re.MULTILINE):
+        return line[1]
     bases = [path.with_name(f"{name}.yaml") for name in re.findall(r"^ *- (\w+) *$", text, flags=re.MULTILINE)]
     return next((found for base in bases if base.is_file() and (found := _target(base))), None)
 

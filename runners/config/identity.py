@@ -157,7 +157,7 @@ def module_file(target: str) -> Path | None:
 
 
 def module_of(target: str) -> tuple[str, Path] | None:
-    """Return name and file of the longest prefix of the dotted name ``target`` that is a module; nothing is imported."""
+    """Return name and file of the longest prefix of the dotted name ``target`` that is a module, without importing."""
     top, *rest = target.split(".")
     spec = importlib.util.find_spec(top)
     if spec is None:
