@@ -8,7 +8,7 @@ import pytest
 
 from runners.config import catalogue
 from runners.config.build import build
-from runners.config.identity import component
+from runners.config.identity import version
 from tests.runners.conftest import composed
 
 COMPONENTS = [
@@ -27,8 +27,7 @@ def test_a_component_can_be_built_from_its_file(option: catalogue.Option, scale:
         assert list(node) == [option.name], "the file begins with # @package defense.<its name>"
         node = node[option.name]
     build(node, option.group)
-    known = component(node["_target_"])
-    assert known is not None and known.version is not None, f"{node['_target_']} has no module-level VERSION"
+    assert version(node["_target_"]) is not None, f"{node['_target_']} has no module-level VERSION"
 
 
 @pytest.mark.parametrize("option", catalogue.options("threat"), ids=lambda option: option.name)

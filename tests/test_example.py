@@ -43,9 +43,9 @@ def test_it_is_played_against_an_adaptive_threat_and_has_a_page(play: Play, tmp_
     (path,) = tmp_path.glob("records/*/*.json")
     record = json.loads(path.read_text())
     assert record["config"]["defense"] == [
-        {"name": "sign_upload", "_target_": "sign_upload.defense.SignUpload", "share": 1.0, "version": 1}
+        {"name": "sign_upload", "provider": "sign_upload", "version": 1, "share": 1.0}
     ]
-    assert record["versions"]["components"]["sign_upload.defense.SignUpload"]["version"] == 1
+    assert record["versions"]["components"]["defense/sign_upload"]["version"] == 1
     leaderboard.write(tmp_path)
     assert (tmp_path / "leaderboard" / "defenses" / "sign_upload.html").is_file()
 

@@ -23,7 +23,7 @@ from benchmark.errors import DataMissing, Diverged, Refused
 from benchmark.settings.base import Artifact, ArtifactCache, no_cache
 from runners.config import catalogue
 from runners.config.build import ALLOWED, build, locate
-from runners.config.compose import SINGLE
+from runners.config.identity import SINGLE
 from tests.runners.conftest import composed
 
 FEW = {"iterations": 3, "restarts": 1, "rounds": 3, "epochs": 1, "examiner_epochs": 1, "observations": 2, "victims": 4}

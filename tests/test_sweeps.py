@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from runners.config.compose import SINGLE
+from runners.config.identity import SINGLE
 from runners.sweep.plan import _in_grammar, _Judge
 from tests.runners.conftest import ROOT, composed
 

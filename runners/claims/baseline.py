@@ -97,7 +97,7 @@ def _unversioned(node: Any) -> Any:
         return [_unversioned(item) for item in node]
     if not isinstance(node, dict):
         return node
-    return {name: _unversioned(item) for name, item in node.items() if name != "version" or "_target_" not in node}
+    return {name: _unversioned(item) for name, item in node.items() if name != "version" or "provider" not in node}
 
 
 # -- files ------------------------------------------------------------------------------------------------------------

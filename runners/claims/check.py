@@ -34,7 +34,7 @@ from runners.claims.claim_evaluation import (
 )
 from runners.claims.claims import Paper, load
 from runners.store.records import Store
-from runners.store.staleness import edited, moved_on
+from runners.store.staleness import edited, moved_on, unknown_sources
 from runners.store.table import frame_of
 from runners.sweep.sweep import LOG_WIDTH
 
@@ -152,14 +152,16 @@ def _sources(console: Console, records: Records) -> None:
     """Tell of components that are not what they were when the records were made."""
     changed, stale = Counter[str](), defaultdict[str, Counter[str]](Counter)
     for record in records:
-        changed.update(target for target, _, _ in edited(record))
-        for target, then, now in moved_on(record["config"]):
-            stale[target][f"{then} → {now}"] += 1
-    for target, moves in sorted(stale.items()):
+        changed.update(component for component, _, _ in edited(record))
+        for component, then, now in moved_on(record["config"]):
+            stale[component][f"{then} → {now}"] += 1
+    for component, moves in sorted(stale.items()):
         told = ", ".join(f"{move} ({count} records)" for move, count in sorted(moves.items()))
-        console.print(f"moved on: {target}: {told}", highlight=False, soft_wrap=True)
-    for target, count in sorted(changed.items()):
-        console.print(f"source changed, VERSION not: {target} ({count} records)", highlight=False, soft_wrap=True)
+        console.print(f"moved on: {component}: {told}", highlight=False, soft_wrap=True)
+    for component, count in sorted(changed.items()):
+        console.print(f"source changed, VERSION not: {component} ({count} records)", highlight=False, soft_wrap=True)
+    if unknown := sum(map(unknown_sources, records)):
+        console.print(f"{unknown} records hold no digest of the source of one component or more.", highlight=False)
     if changed:
         console.print(
             "If such a change alters numbers, raise the VERSION and run the sweeps again; if not, nothing is due.",

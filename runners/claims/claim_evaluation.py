@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from runners.claims.claims import Cells, Claim, Paper, names
-from runners.config.compose import SINGLE
-from runners.config.identity import canonical
+from runners.config.identity import SINGLE, canonical
 from runners.store.staleness import moved_on
 
 INSIDE, OUTSIDE, MISSED = "inside", "outside", "known miss"

@@ -11,7 +11,8 @@ from hydra.errors import HydraException
 
 from benchmark.errors import ConfigError
 from runners.cli.problems import sentence
-from runners.config.compose import SINGLE, cell_of, register
+from runners.config.compose import cell_of, register
+from runners.config.identity import SINGLE
 
 
 def command(config: Mapping[str, Any], extra: Sequence[str] = ()) -> tuple[str, list[str]]:
@@ -36,7 +37,7 @@ def command(config: Mapping[str, Any], extra: Sequence[str] = ()) -> tuple[str, 
     for path in now.keys() | then.keys():
         if now.get(path) == then.get(path):
             continue
-        if path.endswith((".version", "._target_")) or path not in now or path not in then:
+        if path.endswith((".version", ".provider", ".class")) or path not in now or path not in then:
             changed.append(f"{path} was {then.get(path)} and is {now.get(path)}")
         else:
             overrides.append(f"{path}={_spelled(then[path])}")

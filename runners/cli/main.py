@@ -74,8 +74,8 @@ def explain(arguments: argparse.Namespace) -> None:
         print(f"changed   {change}; the command plays a different cell now")
     print(f"started   {record['started']} on {record['device']}, took {record['seconds']} s")
     print(f"versions  {', '.join(f'{name} {value}' for name, value in versions.items())}")
-    for target, component in record["versions"]["components"].items():
-        print(f"          {target} {component['version']} ({component['source']})")
+    for label, component in record["versions"]["components"].items():
+        print(f"          {label} {component['version']} ({component['digest'] or 'source not known'})")
     for path in record["media"].values():
         print(f"picture   {arguments.store / path}")
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+from runners.config.syntax import LIBRARIES
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 GROUPS = ("dataset", "model", "setting", "threat", "defense", "scale", "sweep")
@@ -32,3 +38,62 @@ def describe(path: Path) -> str:
         if not text.startswith("@package"):
             return text
     return ""
+
+
+@cache
+def target(label: str, provider: str) -> str | None:
+    """Return the dotted name of the class that ``label`` means today, or None.
+
+    Args:
+        label: ``group/option``, or the class of a component that is nested in another one's parameters.
+        provider: the package that the class comes from. Its options are looked for in the suite's ``conf`` and in
+            the package itself. A library's classes are told by its release, so they are not looked for.
+    """
+    if provider in LIBRARIES:
+        return None
+    group, _, name = label.rpartition("/")
+    if not group:
+        return _classes(provider).get(name)
+    for path in _files(provider, group, name):
+        found = _target(path)
+        if found and found.startswith(f"{provider}."):
+            return found
+    return None
+
+
+def _files(provider: str, group: str, name: str) -> Iterator[Path]:
+    """Yield the YAML files that may describe an option."""
+    if (path := CONF / group / f"{name}.yaml").is_file():
+        yield path
+    for folder in _folders(provider):
+        yield from sorted(folder.rglob(f"{group}/{name}.yaml"))
+
+
+def _target(path: Path) -> str | None:
+    """Return the ``_target_`` of a YAML file, or of the options of its group that it begins with."""
+    text = path.read_text(encoding="utf-8")
+    if line := re.search(r"^_target_: *([\w.]+)", text, flags=re.MULTILINE):
+        return line[1]
+    bases = [path.with_name(f"{name}.yaml") for name in re.findall(r"^ *- (\w+) *$", text, flags=re.MULTILINE)]
+    return next((found for base in bases if base.is_file() and (found := _target(base))), None)
+
+
+@cache
+def _classes(provider: str) -> dict[str, str]:
+    """Return every class of a package, by its name alone; of two of one name the one that declares a ``VERSION``."""
+    found: dict[str, str] = {}
+    for folder in _folders(provider):
+        for path in sorted(folder.rglob("*.py")):
+            text = path.read_text(encoding="utf-8")
+            versioned = re.search(r"^VERSION\b", text, flags=re.MULTILINE) is not None
+            module = ".".join([provider, *path.relative_to(folder).with_suffix("").parts]).removesuffix(".__init__")
+            for name in re.findall(r"^class (\w+)", text, flags=re.MULTILINE):
+                if versioned or name not in found:
+                    found[name] = f"{module}.{name}"
+    return found
+
+
+@cache
+def _folders(provider: str) -> tuple[Path, ...]:
+    spec = importlib.util.find_spec(provider)
+    return tuple(map(Path, spec.submodule_search_locations or ())) if spec else ()

@@ -12,11 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmark.errors import ConfigError
-from runners.config.identity import component, digest
-
-SINGLE = ("dataset", "model", "setting", "threat")
-NOT_SCIENCE = ("download",)
-"""Parameters of components that change how a cell comes by its data and none of its numbers."""
+from runners.config.identity import SINGLE, described, digest, targets
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,8 @@ class ComposedCell:
     """A cell before it is built.
 
     Attributes:
-        config: the science, as it goes into key and record; ``defense`` is a list in the order of the stack.
+        config: the identity of the cell, as it goes into key and record; ``defense`` is a list in the order of the
+            stack. See :func:`runners.config.identity.described`.
         nodes: group -> what is to be instantiated; ``defense`` maps an option's name to its node.
         key: SHA-256 over ``config``.
     """
@@ -57,11 +54,9 @@ class ComposedCell:
         place = "/".join(self.config[group]["name"] for group in ("dataset", "model", "scale"))
         return f"{threat} vs {defense} on {place}, seed {self.config['seed']}"
 
-    def targets(self) -> list[str]:
-        """Every ``_target_`` of the cell, sorted."""
-        found: set[str] = set()
-        _collect(self.nodes, found)
-        return sorted(found)
+    def targets(self) -> dict[str, str]:
+        """Return the dotted name of each component by ``group/option``, of nested ones by their class."""
+        return targets(self.nodes, self.config)
 
 
 def by_scale(smoke: Any, cpu: Any, full: Any, *, _root_: DictConfig) -> Any:
@@ -89,8 +84,8 @@ def cell_of(config: DictConfig, choices: Mapping[str, Any]) -> ComposedCell:
     """
     seed = _whole(config.seed)
     nodes = {group: _plain(config, group) for group in (*SINGLE, "defense", "scale")}
-    science: dict[str, Any] = {group: _described(str(choices.get(group)), nodes[group]) for group in SINGLE}
-    science["defense"] = [_described(name, node) for name, node in nodes["defense"].items()]
+    science: dict[str, Any] = {group: described(str(choices.get(group)), nodes[group]) for group in SINGLE}
+    science["defense"] = [described(name, node) for name, node in nodes["defense"].items()]
     science["scale"] = nodes.pop("scale")
     science["seed"] = seed
     sweep = choices.get("sweep")
@@ -142,31 +137,3 @@ def _options(config: DictConfig, sweep: str | None) -> Options:
         trusted=tuple(config.trusted),
         sweep=sweep,
     )
-
-
-def _described(name: str, node: dict[str, Any]) -> dict[str, Any]:
-    """The node of one component with its option's name in front, and its version and those of nested ones added."""
-    science = {key: value for key, value in node.items() if key not in NOT_SCIENCE}
-    return {"name": name, **_versioned(science)}
-
-
-def _versioned(node: Any) -> Any:
-    if isinstance(node, list):
-        return [_versioned(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    described = {key: _versioned(value) for key, value in node.items()}
-    if "_target_" in node:
-        known = component(node["_target_"])
-        described["version"] = known.version if known else None
-    return described
-
-
-def _collect(node: Any, found: set[str]) -> None:
-    if isinstance(node, dict):
-        if "_target_" in node:
-            found.add(str(node["_target_"]))
-        node = list(node.values())
-    if isinstance(node, list):
-        for item in node:
-            _collect(item, found)

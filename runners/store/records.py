@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from benchmark.errors import GauntletError
 
-SCHEMA = 1
+SCHEMA = 2
 FINISHED = frozenset({"ok", "diverged"})
 
 
@@ -30,7 +30,7 @@ class Record:
     """What a cell left behind.
 
     Attributes:
-        key: SHA-256 over ``config``.
+        key: SHA-256 over ``config``, the identity of the cell (:mod:`runners.config.identity`).
         status: ``ok``, ``failed``, ``timeout`` or ``diverged``.
         reason: why it is not ``ok``, or which numbers were not finite; else empty.
         facts: of the threat's class: ``family``, ``setting``, ``surface``, ``headline``, ``floor``, ``control``,
@@ -38,7 +38,8 @@ class Record:
         utility, risk, cost, diagnostics, curves, captions: as in :class:`benchmark.outcome.Outcome`.
         media: picture -> path relative to the store.
         started: UTC, ISO 8601. seconds: wall time. peak_memory_mb: of the process, or of the GPU.
-        versions: suite, git, python, torch and the cell's components with their source digests.
+        versions: suite, git, python, torch and, by ``group/option`` or nested class, ``VERSION`` and source digest of
+            the cell's components; the digest is None where the code was not known.
         data: digest of the data used.
     """
 

@@ -2,48 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
-from runners.config.identity import component
+from runners.config import catalogue
+from runners.config.identity import labelled, version
+from runners.config.syntax import SUITE, source_digest
 
 Change = tuple[str, str, str]
-"""Target, what it was, what it is."""
+"""A component (``group/option``, or the class of a nested one), what it was, what it is."""
 
 
 def moved_on(config: Mapping[str, Any]) -> list[Change]:
-    """Components of a record's ``config`` whose ``VERSION`` is another one now, or that are gone."""
-    found = {_moved(str(node["_target_"]), node.get("version")) for node in _nodes(config)}
+    """Return the components of a record's ``config`` whose ``VERSION`` is another one now, or that are gone."""
+    found = {_moved(label, str(node.get("provider")), node.get("version")) for label, node in labelled(config)}
     return sorted(change for change in found if change)
 
 
 def edited(record: Mapping[str, Any]) -> list[Change]:
-    """Components of ``record`` whose source differs from today's while their ``VERSION`` does not."""
-    found = []
-    for target, then in ((record.get("versions") or {}).get("components") or {}).items():
-        now = component(target)
-        if now and now.version == then["version"] and now.source != then["source"]:
-            found.append((target, str(then["source"]), now.source))
+    """Return the components of ``record`` whose source differs from today's while their ``VERSION`` does not."""
+    known = _components(record)
+    found = set()
+    for label, node in labelled(record["config"]):
+        then = known.get(label)
+        target = catalogue.target(label, str(node.get("provider")))
+        if then is None or target is None or then.get("digest") is None:
+            continue
+        now = source_digest(target)
+        if now is not None and now != then["digest"] and version(target) == then["version"]:
+            found.add((label, str(then["digest"]), now))
     return sorted(found)
 
 
+def unknown_sources(record: Mapping[str, Any]) -> bool:
+    """Return whether ``record`` has a component of whose source it holds no digest."""
+    return any(component.get("digest") is None for component in _components(record).values())
+
+
+def _components(record: Mapping[str, Any]) -> dict[str, Any]:
+    return (record.get("versions") or {}).get("components") or {}
+
+
 @cache
-def _moved(target: str, then: int | None) -> Change | None:
-    now = component(target)
-    if now is None:  # a package of somebody else's, that is not installed here, tells nothing
-        gone = then is not None and find_spec(target.partition(".")[0]) is not None
-        return (target, f"VERSION {then}", "gone") if gone else None
-    return None if now.version == then else (target, f"VERSION {then}", f"VERSION {now.version}")
-
-
-def _nodes(node: Any) -> Iterator[Mapping[str, Any]]:
-    """Every node with a ``_target_``."""
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield node
-        node = list(node.values())
-    if isinstance(node, list):
-        for item in node:
-            yield from _nodes(item)
+def _moved(label: str, provider: str, then: int | None) -> Change | None:
+    target = catalogue.target(label, provider)
+    if target is None:  # a package of somebody else's, that is not installed here or keeps its options apart
+        return (label, f"VERSION {then}", "gone") if then is not None and provider == SUITE else None
+    now = version(target)
+    return None if now == then else (label, f"VERSION {then}", f"VERSION {now}")

@@ -207,4 +207,4 @@ def _parameters(node: Record, prefix: str = "") -> Iterator[tuple[str, str]]:
         if isinstance(value, dict):
             yield from _parameters(value, f"{prefix}{name}.")
         elif prefix or name not in ("name", "adaptive"):
-            yield f"{prefix}{name.strip('_')}", value if isinstance(value, str) else json.dumps(value)
+            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any
 
 from benchmark.errors import ConfigError
 from runners import __version__
-from runners.config.identity import component
+from runners.config.identity import version
+from runners.config.syntax import source_digest
 
 HERE = Path(__file__).resolve().parents[2]
 CODE = ("benchmark", "runners", "conf", "hydra_plugins")
@@ -46,17 +47,20 @@ def device_name(device: str) -> str:
     return f"cuda ({torch.cuda.get_device_name(device)})" if device.startswith("cuda") else device
 
 
-def versions(targets: Iterable[str]) -> dict[str, Any]:
-    """Versions of everything that a number may depend on; ``targets`` are the cell's components."""
+def versions(targets: Mapping[str, str]) -> dict[str, Any]:
+    """Return the versions of everything that a number may depend on.
+
+    Args:
+        targets: of the cell; see :meth:`runners.config.compose.ComposedCell.targets`.
+    """
     import torch
 
-    known = {target: component(target) for target in targets}
     return {
         "suite": __version__,
         **git_state(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "components": {t: {"version": c.version, "source": c.source} for t, c in known.items() if c is not None},
+        "components": {label: {"version": version(t), "digest": source_digest(t)} for label, t in targets.items()},
     }
 
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import ConfigError, Diverged, GauntletError
 from runners.config.build import ALLOWED, build, locate
-from runners.config.compose import SINGLE, ComposedCell
+from runners.config.compose import ComposedCell
+from runners.config.identity import SINGLE
 from runners.store.cache import Cache
 from runners.store.records import Record, StoreError, finite
 from runners.sweep import devices, environment

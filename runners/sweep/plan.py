@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shlex
 import statistics
 from collections import Counter, defaultdict
@@ -16,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from benchmark.errors import ConfigError
 from runners.config.build import ALLOWED, check, locate
-from runners.config.compose import SINGLE, ComposedCell, cell_of, uses_seed, with_seed
-from runners.config.identity import canonical
+from runners.config.compose import ComposedCell, cell_of, uses_seed, with_seed
+from runners.config.identity import SINGLE, canonical
 from runners.config.loader import SweepLoader, choices, parsed
 from runners.store.records import FINISHED, Store
 
@@ -218,7 +219,7 @@ class _Judge:
         nodes += [(f"defense.{name}", node) for name, node in cell.nodes["defense"].items()]
         allowed = (*ALLOWED, *cell.options.trusted)
         for path, node in nodes:
-            if (text := canonical(node)) not in self.checked:
+            if (text := json.dumps(node, sort_keys=True)) not in self.checked:  # 1 and 1.0 are two types
                 check(node, path, allowed)
                 self.checked.add(text)
         combination = tuple(node["_target_"] for _, node in nodes)

@@ -32,18 +32,18 @@ def record(
 ) -> dict[str, Any]:
     """A record with all fields of a real one; only what tables read is meant to be plausible."""
     ok = status == "ok"
-    stack = [{"name": defense, "_target_": f"d.{defense}", "version": 1}] if isinstance(defense, str) else defense
+    stack = [{"name": defense, "provider": "d", "version": 1}] if isinstance(defense, str) else defense
     config = {
-        "dataset": {"name": "digits", "_target_": "d.Digits", "sizes": {"owner": 700}, "version": 1} | (dataset or {}),
-        "model": {"name": model, "_target_": f"m.{model}", "version": 1},
-        "setting": {"name": "collaboration", "_target_": "s.C", "parties": 10, "version": 1} | (setting or {}),
-        "threat": {"name": threat, "_target_": "t.T", "adaptive": adaptive, "version": 1} | (threat_parameters or {}),
+        "dataset": {"name": "digits", "provider": "d", "sizes": {"owner": 700}, "version": 1} | (dataset or {}),
+        "model": {"name": model, "provider": "m", "version": 1},
+        "setting": {"name": "collaboration", "provider": "s", "parties": 10, "version": 1} | (setting or {}),
+        "threat": {"name": threat, "provider": "t", "adaptive": adaptive, "version": 1} | (threat_parameters or {}),
         "defense": stack,
         "scale": {"name": scale},
         "seed": seed,
     }
     return {
-        "schema": 1,
+        "schema": 2,
         "key": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
         "sweep": "test",
         "status": status,
@@ -77,7 +77,7 @@ def record(
 
 def noise(std: float) -> dict[str, Any]:
     """A member of a stack that has a parameter."""
-    return {"name": "gradient_noise", "_target_": "d.N", "std": std, "version": 1}
+    return {"name": "gradient_noise", "provider": "d", "std": std, "version": 1}
 
 
 def store(folder: Path, records: list[dict[str, Any]]) -> Path:

@@ -98,7 +98,7 @@ def test_parameters_choose_among_cells_and_reduce_combines_them() -> None:
 
 
 def test_a_stack_is_not_its_members() -> None:
-    stack = record(defense=[noise(0.1), {"name": "dp_sgd", "_target_": "d.D", "version": 1}], risk=0.4)
+    stack = record(defense=[noise(0.1), {"name": "dp_sgd", "provider": "d", "version": 1}], risk=0.4)
     assert answered([stack], cells={"defense": "gradient_noise"}, at_most=1).state == NOT_RUN
     assert answered([stack], cells={"defense": "gradient_noise+dp_sgd"}, at_most=1).measured == 0.4
     assert answered([stack], cells={"defense": ["gradient_noise", "dp_sgd"]}, at_most=1).measured == 0.4
@@ -140,7 +140,7 @@ def test_claims_without_cells() -> None:
 
 
 def test_numbers_of_changed_components_answer_only_if_there_are_no_others(records: list[dict[str, Any]]) -> None:
-    real = {"_target_": "benchmark.defenses.collaboration.clients.dp_sgd.DPSGD", "name": "dp_sgd"}
+    real = {"provider": "benchmark", "name": "dp_sgd"}
     old = record(defense=[real | {"version": -1}], risk=0.7)
     assert answered([old], at_most=1).note == "components have changed since"
     new = record(defense=[real | {"version": 1}], risk=0.3)

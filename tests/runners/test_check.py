@@ -83,10 +83,9 @@ def test_one_scale_can_be_accepted_alone(tmp_path: Path, baseline: Path) -> None
 
 
 def versioned(version: int, **fields: Any) -> dict[str, Any]:
-    target = "benchmark.defenses.collaboration.clients.gradient_noise.GradientNoise"
-    defense = {"name": "gradient_noise", "_target_": target, "std": 0.01, "version": version}
+    defense = {"name": "gradient_noise", "provider": "benchmark", "std": 0.01, "version": version}
     made = record(defense=[defense], **fields)
-    made["versions"] = {"components": {target: {"version": version, "source": "0" * 16}}}
+    made["versions"] = {"components": {"defense/gradient_noise": {"version": version, "digest": "0" * 16}}}
     return made
 
 
@@ -99,14 +98,21 @@ def test_a_raised_version_does_not_take_a_number_out_of_the_check(tmp_path: Path
 def test_changed_sources_are_told(tmp_path: Path, baseline: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert checked(store(tmp_path / "now", [versioned(0, seed=5), versioned(1)]), baseline) == 0
     out = capsys.readouterr().out
-    assert (
-        "moved on: benchmark.defenses.collaboration.clients.gradient_noise.GradientNoise: VERSION 0 → VERSION 1 (1 records)"
-        in out
-    )
-    assert (
-        "source changed, VERSION not: benchmark.defenses.collaboration.clients.gradient_noise.GradientNoise (1 records)"
-        in out
-    )
+    assert "moved on: defense/gradient_noise: VERSION 0 → VERSION 1 (1 records)" in out
+    assert "source changed, VERSION not: defense/gradient_noise (1 records)" in out
+    assert "hold no digest" not in out
+
+
+def test_records_without_digests_are_told_in_one_line(
+    tmp_path: Path, baseline: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [versioned(1, seed=seed) for seed in SEEDS]
+    for one in records[:2]:
+        one["versions"]["components"]["defense/gradient_noise"]["digest"] = None
+    assert checked(store(tmp_path / "now", records), baseline) == 0
+    out = capsys.readouterr().out
+    assert "2 records hold no digest" in out
+    assert "source changed, VERSION not: defense/gradient_noise (1 records)" in out
 
 
 CELL = (

@@ -34,7 +34,7 @@ def attacked(defense: str, fixed: float, adaptive: float, **more: Any) -> list[d
 @pytest.fixture
 def records() -> list[dict[str, Any]]:
     """One of each kind: a strong, a broken and a weak defense, a stack, and runs that went wrong."""
-    clip = {"name": "gradient_clipping", "_target_": "d.C", "max_norm": 1.0, "version": 1}
+    clip = {"name": "gradient_clipping", "provider": "d", "max_norm": 1.0, "version": 1}
     epsilon = {"epsilon": 3.14159, "delta": 1e-3}
     return [
         *(one for seed in (0, 1) for one in attacked("none", 0.9, 0.9, seed=seed, media={"grid": f"media/{seed}.png"})),

@@ -26,7 +26,7 @@ def test_one_cell_leaves_one_record(command: Command, tmp_path: Path) -> None:
         "adaptive": False,
     }
     assert (tmp_path / record["media"]["images"]).is_file()
-    assert record["versions"]["components"]["tests.runners.fakes.FakeThreat"]["version"] == 1
+    assert record["versions"]["components"]["threat/fake"]["version"] == 1
     assert len(record["data"]) == 64
 
 

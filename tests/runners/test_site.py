@@ -31,12 +31,12 @@ def undone(name: str) -> list[dict[str, Any]]:
 
 def everything() -> list[dict[str, Any]]:
     """One of each: undone, untested, failed, invalid, a stack, a second data set, a stale record."""
-    stale = {"name": "krum", "_target_": "benchmark.defenses.collaboration.aggregation.krum.Krum", "version": -1}
+    stale = {"name": "krum", "provider": "benchmark", "version": -1}
     return [
         *undone("gradient_noise"),
         record(defense="gradient_pruning", risk=0.2),
         record(defense="dp_sgd", status="failed"),
-        record(defense=[noise(0.1), {"name": "dp_sgd", "_target_": "d.D", "version": 1}], risk=0.3),
+        record(defense=[noise(0.1), {"name": "dp_sgd", "provider": "d", "version": 1}], risk=0.3),
         record("leakage_idlg", risk=0.2),
         record("leakage_idlg", "gradient_pruning", risk=0.1),
         record("leakage_control_mean", risk=0.05, control="negative"),

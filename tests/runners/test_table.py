@@ -47,7 +47,7 @@ def test_labels_show_only_what_differs(tmp_path: Path) -> None:
 
 
 def test_a_stack_is_named_in_its_order(tmp_path: Path) -> None:
-    clip = {"name": "gradient_clipping", "_target_": "d.C", "max_norm": 1.0, "version": 1}
+    clip = {"name": "gradient_clipping", "provider": "d", "max_norm": 1.0, "version": 1}
     frame = table.load(store(tmp_path, [record(defense=[clip, noise(0.1)]), record(defense=[noise(0.2)])]))
     assert set(frame["defense"]) == {"gradient_clipping+gradient_noise", "gradient_noise"}
     assert set(frame["defense_label"]) == {"gradient_clipping + gradient_noise (std=0.1)", "gradient_noise (std=0.2)"}
