@@ -30,7 +30,7 @@ from benchmark.threats.poisoning.model_replacement import ModelReplacement
 from benchmark.threats.poisoning.random_update import RandomUpdate
 from benchmark.threats.poisoning.sign_flip import SignFlip
 from benchmark.threats.poisoning.targeted_samples import TargetedSamples
-from benchmark.threats.poisoning.triggers import corner, part, stamp, stamped_goal
+from benchmark.threats.poisoning.triggers import corner, stamp, stamped_goal, trigger_part
 from benchmark.training.functional import Layout
 from tests.benchmark.helpers import TinyMLP, collaboration, context, digits_like
 
@@ -169,7 +169,7 @@ def test_a_trigger_is_white_in_its_corner_and_nowhere_else():
 @pytest.mark.parametrize("count", [1, 3, 4, 9])
 def test_parts_of_a_trigger_are_disjoint_make_the_whole_and_are_never_empty(count):
     mask = corner((1, 8, 8), 2)
-    parts = torch.stack([part(mask, i, count) for i in range(count)])
+    parts = torch.stack([trigger_part(mask, i, count) for i in range(count)])
     assert parts.flatten(1).any(dim=1).all()
     assert torch.equal(parts.any(dim=0), mask)
     assert parts[: min(count, 4)].sum() == 4

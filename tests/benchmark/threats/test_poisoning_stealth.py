@@ -88,7 +88,7 @@ def test_the_honest_head_scores_best_and_climbs():
     assert similarity(uploads, LAYOUT)[0] >= similarity(uploads, LAYOUT)[1:].median()
 
 
-def test_an_honest_head_longer_than_the_crowd_leaves_the_body_alone():
+def test_an_honest_head_longer_than_the_others_leaves_the_body_unchanged():
     update = honest_head(torch.ones(30), torch.tensor(1.0), LAYOUT)
     assert update[:20].norm() == 0 and (update[20:] == 1).all()
 
