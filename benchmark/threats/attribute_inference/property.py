@@ -9,7 +9,7 @@ import torch
 from benchmark.settings.collaboration.games.many_uploads import Beliefs, ManyUploadsSurface, ManyUploadsThreat
 from benchmark.settings.threat import Floor
 from benchmark.threats.gradient_leakage.v_families import classify
-from benchmark.threats.gradient_leakage.v_information import rehearsed
+from benchmark.threats.gradient_leakage.v_information import simulated
 
 VERSION = 1
 
@@ -37,6 +37,6 @@ class PropertyInference(ManyUploadsThreat):
         self.families, self.trees = families, trees
 
     def attack(self, surface: ManyUploadsSurface, rng: torch.Generator) -> Beliefs:
-        batches, known = rehearsed(self, surface, rng)
+        batches, known = simulated(self, surface, rng)
         beliefs = classify(self.families, known, batches.secret, surface.uploads, self.trees, rng)
         return Beliefs({family: {"update": belief} for family, belief in beliefs.items()})

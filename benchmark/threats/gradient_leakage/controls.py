@@ -1,4 +1,4 @@
-"""Rows that bound every attack on uploads: knowing nothing, knowing the average, knowing everything."""
+"""Controls of attacks on uploads: no knowledge, knowledge of averages, and full knowledge."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VERSION = 1
 
 
 class UniformNoise(UploadThreat):
-    """Negative control: pixels from U(0, 1), labels at random."""
+    """Negative control: pixels from U(0, 1) and random labels."""
 
     family = "gradient_leakage"
     headline = "ssim"
@@ -26,7 +26,7 @@ class UniformNoise(UploadThreat):
 
 
 class MeanImage(UploadThreat):
-    """Negative control: the mean of the public samples for every victim; an attack that learned anything beats it."""
+    """Negative control: the mean of the public samples for every victim."""
 
     family = "gradient_leakage"
     headline = "ssim"
@@ -40,8 +40,10 @@ class MeanImage(UploadThreat):
 
 
 class ClassMean(UploadThreat):
-    """Negative control: the mean public image of every label that the gradient gives away; what is more than the label
-    beats it."""
+    """Negative control: the mean public image of every label that the gradient reveals.
+
+    An attack that scores no higher reveals no more than the label.
+    """
 
     family = "gradient_leakage"
     headline = "ssim"

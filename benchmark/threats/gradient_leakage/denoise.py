@@ -1,4 +1,4 @@
-"""Noise taken out of reconstructions by what an attacker's own samples look like."""
+"""Noise removal from reconstructions by the statistics of the attacker's own samples."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ KEPT = 0.95  # share of the variance of the attacker's samples that the main com
 
 
 def without_noise(x: Tensor, own: Tensor) -> Tensor:
-    """Wiener filter in the principal components of the attacker's samples.
+    """Return guesses after a Wiener filter in the principal components of the attacker's samples.
 
-    What a guess holds outside the main components is, beyond the little that real samples have there, noise; so the
-    filter measures the noise of every single guess and leaves a clean one as it is.
+    Beyond the small variance that real samples have there, the part of a guess outside the main components is noise. So
+    the filter measures the noise of every single guess and leaves a clean one unchanged.
 
     Args:
         x: (victims, batch, ...) guesses in [0, 1]; all-zero ones (nothing was found) stay zero.
