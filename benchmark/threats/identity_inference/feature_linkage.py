@@ -9,7 +9,7 @@ from benchmark.metrics.distances import exact_cdist
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.identities import Linkage, LinkageSurface
 from benchmark.settings.threat import Floor
-from benchmark.threats.proxies import lenses, same_shape, views
+from benchmark.threats.proxies import feature_networks, joint_features, same_shape
 
 VERSION = 1
 
@@ -37,8 +37,8 @@ class NearestFeatures(ReleaseThreat):
 
     def attack(self, surface: LinkageSurface, rng: torch.Generator) -> Linkage:
         same_shape(surface)
-        networks = lenses(surface, rng, epochs=self.epochs, adaptive=self.adaptive)
+        networks = feature_networks(surface, rng, epochs=self.epochs, adaptive=self.adaptive)
         with torch.no_grad():
-            spread = views(networks, surface.attacker.x).std(dim=0).clamp_min(1e-6)
-            rows, listed = (views(networks, x) / spread for x in (surface.targets, surface.listed))
+            spread = joint_features(networks, surface.attacker.x).std(dim=0).clamp_min(1e-6)
+            rows, listed = (joint_features(networks, x) / spread for x in (surface.targets, surface.listed))
         return Linkage(exact_cdist(rows, listed))

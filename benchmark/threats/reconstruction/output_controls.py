@@ -1,4 +1,4 @@
-"""Rows that bound every reconstruction from outputs: knowing the average, the label, or everything."""
+"""Controls of reconstructions from outputs: knowledge of averages, of the label, and full knowledge."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class MeanImage(OutputThreat):
 
 
 class ClassMeanImage(OutputThreat):
-    """Negative control: the provider's mean image of the predicted class, which any useful output gives away."""
+    """Negative control: the provider's mean image of the predicted class, which any useful output reveals."""
 
     family = "reconstruction"
     headline = "r_ridge"

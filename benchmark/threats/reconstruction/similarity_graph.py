@@ -1,8 +1,9 @@
-"""Which mixtures share a private image? Learned from mixtures that the adversary makes of its own samples.
+"""Similarity graph of mixtures that share a private image, learned from mixtures of the adversary's own samples.
 
-Stages a, b and d of the graph attack of Carlini et al., 2021 (arXiv 2011.05315): a network scores pairs of mixtures,
-greedy clusters of high mutual score stand for one private image each, labels say how much of it is in a mixture.
-Without labels the weights start alike and are fitted to the mixtures afterwards (:func:`fitted_weights`).
+Steps a, b and d of the graph attack of Carlini et al., *Is Private Learning Possible with Instance Encoding?*, S&P 2021
+(arXiv 2011.05315): a network scores pairs of mixtures, greedy clusters of high mutual score stand for one private image
+each, labels give its weight in a mixture. Without labels the weights start equal and are fitted to the mixtures
+afterwards (:func:`fitted_weights`).
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ def learned_graph(
     labelled: bool,
     rng: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Two images of each of the ``chosen`` mixtures, int64 (m, 2), and their weights (m, 2), the larger one first.
+    """Return two images of each of the ``chosen`` mixtures, int64 (m, 2), and their weights (m, 2), the larger first.
 
     Args:
-        labelled: use the soft labels; otherwise all weights are 1 / 2, and the first image is the likelier one.
+        labelled: use the soft labels; otherwise all weights are 1 / 2, and the more likely image is first.
+
+    Raises:
+        Refused: the release has no mixtures with soft labels.
     """
     own = surface.refit(surface.attacker, "mixtures")
     if own.source is None or surface.y.ndim != 2:
@@ -51,10 +55,12 @@ def learned_graph(
 
 
 def fitted_weights(encoded: Tensor, images: Tensor, parts: Tensor) -> Tensor:
-    """The weights (m, 2) under which ``|w1 x1 + w2 x2|`` comes nearest to each mixture: the best point of a grid.
+    """Return the weights (m, 2) under which ``|w1 x1 + w2 x2|`` is nearest to each mixture: the best point of a grid.
 
     Args:
-        encoded: (m, d) absolute values; images: (count, d); parts: int64 (m, 2), the images in each mixture.
+        encoded: (m, d) absolute values.
+        images: (count, d).
+        parts: int64 (m, 2), the images in each mixture.
     """
     levels = torch.linspace(0, 1, GRID, device=images.device)
     first, second = images[parts[:, 0]], images[parts[:, -1]]
@@ -70,7 +76,7 @@ def fitted_weights(encoded: Tensor, images: Tensor, parts: Tensor) -> Tensor:
 
 
 def sampled_pairs(source: Tensor, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Pairs of rows, int64 (count, 2), half of them with the same first image; and which, int64 (count,).
+    """Return pairs of rows, int64 (count, 2), half of them with the same first image, and which, int64 (count,).
 
     Args:
         source: int64 (m,), grouped in rounds: row i and i + n show the same image.
@@ -87,7 +93,7 @@ def sampled_pairs(source: Tensor, count: int, rng: torch.Generator) -> tuple[Ten
 
 
 def all_scores(model: torch.nn.Module, x: Tensor) -> Tensor:
-    """Log-odds (m, m), symmetric, that two of the mixtures (m, ...) share an image."""
+    """Return log-odds (m, m), symmetric, that two of the mixtures (m, ...) share an image."""
     rows = []
     for i in range(len(x)):
         pair = torch.cat([x[i : i + 1].expand_as(x), x], dim=1)
@@ -98,7 +104,7 @@ def all_scores(model: torch.nn.Module, x: Tensor) -> Tensor:
 
 
 def clusters(scores: Tensor, count: int) -> list[Tensor]:
-    """``count`` cores of mixtures that share an image, each grown greedily from the tightest seed left."""
+    """Return ``count`` cores of mixtures that share an image, each grown greedily from the tightest remaining seed."""
     size = max(2, len(scores) // count)
     scores = scores.clone().fill_diagonal_(0)
     tightness = scores.topk(min(size, len(scores) - 1), dim=1).values.sum(dim=1)
@@ -125,7 +131,7 @@ def clusters(scores: Tensor, count: int) -> list[Tensor]:
 
 
 def assign(scores: Tensor, cores: list[Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
-    """At most two clusters of each mixture, the best scores first, and the weights that its soft label allows.
+    """Return at most two clusters of each mixture, the best scores first, and the weights that its soft label allows.
 
     Args:
         labels: (m, classes) soft labels.

@@ -46,7 +46,7 @@ def test_a_codebook_of_plain_blocks_finds_similar_ones():
     assert play(Codebook(pairs=60, block=4, adaptive=False))["ssim"] > 0.5
 
 
-def test_norms_survive_an_orthogonal_map_and_the_jigsaw_finds_the_order():
+def test_norms_survive_an_orthogonal_map_and_give_the_order_of_blocks():
     rmt = RMT(block=4, noise=0.0, form="matrix", permute=True)
     blind = play(NormLeak(block=4, hidden=64, epochs=40, adaptive=False), rmt)["label_accuracy"]
     solved = play(NormLeak(block=4, hidden=64, epochs=40, adaptive=True), rmt)["label_accuracy"]
