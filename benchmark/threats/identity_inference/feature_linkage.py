@@ -1,4 +1,4 @@
-"""Record linkage by features: which listed sample does a network read as it reads the released row?"""
+"""Record linkage by features: the listed sample whose features are nearest to those of the released row."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ VERSION = 1
 
 
 class NearestFeatures(ReleaseThreat):
-    """Links each released row to the listed sample at the least distance of standardised logits.
+    """Attack that links each released row to the listed sample at the least distance of standardised logits.
 
-    A mechanism that keeps what networks see keeps this way back, whatever its rows look like.
+    A mechanism that preserves the features of networks allows this linkage, whatever its rows look like.
 
     Args:
-        epochs: of the adversary's own network. adaptive: the mechanism's proxies in its place.
+        epochs: of the adversary's own network.
+        adaptive: use the mechanism's proxies in its place.
     """
 
     family = "identity_inference"
@@ -29,7 +30,7 @@ class NearestFeatures(ReleaseThreat):
     needs = {"defense.synthetic": "no", "dataset.kind": "image"}
     floor = Floor("reidentified_at_1", 0.9)
 
-    def __init__(self, *, epochs: int, adaptive: bool) -> None:
+    def __init__(self, *, epochs: int = 30, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
         positive("threat.epochs", epochs)
         self.epochs = epochs

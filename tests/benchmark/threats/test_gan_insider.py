@@ -91,19 +91,19 @@ def test_the_claim_is_of_the_running_mean_of_the_generator():
         threat(view(), seed=0)
     for start, now, kept in zip(
         insider_at_start().parameters(),
-        latest.pupil.generator.parameters(),
-        mean.pupil.mean.parameters(),
+        latest.training.generator.parameters(),
+        mean.training.mean.parameters(),
         strict=True,
     ):
         torch.testing.assert_close(kept, 0.9 * start + 0.1 * now)
-    for now, kept in zip(latest.pupil.generator.parameters(), latest.pupil.mean.parameters(), strict=True):
+    for now, kept in zip(latest.training.generator.parameters(), latest.training.mean.parameters(), strict=True):
         torch.testing.assert_close(kept, now)
 
 
 def insider_at_start() -> torch.nn.Module:
     threat = insider(steps=0)
     threat(view(), seed=0)
-    return threat.pupil.generator
+    return threat.training.generator
 
 
 def test_a_convolutional_generator_doubles_its_side_and_wants_squares():
@@ -116,9 +116,9 @@ def test_a_convolutional_generator_doubles_its_side_and_wants_squares():
 def test_a_game_answers_with_steps_on_the_fakes():
     threat, surface = insider(games=2, steps=0, game_steps=20), view()
     threat(surface, seed=0)
-    fakes = threat._bait(surface, threat.pupil.generator.draw(30, generator(0, "z"), torch.device("cpu")))
+    fakes = threat._with_fakes(surface, threat.training.generator.draw(30, generator(0, "z"), torch.device("cpu")))
     before = surface.params
-    after = threat._answer(surface, before, threat.pupil, generator(0, "game"))
+    after = threat._train_copy(surface, before, threat.training, generator(0, "game"))
     assert surface.net.loss(after, fakes.x, fakes.y) < surface.net.loss(before, fakes.x, fakes.y) - 0.1
 
 
@@ -147,14 +147,14 @@ def test_the_adaptive_form_keeps_the_servers_latest_value_of_every_parameter():
 def test_the_most_convincing_turn_can_be_claimed_without_a_judge():
     threat = insider(claim="confident", steps=30)
     threat(view(), seed=0)
-    assert threat.pupil.best is None
+    assert threat.training.best is None
     threat(view(round=1), seed=1)
-    best = threat.pupil.confidence
+    best = threat.training.confidence
     assert 0 < best < 1
     repelled = view().params.clone()
     view().net.layout.split(repelled)["layers.5.bias"][1] = -50.0
     claimed = threat(view(round=2, params=repelled), seed=2).samples
-    assert threat.pupil.confidence == best
+    assert threat.training.confidence == best
     assert claimed.shape == (20, 1, 8, 8)
 
 
