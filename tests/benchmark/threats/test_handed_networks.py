@@ -1,4 +1,4 @@
-"""The attacker who holds the identity networks that a suppression fooled."""
+"""The attacker who holds the identity networks that a suppression deceived."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.benchmark.defenses.test_stimuli import HIDING, signals
 
 
 def reader() -> nn.Module:
-    """Recognises two persons by the first of two values, and is blind to the second."""
+    """Network that recognises two persons by the first of two values and ignores the second."""
     network = nn.Linear(2, 2)
     with torch.no_grad():
         network.weight.copy_(torch.tensor([[-5.0, 0.0], [5.0, 0.0]]))
@@ -28,14 +28,14 @@ def reader() -> nn.Module:
 
 
 def recordings(count: int = 80) -> Split:
-    """Both values tell the person."""
+    """Return recordings in which both values identify the person."""
     group = torch.arange(count) % 2
     sign = (2.0 * group - 1).unsqueeze(1)
     x = sign + 0.1 * torch.randn((count, 2), generator=torch.Generator().manual_seed(0))
     return Split(x, torch.zeros(count).long(), group=group)
 
 
-def test_suppression_blinds_the_network_and_leaves_what_it_does_not_see() -> None:
+def test_suppression_removes_only_features_that_the_network_uses() -> None:
     known = recordings()
     assert known.group is not None
     blank = suppressed(known.x, [reader()], 40, 0.05)
@@ -44,7 +44,7 @@ def test_suppression_blinds_the_network_and_leaves_what_it_does_not_see() -> Non
     assert torch.equal(blank[:, 1], known.x[:, 1])
 
 
-def test_it_recognises_people_where_the_network_sees_nobody() -> None:
+def test_it_recognises_people_where_the_handed_network_fails() -> None:
     known = recordings()
     hidden = torch.stack([torch.zeros(80), known.x[:, 1]], dim=1)
     surface = SimpleNamespace(
