@@ -30,8 +30,10 @@ class Tightened(CarliniWagner):
             :class:`~benchmark.threats.evasion.carlini_wagner.CarliniWagner`.
     """
 
-    def __init__(self, *, rounds: int, **options: float | bool) -> None:
-        super().__init__(**options)  # type: ignore[arg-type]
+    def __init__(
+        self, *, iterations: int, lr: float, initial_c: float, rounds: int, confidence: float, adaptive: bool
+    ) -> None:
+        super().__init__(iterations=iterations, lr=lr, initial_c=initial_c, confidence=confidence, adaptive=adaptive)
         positive("threat.rounds", rounds)
         self.rounds = rounds
 

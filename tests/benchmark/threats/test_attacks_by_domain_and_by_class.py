@@ -1,7 +1,5 @@
 """Attacks on a release by its domain (domain GAN) and by its classes (inversion of a model trained on it)."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,8 +7,10 @@ from torch import Tensor, nn
 from benchmark.data.base import Split
 from benchmark.errors import ConfigError, Refused
 from benchmark.seeds import generator
+from benchmark.settings.release.games.reconstruction import ReleaseSurface
 from benchmark.threats.reconstruction.domain_gan import DomainGAN
 from benchmark.threats.reconstruction.released_model_inversion import ReleasedModelInversion
+from tests.benchmark.helpers import partial_surface
 
 
 def halves(count: int, seed: int) -> Split:
@@ -24,8 +24,9 @@ def halves(count: int, seed: int) -> Split:
     return Split(x * bright, y)
 
 
-def surface(encoded: Tensor, private: Split) -> SimpleNamespace:
-    seen = SimpleNamespace(
+def surface(encoded: Tensor, private: Split) -> ReleaseSurface:
+    return partial_surface(
+        ReleaseSurface,
         x=encoded,
         y=private.y,
         targets=encoded[:50],
@@ -34,8 +35,6 @@ def surface(encoded: Tensor, private: Split) -> SimpleNamespace:
         attacker=halves(200, 1),
         architecture=lambda *, shape, num_classes: nn.Sequential(nn.Flatten(), nn.Linear(16, num_classes)),
     )
-    seen.restrict = lambda knowledge: seen
-    return seen
 
 
 def domain_gan(generator: str = "linear", steps: int = 1, **changed) -> DomainGAN:

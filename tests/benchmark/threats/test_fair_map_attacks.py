@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import nn
@@ -13,10 +11,12 @@ from benchmark.data.base import Split
 from benchmark.defenses.none import NoDefense
 from benchmark.defenses.release.fair_mapping import FairMapping
 from benchmark.errors import ConfigError, Refused
+from benchmark.settings.release.games.attributes import AttributeSurface
 from benchmark.settings.release.setting import ReleaseSetting
 from benchmark.threats.attribute_inference.density_gap import DensityGap, gap
 from benchmark.threats.attribute_inference.joint_inversion import Inversion, JointInversion
 from benchmark.training.record_space import with_decision
+from tests.benchmark.helpers import partial_surface
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -37,16 +37,17 @@ class Shift(nn.Module):
         return records + torch.tensor([0.1, 0.0, 0.0, 0.0])
 
 
-def seen(mapped: Shift | None, groups: int = 2) -> SimpleNamespace:
+def seen(mapped: Shift | None, groups: int = 2, own: Split | None = None) -> AttributeSurface:
     """Return the attackers' surface without a setting around it."""
     shift = torch.tensor([0.1, 0.0]) * (mapped is not None)
     labelled, targets = people(300, 1, groups), people(120, 2, groups)
-    return SimpleNamespace(
+    return partial_surface(
+        AttributeSurface,
         labelled=Split(labelled.x + shift, labelled.y, labelled.sensitive),
         targets=targets.x + shift,
         targets_y=targets.y,
         truth=targets.sensitive,
-        attacker=people(150, 3, groups),
+        attacker=people(150, 3, groups) if own is None else own,
         num_classes=2,
         models={"map": mapped},
     )
@@ -110,8 +111,8 @@ def test_impossible_options_are_refused() -> None:
         density(folds=1)
     with pytest.raises(ConfigError, match="rows"):
         inversion(rows=0)
-    surface = seen(Shift())
-    surface.attacker = Split(surface.attacker.x, surface.attacker.y)
+    own = people(150, 3)
+    surface = seen(Shift(), own=Split(own.x, own.y))
     for threat in (density(), inversion()):
         with pytest.raises(Refused, match="known attribute"):
             threat.attack(surface, rng())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import nn
@@ -13,9 +11,11 @@ from benchmark.data.base import Split
 from benchmark.defenses.release.anonymous_stimuli import AnonymousStimuli
 from benchmark.defenses.release.stimuli import Stimuli
 from benchmark.errors import Refused
+from benchmark.settings.release.games.identities import IdentitySurface
 from benchmark.settings.release.setting import ReleaseSetting
 from benchmark.threats.identity_inference.handed_networks import HandedNetworks, recognised, suppressed
 from tests.benchmark.defenses.test_stimuli import HIDING, signals
+from tests.benchmark.helpers import partial_surface
 
 
 def reader() -> nn.Module:
@@ -47,19 +47,19 @@ def test_suppression_removes_only_features_that_the_network_uses() -> None:
 def test_it_recognises_people_where_the_handed_network_fails() -> None:
     known = recordings()
     hidden = torch.stack([torch.zeros(80), known.x[:, 1]], dim=1)
-    surface = SimpleNamespace(
-        recordings=known,
-        models={"identity_0": reader()},
-        targets=hidden,
-        real=known.x,
-        shape=(2,),
-        persons=2,
-        architecture=lambda shape, num_classes: nn.Linear(2, num_classes),
-    )
+    seen = {
+        "recordings": known,
+        "targets": hidden,
+        "real": known.x,
+        "shape": (2,),
+        "persons": 2,
+        "architecture": lambda shape, num_classes: nn.Linear(2, num_classes),
+    }
+    surface = partial_surface(IdentitySurface, models={"identity_0": reader()}, **seen)
     torch.manual_seed(0)
     guess = HandedNetworks(epochs=200, steps=40, lr=0.05).attack(surface, torch.Generator().manual_seed(0))
     assert (guess.probabilities.argmax(dim=1) == known.group).double().mean() > 0.95
-    surface.models = {}
+    surface = partial_surface(IdentitySurface, models={}, **seen)
     with pytest.raises(Refused, match="identity networks"):
         HandedNetworks(epochs=1, steps=1, lr=0.05).attack(surface, torch.Generator())
 
