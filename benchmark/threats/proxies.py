@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from benchmark.errors import Refused
@@ -26,8 +27,8 @@ def feature_networks(surface: ReleasedData, rng: torch.Generator, *, epochs: int
     return [model.eval().requires_grad_(False) for model in found]
 
 
-def joint_features(networks: list[nn.Module], x: Tensor) -> Tensor:
-    """Return the outputs of all networks for x, concatenated, (n, networks * classes)."""
+def joint_features(networks: list[nn.Module], x: Float[Tensor, "n ..."]) -> Float[Tensor, "n features"]:
+    """Return the outputs of all networks for x, concatenated."""
     return torch.cat([network(x) for network in networks], dim=1)
 
 

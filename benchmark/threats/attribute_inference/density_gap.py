@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.data.base import Split
@@ -96,18 +97,25 @@ class DensityGap(ReleaseThreat):
 
 
 def gap(
-    released: Tensor, real: Tensor, targets: Tensor, folds: int, trees: int, depth: int, seed: int
-) -> tuple[Tensor, Tensor]:
+    released: Float[Tensor, "m d"],
+    real: Float[Tensor, "k d"],
+    targets: Float[Tensor, "n d"],
+    folds: int,
+    trees: int,
+    depth: int,
+    seed: int,
+) -> tuple[Float[Tensor, " m"], Float[Tensor, " n"]]:
     """Return the log density ratio of the release to ``real`` people, up to a constant, at its records and at targets.
 
-    Args:
-        released: (m, d).
-        real: (k, d), k at least ``folds``.
-        targets: (n, d).
-        seed: of folds and trees.
+    The value of a released record comes from a classifier that did not learn from it.
 
-    Returns:
-        (m,), each by a classifier that did not learn from that record, and (n,).
+    Args:
+        released: released records.
+        real: people of one group, at least ``folds``.
+        targets: records to be judged.
+        folds: of the cross-fitting.
+        trees, depth: of the classifier.
+        seed: of folds and trees.
     """
     from sklearn.ensemble import GradientBoostingClassifier
     from sklearn.model_selection import StratifiedKFold, cross_val_predict

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from benchmark.data.base import Split
@@ -138,8 +139,8 @@ class Inversion:
         return prior - (squares / (2 * self.variance)).sum(dim=1), squares.sum(dim=1).sqrt()
 
 
-def bandwidth(people: Tensor) -> float:
-    """Return the bandwidth of a kernel density of ``people`` (n, d).
+def bandwidth(people: Float[Tensor, "n d"]) -> float:
+    """Return the bandwidth of a kernel density of ``people``.
 
     It is Scott's rule for the mean deviation of their columns, or, where that is too narrow for many columns, the
     distance to the nearest neighbour per column.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from benchmark.errors import ConfigError
@@ -60,6 +61,6 @@ class Replace(InputThreat):
         return AdversarialExamples(own[surest[surface.targets]], never(surface.x))
 
 
-def never(x: Tensor) -> Tensor:
-    """Return False for each input, (n,): no attack stalled."""
+def never(x: Float[Tensor, "n ..."]) -> Bool[Tensor, " n"]:
+    """Return False for each input: no attack stalled."""
     return torch.zeros(len(x), dtype=torch.bool, device=x.device)

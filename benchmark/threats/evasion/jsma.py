@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from benchmark.errors import ConfigError, positive
@@ -138,12 +139,18 @@ class Outputs:
         return alpha, beta, logits.argmax(dim=1)
 
 
-def best_pair(alpha: Tensor, beta: Tensor, free: Tensor, *, rising: bool) -> tuple[Tensor, Tensor]:
-    """Return the admissible pair with the largest ``-alpha * beta``, int64 (n, 2), and whether one exists, bool (n,).
+def best_pair(
+    alpha: Float[Tensor, "n features"],
+    beta: Float[Tensor, "n features"],
+    free: Bool[Tensor, "n features"],
+    *,
+    rising: bool,
+) -> tuple[Int[Tensor, "n 2"], Bool[Tensor, " n"]]:
+    """Return the admissible pair with the largest ``-alpha * beta``, and whether one exists.
 
     Args:
-        alpha, beta: (n, features) as in :class:`JSMA`, of single features.
-        free: bool (n, features), whether a feature may be changed.
+        alpha, beta: as in :class:`JSMA`, of single features.
+        free: whether a feature may be changed.
         rising: features grow; otherwise the signs required of alpha and beta swap.
     """
     features = alpha.shape[1]
@@ -158,11 +165,17 @@ def best_pair(alpha: Tensor, beta: Tensor, free: Tensor, *, rising: bool) -> tup
     return torch.stack([index // features, index % features], dim=1), best > -torch.inf
 
 
-def shortlist(alpha: Tensor, beta: Tensor, free: Tensor, count: int, *, rising: bool) -> tuple[Tensor, Tensor]:
-    """Return the ``count`` best free features by each of three orders, int64 (n, 3 * count), ascending.
+def shortlist(
+    alpha: Float[Tensor, "n features"],
+    beta: Float[Tensor, "n features"],
+    free: Bool[Tensor, "n features"],
+    count: int,
+    *,
+    rising: bool,
+) -> tuple[Int[Tensor, "n listed"], Bool[Tensor, "n listed"]]:
+    """Return the ``count`` best free features by each of three orders (3 * count in all), ascending.
 
-    The second result, bool of the same shape, is False where a feature is listed again. The arguments are those of
-    :func:`best_pair`.
+    The second result is False where a feature is listed again. The arguments are those of :func:`best_pair`.
     """
     if not rising:
         alpha, beta = -alpha, -beta

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,25 +23,20 @@ def logits_at_temperature(surface: InputSurface, *, adaptive: bool) -> Logits:
     return lambda x: surface.model(x) / temperature
 
 
-def margin(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the largest other logit minus the target's, (n,); below 0 the input is classified as its target.
-
-    Args:
-        logits: (n, classes).
-        targets: int64 (n,).
-    """
+def margin(logits: Float[Tensor, "n classes"], targets: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Return the largest other logit minus the target's; below 0 the input is classified as its target."""
     wanted = logits.gather(1, targets.unsqueeze(1)).squeeze(1)
     others = logits.scatter(1, targets.unsqueeze(1), -torch.inf)
     return others.amax(dim=1) - wanted
 
 
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return minus the log-probability of the target class, (n,), from logits, so that its gradient never vanishes."""
+def cross_entropy(logits: Float[Tensor, "n classes"], targets: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Return minus the log-probability of the target class, from logits, so that its gradient never vanishes."""
     return F.cross_entropy(logits, targets, reduction="none")
 
 
-def cross_entropy_of_probs(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return minus the log of the target's softmax probability, (n,), which is flat where it underflows to 0."""
+def cross_entropy_of_probs(logits: Float[Tensor, "n classes"], targets: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Return minus the log of the target's softmax probability, which is flat where it underflows to 0."""
     wanted = logits.softmax(dim=1).gather(1, targets.unsqueeze(1)).squeeze(1)
     return -wanted.clamp_min(torch.finfo(wanted.dtype).tiny).log()
 

@@ -8,6 +8,7 @@ sample; in a batch, a row that only one sample activates still gives that sample
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from benchmark.settings.collaboration.setting import UploadSurface, UploadThreat
@@ -19,15 +20,17 @@ from benchmark.threats.gradient_leakage.matching import targets_of
 VERSION = 1
 
 
-def row_ratio(weight: Tensor, bias: Tensor, batch: int) -> Tensor:
+def row_ratio(
+    weight: Float[Tensor, "n hidden inputs"], bias: Float[Tensor, "n hidden"], batch: int
+) -> Float[Tensor, "n batch inputs"]:
     """Return the ``batch`` rows with the largest bias gradient, each divided by it.
 
-    Args:
-        weight: (n, hidden, inputs), gradient of the first layer's weights.
-        bias: (n, hidden), gradient of its biases.
+    Rows that do not exist or have no bias gradient are 0.
 
-    Returns:
-        (n, batch, inputs); rows that do not exist or have no bias gradient are 0.
+    Args:
+        weight: gradient of the first layer's weights.
+        bias: gradient of its biases.
+        batch: number of rows.
     """
     strongest = bias.abs().topk(min(batch, bias.shape[1]), dim=1).indices
     divisor = bias.gather(1, strongest)
@@ -36,11 +39,19 @@ def row_ratio(weight: Tensor, bias: Tensor, batch: int) -> Tensor:
     return torch.nn.functional.pad(found, (0, 0, 0, batch - found.shape[1]))
 
 
-def least_squares(weight: Tensor, bias: Tensor, weight_mask: Tensor, bias_mask: Tensor) -> Tensor:
+def least_squares(
+    weight: Float[Tensor, "n hidden inputs"],
+    bias: Float[Tensor, "n hidden"],
+    weight_mask: Bool[Tensor, "n hidden inputs"],
+    bias_mask: Bool[Tensor, "n hidden"],
+) -> Float[Tensor, "n 1 inputs"]:
     """Return the x that minimises sum_i (dW_i - db_i x)^2 over all transmitted entries, for a single sample.
 
-    It averages independent noise on the rows and needs only one transmitted row for each pixel. Shapes as in
-    :func:`row_ratio`, with bool masks of the same shapes; returns (n, 1, inputs).
+    It averages independent noise on the rows and needs only one transmitted row for each pixel.
+
+    Args:
+        weight, bias: as in :func:`row_ratio`.
+        weight_mask, bias_mask: transmitted entries.
     """
     pair = (weight_mask & bias_mask[..., None]).to(weight)
     top = (pair * weight * bias[..., None]).sum(dim=1)

@@ -8,6 +8,7 @@ All rules work on the gradient of a mean cross-entropy over ``batch`` samples. O
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmark.errors import ConfigError, Refused
@@ -21,8 +22,10 @@ VERSION = 1
 METHODS = ("bias_corrected", "row_minimum", "row_sum")
 
 
-def restore_labels(gradients: Tensor, layout: Layout, batch: int, method: str = "bias_corrected") -> Tensor:
-    """Return labels (n, batch), in no particular order, from gradients (n, d).
+def restore_labels(
+    gradients: Float[Tensor, "n d"], layout: Layout, batch: int, method: str = "bias_corrected"
+) -> Int[Tensor, "n batch"]:
+    """Return the labels of the batch behind each gradient, in no particular order.
 
     Args:
         method: ``bias_corrected`` takes every class with a negative bias gradient once, then repeatedly the most

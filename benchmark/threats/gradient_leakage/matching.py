@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 from torch.linalg import vecdot
@@ -95,8 +96,10 @@ def targets_of(surface: UploadSurface, adaptive: bool) -> Targets:
     return Targets(mean / steps, mask, 1, singles, None, steps, scale_free, signs)
 
 
-def average_rounds(uploads: Tensor, published: Sequence[Published]) -> tuple[Tensor, Tensor | None]:
-    """Return the mean (n, d) of repeated uploads (observations, n, d) of one update, and where it has information.
+def average_rounds(
+    uploads: Float[Tensor, "observations n d"], published: Sequence[Published]
+) -> tuple[Float[Tensor, "n d"], Bool[Tensor, "n d"] | None]:
+    """Return the mean of repeated uploads of one update, and where it has information (None: everywhere).
 
     A coordinate's mean is taken over the rounds in which it was sent. With memory (error feedback), where omitted
     values are sent later, the plain mean over T rounds misses only the values still held back, a T-th of it.
@@ -112,19 +115,19 @@ def average_rounds(uploads: Tensor, published: Sequence[Published]) -> tuple[Ten
 Distance = Callable[[Tensor, Tensor], Tensor]
 
 
-def squared_distance(ours: Tensor, theirs: Tensor) -> Tensor:
+def squared_distance(ours: Float[Tensor, "*batch d"], theirs: Float[Tensor, "*batch d"]) -> Float[Tensor, " *batch"]:
     """Return the sum of squared differences of vectors (..., d) (Zhu et al. 2019, eq. 3)."""
     return (ours - theirs).square().sum(dim=-1)
 
 
-def cosine_distance(ours: Tensor, theirs: Tensor) -> Tensor:
+def cosine_distance(ours: Float[Tensor, "*batch d"], theirs: Float[Tensor, "*batch d"]) -> Float[Tensor, " *batch"]:
     """Return 1 - cosine similarity of vectors (..., d), in [0, 2] (Geiping et al. 2020, eq. 4)."""
     # Computed from inner products: torch's own function normalises both vectors first, which takes twice as long.
     lengths = [vecdot(part, part).clamp_min(1e-36).sqrt() for part in (ours, theirs)]
     return 1 - vecdot(ours, theirs) / (lengths[0] * lengths[1])
 
 
-def sign_distance(ours: Tensor, theirs: Tensor) -> Tensor:
+def sign_distance(ours: Float[Tensor, "*batch d"], theirs: Float[Tensor, "*batch d"]) -> Float[Tensor, " *batch"]:
     """Return the squared part of ``ours`` (..., d) whose sign differs from ``theirs``, relative to its mean magnitude.
 
     Zero when all signs agree; coordinates of unknown sign are 0 in ``theirs`` and do not count.
@@ -133,7 +136,7 @@ def sign_distance(ours: Tensor, theirs: Tensor) -> Tensor:
     return (wrong / ours.abs().mean(dim=-1, keepdim=True).clamp_min(1e-20)).square().mean(dim=-1)
 
 
-def total_variation(x: Tensor) -> Tensor:
+def total_variation(x: Float[Tensor, "*batch members n c h w"]) -> Float[Tensor, " *batch"]:
     """Return the anisotropic total variation of each inversion's images (..., members, n, c, h, w).
 
     It is the mean absolute difference of neighbouring pixels.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.errors import Refused
@@ -60,8 +61,8 @@ class PairMatcher(Matcher):
         return self.distance(ours, assign(ours.detach(), observed)).mean(dim=-1)
 
 
-def assign(ours: Tensor, mixed: Tensor) -> Tensor:
-    """Return ``mixed`` (..., 2, d) with each coordinate's two values in the order nearer to ``ours`` (..., 2, d)."""
+def assign(ours: Float[Tensor, "*batch 2 d"], mixed: Float[Tensor, "*batch 2 d"]) -> Float[Tensor, "*batch 2 d"]:
+    """Return ``mixed`` with each coordinate's two values in the order nearer to ``ours``."""
     swapped = mixed.flip(-2)
     straight = (ours - mixed).square().sum(dim=-2, keepdim=True) <= (ours - swapped).square().sum(dim=-2, keepdim=True)
     return torch.where(straight, mixed, swapped)

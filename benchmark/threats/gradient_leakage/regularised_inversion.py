@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 from torch.nn import functional as F
@@ -164,8 +165,8 @@ def features_of(surface: UploadSurface, targets: Targets) -> Tensor | None:
     return row_ratio(weight, bias, 1).squeeze(1)
 
 
-def smooth_variation(x: Tensor) -> Tensor:
-    """Return the total variation of images (..., channels, height, width), colour differences included.
+def smooth_variation(x: Float[Tensor, "... channels height width"]) -> Float[Tensor, ""]:
+    """Return the total variation of images, colour differences included.
 
     It is the mean root of the squared differences of neighbours.
     """

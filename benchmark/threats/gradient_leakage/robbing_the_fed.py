@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.errors import ConfigError
@@ -31,8 +32,8 @@ def expected_share(images: int, bins: int) -> float:
     return (1 - 1 / bins) ** (images - 1)
 
 
-def bin_edges(values: Tensor, bins: int) -> Tensor:
-    """Return lower edges (bins,) at the quantiles i / bins of ``values`` (n,); the first is below all possible values.
+def bin_edges(values: Float[Tensor, " n"], bins: int) -> Float[Tensor, " bins"]:
+    """Return lower edges at the quantiles i / bins of ``values``; the first is below all possible values.
 
     Pixels are whole numbers, so brightness is a multiple of a step, and a value on an edge would fall into either bin
     or none by rounding. So edges are moved up by half the smallest step between values.
@@ -45,8 +46,10 @@ def bin_edges(values: Tensor, bins: int) -> Tensor:
     return edges
 
 
-def turned(direction: Tensor, rows: int, cosine: float, rng: torch.Generator) -> Tensor:
-    """Return vectors (rows, pixels) near ``direction`` (pixels,), with cosines twice as far below 1 as ``cosine``.
+def turned(
+    direction: Float[Tensor, " pixels"], rows: int, cosine: float, rng: torch.Generator
+) -> Float[Tensor, "rows pixels"]:
+    """Return vectors near ``direction``, with cosines twice as far below 1 as ``cosine``.
 
     Their projection on ``direction`` is that of ``direction`` itself.
     """

@@ -11,6 +11,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from benchmark.errors import positive
@@ -119,6 +120,6 @@ class TrapThreat(MaliciousServer):
         return Reconstruction(x.nan_to_num(0.0).clamp(0, 1), groups=groups)
 
 
-def implausible(x: Tensor) -> Tensor:
-    """Return the mean distance of guesses (m, pixels) from [0, 1], (m,), which shows noise without private data."""
+def implausible(x: Float[Tensor, "m pixels"]) -> Float[Tensor, " m"]:
+    """Return the mean distance of each guess from [0, 1], which shows noise without private data."""
     return (x - x.clamp(0, 1)).abs().mean(dim=1)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,13 +26,18 @@ FLOOR = 1e-6  # least probability, so that one confident error cannot make the m
 RIDGE_STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
-def held_back(count: int) -> Tensor:
-    """Return bool (count,), the simulated uploads that evaluate a fit and take no part in it."""
+def held_back(count: int) -> Bool[Tensor, " count"]:
+    """Return the mask of the simulated uploads that evaluate a fit and take no part in it."""
     return torch.arange(count) % VALIDATION == 0
 
 
 def classify(
-    families: Sequence[str], known: Tensor, secret: Tensor, seen: Tensor, trees: int, rng: torch.Generator
+    families: Sequence[str],
+    known: Float[Tensor, "m d"],
+    secret: Int[Tensor, " m"],
+    seen: Float[Tensor, "n d"],
+    trees: int,
+    rng: torch.Generator,
 ) -> dict[str, Tensor]:
     """Return for each family log-probabilities (n, 2) of the secret behind the gradients ``seen`` (n, d).
 
@@ -64,7 +70,11 @@ def classify(
 
 
 def decode(
-    families: Sequence[str], known: Tensor, images: Tensor, seen: Tensor, rng: torch.Generator
+    families: Sequence[str],
+    known: Float[Tensor, "m d"],
+    images: Float[Tensor, "m pixels"],
+    seen: Float[Tensor, "n d"],
+    rng: torch.Generator,
 ) -> dict[str, Tensor]:
     """Return for each family images (n, pixels) guessed from the gradients ``seen`` (n, d).
 
@@ -92,8 +102,10 @@ def decode(
     return found
 
 
-def principal(known: Tensor, seen: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return principal components of standardised gradients: (m, d), (n, d) -> (m, k), (n, k), k at most ``count``.
+def principal(
+    known: Float[Tensor, "m d"], seen: Float[Tensor, "n d"], count: int
+) -> tuple[Float[Tensor, "m k"], Float[Tensor, "n k"]]:
+    """Return at most ``count`` principal components of standardised gradients.
 
     Mean, spread and axes come from the rows of ``known`` that are not held back, through their small Gram matrix. The
     first component has unit variance.

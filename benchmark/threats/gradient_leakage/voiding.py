@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.errors import ConfigError, positive
@@ -62,8 +63,8 @@ class MaliciousServer(BroadcastThreat):
             yield members, [sum_of(answer, int(members[0])) / surface.local_steps for answer in answers]
 
 
-def sum_of(answer: Answer, party: int) -> Tensor:
-    """Return the sum (d,), averaged over the observations, of the uploads in the group of ``party``."""
+def sum_of(answer: Answer, party: int) -> Float[Tensor, " d"]:
+    """Return the sum, averaged over the observations, of the uploads in the group of ``party``."""
     sums = [
         uploads[(groups == groups[party]).to(uploads.device)].sum(dim=0)
         for uploads, groups in zip(answer.uploads, answer.groups, strict=True)
@@ -71,7 +72,7 @@ def sum_of(answer: Answer, party: int) -> Tensor:
     return torch.stack(sums).mean(dim=0).float()
 
 
-def padded(found: Tensor, count: int) -> Tensor:
-    """Return the first ``count`` rows of (m, ...), filled up with zeros: a sample not found counts as a black one."""
+def padded(found: Float[Tensor, "m ..."], count: int) -> Float[Tensor, "count ..."]:
+    """Return the first ``count`` rows, filled up with zeros: a sample not found counts as a black one."""
     kept = found[:count]
     return torch.cat([kept, kept.new_zeros(count - len(kept), *kept.shape[1:])])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from benchmark.errors import Refused, positive
@@ -61,8 +62,10 @@ class HandedNetworks(ReleaseThreat):
         )
 
 
-def suppressed(x: Tensor, networks: Sequence[nn.Module], steps: int, lr: float) -> Tensor:
-    """Return recordings (n, ...) after ``steps`` signed steps of ``lr`` standard deviations towards anonymity."""
+def suppressed(
+    x: Float[Tensor, "n ..."], networks: Sequence[nn.Module], steps: int, lr: float
+) -> Float[Tensor, "n ..."]:
+    """Return recordings after ``steps`` signed steps of ``lr`` standard deviations towards anonymity."""
     scale, x = lr * float(x.std()), x.clone()
     for _ in range(steps):
         x.requires_grad_()
@@ -72,7 +75,7 @@ def suppressed(x: Tensor, networks: Sequence[nn.Module], steps: int, lr: float) 
     return x
 
 
-def recognised(networks: Sequence[nn.Module], x: Tensor, persons: Tensor) -> float:
+def recognised(networks: Sequence[nn.Module], x: Float[Tensor, "n ..."], persons: Int[Tensor, " n"]) -> float:
     """Return the share of recordings in [0, 1] that the networks' mean prediction assigns to the right person."""
     belief = torch.stack([predict(network, x).softmax(dim=1) for network in networks]).mean(dim=0)
     return (belief.argmax(dim=1) == persons).double().mean().item()

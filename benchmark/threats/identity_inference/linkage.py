@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.errors import positive
@@ -48,8 +49,10 @@ class NearestPerson(ReleaseThreat):
         return Linkage(exact_cdist(rows, listed))
 
 
-def map_back(encoded: Tensor, plain: Tensor, targets: Tensor, ridge: float) -> Tensor:
-    """Return ``targets`` (n, e) after affine ridge regression from released rows (q, e) to plain ones (q, d)."""
+def map_back(
+    encoded: Float[Tensor, "q e"], plain: Float[Tensor, "q d"], targets: Float[Tensor, "n e"], ridge: float
+) -> Float[Tensor, "n d"]:
+    """Return ``targets`` after affine ridge regression from released rows ``encoded`` to ``plain`` ones."""
     encoded, plain, targets = encoded.double(), plain.double(), targets.double()
     center, mean = encoded.mean(dim=0), plain.mean(dim=0)
     rows = encoded - center

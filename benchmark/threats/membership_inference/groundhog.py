@@ -8,6 +8,7 @@ distances from the record to the nearest released rows are added to them.
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.errors import ConfigError, positive
@@ -85,12 +86,12 @@ class Groundhog(RecordThreat):
         return MembershipScores(scores, threshold=0.5)
 
 
-def features(rows: Tensor, distances: Tensor) -> Tensor:
-    """Return the features of a release, float64 (f,).
+def features(rows: Float[Tensor, "m components"], distances: Float[Tensor, " m"]) -> Float[Tensor, " f"]:
+    """Return the features of a release in float64.
 
     Args:
-        rows: (m, components) released rows.
-        distances: (m,) from the record to each.
+        rows: released rows.
+        distances: from the record to each row.
     """
     quantiles = torch.quantile(rows, torch.tensor(LEVELS, dtype=rows.dtype, device=rows.device), dim=0)
     correlations = torch.corrcoef(rows.T).nan_to_num().flatten() if rows.shape[1] > 1 else rows.new_zeros(0)

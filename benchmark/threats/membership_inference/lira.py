@@ -7,6 +7,7 @@ release mechanisms instead of classifiers: the statistic is one of the release a
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from benchmark.errors import ConfigError
@@ -74,13 +75,15 @@ class Lira(ReleaseThreat):
         return self.statistic(points, released, surface.attacker.x.flatten(start_dim=1))
 
 
-def likelihood_ratio(value: Tensor, shadow: Tensor, member: Tensor) -> Tensor:
-    """Return log N(value; in) - log N(value; out), (n,).
+def likelihood_ratio(
+    value: Float[Tensor, " n"], shadow: Float[Tensor, "k n"], member: Bool[Tensor, "k n"]
+) -> Float[Tensor, " n"]:
+    """Return log N(value; in) - log N(value; out) for each candidate.
 
     Args:
-        value: (n,) of the release under attack.
-        shadow: (k, n) of the shadows.
-        member: bool (k, n), the members of each shadow.
+        value: the statistic in the release under attack.
+        shadow: the statistic in each shadow.
+        member: the members of each shadow.
     """
     pooled = len(shadow) < POOLED_BELOW
     (mean_in, std_in), (mean_out, std_out) = (moments(shadow, rows, pooled) for rows in (member, ~member))
@@ -89,9 +92,10 @@ def likelihood_ratio(value: Tensor, shadow: Tensor, member: Tensor) -> Tensor:
     return inside - outside
 
 
-def moments(values: Tensor, chosen: Tensor, pooled: bool) -> tuple[Tensor, Tensor]:
-    """Return mean and deviation per column (n,) over the ``chosen`` of ``values`` (k, n); empty columns get the
-    overall."""
+def moments(
+    values: Float[Tensor, "k n"], chosen: Bool[Tensor, "k n"], pooled: bool
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """Return mean and deviation per column over the ``chosen`` of ``values``; empty columns get the overall mean."""
     count = chosen.sum(dim=0)
     mean = torch.where(chosen, values, 0.0).sum(dim=0) / count.clamp_min(1)
     mean = torch.where(count > 0, mean, values[chosen].mean())
@@ -100,13 +104,13 @@ def moments(values: Tensor, chosen: Tensor, pooled: bool) -> tuple[Tensor, Tenso
     return mean, variance.sqrt().clamp_min(SMALLEST).expand_as(mean)
 
 
-def shadow_threshold(shadow: Tensor, member: Tensor) -> float:
+def shadow_threshold(shadow: Float[Tensor, "k n"], member: Bool[Tensor, "k n"]) -> float:
     """Return the threshold of the greatest balanced accuracy, on shadows that are each scored by all the others."""
     scores, truth = shadow_scores(shadow, member).flatten(), member.flatten()
     return best_threshold(scores[truth], scores[~truth])
 
 
-def shadow_scores(shadow: Tensor, member: Tensor) -> Tensor:
-    """Return scores (k, n) of every shadow's candidates, each computed from all other shadows."""
+def shadow_scores(shadow: Float[Tensor, "k n"], member: Bool[Tensor, "k n"]) -> Float[Tensor, "k n"]:
+    """Return scores of every shadow's candidates, each computed from all other shadows."""
     rows = torch.arange(len(shadow))
     return torch.stack([likelihood_ratio(shadow[i], shadow[rows != i], member[rows != i]) for i in rows])

@@ -9,6 +9,7 @@ regularised, so that it memorises most.
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmark.errors import Refused, positive
@@ -47,8 +48,8 @@ class LiraLogits(Lira):
         return scaled_confidence(predict(train(model, x, y, epochs=self.epochs, rng=rng), asked.x), asked.y)
 
 
-def scaled_confidence(logits: Tensor, y: Tensor) -> Tensor:
-    """Return ``log p_y - log (1 - p_y)``, float64 (n,), from logits (n, classes) without computing a probability."""
+def scaled_confidence(logits: Float[Tensor, "n classes"], y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Return ``log p_y - log (1 - p_y)`` in float64, computed from logits without a probability."""
     logits = logits.double()
     own = logits.gather(1, y.unsqueeze(1)).squeeze(1)
     return own - logits.scatter(1, y.unsqueeze(1), -torch.inf).logsumexp(dim=1)

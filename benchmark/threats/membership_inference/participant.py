@@ -10,6 +10,7 @@ Difficulty Calibration in Membership Inference Attacks*, ICLR 2022).
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -66,6 +67,6 @@ class Participant(TrajectoryThreat):
             return MembershipScores(losses(net, reference, asked) - loss)
 
 
-def losses(net: Net, params: Tensor, data: Split) -> Tensor:
-    """Return the cross-entropy of each sample, (n,)."""
+def losses(net: Net, params: Tensor, data: Split) -> Float[Tensor, " n"]:
+    """Return the cross-entropy of each sample."""
     return F.cross_entropy(net.logits(params, data.x), data.y, reduction="none")

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.errors import ConfigError, Refused
@@ -24,31 +25,41 @@ Statistic = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Function ``statistic(points, released, reference) -> (n,)``, all (., d) in one space."""
 
 
-def minus_log_nearest(points: Tensor, released: Tensor, reference: Tensor) -> Tensor:
+def minus_log_nearest(
+    points: Float[Tensor, "n d"], released: Float[Tensor, "m d"], reference: Float[Tensor, "k d"]
+) -> Float[Tensor, " n"]:
     """Return minus the logarithm of the distance to the nearest released row."""
     return -nearest(points, released)[0].clamp_min(SMALLEST).log()
 
 
-def calibrated(points: Tensor, released: Tensor, reference: Tensor) -> Tensor:
+def calibrated(
+    points: Float[Tensor, "n d"], released: Float[Tensor, "m d"], reference: Float[Tensor, "k d"]
+) -> Float[Tensor, " n"]:
     """Return :func:`minus_log_nearest` for the release minus that for the reference, made without the private data."""
     return minus_log_nearest(points, released, reference) - minus_log_nearest(points, reference, reference)
 
 
-def ball(points: Tensor, released: Tensor, reference: Tensor) -> Tensor:
+def ball(
+    points: Float[Tensor, "n d"], released: Float[Tensor, "m d"], reference: Float[Tensor, "k d"]
+) -> Float[Tensor, " n"]:
     """Return the share of released rows within the median, over the points, of the distance to the nearest row."""
     distances = exact_cdist(points, released)
     radius = distances.min(dim=1).values.median().clamp_min(SMALLEST)
     return (distances <= radius).double().mean(dim=1)
 
 
-def density_ratio(points: Tensor, released: Tensor, reference: Tensor) -> Tensor:
+def density_ratio(
+    points: Float[Tensor, "n d"], released: Float[Tensor, "m d"], reference: Float[Tensor, "k d"]
+) -> Float[Tensor, " n"]:
     """Return the log ratio of two kernel density estimates in the first principal components of the reference."""
     to_components = principal_components(reference, COMPONENTS)
     points, released, reference = (to_components(rows) for rows in (points, released, reference))
     return log_density(points, released) - log_density(points, reference)
 
 
-def correlation(points: Tensor, released: Tensor, reference: Tensor) -> Tensor:
+def correlation(
+    points: Float[Tensor, "n d"], released: Float[Tensor, "m d"], reference: Float[Tensor, "k d"]
+) -> Float[Tensor, " n"]:
     """Return the largest correlation with a released row, in [-1, 1]; it ignores a pattern's level and size."""
     scaled = []
     for rows in (points.double(), released.double()):
@@ -57,17 +68,17 @@ def correlation(points: Tensor, released: Tensor, reference: Tensor) -> Tensor:
     return (scaled[0] @ scaled[1].T).amax(dim=1)
 
 
-def principal_components(rows: Tensor, count: int) -> Callable[[Tensor], Tensor]:
-    """Return the map to at most ``count`` principal components of ``rows`` (n, d)."""
+def principal_components(rows: Float[Tensor, "n d"], count: int) -> Callable[[Tensor], Tensor]:
+    """Return the map to at most ``count`` principal components of ``rows``."""
     mean = rows.double().mean(dim=0)
     _, _, right = torch.linalg.svd(rows.double() - mean, full_matrices=False)
     axes = right[:count].T
     return lambda x: (x.double() - mean) @ axes
 
 
-def log_density(points: Tensor, sample: Tensor) -> Tensor:
-    """Return the log of a Gaussian kernel density estimate, (n,), with Scott's bandwidth times the sample's deviation
-    per axis."""
+def log_density(points: Float[Tensor, "n d"], sample: Float[Tensor, "m d"]) -> Float[Tensor, " n"]:
+    """Return the log of a Gaussian kernel density estimate with Scott's bandwidth times the sample's deviation per
+    axis."""
     count, dimensions = sample.shape
     scale = sample.std(dim=0).clamp_min(SMALLEST) * count ** (-1 / (dimensions + 4))
     squares = exact_cdist(points / scale, sample / scale).square()
@@ -95,7 +106,9 @@ def statistic_named(name: str) -> Statistic:
     return STATISTICS[name]
 
 
-def comparable(points: Tensor, released: Tensor) -> tuple[Tensor, Tensor]:
+def comparable(
+    points: Float[Tensor, "n ..."], released: Float[Tensor, "m ..."]
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
     """Return both as flat vectors of one length.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.settings.collaboration.games.contributions import Contribution, ContributionSurface
@@ -47,6 +48,6 @@ class ConstrainAndScale(BadNets):
         return Contribution(stretched(mixed, float(known.norm(dim=1).max()), 1 / self.fraction))
 
 
-def stretched(updates: Tensor, norm: float, most: float) -> Tensor:
-    """Return the rows of ``updates`` (m, d) scaled to length ``norm``, but by a factor of at most ``most``."""
+def stretched(updates: Float[Tensor, "m d"], norm: float, most: float) -> Float[Tensor, "m d"]:
+    """Return the rows of ``updates`` scaled to length ``norm``, but by a factor of at most ``most``."""
     return updates * (norm / updates.norm(dim=1, keepdim=True).clamp_min(1e-20)).clamp_max(most)

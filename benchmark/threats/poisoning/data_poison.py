@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from benchmark.data.base import Split
@@ -24,15 +25,15 @@ class DataPoison(ContributionThreat):
         return Contribution(surface.own)
 
 
-def random_rows(count: int, share: float, rng: torch.Generator) -> Tensor:
-    """Return bool (count,), True for a random ``share`` of the rows."""
+def random_rows(count: int, share: float, rng: torch.Generator) -> Bool[Tensor, " count"]:
+    """Return a mask that is True for a random ``share`` of ``count`` rows."""
     chosen = torch.zeros(count, dtype=torch.bool)
     chosen[torch.randperm(count, generator=rng)[: round(share * count)]] = True
     return chosen
 
 
-def relabel(data: Split, where: Tensor, label: int) -> Split:
-    """Return the same samples with ``label`` in the rows ``where``, bool (n,)."""
+def relabel(data: Split, where: Bool[Tensor, " n"], label: int) -> Split:
+    """Return the same samples with ``label`` in the rows ``where``."""
     y = data.y.clone()
     y[where] = label
     return Split(data.x, y, data.sensitive, data.group)

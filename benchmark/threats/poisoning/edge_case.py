@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.data.base import Split
@@ -61,6 +62,6 @@ class EdgeCase(DataPoison):
         return Split(torch.cat([data.x, tail]), torch.cat([data.y, torch.full((count,), self.target).to(data.y)]))
 
 
-def upside_down(x: Tensor) -> Tensor:
-    """Return images (n, channels, height, width) with their rows in reverse order."""
+def upside_down(x: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n channels height width"]:
+    """Return images with their rows in reverse order."""
     return x.flip(-2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -44,9 +45,8 @@ class HonestHead(ContributionThreat):
         return Contribution(update.expand_as(surface.own))
 
 
-def honest_head(mean: Tensor, length: Tensor, layout: Layout) -> Tensor:
-    """Return (d,): ``mean`` in the last layer's weight and bias, its opposite elsewhere scaled to total norm
-    ``length``."""
+def honest_head(mean: Float[Tensor, " d"], length: Float[Tensor, ""], layout: Layout) -> Float[Tensor, " d"]:
+    """Return ``mean`` in the last layer's weight and bias, its opposite elsewhere scaled to total norm ``length``."""
     head = torch.zeros(len(mean), dtype=torch.bool, device=mean.device)
     for part in list(layout.slices().values())[-2:]:
         head[part] = True

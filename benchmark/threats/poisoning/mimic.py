@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.metrics.distances import inner_products
@@ -42,7 +43,7 @@ class Mimic(ContributionThreat):
         return Contribution(known[copied].expand_as(surface.own))
 
 
-def farthest_out(updates: Tensor) -> int:
-    """Return the row of (n, d) with the largest absolute projection on the first principal component of all rows."""
+def farthest_out(updates: Float[Tensor, "n d"]) -> int:
+    """Return the row with the largest absolute projection on the first principal component of all rows."""
     gram = inner_products(updates, updates.mean(dim=0)).nan_to_num(0.0, 0.0, 0.0)
     return int(torch.linalg.eigh(gram).eigenvectors[:, -1].abs().argmax())

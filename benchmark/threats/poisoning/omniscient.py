@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.metrics.distances import diameter
@@ -61,7 +62,9 @@ class OmniscientPoison(ContributionThreat):
         return Contribution(update.expand_as(surface.own), diagnostics={"strength": strength})
 
 
-def farthest(surface: ContributionSurface, mean: Tensor, direction: Tensor, candidates: Iterable[float]) -> float:
+def farthest(
+    surface: ContributionSurface, mean: Float[Tensor, " d"], direction: Float[Tensor, " d"], candidates: Iterable[float]
+) -> float:
     """Return the strength at which the server's aggregate ends up farthest from ``mean``."""
 
     def damage(strength: float) -> float:

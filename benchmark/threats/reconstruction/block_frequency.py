@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment, quadratic_assignment
 from torch import Tensor
 
@@ -132,13 +133,15 @@ def fingerprints(blocks: Tensor, everywhere: bool) -> Tensor:
     return numbers + torch.arange(len(numbers), device=numbers.device).unsqueeze(1) * 0x9E3779B97F4A7C1
 
 
-def outline(numbers: Tensor) -> Tensor:
-    """Return where a block is the most common one of its position, float64 (positions, n)."""
+def outline(numbers: Int[Tensor, "positions n"]) -> Float[Tensor, "positions n"]:
+    """Return 1.0 where a block is the most common one of its position, else 0.0."""
     return (numbers == numbers.mode(dim=1).values.unsqueeze(1)).double()
 
 
-def order_of_blocks(released: Tensor, own: Tensor, restarts: int, rng: torch.Generator) -> Tensor:
-    """Return the private position, int64 (positions,), of each released one, from correlations of outlines.
+def order_of_blocks(
+    released: Float[Tensor, "positions n"], own: Float[Tensor, "positions m"], restarts: int, rng: torch.Generator
+) -> Int[Tensor, " positions"]:
+    """Return the private position of each released one, from correlations of outlines.
 
     It is the permutation under which both covariances agree most: a quadratic assignment, solved by restarts of the
     fast approximate algorithm (Vogelstein et al., *Fast Approximate Quadratic Programming for Graph Matching*, PLOS ONE
@@ -163,7 +166,7 @@ def common(numbers: Tensor, count: int) -> Tensor:
     return found[often[counts[often] >= COMMON]].sort().values
 
 
-def lookup(numbers: Tensor, vocabulary: Tensor) -> Tensor:
+def lookup(numbers: Int[Tensor, " *shape"], vocabulary: Int[Tensor, " k"]) -> Int[Tensor, " *shape"]:
     """Return the index of each fingerprint in the sorted ``vocabulary``, -1 where it is missing."""
     if not len(vocabulary):
         return torch.full_like(numbers, -1)

@@ -8,6 +8,7 @@ solves for the secret permutation by which known samples agree in a block, a pat
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -71,12 +72,19 @@ class Codebook(ReleaseThreat):
         return guess
 
 
-def codes(images: Tensor, block: int) -> Tensor:
-    """Return grey levels of every block, (positions, n, channels, b * b)."""
+def codes(images: Float[Tensor, "n channels height width"], block: int) -> Float[Tensor, "positions n channels e"]:
+    """Return the grey levels of every block, in flat form."""
     return (to_blocks(images, block) * LEVELS).round().flatten(-2).movedim(2, 0)
 
 
-def look_up(targets: Tensor, known: Tensor, blocks: Tensor, *, everywhere: bool, black: bool) -> tuple[Tensor, Tensor]:
+def look_up(
+    targets: Float[Tensor, "positions n channels e"],
+    known: Float[Tensor, "positions q channels e"],
+    blocks: Float[Tensor, "positions q channels b b"],
+    *,
+    everywhere: bool,
+    black: bool,
+) -> tuple[Float[Tensor, "positions n channels b b"], Bool[Tensor, "positions n channels"]]:
     """Return the private block of the nearest known code for each target block, and whether the code was equal.
 
     Args:
@@ -102,14 +110,16 @@ def look_up(targets: Tensor, known: Tensor, blocks: Tensor, *, everywhere: bool,
     return torch.stack(found), torch.stack(hits)
 
 
-def permutation(known: Tensor, plain: Tensor) -> Tensor:
-    """Return the private position, int64 (positions,), of each released one.
+def permutation(
+    known: Float[Tensor, "positions q channels e"], plain: Float[Tensor, "positions q channels f"]
+) -> Int[Tensor, " positions"]:
+    """Return the private position of each released one.
 
     Equal private blocks of two samples give equal released ones, so both positions show the same pattern of agreement.
 
     Args:
-        known: (positions, q, channels, e) released codes.
-        plain: (positions, q, channels, f) private blocks.
+        known: released codes.
+        plain: private blocks.
     """
     released, private = (agreements((part * 1.0).flatten(2)) for part in (known, plain))
     cost = released @ (1 - private).T + (1 - released) @ private.T
@@ -117,7 +127,7 @@ def permutation(known: Tensor, plain: Tensor) -> Tensor:
     return torch.as_tensor(source, device=known.device)
 
 
-def agreements(rows: Tensor) -> Tensor:
-    """Return which pairs of samples are equal at each position: (positions, q, d) -> (positions, q * q) of 0 and 1."""
+def agreements(rows: Float[Tensor, "positions q d"]) -> Float[Tensor, "positions pairs"]:
+    """Return 1.0 for each of the q * q pairs of samples that are equal at a position, else 0.0."""
     equal = torch.cdist(rows.double(), rows.double(), compute_mode="donot_use_mm_for_euclid_dist") < SAME_PIXELS
     return equal.double().flatten(1)

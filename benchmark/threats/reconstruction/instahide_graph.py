@@ -10,6 +10,7 @@ deviation instead of min-max.
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.errors import ConfigError, Refused, positive
@@ -105,8 +106,15 @@ class InstaHideGraph(ReleaseThreat):
         return parts, weights
 
 
-def solve(encoded: Tensor, mixing: Tensor, start: Tensor, *, iterations: int, lr: float) -> Tensor:
-    """Return images (count, d) that mix to the absolute values ``encoded`` (m, d) under ``mixing`` (m, count).
+def solve(
+    encoded: Float[Tensor, "m d"],
+    mixing: Float[Tensor, "m count"],
+    start: Float[Tensor, " d"],
+    *,
+    iterations: int,
+    lr: float,
+) -> Float[Tensor, "count d"]:
+    """Return images that mix to the absolute values ``encoded`` under ``mixing``.
 
     Minimises ``mean(u^2) + 0.05 mean(1 - |x|)``, u the residual to the nearer of both signs. At zero the gradients of
     both signs cancel, hence the start at a small multiple of ``start`` (d,), the signs of the public mean.
@@ -122,8 +130,8 @@ def solve(encoded: Tensor, mixing: Tensor, start: Tensor, *, iterations: int, lr
     return x.detach()
 
 
-def as_images(x: Tensor, public: Tensor) -> Tensor:
-    """Return ``x`` (count, d) of unknown sign and scale as images with the public mean's sign and public contrast."""
+def as_images(x: Float[Tensor, "count d"], public: Float[Tensor, "n d"]) -> Float[Tensor, "count d"]:
+    """Return ``x`` of unknown sign and scale as images with the public mean's sign and public contrast."""
     mean = public.mean(dim=0)
     centred = x - x.mean(dim=1, keepdim=True)
     sign = (centred @ (mean - mean.mean())).sign().unsqueeze(1)

@@ -9,6 +9,7 @@ norms.
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
@@ -74,19 +75,23 @@ class NormLeak(ReleaseThreat):
         return predict(model, targets.flatten(1)).argmax(dim=1)
 
 
-def norms(x: Tensor, block: int, whole: bool) -> Tensor:
+def norms(
+    x: Float[Tensor, "n channels height width"], block: int, whole: bool
+) -> Float[Tensor, "n channels positions rows"]:
     """Return row norms of every block, (n, channels, positions, b), or (n, channels, positions, 1) for ``whole``
     blocks."""
     blocks = to_blocks(x, block)
     return blocks.flatten(-2).norm(dim=-1, keepdim=True) if whole else blocks.norm(dim=-1)
 
 
-def positions_by_norms(released: Tensor, own: Tensor) -> Tensor:
-    """Return the private position, int64 (positions,), of each released one, by the quantiles of its norms.
+def positions_by_norms(
+    released: Float[Tensor, "n channels positions rows"], own: Float[Tensor, "m channels positions rows"]
+) -> Int[Tensor, " positions"]:
+    """Return the private position of each released one, by the quantiles of its norms.
 
     Args:
-        released: (n, channels, positions, rows), norms over the released samples.
-        own: (m, channels, positions, rows), norms over the adversary's samples.
+        released: norms over the released samples.
+        own: norms over the adversary's samples.
     """
     levels = torch.linspace(0.05, 0.95, 10, device=own.device)
     theirs, ours = (torch.quantile(part, levels, dim=0).movedim(2, 0).flatten(1).double() for part in (released, own))

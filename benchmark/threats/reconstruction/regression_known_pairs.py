@@ -10,6 +10,7 @@ that noise needs no inverse.
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -65,7 +66,7 @@ class RegressionKnownPairs(ReleaseThreat):
         return Reconstruction((x - offset).clamp(0, 1).unsqueeze(1), diagnostics={"residual": residual})
 
 
-def rows(blocks: Tensor, whole: bool) -> Tensor:
+def rows(blocks: Float[Tensor, "n channels positions b b"], whole: bool) -> Float[Tensor, "positions samples features"]:
     """Return blocks (n, channels, positions, b, b) as (positions, n * channels * b, b); whole ones as (..., n *
     channels, b * b)."""
     vectors = blocks.flatten(-2).unsqueeze(-2) if whole else blocks
@@ -95,7 +96,7 @@ def fit(encoded: Tensor, plain: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
     return maps.float(), residuals.square().sum(dim=(2, 3)) / energy
 
 
-def assign(costs: Tensor) -> Tensor:
-    """Return the private position, int64 (positions,), of each released one: the permutation of least total cost."""
+def assign(costs: Float[Tensor, "positions positions"]) -> Int[Tensor, " positions"]:
+    """Return the private position of each released one: the permutation of least total cost."""
     _, source = linear_sum_assignment(costs.cpu().numpy())
     return torch.as_tensor(source, device=costs.device)

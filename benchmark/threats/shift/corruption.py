@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.seeds import normal_like
@@ -12,8 +13,8 @@ from benchmark.settings.threat import Floor
 VERSION = 1
 
 
-def rotated(x: Tensor, degrees: float) -> Tensor:
-    """Return images (n, c, h, w) rotated counter-clockwise about their centre, bilinearly, black outside."""
+def rotated(x: Float[Tensor, "n c h w"], degrees: float) -> Float[Tensor, "n c h w"]:
+    """Return images rotated counter-clockwise about their centre, bilinearly, black outside."""
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.functional import rotate
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.settings.deployment.games.batches import ShiftedInputs, WorldSurface
@@ -50,8 +51,10 @@ class Evasive(RotationNoise):
         return ShiftedInputs(x.detach(), shifted.origin, diagnostics={"logit_gap": gap.item() / len(x)})
 
 
-def matches(usual: Tensor, found: Tensor, rng: torch.Generator) -> Tensor:
-    """Return for each row of ``found`` (n, classes) a random row of ``usual`` (m, classes) with its largest logit."""
+def matches(
+    usual: Float[Tensor, "m classes"], found: Float[Tensor, "n classes"], rng: torch.Generator
+) -> Float[Tensor, "n classes"]:
+    """Return for each row of ``found`` a random row of ``usual`` with its largest logit."""
     order = torch.randperm(len(usual), generator=rng).to(usual.device)
     usual = usual[order]
     same = usual.argmax(dim=1).unsqueeze(0) == found.argmax(dim=1).unsqueeze(1)  # (n, m)
