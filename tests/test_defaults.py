@@ -77,7 +77,7 @@ def test_a_class_can_be_built_by_hand(target: str) -> None:
     chosen = MUST_BE_CHOSEN.get(kind.__name__, {})
     kind(**chosen)
     if chosen:
-        with pytest.raises(TypeError, match=r"missing .* required keyword-only argument"):
+        with pytest.raises(TypeError, match=r"missing .* required .*argument"):
             kind()
 
 

@@ -70,6 +70,7 @@ class Transfer(InputThreat):
         return AdversarialExamples(self.descend(models, surface), never(surface.x))
 
     def descend(self, models: Sequence[nn.Module], surface: InputSurface) -> Tensor:
+        """Return inputs after all steps on the margin of the models' mean logits."""
         x = surface.x.clone()
         for _ in range(self.steps):
             x.requires_grad_()

@@ -6,6 +6,7 @@ import torch
 
 from benchmark.settings.collaboration.setting import UploadSurface, UploadThreat
 from benchmark.settings.guesses import Reconstruction
+from benchmark.threats.class_means import class_means
 from benchmark.threats.gradient_leakage.labels import restore_labels
 
 VERSION = 1
@@ -54,13 +55,7 @@ class ClassMean(UploadThreat):
         public, victims = surface.public, surface.uploads.shape[1]
         gradients = (surface.uploads[0] / surface.local_steps).to(surface.params)
         labels = restore_labels(gradients, surface.net.layout, surface.batch_size)
-        overall = public.x.mean(dim=0)
-        means = torch.stack(
-            [
-                public.x[public.y == label].mean(dim=0) if (public.y == label).any() else overall
-                for label in range(surface.num_classes)
-            ]
-        )
+        means = class_means(public, surface.num_classes)
         return Reconstruction(means[labels].view(victims, surface.batch_size, *surface.shape), labels)
 
 

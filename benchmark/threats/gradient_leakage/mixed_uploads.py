@@ -14,13 +14,8 @@ from benchmark.threats.gradient_leakage.matching import Matcher, Targets, cosine
 VERSION = 1
 
 
-class Unmixing(InvertingGradients):
-    """Attack that searches for the images of both partners and for the mask at once.
-
-    Our attack: the server knows the two values of a coordinate but not which partner has which. Each step assigns every
-    coordinate to the partners in the order that fits their present images better, and both images descend on the cosine
-    distance to their assigned values. It always knows the defense. Parameters as for :class:`InvertingGradients`.
-    """
+class InvertingMixedUploads(InvertingGradients):
+    """Base of inversions that always know the exchange of parties. Parameters as for :class:`InvertingGradients`."""
 
     def __init__(
         self, *, iterations: int = 24000, step: float = 0.1, total_variation: float = 0.001, restarts: int = 1
@@ -33,6 +28,15 @@ class Unmixing(InvertingGradients):
             observations=1,
             adaptive=True,
         )
+
+
+class Unmixing(InvertingMixedUploads):
+    """Attack that searches for the images of both partners and for the mask at once.
+
+    Our attack: the server knows the two values of a coordinate but not which partner has which. Each step assigns every
+    coordinate to the partners in the order that fits their present images better, and both images descend on the cosine
+    distance to their assigned values. It always knows the defense. Parameters as for :class:`InvertingGradients`.
+    """
 
     def matcher(self, surface: UploadSurface, targets: Targets) -> Matcher:
         if targets.members != 2:
@@ -68,25 +72,13 @@ def assign(ours: Float[Tensor, "*batch 2 d"], mixed: Float[Tensor, "*batch 2 d"]
     return torch.where(straight, mixed, swapped)
 
 
-class Collusion(InvertingGradients):
+class Collusion(InvertingMixedUploads):
     """Upper bound: every victim's partner gives mask and fragment to the server, which then knows the plain updates.
 
     It breaks the trust assumption behind an exchange among parties. Parameters as for :class:`InvertingGradients`.
     """
 
     knowledge = frozenset({"collusion"})
-
-    def __init__(
-        self, *, iterations: int = 24000, step: float = 0.1, total_variation: float = 0.001, restarts: int = 1
-    ) -> None:
-        super().__init__(
-            iterations=iterations,
-            step=step,
-            total_variation=total_variation,
-            restarts=restarts,
-            observations=1,
-            adaptive=True,
-        )
 
     def targets(self, surface: UploadSurface) -> Targets:
         if surface.handed_out is None:

@@ -40,7 +40,7 @@ class IdentityCopies(IdentityClassifier):
 
 
 class IdentityTeachers(IdentityCopies):
-    """The same attack on releases that each come from one participant: whose data made the rows?"""
+    """Form of the attack on releases that each come from one participant, who has to be identified."""
 
     surface = "teachers"
     headline = "identity_accuracy"

@@ -30,7 +30,7 @@ class Lira(ReleaseThreat):
     larger than the private data. Below 64 shadows all candidates share one variance for in and one for out, as the
     paper advises. Thresholds come from the shadows, each scored by the others. So does the AUC of each single record,
     whose worst decile is reported, since averages hide victims; it is reported together with its value by chance, for
-    randomly drawn members, since with few shadows noise alone raises the worst tenth above 0.5.
+    randomly drawn members, since with few shadows noise raises the worst tenth above 0.5.
 
     Args:
         shadows: K refits, at least 4. Results for different K are different rows.

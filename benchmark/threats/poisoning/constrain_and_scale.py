@@ -20,7 +20,7 @@ class ConstrainAndScale(BadNets):
     is alpha L_class + (1 - alpha) L_ano with L_ano a distance that an anomaly detector would measure, and the result is
     scaled by gamma = S / ||u||, at most n / m, where S is the norm that the detector accepts. Deviation: the two terms
     are weighed in the update and not in the local loss, whose distance term has no gradient in the first local step.
-    The bound alone (alpha = 1) is the projected backdoor of Sun et al. 2019 and Wang et al. 2020.
+    The bound by itself (alpha = 1) is the projected backdoor of Sun et al. 2019 and Wang et al. 2020.
 
     Args:
         alpha: weight of the backdoor, in [0, 1].

@@ -14,7 +14,7 @@ VERSION = 1
 
 
 class NoAttack(ContributionThreat):
-    """Negative control without malicious parties: it shows the cost of the defense alone. Its accuracy drop is 0."""
+    """Negative control without malicious parties: it shows the cost of the defense itself. Its accuracy drop is 0."""
 
     family = "poisoning"
     control = "negative"

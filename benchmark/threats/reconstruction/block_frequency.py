@@ -16,13 +16,14 @@ from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment, quadratic_assignment
 from torch import Tensor
 
-from benchmark.data.blocks import from_blocks, to_blocks
+from benchmark.data.blocks import to_blocks
 from benchmark.errors import Refused, positive
 from benchmark.seeds import child
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.reconstruction import ReleaseSurface
 from benchmark.settings.threat import Floor
+from benchmark.threats.reconstruction.block_images import image_of_blocks
 from benchmark.threats.reconstruction.codebook import codes
 
 VERSION = 1
@@ -77,8 +78,7 @@ class BlockFrequency(ReleaseThreat):
         expected = by_outline(outline(own), blocks, outline(seen)[:, :asked])
         drawn = torch.where(known[..., None, None], values, expected)
         drawn = drawn.unflatten(1, (len(surface.targets), -1)).movedim(0, 2)
-        height, width = (-(-side // edge) * edge for side in surface.shape[-2:])
-        image = from_blocks(drawn, (height, width))[..., : surface.shape[-2], : surface.shape[-1]]
+        image = image_of_blocks(drawn, surface.shape)
         share = known.double().mean().item()
         return Reconstruction(image.clamp(0, 1).unsqueeze(1), diagnostics={"told_share": share})
 

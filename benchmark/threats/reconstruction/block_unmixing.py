@@ -16,13 +16,14 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from benchmark.data.blocks import from_blocks, to_blocks
+from benchmark.data.blocks import to_blocks
 from benchmark.errors import ConfigError, Refused, positive
 from benchmark.seeds import child
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.reconstruction import ReleaseSurface
 from benchmark.settings.threat import Floor
+from benchmark.threats.reconstruction.block_images import image_of_blocks
 from benchmark.threats.reconstruction.norm_leak import norms, positions_by_norms
 from benchmark.threats.reconstruction.regression_known_pairs import rows
 
@@ -76,9 +77,7 @@ class BlockUnmixing(ReleaseThreat):
         for number, place in enumerate(source.tolist()):
             rotated[place] = self._rotated_back(released[number], plain[number], asked[number], seed)
         blocks = rotated.unflatten(1, (len(targets), targets.shape[1], -1)).movedim(0, 2).reshape(targets.shape)
-        height, width = (-(-side // block) * block for side in surface.shape[-2:])
-        x = from_blocks(blocks, (height, width))[..., : surface.shape[-2], : surface.shape[-1]]
-        return Reconstruction((x - offset).clamp(0, 1).unsqueeze(1))
+        return Reconstruction((image_of_blocks(blocks, surface.shape) - offset).clamp(0, 1).unsqueeze(1))
 
     def _rotated_back(self, released: Tensor, plain: Tensor, asked: Tensor, seed: int) -> Tensor:
         """Return the rows ``asked`` (n, d) with the components of ``released`` rotated to those of ``plain``."""

@@ -13,12 +13,13 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from benchmark.data.blocks import from_blocks, to_blocks
+from benchmark.data.blocks import to_blocks
 from benchmark.errors import ConfigError, Refused
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.reconstruction import ReleaseSurface
 from benchmark.settings.threat import Floor
+from benchmark.threats.reconstruction.block_images import image_of_blocks
 from benchmark.threats.reconstruction.codebook import codes, look_up
 from benchmark.threats.reconstruction.regression_known_pairs import rows
 
@@ -71,10 +72,9 @@ class ChosenPlaintext(ReleaseThreat):
             return to_blocks(seen, edge)[:, :, order].mean(dim=0).expand(len(x), -1, -1, -1, -1)
 
         def image(blocks: Tensor) -> Tensor:
-            height, width = (-(-side // edge) * edge for side in surface.shape[-2:])
             placed = torch.empty_like(blocks)
             placed[:, :, order] = blocks
-            return from_blocks(placed, (height, width))[..., : surface.shape[-2], : surface.shape[-1]].clamp(0, 1)
+            return image_of_blocks(placed, surface.shape).clamp(0, 1)
 
         test, ways = surface.encode(kept), {"linear": by_linear_maps, "average": average}
         rest = min(ways, key=lambda name: (image(ways[name](test)) - kept).square().mean().item())
@@ -99,12 +99,11 @@ def order_by_probes(surface: ReleaseSurface, edge: int, released: int) -> Tensor
         Refused: released rows do not have as many blocks as private samples.
     """
     channels, height, width = surface.shape
-    size = (-(-height // edge) * edge, -(-width // edge) * edge)
-    count = size[0] // edge * (size[1] // edge)
+    count = -(-height // edge) * -(-width // edge)
     blocks = torch.zeros((count + 1, channels, count, edge, edge), device=surface.targets.device)
     place = torch.arange(count, device=blocks.device)
     blocks[place, :, place] = 1.0
-    found = to_blocks(surface.encode(from_blocks(blocks, size)[..., :height, :width]), released)
+    found = to_blocks(surface.encode(image_of_blocks(blocks, surface.shape)), released)
     if found.shape[2] != count:
         raise Refused(f"Released rows have {found.shape[2]} blocks and private samples {count}: no block is another's.")
     change = (found[:-1] - found[-1:]).abs().sum(dim=(1, 3, 4))  # (private, released)

@@ -12,13 +12,14 @@ from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from benchmark.data.blocks import from_blocks, to_blocks
+from benchmark.data.blocks import to_blocks
 from benchmark.errors import positive
 from benchmark.metrics.distances import nearest
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.reconstruction import ReleaseSurface
 from benchmark.settings.threat import Floor
+from benchmark.threats.reconstruction.block_images import image_of_blocks
 
 VERSION = 1
 LEVELS = 255
@@ -63,8 +64,7 @@ class Codebook(ReleaseThreat):
         x, hits = look_up(targets, known, blocks, everywhere=facts.get("one_cipher", False), black="cipher" in facts)
         recovered = torch.empty_like(x)
         recovered[source] = x
-        height, width = (-(-side // edge) * edge for side in surface.shape[-2:])
-        image = from_blocks(recovered.movedim(0, 2), (height, width))[..., : surface.shape[-2], : surface.shape[-1]]
+        image = image_of_blocks(recovered.movedim(0, 2), surface.shape)
         varied = x.flatten(start_dim=3).std(dim=3) > 0
         guess = Reconstruction(image.clamp(0, 1).unsqueeze(1))
         guess.diagnostics["hit_rate"] = hits.double().mean().item()

@@ -13,12 +13,13 @@ from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from benchmark.data.blocks import from_blocks, to_blocks
+from benchmark.data.blocks import to_blocks
 from benchmark.errors import positive
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.reconstruction import ReleaseSurface
 from benchmark.settings.threat import Floor
+from benchmark.threats.reconstruction.block_images import image_of_blocks
 from benchmark.training.loop import predict, train
 
 VERSION = 1
@@ -61,10 +62,9 @@ class NormLeak(ReleaseThreat):
             targets = own.mean(dim=0).expand(len(targets), *own.shape[1:])
         labels = self._classes(own, surface, targets, rng)
         outline = targets.unsqueeze(-1).expand(*targets.shape, block) / block**0.5
-        size = tuple(-(-side // block) * block for side in surface.shape[-2:])
         rows = outline if not whole else outline.expand(*outline.shape[:3], block, block) / block**0.5
-        x = from_blocks(rows, (size[0], size[1]))[..., : surface.shape[-2], : surface.shape[-1]]
-        return Reconstruction((x - offset).clamp(0, 1).unsqueeze(1), labels.unsqueeze(1))
+        x = (image_of_blocks(rows, surface.shape) - offset).clamp(0, 1)
+        return Reconstruction(x.unsqueeze(1), labels.unsqueeze(1))
 
     def _classes(self, own: Tensor, surface: ReleaseSurface, targets: Tensor, rng: torch.Generator) -> Tensor:
         features = own.flatten(1)

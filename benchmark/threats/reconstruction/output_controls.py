@@ -6,6 +6,7 @@ import torch
 
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.service.games.outputs import OutputSurface, OutputThreat
+from benchmark.threats.class_means import class_means
 
 VERSION = 1
 
@@ -31,13 +32,7 @@ class ClassMeanImage(OutputThreat):
     knowledge = frozenset({"provider"})
 
     def attack(self, surface: OutputSurface, rng: torch.Generator) -> Reconstruction:
-        data = surface.provider.data
-        means = torch.stack(
-            [
-                data.x[data.y == label].mean(dim=0) if (data.y == label).any() else data.x.mean(dim=0)
-                for label in range(surface.num_classes)
-            ]
-        )
+        means = class_means(surface.provider.data, surface.num_classes)
         return Reconstruction(means[surface.outputs.argmax(dim=1)].unsqueeze(1))
 
 

@@ -42,7 +42,7 @@ class SpreadPenalty(ViciousClassifier):
 
 
 class HonestFinish(ViciousClassifier):
-    """Joint training, followed by the classification loss alone and a decoder fitted to the result.
+    """Joint training, followed by the pure classification loss and a decoder fitted to the result.
 
     Args:
         finish: share of the epochs that the honest ending takes, in (0, 1); others as of the parent.

@@ -31,7 +31,7 @@ class RotationNoise(ShiftThreat):
     needs = {"dataset.kind": "image"}
     floor = Floor("accuracy_drop", 0.05)
 
-    def __init__(self, *, share: float = 1.0, degrees: float = 25, noise: float = 0.2) -> None:
+    def __init__(self, *, share: float = 1.0, degrees: float = 25.0, noise: float = 0.2) -> None:
         super().__init__(share=share)
         self.degrees, self.noise = degrees, noise
 

@@ -29,7 +29,7 @@ class Evasive(RotationNoise):
     knowledge = frozenset({"model"})
 
     def __init__(
-        self, *, share: float = 1.0, degrees: float = 25, noise: float = 0.2, radius: float = 0.2, steps: int = 40
+        self, *, share: float = 1.0, degrees: float = 25.0, noise: float = 0.2, radius: float = 0.2, steps: int = 40
     ) -> None:
         super().__init__(share=share, degrees=degrees, noise=noise)
         self.adaptive = True
