@@ -1,1 +1,1 @@
-"""Threats: a folder per family, an adversary per file. ``base.py`` says what a threat is and what it may see."""
+"""Threats: a folder per family, an adversary per file. The base class is :class:`benchmark.settings.threat.Threat`."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +15,7 @@ from benchmark.settings.collaboration.games.uploads import UploadsGame, UploadSu
 from benchmark.settings.collaboration.setting import Collaboration
 from benchmark.settings.defense import Defense
 from benchmark.settings.stack import Stack, UniversalDefense
-from benchmark.settings.threat import Guess, Threat
+from benchmark.settings.threat import HIDDEN, Guess, Surface, Threat
 from benchmark.training.functional import Net
 
 
@@ -123,6 +126,14 @@ def observe(
     play = context(None, defense, architecture=architecture, seed=seed)
     net = Net(play.fresh_model())
     return UploadsGame(setting.honest).observe(play, net, net.initial(), observations)
+
+
+S = TypeVar("S", bound=Surface)
+
+
+def partial_surface(kind: type[S], **given: Any) -> S:
+    """Return a surface of this kind with the given fields; all others are hidden."""
+    return kind(**{field.name: HIDDEN for field in fields(kind)} | given)
 
 
 PLAN = LocalPlan(batch_size=16, local_steps=1, lr=0.5)

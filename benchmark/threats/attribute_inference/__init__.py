@@ -1,1 +1,1 @@
-"""What is somebody's sensitive attribute? Attacks on released data."""
+"""Attacks that infer a sensitive attribute of people or a property of batches."""

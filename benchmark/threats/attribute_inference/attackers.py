@@ -1,8 +1,8 @@
-"""The classifiers that guess a sensitive attribute; a score of attribute inference is always that of the best of them.
+"""Classifiers that guess a sensitive attribute; attribute inference always reports the best of them.
 
 Gradient boosting, MLP, RBF-SVM, decision tree and random forest: the external attackers of Aivodji et al. (GANSan) and
-of the fair-mapping line of work. Rows of many features are first reduced to 50 principal components, and attackers
-learn from at most 4,000 rows, so that images cost seconds.
+of later work on fair mappings. Rows with many features are first reduced to 50 principal components, and attackers
+learn from at most 4,000 rows, so that images take only seconds.
 """
 
 from __future__ import annotations
@@ -61,6 +61,11 @@ ATTACKERS: dict[str, Callable[[int], Any]] = {
 
 
 def known_attackers(names: Sequence[str]) -> list[str]:
+    """Return ``names`` as a list.
+
+    Raises:
+        ConfigError: no name, or an unknown one.
+    """
     unknown = set(names) - set(ATTACKERS)
     if unknown or not names:
         raise ConfigError(f"threat.attackers are some of {', '.join(ATTACKERS)}, got {list(names)}.")
@@ -70,10 +75,13 @@ def known_attackers(names: Sequence[str]) -> list[str]:
 def guess(
     names: Sequence[str], x: Tensor, s: Tensor, targets: Tensor, rng: torch.Generator
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Each attacker's labels, int64 (n,), and for attributes of two values its scores (n,), by name.
+    """Return each attacker's labels, int64 (n,), and for attributes of two values its scores (n,), by name.
 
     Args:
-        x: (m, ...) records of known attribute s, int64 (m,); targets: (n, ...) the others.
+        names: of :data:`ATTACKERS`.
+        x: (m, ...) records of known attribute.
+        s: int64 (m,), their attributes.
+        targets: (n, ...) the others.
     """
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
@@ -93,17 +101,15 @@ def guess(
             labels[name] = torch.full((len(asked),), int(values[0]))
             continue
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # an MLP that stops at its default number of iterations is the attacker meant
+            warnings.simplefilter("ignore")  # the MLP stops at its default number of iterations on purpose
             model.fit(known, values)
         labels[name] = torch.as_tensor(model.predict(asked), dtype=torch.int64)
         if len(model.classes_) == 2:
-            scores[name] = torch.as_tensor(_belief(model, asked))
+            scores[name] = torch.as_tensor(_scores(model, asked))
     return labels, scores
 
 
-def _belief(model: Any, asked: np.ndarray) -> np.ndarray:
+def _scores(model: Any, asked: np.ndarray) -> np.ndarray:
     return model.predict_proba(asked)[:, 1] if hasattr(model, "predict_proba") else model.decision_function(asked)
 
 

@@ -1,4 +1,4 @@
-"""Rows that bound attribute inference: the most frequent value for everybody, and the truth."""
+"""Controls of attribute inference: the most frequent value for everybody, and the truth."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ VERSION = 1
 
 
 class Majority(ReleaseThreat):
-    """Negative control: the value that is most frequent among the records of known attribute."""
+    """Negative control: the most frequent value among the records of known attribute."""
 
     family = "attribute_inference"
     surface = "attributes"

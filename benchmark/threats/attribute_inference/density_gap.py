@@ -1,4 +1,4 @@
-"""Attribute inference by the gap between a release and a group that was never mapped (the distribution-gap attack)."""
+"""Attribute inference from the distribution gap between a release and a group that was never mapped."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.data.base import Split
@@ -22,24 +23,26 @@ from benchmark.training.record_space import with_decision
 VERSION = 1
 
 SURE = 1e-3
-"""Probabilities are kept this far from 0 and 1 before their logit is taken."""
+"""Least distance of a probability from 0 and 1 before its logit is taken."""
 
 
 class DensityGap(ReleaseThreat):
-    """A density ratio between the release and real people of one group is a feature for attribute inference.
+    """Attack whose feature is the density ratio between the release and real people of one group.
 
-    A map moves people onto a target group. Where the release is rarer or more frequent than that group is in the world,
-    it shows whom it moved. For each group that the adversary has people of, boosted trees tell released records from
-    those people, and their logit joins the record as a feature; the logits of records that the trees learnt from come
-    from folds. The target group is one of the groups; a mechanism that names none is attacked all the same.
+    A map moves people onto a target group. Where the density of the release differs from that of the real group, it
+    reveals whom the map moved. For each group of which the adversary has samples, boosted trees separate released
+    records from those samples, and their logit becomes a feature of the record; the logits of records that the trees
+    learnt from come from folds. The target group is one of the groups; a mechanism that names none is attacked all the
+    same.
 
     The attackers are those of :class:`~benchmark.threats.attribute_inference.strongest.StrongestAttacker` on records
-    with logits, and ``gap_alone``: boosting on the logits alone.
+    with logits, and ``gap_alone``: boosting on only the logits.
 
     Args:
         attackers: names of :data:`benchmark.threats.attribute_inference.attackers.ATTACKERS`.
-        decision: the record's label is part of it.
-        folds: of the cross-fitting; trees, depth: of the classifier that estimates the ratio.
+        decision: the attackers also see the record's label.
+        folds: of the cross-fitting.
+        trees, depth: of the classifier that estimates the ratio.
     """
 
     family = "attribute_inference"
@@ -49,11 +52,19 @@ class DensityGap(ReleaseThreat):
     needs = {"dataset.kind": "tabular", "dataset.sensitive": "yes", "defense.attributes": "yes"}
     knowledge = frozenset({"labelled", "attacker_data"})
 
-    def __init__(self, *, attackers: Sequence[str], decision: bool, folds: int, trees: int, depth: int) -> None:
+    def __init__(
+        self,
+        *,
+        attackers: Sequence[str] = ("boosting", "mlp", "svm", "tree", "forest"),
+        decision: bool = True,
+        folds: int = 3,
+        trees: int = 50,
+        depth: int = 3,
+    ) -> None:
         if folds < 2:
             raise ConfigError(f"threat.folds must be at least 2, got {folds}.")
         super().__init__()
-        self.adaptive = True  # it is about what a map to a group leaves behind
+        self.adaptive = True  # it attacks maps to a group only
         self.attackers, self.decision = known_attackers(attackers), decision
         self.folds, self.trees, self.depth = folds, trees, depth
 
@@ -76,9 +87,9 @@ class DensityGap(ReleaseThreat):
         labels, scores = guess(
             self.attackers, torch.cat([known, of_known], dim=1), s, torch.cat([targets, of_targets], dim=1), rng
         )
-        for part, alone in zip((labels, scores), guess(["boosting"], of_known, s, of_targets, rng), strict=True):
-            if alone:  # no scores of more than two groups
-                part["gap_alone"] = alone["boosting"]
+        for part, by_gap in zip((labels, scores), guess(["boosting"], of_known, s, of_targets, rng), strict=True):
+            if by_gap:  # no scores of more than two groups
+                part["gap_alone"] = by_gap["boosting"]
         return AttributeGuess(labels, scores, diagnostics={"largest_mean_gap": float(of_known.mean(dim=0).abs().max())})
 
     def _records(self, surface: AttributeSurface, people: Split) -> Tensor:
@@ -86,15 +97,25 @@ class DensityGap(ReleaseThreat):
 
 
 def gap(
-    released: Tensor, real: Tensor, targets: Tensor, folds: int, trees: int, depth: int, seed: int
-) -> tuple[Tensor, Tensor]:
-    """The log density ratio of the release to ``real`` people, up to a constant, at released records and at targets.
+    released: Float[Tensor, "m d"],
+    real: Float[Tensor, "k d"],
+    targets: Float[Tensor, "n d"],
+    folds: int,
+    trees: int,
+    depth: int,
+    seed: int,
+) -> tuple[Float[Tensor, " m"], Float[Tensor, " n"]]:
+    """Return the log density ratio of the release to ``real`` people, up to a constant, at its records and at targets.
+
+    The value of a released record comes from a classifier that did not learn from it.
 
     Args:
-        released: (m, d); real: (k, d), k at least ``folds``; targets: (n, d).
-
-    Returns:
-        (m,), each by a classifier that did not learn from that record, and (n,).
+        released: released records.
+        real: people of one group, at least ``folds``.
+        targets: records to be judged.
+        folds: of the cross-fitting.
+        trees, depth: of the classifier.
+        seed: of folds and trees.
     """
     from sklearn.ensemble import GradientBoostingClassifier
     from sklearn.model_selection import StratifiedKFold, cross_val_predict

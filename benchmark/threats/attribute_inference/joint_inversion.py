@@ -1,4 +1,4 @@
-"""Attribute inference with the weights of a fair map: which group explains a mapped record best (A3)?"""
+"""Attribute inference with the weights of a fair map: the group that explains a mapped record best."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from benchmark.data.base import Split
@@ -21,26 +22,26 @@ VERSION = 1
 
 
 class JointInversion(ReleaseThreat):
-    """Inverts the map under each group's prior and compares likelihoods; the owner's judges speak as witnesses.
+    """Attack that inverts the map under each group's prior, compares likelihoods and uses the owner's critic networks.
 
-    For a mapped record ``t`` and a group g the adversary searches the person of g who is most likely behind it,
+    For a mapped record ``t`` and a group g the adversary searches for the person of g who is most likely behind it,
 
         ``max_x  log p_g(x) - sum_j (G(x)_j - t_j)^2 / 2 v_j``,
 
     with ``p_g`` a Gaussian kernel density of its own people of g, one bandwidth for all groups, and ``v_j`` the square
-    of that bandwidth and the mean square of what decoding does to column j. It starts from those of g whose images lie
-    nearest to t.
-    ``inversion`` answers with the likeliest group by the groups' shares; the other attackers learn from labelled
-    released records with the log-likelihoods, the residuals of the inversion, what G does to the record once more, and
-    the outputs of critic and discriminator as features.
+    of that bandwidth plus the mean square of the change by decoding in column j. It starts from those of g whose images
+    are nearest to t. ``inversion`` answers with the most likely group, weighted by the groups' shares; the other
+    attackers learn from labelled released records with these features: the log-likelihoods, the residuals of the
+    inversion, the change by a second application of G, and the outputs of critic and discriminator.
 
-    It has no floor: without a map there is nothing to invert. The map without its protection (``fair_wgan``) is what it
-    must succeed against.
+    It has no floor: without a map there is nothing to invert. It must succeed against the map without its protection
+    (``fair_wgan``).
 
     Args:
         attackers: names of :data:`benchmark.threats.attribute_inference.attackers.ATTACKERS`.
-        rows: labelled records that they learn from, at most.
-        starts: of each search; steps, lr: of Adam on the searched records.
+        rows: largest number of labelled records that they learn from.
+        starts: of each search.
+        steps, lr: of Adam on the searched records.
     """
 
     family = "attribute_inference"
@@ -49,11 +50,19 @@ class JointInversion(ReleaseThreat):
     needs = {"dataset.sensitive": "yes", "defense.attributes": "yes", "defense.map": "yes"}
     knowledge = frozenset({"labelled", "attacker_data", "models", "mechanism"})
 
-    def __init__(self, *, attackers: Sequence[str], rows: int, starts: int, steps: int, lr: float) -> None:
+    def __init__(
+        self,
+        *,
+        attackers: Sequence[str] = ("boosting", "mlp", "svm", "tree", "forest"),
+        rows: int = 2000,
+        starts: int = 2,
+        steps: int = 60,
+        lr: float = 0.02,
+    ) -> None:
         for name, value in (("rows", rows), ("starts", starts), ("lr", lr)):
             positive(f"threat.{name}", value)
         super().__init__()
-        self.adaptive = True  # it is about this very mechanism
+        self.adaptive = True  # it attacks this mechanism only
         self.attackers, self.rows = known_attackers(attackers), rows
         self.starts, self.steps, self.lr = starts, steps, lr
 
@@ -68,7 +77,7 @@ class JointInversion(ReleaseThreat):
         (fit_known, far_known), (fit_targets, far_targets) = inverse(known), inverse(targets)
         s, shares = labelled.sensitive[chosen], inverse.shares
         features = [
-            torch.cat([x, fit, far, *witnesses(surface.models, x, rng)], dim=1).float()
+            torch.cat([x, fit, far, *network_features(surface.models, x, rng)], dim=1).float()
             for x, fit, far in ((known, fit_known, far_known), (targets, fit_targets, far_targets))
         ]
         labels, scores = guess(self.attackers, features[0], s, features[1], rng)
@@ -80,10 +89,11 @@ class JointInversion(ReleaseThreat):
 
 
 class Inversion:
-    """The search for the person behind a mapped record, for each group: ``inverse(records) -> (fit, residual)``.
+    """Search for the person behind a mapped record, for each group: ``inverse(records) -> (fit, residual)``.
 
     Attributes:
-        groups: int64 (k,), those that the adversary has people of; shares: (k,) how frequent they are among these.
+        groups: int64 (k,), groups of which the adversary has samples.
+        shares: (k,), their frequency among these samples.
     """
 
     def __init__(
@@ -102,7 +112,7 @@ class Inversion:
         self.variance = lost.square().mean(dim=0) + self.width**2  # (d,)
 
     def __call__(self, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Of records (n, d): the groups' best log-likelihoods and the residuals ``|G(x) - t|`` there, (n, k) each."""
+        """Return the groups' best log-likelihoods and residuals ``|G(x) - t|`` for records (n, d), (n, k) each."""
         found = [self._search(seen, people) for people in self.people]
         return torch.stack([fit for fit, _ in found], dim=1), torch.stack([far for _, far in found], dim=1)
 
@@ -129,9 +139,11 @@ class Inversion:
         return prior - (squares / (2 * self.variance)).sum(dim=1), squares.sum(dim=1).sqrt()
 
 
-def bandwidth(people: Tensor) -> float:
-    """Of a kernel density of ``people`` (n, d): Scott's rule for the mean deviation of their columns, and where that is
-    too narrow for many columns, as far as the nearest neighbour is in one of them.
+def bandwidth(people: Float[Tensor, "n d"]) -> float:
+    """Return the bandwidth of a kernel density of ``people``.
+
+    It is Scott's rule for the mean deviation of their columns, or, where that is too narrow for many columns, the
+    distance to the nearest neighbour per column.
     """
     count, columns = people.shape
     scott = float(people.std(dim=0).mean()) * count ** (-1 / (columns + 4))
@@ -140,10 +152,10 @@ def bandwidth(people: Tensor) -> float:
 
 
 @torch.no_grad()
-def witnesses(models: Mapping[str, nn.Module], x: Tensor, rng: torch.Generator) -> list[Tensor]:
-    """What the owner's networks say of records (n, d): what the map adds to them once more, critic, discriminator."""
-    said = [models["map"](x, rng) - x]
+def network_features(models: Mapping[str, nn.Module], x: Tensor, rng: torch.Generator) -> list[Tensor]:
+    """Return the outputs of the owner's networks for records (n, d): the map's second change, critic, discriminator."""
+    outputs = [models["map"](x, rng) - x]
     judges = models.get("judges")
     if isinstance(judges, Judges):
-        said += [judges.critic(x).unsqueeze(1), judges.groups(x)]
-    return said
+        outputs += [judges.critic(x).unsqueeze(1), judges.groups(x)]
+    return outputs

@@ -1,4 +1,4 @@
-"""Attribute inference by the strongest of several attackers (A1 to A3 of the shared attack set)."""
+"""Attribute inference by the strongest of several attackers."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ VERSION = 1
 
 
 class StrongestAttacker(ReleaseThreat):
-    """Learns the attribute from released records and guesses that of held-out people who were mapped too.
+    """Attack that learns the attribute from released records and guesses it for held-out people who were mapped too.
 
     Args:
         attackers: names of :data:`benchmark.threats.attribute_inference.attackers.ATTACKERS`.
         decision: the attackers also see the record's label.
-        adaptive: query access to the map: what it does to an already mapped record is a feature (A2, idempotence).
+        adaptive: query access to the map: the change of an already mapped record by a second application is a feature
+            (idempotence).
     """
 
     family = "attribute_inference"
@@ -33,7 +34,13 @@ class StrongestAttacker(ReleaseThreat):
     needs = {"dataset.sensitive": "yes", "defense.attributes": "yes"}
     knowledge = frozenset({"labelled"})
 
-    def __init__(self, *, attackers: Sequence[str], decision: bool, adaptive: bool) -> None:
+    def __init__(
+        self,
+        *,
+        attackers: Sequence[str] = ("boosting", "mlp", "svm", "tree", "forest"),
+        decision: bool = True,
+        adaptive: bool = False,
+    ) -> None:
         super().__init__(adaptive=adaptive)
         self.attackers, self.decision = known_attackers(attackers), decision
         if adaptive:
@@ -60,9 +67,9 @@ class StrongestAttacker(ReleaseThreat):
 
 
 class AboutPeople(StrongestAttacker):
-    """Guesses the attribute of known people, members and not, through a model of the release (A3).
+    """Attack that guesses the attribute of known people, members and not, through a model of the release.
 
-    What it gets right of members beyond non-members (``attribute_leak``) is a leak; the rest is imputation.
+    Its accuracy on members beyond that on non-members (``attribute_leak``) is a leak; the rest is imputation.
     """
 
     surface = "people"

@@ -1,1 +1,1 @@
-"""What does a release give away as a whole?"""
+"""Measures of what a release reveals as a whole."""

@@ -1,4 +1,4 @@
-"""Copies of private samples in a release (C1 of the shared attack set): an auditor's alarm, never an acquittal."""
+"""Copies of private samples in a release: an auditor's check that can prove copying but never its absence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ QUANTILE = 0.01
 
 
 class Copying(ReleaseThreat):
-    """Distances of released rows to private samples; near is what only 1 % of other people are from a private one."""
+    """Distances of released rows to private samples.
+
+    A row is near if it is as near to a private sample as only 1 % of other people's samples are.
+    """
 
     family = "membership_inference"
     surface = "copies"

@@ -1,4 +1,4 @@
-"""Training on the release without being entitled to: what of the data set's statistical value is given away?"""
+"""Unauthorised training on the release, which measures the statistical value of the data set that it reveals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VERSION = 1
 
 
 class TrainOnRelease(ReleaseThreat):
-    """Trains the cell's kind of model on released rows and their labels, and predicts plain inputs of the task.
+    """Attack that trains the cell's kind of model on released rows and labels, and predicts plain inputs of the task.
 
     Args:
         epochs: of its training.
@@ -25,7 +25,7 @@ class TrainOnRelease(ReleaseThreat):
     headline = "statistical_share"
     floor = Floor("statistical_share", 0.8)
 
-    def __init__(self, *, epochs: int) -> None:
+    def __init__(self, *, epochs: int = 30) -> None:
         super().__init__()
         positive("threat.epochs", epochs)
         self.epochs = epochs

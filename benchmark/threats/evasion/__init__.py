@@ -1,1 +1,1 @@
-"""Adversaries who alter a deployed classifier's inputs."""
+"""Adversaries who alter the inputs of a deployed classifier."""

@@ -1,10 +1,10 @@
-"""The attack of Carlini and Wagner for the L2 distance, and what its forms for L0 and L-infinity share with it.
+"""Carlini and Wagner's L2 attack, and the base that it shares with their L0 and L-infinity attacks.
 
-Carlini, Wagner, *Towards Evaluating the Robustness of Neural Networks*, S&P 2017 (arXiv 1608.04644). It minimises
-``distance + c * f`` with ``f = max(max_{i != t} z_i - z_t, -confidence)`` on logits z, over an unbounded w with the
-input ``(tanh(w) + 1) / 2``. No softmax is involved, so a saturated one hides nothing; the adaptive form divides logits
-by the published temperature, which only brings c into its usual range. Deviation: all inputs are one batch, so the
-search for c gives up early by the batch's total loss.
+Carlini, Wagner, *Towards Evaluating the Robustness of Neural Networks*, S&P 2017 (arXiv 1608.04644). The attack
+minimises ``distance + c * f`` with ``f = max(max_{i != t} z_i - z_t, -confidence)`` on logits z, over an unbounded w
+with the input ``(tanh(w) + 1) / 2``. It uses no softmax, so a saturated softmax hides no gradient; the adaptive form
+divides logits by the published temperature, which only brings c into its usual range. Deviation: all inputs are one
+batch, and the search for c stops early by the total loss of the batch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmark.errors import positive
 from benchmark.settings.deployment.games.inputs import AdversarialExamples, InputSurface, InputThreat
 from benchmark.settings.threat import Floor
 from benchmark.threats.evasion.controls import never
-from benchmark.threats.evasion.objectives import Logits, cooled, margin
+from benchmark.threats.evasion.objectives import Logits, logits_at_temperature, margin
 
 VERSION = 1
 EDGE = 1 - 1e-6  # keeps atanh finite at pixels of 0 and 1
@@ -28,27 +28,28 @@ CHECKS = 10
 IMPROVED = 0.9999
 
 Penalty = Callable[[Tensor, Tensor], Tensor]
-"""From altered inputs (n, ...) and their ``f`` (n,) to what is minimised, (n,)."""
+"""Function of altered inputs (n, ...) and their ``f`` (n,) that returns the minimised value, (n,)."""
 
 
-def inside(w: Tensor) -> Tensor:
-    """Any real numbers -> [0, 1]."""
+def to_unit_interval(w: Tensor) -> Tensor:
+    """Return ``w``, any real numbers, mapped to [0, 1]."""
     return (w.tanh() + 1) / 2
 
 
-def outside(x: Tensor) -> Tensor:
-    """The inverse of :func:`inside`, of features moved a little off the bounds."""
+def from_unit_interval(x: Tensor) -> Tensor:
+    """Return the inverse of :func:`to_unit_interval`, with features moved slightly off the bounds."""
     return ((2 * x - 1) * EDGE).atanh()
 
 
 class CarliniWagner(InputThreat):
-    """Base of the three forms.
+    """Base of the three attacks.
 
     Args:
-        iterations: Adam steps of one descent; lr: its rate.
-        initial_c: the weight of ``f`` that the search begins with.
-        confidence: kappa, by how much the target's logit should win.
-        adaptive: divides logits by the temperature that the defense publishes.
+        iterations: Adam steps of one descent.
+        lr: learning rate of Adam.
+        initial_c: weight of ``f`` at which the search starts.
+        confidence: kappa, the margin by which the target's logit must win.
+        adaptive: divide logits by the temperature that the defense publishes.
     """
 
     family = "evasion"
@@ -63,12 +64,12 @@ class CarliniWagner(InputThreat):
         self.iterations, self.lr, self.initial_c, self.confidence = iterations, lr, initial_c, confidence
 
     def attack(self, surface: InputSurface, rng: torch.Generator) -> AdversarialExamples:
-        best = self.search(cooled(surface, adaptive=self.adaptive), surface.x, surface.targets)
+        best = self.search(logits_at_temperature(surface, adaptive=self.adaptive), surface.x, surface.targets)
         return AdversarialExamples(best, never(surface.x))
 
     @abstractmethod
     def search(self, logits: Logits, clean: Tensor, targets: Tensor) -> Tensor:
-        """The nearest altered input that meets its target, (n, ...); the clean one where none was found."""
+        """Return the nearest altered inputs that meet their targets, (n, ...); the clean input where none was found."""
 
     def descend(
         self,
@@ -79,17 +80,17 @@ class CarliniWagner(InputThreat):
         keep: Callable[[Tensor, Tensor], None],
         shape: Callable[[Tensor], Tensor] = lambda x: x,
     ) -> Tensor:
-        """Minimise ``penalty`` by Adam from the inputs ``start``; gives the last inputs.
+        """Minimise ``penalty`` by Adam from the inputs ``start`` and return the last inputs.
 
         Args:
-            keep: told of every step's inputs and of which meet their target, bool (n,).
+            keep: called at every step with the inputs and with which of them meet their target, bool (n,).
             shape: applied to inputs before the classifier sees them, e.g. to hold features fixed.
         """
-        w = outside(start).requires_grad_()
+        w = from_unit_interval(start).requires_grad_()
         optimizer = torch.optim.Adam([w], lr=self.lr)
         last, every = float("inf"), max(self.iterations // CHECKS, 1)
         for iteration in range(self.iterations):
-            x = shape(inside(w))
+            x = shape(to_unit_interval(w))
             gap = margin(logits(x), targets)
             keep(x.detach(), gap.detach() <= -self.confidence)
             loss = penalty(x, gap.clamp_min(-self.confidence)).sum()
@@ -100,18 +101,28 @@ class CarliniWagner(InputThreat):
                 if loss.item() > IMPROVED * last:
                     break
                 last = loss.item()
-        return shape(inside(w)).detach()
+        return shape(to_unit_interval(w)).detach()
 
 
 class CarliniWagnerL2(CarliniWagner):
-    """Binary search over c, one for each input; of all steps the nearest that meets the target is kept.
+    """L2 attack with a binary search over c for each input; it keeps the nearest step that meets the target.
 
     Args:
-        searches: values of c that are tried; the others as in :class:`CarliniWagner`.
+        searches: values of c that are tried.
+        iterations, lr, initial_c, confidence, adaptive: as in :class:`CarliniWagner`.
     """
 
-    def __init__(self, *, searches: int, **options: float | bool) -> None:
-        super().__init__(**options)  # type: ignore[arg-type]
+    def __init__(
+        self,
+        *,
+        iterations: int = 10000,
+        lr: float = 0.01,
+        initial_c: float = 1e-3,
+        searches: int = 9,
+        confidence: float = 0.0,
+        adaptive: bool = True,
+    ) -> None:
+        super().__init__(iterations=iterations, lr=lr, initial_c=initial_c, confidence=confidence, adaptive=adaptive)
         positive("threat.searches", searches)
         self.searches = searches
 

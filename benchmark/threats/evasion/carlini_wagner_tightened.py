@@ -1,8 +1,9 @@
-"""Carlini and Wagner's attacks for L0 and L-infinity: solved again and again under a constraint that tightens.
+"""Carlini and Wagner's L0 and L-infinity attacks: repeated descents under a constraint that tightens.
 
-Carlini, Wagner, S&P 2017 (arXiv 1608.04644), sections VI-B and VI-C. Deviations: all inputs are one batch, each with
-its own constraint and c, and a descent that fails goes on from where it ended with twice the c; L0
-freezes a share of the features that still differ in every round, not a number that depends on the root of their count.
+Carlini, Wagner, *Towards Evaluating the Robustness of Neural Networks*, S&P 2017 (arXiv 1608.04644), sections VI-B and
+VI-C. Deviations: all inputs are one batch, each with its own constraint and c; a descent that fails continues from its
+last point with twice the c; L0 freezes a share of the features that still differ in every round, not a number that
+depends on the root of their count.
 """
 
 from __future__ import annotations
@@ -17,18 +18,22 @@ from benchmark.threats.evasion.carlini_wagner import CarliniWagner
 from benchmark.threats.evasion.objectives import Logits, margin
 
 VERSION = 1
-CHANGED = 1e-3  # a smaller change of a feature is undone at once
+CHANGED = 1e-3  # L0 freezes features that changed by less than this at once
 
 
 class Tightened(CarliniWagner):
-    """Base: descend, tighten the constraint of those that met their target, double c of the others.
+    """Base that tightens the constraint of inputs that met their target and doubles c of the others.
 
     Args:
-        rounds: descents; the others as in :class:`~benchmark.threats.evasion.carlini_wagner.CarliniWagner`.
+        rounds: descents.
+        iterations, lr, initial_c, confidence, adaptive: as in
+            :class:`~benchmark.threats.evasion.carlini_wagner.CarliniWagner`.
     """
 
-    def __init__(self, *, rounds: int, **options: float | bool) -> None:
-        super().__init__(**options)  # type: ignore[arg-type]
+    def __init__(
+        self, *, iterations: int, lr: float, initial_c: float, rounds: int, confidence: float, adaptive: bool
+    ) -> None:
+        super().__init__(iterations=iterations, lr=lr, initial_c=initial_c, confidence=confidence, adaptive=adaptive)
         positive("threat.rounds", rounds)
         self.rounds = rounds
 
@@ -49,40 +54,58 @@ class Tightened(CarliniWagner):
 
     @abstractmethod
     def loosest(self, clean: Tensor) -> Tensor:
-        """The constraint to begin with, (n, ...)."""
+        """Return the initial constraint, (n, ...)."""
 
     @abstractmethod
     def solve(
         self, logits: Logits, clean: Tensor, targets: Tensor, start: Tensor, bound: Tensor, c: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """From the inputs ``start``: altered inputs that meet their target, and the last ones of the descent."""
+        """Return altered inputs that meet their target, and the last inputs of the descent from ``start``."""
 
     @abstractmethod
     def holds(self, found: Tensor, clean: Tensor, bound: Tensor) -> Tensor:
-        """Which inputs keep to the constraint, bool (n,)."""
+        """Return which inputs satisfy the constraint, bool (n,)."""
 
     @abstractmethod
     def tighten(
         self, logits: Logits, clean: Tensor, targets: Tensor, best: Tensor, bound: Tensor, met: Tensor
     ) -> Tensor:
-        """The next constraint: tighter where ``met``, else as it was."""
+        """Return the next constraint: tighter where ``met``, unchanged elsewhere."""
 
 
 class CarliniWagnerL0(Tightened):
-    """Few features: those with the smallest ``|g_i * delta_i|`` are frozen at their clean value, round by round.
+    """L0 attack that freezes the features with the smallest ``|g_i * delta_i|`` at their clean value in every round.
 
     Args:
-        freeze: share of the features that still differ which a round freezes, at least one, in (0, 1).
+        iterations, lr, initial_c, rounds, confidence, adaptive: as in :class:`Tightened`.
+        freeze: share of the features that still differ which a round freezes, at least one feature; in (0, 1).
     """
 
-    def __init__(self, *, freeze: float, **options: float | bool) -> None:
-        super().__init__(**options)  # type: ignore[arg-type]
+    def __init__(
+        self,
+        *,
+        iterations: int = 1000,
+        lr: float = 0.01,
+        initial_c: float = 1.0,
+        rounds: int = 60,
+        freeze: float = 0.1,
+        confidence: float = 0.0,
+        adaptive: bool = True,
+    ) -> None:
+        super().__init__(
+            iterations=iterations,
+            lr=lr,
+            initial_c=initial_c,
+            rounds=rounds,
+            confidence=confidence,
+            adaptive=adaptive,
+        )
         if not 0 < freeze < 1:
             raise ConfigError(f"threat.freeze must be in (0, 1), got {freeze}.")
         self.freeze = freeze
 
     def loosest(self, clean: Tensor) -> Tensor:
-        return torch.ones_like(clean)  # 1: may change
+        return torch.ones_like(clean)  # 1: the feature may change
 
     def solve(
         self, logits: Logits, clean: Tensor, targets: Tensor, start: Tensor, bound: Tensor, c: Tensor
@@ -118,14 +141,32 @@ class CarliniWagnerL0(Tightened):
 
 
 class CarliniWagnerLinf(Tightened):
-    """Small changes: ``sum max(|delta_i| - tau, 0)`` is penalised, and tau shrinks with every success.
+    """L-infinity attack that penalises ``sum max(|delta_i| - tau, 0)`` and shrinks tau after every success.
 
     Args:
-        shrink: tau becomes this times the largest change so far, in (0, 1); the paper's is 0.9.
+        iterations, lr, initial_c, rounds, confidence, adaptive: as in :class:`Tightened`.
+        shrink: factor on the largest change so far that gives the next tau, in (0, 1); 0.9 in the paper.
     """
 
-    def __init__(self, *, shrink: float, **options: float | bool) -> None:
-        super().__init__(**options)  # type: ignore[arg-type]
+    def __init__(
+        self,
+        *,
+        iterations: int = 1000,
+        lr: float = 0.005,
+        initial_c: float = 3.0,
+        rounds: int = 40,
+        shrink: float = 0.9,
+        confidence: float = 0.0,
+        adaptive: bool = True,
+    ) -> None:
+        super().__init__(
+            iterations=iterations,
+            lr=lr,
+            initial_c=initial_c,
+            rounds=rounds,
+            confidence=confidence,
+            adaptive=adaptive,
+        )
         if not 0 < shrink < 1:
             raise ConfigError(f"threat.shrink must be in (0, 1), got {shrink}.")
         self.shrink = shrink
@@ -149,7 +190,7 @@ class CarliniWagnerLinf(Tightened):
         return nearest, self.descend(logits, start, targets, penalty, keep)
 
     def holds(self, found: Tensor, clean: Tensor, bound: Tensor) -> Tensor:
-        # What comes nearer than anything before is progress, whether or not it reached tau.
+        # An input nearer than all before it counts as progress, even if it did not reach tau.
         return (found - clean).flatten(1).abs().amax(dim=1) < bound.flatten(1).squeeze(1) / self.shrink + 1e-6
 
     def tighten(

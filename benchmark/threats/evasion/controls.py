@@ -1,8 +1,9 @@
-"""Rows that bound every attack on inputs: changing features blindly, and showing another image altogether."""
+"""Controls of attacks on inputs: random feature changes and a replaced image."""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from benchmark.errors import ConfigError
@@ -13,7 +14,7 @@ VERSION = 1
 
 
 class RandomFeatures(InputThreat):
-    """Negative control: as many features as a sparse attack may change, chosen at random.
+    """Negative control: changes as many features as a sparse attack may, chosen at random.
 
     Args:
         theta: added to each chosen feature, then clipped to [0, 1].
@@ -24,14 +25,14 @@ class RandomFeatures(InputThreat):
     headline = "attack_success"
     control = "negative"
 
-    def __init__(self, *, theta: float, gamma: float) -> None:
+    def __init__(self, *, theta: float = 1.0, gamma: float = 0.143) -> None:
         super().__init__()
         self.theta, self.gamma = theta, gamma
 
     def attack(self, surface: InputSurface, rng: torch.Generator) -> AdversarialExamples:
         x = surface.x.flatten(1)
         draws = torch.rand(x.shape, generator=rng).to(x)
-        # Features already at the bound come last, as a sparse attack leaves them alone too.
+        # Features already at the bound come last: a sparse attack does not change them either.
         fixed = x >= 1 if self.theta > 0 else x <= 0
         chosen = (draws + fixed).argsort(dim=1)[:, : int(x.shape[1] * self.gamma)]
         altered = (x + torch.zeros_like(x).scatter_(1, chosen, self.theta)).clamp(0, 1)
@@ -39,9 +40,9 @@ class RandomFeatures(InputThreat):
 
 
 class Replace(InputThreat):
-    """Positive control: the attacker's own sample that the classifier takes most surely for the target class.
+    """Positive control: the attacker's own sample that the classifier assigns to the target class with most confidence.
 
-    It is no altered input at all, so that its success bounds what an unlimited change reaches.
+    It is not an altered input, so its success bounds that of an unlimited change.
     """
 
     family = "evasion"
@@ -60,6 +61,6 @@ class Replace(InputThreat):
         return AdversarialExamples(own[surest[surface.targets]], never(surface.x))
 
 
-def never(x: Tensor) -> Tensor:
-    """Nothing stalls: False for each input (n,)."""
+def never(x: Float[Tensor, "n ..."]) -> Bool[Tensor, " n"]:
+    """Return False for each input: no attack stalled."""
     return torch.zeros(len(x), dtype=torch.bool, device=x.device)

@@ -1,8 +1,8 @@
 """FGSM and PGD: steps along the sign of the input's gradient, within a box around the clean input.
 
 Goodfellow, Shlens, Szegedy, *Explaining and Harnessing Adversarial Examples*, ICLR 2015 (arXiv 1412.6572); Madry et
-al., *Towards Deep Learning Models Resistant to Adversarial Attacks*, ICLR 2018 (arXiv 1706.06083). Both targeted. On
-the probabilities of a saturated softmax the gradient vanishes; on logits (the adaptive forms) it cannot.
+al., *Towards Deep Learning Models Resistant to Adversarial Attacks*, ICLR 2018 (arXiv 1706.06083). Both are targeted.
+The gradient of a saturated softmax's probabilities vanishes; that of logits (the adaptive forms) does not.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmark.errors import ConfigError, positive
 from benchmark.settings.deployment.games.inputs import AdversarialExamples, InputSurface, InputThreat
 from benchmark.settings.threat import Floor
-from benchmark.threats.evasion.objectives import LOSSES, Logits, cooled
+from benchmark.threats.evasion.objectives import LOSSES, Logits, logits_at_temperature
 
 VERSION = 1
 
@@ -25,9 +25,10 @@ class PGD(InputThreat):
         loss: ``ce_of_probs`` (cross-entropy with the target class, from probabilities), ``ce`` (from logits), or
             ``margin`` (largest other logit minus the target's).
         eps: largest change of a feature (L-infinity).
-        steps, step_size: of the descent.
-        random_start: begin at a random point of the box.
-        adaptive: divides logits by the temperature that the defense publishes.
+        steps: gradient steps.
+        step_size: change of a feature in one step.
+        random_start: start at a random point of the box.
+        adaptive: divide logits by the temperature that the defense publishes.
     """
 
     family = "evasion"
@@ -35,7 +36,14 @@ class PGD(InputThreat):
     floor = Floor("attack_success", 0.1)
 
     def __init__(
-        self, *, loss: str, eps: float, steps: int, step_size: float, random_start: bool, adaptive: bool
+        self,
+        *,
+        loss: str = "ce_of_probs",
+        eps: float = 0.3,
+        steps: int = 100,
+        step_size: float = 0.01,
+        random_start: bool = True,
+        adaptive: bool = False,
     ) -> None:
         super().__init__(adaptive=adaptive)
         if loss not in LOSSES:
@@ -51,10 +59,10 @@ class PGD(InputThreat):
         if self.random_start:
             noise = 2 * torch.rand(start.shape, generator=rng).to(start) - 1
             start = (start + self.eps * noise).clamp(0, 1)
-        return self.descend(cooled(surface, adaptive=self.adaptive), surface.x, start, surface.targets)
+        return self.descend(logits_at_temperature(surface, adaptive=self.adaptive), surface.x, start, surface.targets)
 
     def descend(self, logits: Logits, clean: Tensor, start: Tensor, targets: Tensor) -> AdversarialExamples:
-        """Every input as it was when it first met its target, or else after the last step."""
+        """Return every input as it was when it first met its target, or else after the last step."""
         x, stalled = start.clone(), torch.zeros(len(start), dtype=torch.bool, device=start.device)
         for _ in range(self.steps):
             x.requires_grad_()
@@ -68,5 +76,5 @@ class PGD(InputThreat):
 
 
 def project(x: Tensor, clean: Tensor, eps: float) -> Tensor:
-    """The nearest point of [0, 1] that differs from ``clean`` by at most ``eps`` in every feature."""
+    """Return the nearest point of [0, 1] that differs from ``clean`` by at most ``eps`` in every feature."""
     return torch.minimum(torch.maximum(x, clean - eps), clean + eps).clamp(0, 1)

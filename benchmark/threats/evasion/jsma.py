@@ -1,4 +1,4 @@
-"""JSMA: the pair of features that moves the outputs most towards the target class, changed again and again.
+"""JSMA: repeated changes of the pair of features that moves the outputs most towards the target class.
 
 Papernot et al., *The Limitations of Deep Learning in Adversarial Settings*, Euro S&P 2016 (arXiv 1511.07528),
 algorithm 3. The adaptive form divides logits by the temperature that the defense publishes: Carlini, Wagner,
@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from benchmark.errors import ConfigError, positive
@@ -25,18 +26,19 @@ class JSMA(InputThreat):
     """Targeted saliency map attack on pairs of features, all inputs in one batch.
 
     With outputs O, target t and pairs (p, q) of features that are not yet at their bound, let ``alpha = dO_t/dx_p +
-    dO_t/dx_q`` and ``beta`` the same for the sum of all other outputs. Of the pairs with ``alpha > 0 > beta`` that with
-    the largest ``-alpha * beta`` is changed by ``theta`` (for a negative theta both signs swap).
+    dO_t/dx_q`` and ``beta`` the same for the sum of all other outputs. Among the pairs with ``alpha > 0 > beta`` the
+    one with the largest ``-alpha * beta`` is changed by ``theta`` (for a negative theta both signs swap).
 
     Args:
         saliency_on: ``probs`` (softmax outputs) or ``logits``.
-        temperature: that logits are divided by; the adaptive form takes the defense's ``temperature`` where published.
-        dtype: ``float32`` or ``float64``, in which gradients are taken.
+        temperature: divisor of the logits; the adaptive form takes the defense's ``temperature`` where it is published.
+        dtype: ``float32`` or ``float64``, the precision of the gradients.
         theta: added to each chosen feature, then clipped to [0, 1].
         gamma: share of the features that may be changed, in (0, 1].
-        candidates: the fast form seeks pairs only among the so many best single features by alpha, by beta and by their
-            product, as the authors propose for larger inputs; on probabilities it finds the same pairs. None: all.
-        adaptive: knows the defense.
+        candidates: number of best single features, by alpha, by beta and by their product, among which pairs are
+            searched, as the authors propose for larger inputs; on probabilities this finds the same pairs. None: all
+            features.
+        adaptive: the adversary knows the defense.
     """
 
     family = "evasion"
@@ -46,13 +48,13 @@ class JSMA(InputThreat):
     def __init__(
         self,
         *,
-        saliency_on: str,
-        temperature: float,
-        dtype: str,
-        theta: float,
-        gamma: float,
-        candidates: int | None,
-        adaptive: bool,
+        saliency_on: str = "probs",
+        temperature: float = 1.0,
+        dtype: str = "float32",
+        theta: float = 1.0,
+        gamma: float = 0.143,
+        candidates: int | None = None,
+        adaptive: bool = False,
     ) -> None:
         super().__init__(adaptive=adaptive)
         if saliency_on not in ("probs", "logits"):
@@ -78,7 +80,7 @@ class JSMA(InputThreat):
         return AdversarialExamples(altered, stalled, diagnostics={"jsma_temperature": temperature})
 
     def _search(self, outputs: Outputs, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Change ``x`` (n, features) in place; gives it and which of them stalled, bool (n,)."""
+        """Change ``x`` (n, features) in place; return it and which inputs stalled, bool (n,)."""
         stalled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         active = torch.arange(len(x), device=x.device)
         chunk = max(1, PAIRS_AT_ONCE // x.shape[1] ** 2)
@@ -100,7 +102,7 @@ class JSMA(InputThreat):
         return x, stalled
 
     def _pair(self, alpha: Tensor, beta: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
-        """As :func:`best_pair`, among all features or among the candidates."""
+        """Return the result of :func:`best_pair` among all features or among the candidates."""
         rising = self.theta > 0
         if self.candidates is None or 3 * self.candidates >= alpha.shape[1]:
             return best_pair(alpha, beta, free, rising=rising)
@@ -111,7 +113,7 @@ class JSMA(InputThreat):
 
 
 class Outputs:
-    """The function whose gradients the attack follows.
+    """The outputs whose gradients the attack follows.
 
     Args:
         model: (n, ...) -> logits (n, classes).
@@ -123,9 +125,9 @@ class Outputs:
         self.model, self.saliency_on, self.temperature, self.shape = model, saliency_on, temperature, shape
 
     def gradients(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients (n, features) of the target's output and of the sum of the others, and the predictions (n,).
+        """Return gradients (n, features) of the target's output and of the sum of the others, and predictions (n,).
 
-        Two backward passes stand for the whole Jacobian, since pairs need no more of it than this sum.
+        Two backward passes replace the whole Jacobian, since pairs only need this sum.
         """
         x = x.detach().requires_grad_()
         logits = self.model(x.unflatten(1, self.shape))
@@ -137,13 +139,19 @@ class Outputs:
         return alpha, beta, logits.argmax(dim=1)
 
 
-def best_pair(alpha: Tensor, beta: Tensor, free: Tensor, *, rising: bool) -> tuple[Tensor, Tensor]:
-    """The admissible pair with the largest ``-alpha * beta``, int64 (n, 2), and whether there is one, bool (n,).
+def best_pair(
+    alpha: Float[Tensor, "n features"],
+    beta: Float[Tensor, "n features"],
+    free: Bool[Tensor, "n features"],
+    *,
+    rising: bool,
+) -> tuple[Int[Tensor, "n 2"], Bool[Tensor, " n"]]:
+    """Return the admissible pair with the largest ``-alpha * beta``, and whether one exists.
 
     Args:
-        alpha, beta: (n, features) as in :class:`JSMA`, of single features.
-        free: bool (n, features), may be changed.
-        rising: features grow; else the signs asked of alpha and beta swap.
+        alpha, beta: as in :class:`JSMA`, of single features.
+        free: whether a feature may be changed.
+        rising: features grow; otherwise the signs required of alpha and beta swap.
     """
     features = alpha.shape[1]
     if not rising:
@@ -151,16 +159,23 @@ def best_pair(alpha: Tensor, beta: Tensor, free: Tensor, *, rising: bool) -> tup
     both_alpha = alpha.unsqueeze(2) + alpha.unsqueeze(1)
     both_beta = beta.unsqueeze(2) + beta.unsqueeze(1)
     admissible = (free.unsqueeze(2) & free.unsqueeze(1)).triu(diagonal=1) & (both_alpha > 0) & (both_beta < 0)
-    # A product that underflows to 0 leaves the pair admissible: ties go to the first one.
+    # A pair whose product underflows to 0 stays admissible; the first of equal pairs is taken.
     scores = (-both_alpha * both_beta).masked_fill(~admissible, -torch.inf)
     best, index = scores.flatten(1).max(dim=1)
     return torch.stack([index // features, index % features], dim=1), best > -torch.inf
 
 
-def shortlist(alpha: Tensor, beta: Tensor, free: Tensor, count: int, *, rising: bool) -> tuple[Tensor, Tensor]:
-    """The ``count`` best free features by each of three orders, int64 (n, 3 * count), ascending.
+def shortlist(
+    alpha: Float[Tensor, "n features"],
+    beta: Float[Tensor, "n features"],
+    free: Bool[Tensor, "n features"],
+    count: int,
+    *,
+    rising: bool,
+) -> tuple[Int[Tensor, "n listed"], Bool[Tensor, "n listed"]]:
+    """Return the ``count`` best free features by each of three orders (3 * count in all), ascending.
 
-    Second, bool of the same shape: false where a feature is listed again. Args: as of :func:`best_pair`.
+    The second result is False where a feature is listed again. The arguments are those of :func:`best_pair`.
     """
     if not rising:
         alpha, beta = -alpha, -beta

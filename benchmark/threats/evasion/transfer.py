@@ -1,9 +1,10 @@
-"""Transfer: inputs altered against models of the adversary's own, shown to the deployed classifier unseen.
+"""Transfer attack: inputs altered against the adversary's own models, then shown to the deployed classifier.
 
-It needs nothing of the deployed classifier's gradients, so that hiding them does not help (Papernot et al., *Practical
-Black-Box Attacks against Machine Learning*, AsiaCCS 2017, arXiv 1602.02697; Carlini, Wagner, S&P 2017, section VIII-D:
-what fools an undefended model with high confidence fools a distilled one). Within its box it raises the confidence of
-the surrogates as far as it can, rather than stopping at their first mistake.
+It uses no gradients of the deployed classifier, so hiding them does not help (Papernot et al., *Practical Black-Box
+Attacks against Machine Learning*, AsiaCCS 2017, arXiv 1602.02697; Carlini, Wagner, *Towards Evaluating the Robustness
+of Neural Networks*, S&P 2017, section VIII-D: inputs that fool an undefended model with high confidence fool a
+distilled one). Within its box the attack raises the confidence of the surrogates as far as it can; it does not stop at
+their first mistake.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Transfer(InputThreat):
         surrogates: undefended models of the deployed architecture that the adversary trains on its own samples.
         epochs, lr: of their training.
         eps: largest change of a feature (L-infinity).
-        steps, step_size: of the descent.
+        steps: gradient steps.
+        step_size: change of a feature in one step.
     """
 
     family = "evasion"
@@ -40,7 +42,16 @@ class Transfer(InputThreat):
     floor = Floor("attack_success", 0.3)
     knowledge = frozenset({"attacker_data"})
 
-    def __init__(self, *, surrogates: int, epochs: int, lr: float, eps: float, steps: int, step_size: float) -> None:
+    def __init__(
+        self,
+        *,
+        surrogates: int = 3,
+        epochs: int = 20,
+        lr: float = 0.003,
+        eps: float = 0.4,
+        steps: int = 40,
+        step_size: float = 0.02,
+    ) -> None:
         super().__init__()
         positive("threat.surrogates", surrogates)
         positive("threat.eps", eps)
@@ -59,6 +70,7 @@ class Transfer(InputThreat):
         return AdversarialExamples(self.descend(models, surface), never(surface.x))
 
     def descend(self, models: Sequence[nn.Module], surface: InputSurface) -> Tensor:
+        """Return inputs after all steps on the margin of the models' mean logits."""
         x = surface.x.clone()
         for _ in range(self.steps):
             x.requires_grad_()
@@ -69,7 +81,7 @@ class Transfer(InputThreat):
 
 
 def untrained(model: nn.Module) -> nn.Module:
-    """The architecture of ``model`` with new random weights."""
+    """Return the architecture of ``model`` with new random weights."""
     fresh = copy.deepcopy(model).requires_grad_(True)
     for module in fresh.modules():
         reset = getattr(module, "reset_parameters", None)

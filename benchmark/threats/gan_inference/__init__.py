@@ -1,1 +1,1 @@
-"""What a participant of a collaboration draws out of the global models about classes that only others hold."""
+"""Attacks by a participant who learns from the global models about classes that only others hold."""

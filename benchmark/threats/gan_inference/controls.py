@@ -1,4 +1,4 @@
-"""Rows that bound every insider: a generator that learned nothing, and real images of the class."""
+"""Controls of insiders: an untrained generator, and real images of the class."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ class UntrainedGenerator(InsiderThreat):
     """Negative control: images of a generator with random weights.
 
     Args:
-        latent, hidden: of the generator; samples: how many.
+        target: the victim's class.
+        latent, hidden: of the generator.
+        samples: number of images.
     """
 
     control = "negative"
     floor = None
 
-    def __init__(self, *, target: int, latent: int, hidden: int, samples: int) -> None:
+    def __init__(self, *, target: int = 3, latent: int = 32, hidden: int = 128, samples: int = 1000) -> None:
         super().__init__(target=target)
         self.latent, self.hidden, self.samples = latent, hidden, samples
 
@@ -31,7 +33,7 @@ class UntrainedGenerator(InsiderThreat):
 
 
 class HeldOutCopy(InsiderThreat):
-    """Positive control: real images of the class that nobody trained on, as good as a perfect generator's."""
+    """Positive control: real images of the class that nobody trained on, equal to those of a perfect generator."""
 
     control = "positive"
     floor = None

@@ -15,7 +15,7 @@ VERSION = 1
 
 
 class ModelInversion(InsiderThreat):
-    """What one model alone gives away, without any generator.
+    """Baseline without a generator, which uses only the last global model.
 
     Args:
         target: the victim's class.
@@ -23,7 +23,9 @@ class ModelInversion(InsiderThreat):
         iterations, lr: Adam steps on the pixels.
     """
 
-    def __init__(self, *, target: int, restarts: int, iterations: int, lr: float, adaptive: bool = False) -> None:
+    def __init__(
+        self, *, target: int = 3, restarts: int = 100, iterations: int = 100, lr: float = 0.02, adaptive: bool = False
+    ) -> None:
         super().__init__(target=target, adaptive=adaptive)
         self.restarts, self.iterations, self.lr = restarts, iterations, lr
 

@@ -10,14 +10,16 @@ from torch import Tensor, nn
 
 from benchmark.errors import ConfigError
 
-SEED_SIZE = 4  # the side at which a convolutional generator begins
+SEED_SIZE = 4  # side of the first map of a convolutional generator
 
 
 class Generator(nn.Module):
-    """Base: (m, latent) -> (m, *shape) in [0, 1].
+    """Generator from noise (m, latent) to images (m, *shape) in [0, 1].
 
     Args:
-        shape: of one image; latent: size of the noise; layers: (m, latent) -> (m, pixels) before the tanh.
+        shape: of one image.
+        latent: size of the noise.
+        layers: (m, latent) -> (m, pixels) before the tanh.
     """
 
     def __init__(self, *, shape: tuple[int, ...], latent: int, layers: nn.Module) -> None:
@@ -29,12 +31,12 @@ class Generator(nn.Module):
 
     @torch.no_grad()
     def draw(self, count: int, rng: torch.Generator, device: torch.device) -> Tensor:
-        """``count`` images from standard normal noise of ``rng``."""
+        """Return ``count`` images from standard normal noise of ``rng``."""
         return self(torch.randn((count, self.latent), generator=rng).to(device))
 
 
 def dense(*, shape: tuple[int, ...], latent: int, hidden: int) -> Generator:
-    """Fully connected, with two hidden layers of ``hidden`` units: enough for 8 pixels, and quick to train on a CPU."""
+    """Return a fully connected generator with two hidden layers of ``hidden`` units, enough for 8x8 pixels."""
     layers = nn.Sequential(
         nn.Linear(latent, hidden),
         nn.ReLU(),
@@ -46,7 +48,7 @@ def dense(*, shape: tuple[int, ...], latent: int, hidden: int) -> Generator:
 
 
 def sides(size: int) -> list[int]:
-    """The sides of a convolutional generator's maps, from 4 or less up to ``size``; each is the half of the next.
+    """Return the sides of a convolutional generator's maps, from 4 or less up to ``size``; each is half of the next.
 
     >>> sides(28), sides(64)
     ([4, 7, 14, 28], [4, 8, 16, 32, 64])
@@ -58,10 +60,11 @@ def sides(size: int) -> list[int]:
 
 
 def dcgan(*, shape: tuple[int, ...], latent: int, hidden: int) -> Generator:
-    """Transposed convolutions (Radford et al., ICLR 2016) from ``hidden`` channels, halved as the side doubles.
+    """Return a generator of transposed convolutions from ``hidden`` channels, halved as the side doubles.
 
-    Batch normalisation uses the batch's own statistics at all times, so that the running mean of the weights is all
-    there is to average.
+    Radford, Metz, Chintala, *Unsupervised Representation Learning with Deep Convolutional Generative Adversarial
+    Networks*, ICLR 2016. Batch normalisation always uses the batch's own statistics, so that only weights have to be
+    averaged.
 
     Raises:
         ConfigError: the samples are not square images.

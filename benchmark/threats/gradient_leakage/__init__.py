@@ -1,1 +1,1 @@
-"""What gradients and model updates give away about the samples behind them."""
+"""Attacks that recover samples or their attributes from gradients and model updates."""

@@ -1,12 +1,14 @@
-"""Inputs of a fully connected first layer in closed form: x = dL/dW_i / dL/db_i.
+"""Closed-form inputs of a fully connected first layer: x = dL/dW_i / dL/db_i.
 
-Phong et al. 2018, eq. 6; Geiping et al. 2020, Proposition 3.1. Exact for one sample; for a batch a row that only one
-sample activates still gives that sample.
+Phong, Aono, Hayashi, Wang, Moriai, *Privacy-Preserving Deep Learning via Additively Homomorphic Encryption*, IEEE TIFS
+2018, eq. 6; Geiping, Bauermeister, Dröge, Moeller, *Inverting Gradients*, NeurIPS 2020, Proposition 3.1. Exact for one
+sample; in a batch, a row that only one sample activates still gives that sample.
 """
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from benchmark.settings.collaboration.games.uploads import UploadSurface, UploadThreat
@@ -18,14 +20,17 @@ from benchmark.threats.gradient_leakage.matching import targets_of
 VERSION = 1
 
 
-def row_ratio(weight: Tensor, bias: Tensor, batch: int) -> Tensor:
-    """The ``batch`` rows with the largest bias gradient, each divided by it.
+def row_ratio(
+    weight: Float[Tensor, "n hidden inputs"], bias: Float[Tensor, "n hidden"], batch: int
+) -> Float[Tensor, "n batch inputs"]:
+    """Return the ``batch`` rows with the largest bias gradient, each divided by it.
+
+    Rows that do not exist or have no bias gradient are 0.
 
     Args:
-        weight: (n, hidden, inputs), bias: (n, hidden): gradients of the first layer.
-
-    Returns:
-        (n, batch, inputs); rows that don't exist or have no bias gradient are 0.
+        weight: gradient of the first layer's weights.
+        bias: gradient of its biases.
+        batch: number of rows.
     """
     strongest = bias.abs().topk(min(batch, bias.shape[1]), dim=1).indices
     divisor = bias.gather(1, strongest)
@@ -34,11 +39,19 @@ def row_ratio(weight: Tensor, bias: Tensor, batch: int) -> Tensor:
     return torch.nn.functional.pad(found, (0, 0, 0, batch - found.shape[1]))
 
 
-def least_squares(weight: Tensor, bias: Tensor, weight_mask: Tensor, bias_mask: Tensor) -> Tensor:
-    """One sample from all rows at once: the x that minimises sum_i (dW_i - db_i x)^2 over surviving entries.
+def least_squares(
+    weight: Float[Tensor, "n hidden inputs"],
+    bias: Float[Tensor, "n hidden"],
+    weight_mask: Bool[Tensor, "n hidden inputs"],
+    bias_mask: Bool[Tensor, "n hidden"],
+) -> Float[Tensor, "n 1 inputs"]:
+    """Return the x that minimises sum_i (dW_i - db_i x)^2 over all transmitted entries, for a single sample.
 
-    Averages independent noise on the rows and needs, of each pixel, only one surviving row. Shapes as in
-    :func:`row_ratio`, masks bool alike; returns (n, 1, inputs).
+    It averages independent noise on the rows and needs only one transmitted row for each pixel.
+
+    Args:
+        weight, bias: as in :func:`row_ratio`.
+        weight_mask, bias_mask: transmitted entries.
     """
     pair = (weight_mask & bias_mask[..., None]).to(weight)
     top = (pair * weight * bias[..., None]).sum(dim=1)
@@ -47,10 +60,12 @@ def least_squares(weight: Tensor, bias: Tensor, weight_mask: Tensor, bias_mask: 
 
 
 class AnalyticFC(UploadThreat):
-    """Divides rows of the first layer's weight gradient by their bias gradient.
+    """Attack that divides rows of the first layer's weight gradient by their bias gradient.
 
     Args:
-        observations: rounds averaged by the adaptive form, which for single samples also pools all surviving rows.
+        observations: rounds averaged by the adaptive form.
+        adaptive: the adversary reads what the defense publishes, see :func:`~.matching.targets_of`; for single samples
+            it also combines all transmitted rows.
     """
 
     family = "gradient_leakage"
@@ -58,7 +73,7 @@ class AnalyticFC(UploadThreat):
     floor = Floor("ssim", 0.9)
     needs = {"model.first_layer": "linear"}
 
-    def __init__(self, *, observations: int, adaptive: bool) -> None:
+    def __init__(self, *, observations: int = 100, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
         self.observations = observations if adaptive else 1
 

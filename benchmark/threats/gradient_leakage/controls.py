@@ -1,4 +1,4 @@
-"""Rows that bound every attack on uploads: knowing nothing, knowing the average, knowing everything."""
+"""Controls of attacks on uploads: no knowledge, knowledge of averages, and full knowledge."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import torch
 
 from benchmark.settings.collaboration.games.uploads import UploadSurface, UploadThreat
 from benchmark.settings.guesses import Reconstruction
+from benchmark.threats.class_means import class_means
 from benchmark.threats.gradient_leakage.labels import restore_labels
 
 VERSION = 1
 
 
 class UniformNoise(UploadThreat):
-    """Negative control: pixels from U(0, 1), labels at random."""
+    """Negative control: pixels from U(0, 1) and random labels."""
 
     family = "gradient_leakage"
     headline = "ssim"
@@ -26,7 +27,7 @@ class UniformNoise(UploadThreat):
 
 
 class MeanImage(UploadThreat):
-    """Negative control: the mean of the public samples for every victim; an attack that learned anything beats it."""
+    """Negative control: the mean of the public samples for every victim."""
 
     family = "gradient_leakage"
     headline = "ssim"
@@ -40,8 +41,10 @@ class MeanImage(UploadThreat):
 
 
 class ClassMean(UploadThreat):
-    """Negative control: the mean public image of every label that the gradient gives away; what is more than the label
-    beats it."""
+    """Negative control: the mean public image of every label that the gradient reveals.
+
+    An attack that scores no higher reveals no more than the label.
+    """
 
     family = "gradient_leakage"
     headline = "ssim"
@@ -52,13 +55,7 @@ class ClassMean(UploadThreat):
         public, victims = surface.public, surface.uploads.shape[1]
         gradients = (surface.uploads[0] / surface.local_steps).to(surface.params)
         labels = restore_labels(gradients, surface.net.layout, surface.batch_size)
-        overall = public.x.mean(dim=0)
-        means = torch.stack(
-            [
-                public.x[public.y == label].mean(dim=0) if (public.y == label).any() else overall
-                for label in range(surface.num_classes)
-            ]
-        )
+        means = class_means(public, surface.num_classes)
         return Reconstruction(means[labels].view(victims, surface.batch_size, *surface.shape), labels)
 
 

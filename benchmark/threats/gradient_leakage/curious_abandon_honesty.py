@@ -1,8 +1,8 @@
-"""Curious abandon honesty: random trap weights that let few images of a batch activate a row.
+"""Curious abandon honesty: random trap weights that only few images of a batch activate.
 
 Boenisch, Dziedzic, Schuster, Shamsabadi, Shumailov, Papernot, *When the Curious Abandon Honesty: Federated Learning Is
-Not Private*, EuroS&P 2023 (arXiv 2112.02918), section 5. Numbers as in the public code of ``breaching``. Deviation: the
-rows sit in the block of :mod:`~.trap` in front of the model instead of in its own first layer.
+Not Private*, EuroS&P 2023 (arXiv 2112.02918), section 5. The numbers are those of the public code of ``breaching``.
+Deviation: the rows are in the block of :mod:`~.trap` in front of the model and not in its own first layer.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ from benchmark.settings.threat import Floor
 from benchmark.threats.gradient_leakage.trap import Block, TrapThreat, implausible
 
 VERSION = 1
-SAME = 0.02  # root mean square distance below which two readings are one image; also how far it may leave [0, 1]
+SAME = 0.02  # root mean square distance below which two readings are one image; also the distance it may leave [0, 1]
 
 
 class CuriousAbandonHonesty(TrapThreat):
-    """Each row: a random half of the weights is negative, drawn from -|N(0, sigma^2)|, the other half mirrors it.
+    """Trap whose rows have a random negative half, drawn from -|N(0, sigma^2)|, and a positive half that mirrors it.
 
-    A row that one image activates gives this image exactly. Which rows these are the attacker guesses from agreement:
-    different rows rarely hold the same mixture, but often the same image.
+    A row that one image activates gives this image exactly. The attacker finds these rows by agreement: different rows
+    rarely hold the same mixture of images, but often the same single image.
 
     Args:
-        sigma: of the weights.
-        scale: factor of the positive half, below 1, so that most images stay below zero.
+        sigma: standard deviation of the weights.
+        scale: factor of the positive half, below 1, so that most images activate no row.
+        rows, strength, gain: see :class:`~.trap.TrapThreat`.
+        voiding, observations, adaptive: see :class:`~.voiding.MaliciousServer`.
     """
 
     floor = Floor("recovered_share", 0.1)
@@ -37,14 +39,14 @@ class CuriousAbandonHonesty(TrapThreat):
     def __init__(
         self,
         *,
-        sigma: float,
-        scale: float,
-        rows: int,
-        strength: float,
-        gain: float,
-        voiding: str,
-        observations: int,
-        adaptive: bool,
+        sigma: float = 0.5,
+        scale: float = 0.95,
+        rows: int = 256,
+        strength: float = 0.01,
+        gain: float = 100.0,
+        voiding: str = "none",
+        observations: int = 20,
+        adaptive: bool = False,
     ) -> None:
         super().__init__(
             rows=rows, strength=strength, gain=gain, voiding=voiding, observations=observations, adaptive=adaptive

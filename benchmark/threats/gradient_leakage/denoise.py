@@ -1,25 +1,25 @@
-"""Noise taken out of reconstructions by what an attacker's own samples look like."""
+"""Noise removal from reconstructions by the statistics of the attacker's own samples."""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 KEPT = 0.95  # share of the variance of the attacker's samples that the main components hold
 
 
-def without_noise(x: Tensor, own: Tensor) -> Tensor:
-    """Wiener filter in the principal components of the attacker's samples.
+def without_noise(
+    x: Float[Tensor, "victims batch ..."], own: Float[Tensor, "n ..."]
+) -> Float[Tensor, "victims batch ..."]:
+    """Return guesses in [0, 1] after a Wiener filter in the principal components of the attacker's samples.
 
-    What a guess holds outside the main components is, beyond the little that real samples have there, noise; so the
-    filter measures the noise of every single guess and leaves a clean one as it is.
+    Beyond the small variance that real samples have there, the part of a guess outside the main components is noise. So
+    the filter measures the noise of every single guess and leaves a clean one unchanged.
 
     Args:
-        x: (victims, batch, ...) guesses in [0, 1]; all-zero ones (nothing was found) stay zero.
-        own: (n, ...) the attacker's samples.
-
-    Returns:
-        As ``x``, in [0, 1].
+        x: guesses in [0, 1]; all-zero ones (nothing was found) stay zero.
+        own: the attacker's samples.
     """
     flat, known = x.flatten(0, 1).flatten(1).double(), own.flatten(1).double()
     centre = known.mean(dim=0)

@@ -1,8 +1,8 @@
 """Deep leakage from gradients: dummy samples, and in DLG dummy labels, fitted by L-BFGS to the observed gradient.
 
-DLG: Zhu, Liu, Han, *Deep Leakage from Gradients*, NeurIPS 2019, Algorithm 1. iDLG: Zhao, Mopuri, Bilen, 2020
-(arXiv 2001.02610): the label is read off the last layer first. Deviations: L-BFGS with a Wolfe line search instead of
-a fixed step (it diverges without), and all victims and restarts as one batch.
+DLG: Zhu, Liu, Han, *Deep Leakage from Gradients*, NeurIPS 2019, Algorithm 1. iDLG: Zhao, Mopuri, Bilen, *iDLG: Improved
+Deep Leakage from Gradients*, 2020 (arXiv 2001.02610): the label is first read from the last layer. Deviations: L-BFGS
+with a Wolfe line search instead of a fixed step (it diverges without), and all victims and restarts in one batch.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ LABELS = ("joint", "restored", "known")
 
 
 class DLG(UploadThreat):
-    """Jointly fits samples and soft labels.
+    """Attack that fits samples and soft labels jointly to the gradient.
 
     Args:
         iterations: L-BFGS iterations.
-        restarts: starts from U(0, 1) images; the best is kept by the attack's own objective.
+        restarts: starts from U(0, 1) images; the attack's own objective selects the best.
         labels: ``joint`` (DLG), ``restored`` (iDLG) or ``known`` (granted to the adversary).
         layers: the only layers whose gradient is matched (see :mod:`benchmark.training.layers`), None for all.
         observations: rounds averaged by the adaptive form.
-        adaptive: reads what the defense publishes, see :func:`~.matching.targets_of`.
+        adaptive: the adversary reads what the defense publishes, see :func:`~.matching.targets_of`.
     """
 
     family = "gradient_leakage"
@@ -44,11 +44,11 @@ class DLG(UploadThreat):
     def __init__(
         self,
         *,
-        iterations: int,
-        restarts: int,
-        labels: str,
-        observations: int,
-        adaptive: bool,
+        iterations: int = 1200,
+        restarts: int = 1,
+        labels: str = "joint",
+        observations: int = 100,
+        adaptive: bool = False,
         layers: Sequence[str] | None = None,
     ) -> None:
         super().__init__(adaptive=adaptive)

@@ -1,9 +1,9 @@
-"""Fishing for a class: a last layer that lets only samples of one class change the rest of the model.
+"""Class fishing: a last layer that lets only samples of one class change the rest of the model.
 
 Wen, Geiping, Fowl, Goldblum, Goldstein, *Fishing for User Data in Large-Batch Federated Learning via Gradient
-Magnification*, ICML 2022 (arXiv 2202.00580), class fishing. The architecture stays as agreed on. Deviations: the other
-classes' weights are zero rather than small, the caught sample is read off the first layer in closed form, and samples
-that share their class in a batch are not told apart by a feature (feature fishing): they come back mixed.
+Magnification*, ICML 2022 (arXiv 2202.00580), class fishing. The architecture stays as agreed. Deviations: the other
+classes' weights are zero rather than small, the isolated sample is read from the first layer in closed form, and
+samples of one class in a batch are not separated by a feature (feature fishing): their mixture is returned.
 """
 
 from __future__ import annotations
@@ -20,25 +20,27 @@ from benchmark.threats.gradient_leakage.voiding import MaliciousServer, padded
 from benchmark.training.functional import Layout
 
 VERSION = 1
-SURPRISE = -1000.0  # the fished class's bias: its samples come as a full surprise, and no other sample believes in it
-FAINT = 1e-3  # a bait whose gradient is so much weaker than the strongest has caught nothing
+FISHED_BIAS = -1000.0  # bias of the fished class: every sample gets probability 0 for it, its own samples too
+WEAKEST = 1e-3  # a gradient weaker than this share of the strongest comes from no sample of its class
 
 
 class Fishing(MaliciousServer):
-    """One bait a class.
+    """Malicious server that sends one modified last layer for each class.
 
-    With all other rows zero and the class c given no probability, a sample of class c sends -W_c back and any other
-    sends nothing, so the gradient of the body is that of the samples of class c.
+    With all other rows zero and probability 0 for the class c, a sample of class c returns the gradient -W_c and any
+    other sample returns none, so the gradient of the body is that of the samples of class c.
 
     Args:
-        gain: factor of the fished class's weights, so of the gradient.
+        gain: factor of the fished class's weights, and thus of the gradient.
         voiding, observations, adaptive: see :class:`~.voiding.MaliciousServer`.
     """
 
     needs = {"model.first_layer": "linear"}
     floor = Floor("recovered_share", 0.1)
 
-    def __init__(self, *, gain: float, voiding: str, observations: int, adaptive: bool) -> None:
+    def __init__(
+        self, *, gain: float = 10.0, voiding: str = "none", observations: int = 20, adaptive: bool = False
+    ) -> None:
         super().__init__(voiding=voiding, observations=observations, adaptive=adaptive)
         positive("threat.gain", gain)
         self.gain = gain
@@ -54,9 +56,9 @@ class Fishing(MaliciousServer):
             rows = live[weight].view(downlink.num_classes, -1)
             rows[label] = self.gain * downlink.params[weight].view_as(rows)[label]
             biases = torch.zeros(downlink.num_classes, device=live.device)
-            biases[label] = SURPRISE
+            biases[label] = FISHED_BIAS
             live[bias] = biases
-            queries += self.bait(net, live, dead, downlink.parties)
+            queries += self.malicious_queries(net, live, dead, downlink.parties)
         return queries
 
     def attack(self, surface: BroadcastSurface, rng: torch.Generator) -> Reconstruction:
@@ -73,7 +75,7 @@ class Fishing(MaliciousServer):
 
 
 def _head(layout: Layout) -> tuple[slice, slice]:
-    """Where weight (classes, features) and bias (classes,) of the last layer lie.
+    """Return where weight (classes, features) and bias (classes,) of the last layer lie.
 
     Raises:
         Refused: the last layer is not linear with a bias.
@@ -85,10 +87,10 @@ def _head(layout: Layout) -> tuple[slice, slice]:
 
 
 def _inputs(totals: Tensor, layout: Layout) -> Tensor:
-    """(m, pixels) the inputs behind those of the gradients (classes, d) that a sample caused, strongest first."""
+    """Return the inputs (m, pixels) behind the gradients (classes, d) that samples caused, strongest first."""
     weight, bias = list(layout.split(totals).values())[:2]
-    pull = bias.norm(dim=1)
-    order = pull.argsort(descending=True)
-    order = order[pull[order] > FAINT * pull.max()]
+    strength = bias.norm(dim=1)
+    order = strength.argsort(descending=True)
+    order = order[strength[order] > WEAKEST * strength.max()]
     found = least_squares(weight, bias, torch.ones_like(weight).bool(), torch.ones_like(bias).bool())
     return found[order, 0]

@@ -1,8 +1,8 @@
-"""Inverting gradients: cosine matching with a total-variation prior, signed Adam, restarts.
+"""Inverting gradients: cosine matching with a total-variation prior, signed Adam and restarts.
 
 Geiping, Bauermeister, Dröge, Moeller, *Inverting Gradients - How easy is it to break privacy in federated learning?*,
-NeurIPS 2020, eq. 4 and section 4. Step 0.1, divided by 10 at 3/8, 5/8 and 7/8 of the run. Labels are restored from
-the last layer, as the paper assumes. Deviation: images live in [0, 1] and start from U(0, 1) (the paper: N(0, 1) in
+NeurIPS 2020, eq. 4 and section 4. Step 0.1, divided by 10 at 3/8, 5/8 and 7/8 of the run. Labels are restored from the
+last layer, as the paper assumes. Deviation: images lie in [0, 1] and start from U(0, 1) (the paper: N(0, 1) in
 normalised space).
 """
 
@@ -22,15 +22,15 @@ VERSION = 1
 
 
 class InvertingGradients(UploadThreat):
-    """Fits the direction of the gradient under an image prior.
+    """Attack that fits the direction of the gradient under an image prior.
 
     Args:
         iterations: Adam steps.
         step: size of a signed step, in pixel units.
         total_variation: weight of the prior.
-        restarts: starts; the best is kept by the attack's own objective.
+        restarts: number of starts; the attack's own objective selects the best.
         observations: rounds averaged by the adaptive form.
-        adaptive: reads what the defense publishes, see :func:`~.matching.targets_of`.
+        adaptive: the adversary reads what the defense publishes, see :func:`~.matching.targets_of`.
     """
 
     family = "gradient_leakage"
@@ -40,12 +40,12 @@ class InvertingGradients(UploadThreat):
     def __init__(
         self,
         *,
-        iterations: int,
-        step: float,
-        total_variation: float,
-        restarts: int,
-        observations: int,
-        adaptive: bool,
+        iterations: int = 24000,
+        step: float = 0.1,
+        total_variation: float = 0.001,
+        restarts: int = 1,
+        observations: int = 100,
+        adaptive: bool = False,
     ) -> None:
         super().__init__(adaptive=adaptive)
         positive("threat.iterations", iterations)
@@ -54,11 +54,11 @@ class InvertingGradients(UploadThreat):
         self.observations = observations if adaptive else 1
 
     def targets(self, surface: UploadSurface) -> Targets:
-        """What of the surface is inverted."""
+        """Return the gradients that are inverted."""
         return targets_of(surface, self.adaptive)
 
     def matcher(self, surface: UploadSurface, targets: Targets) -> Matcher:
-        """The objective that is minimised."""
+        """Return the objective that is minimised."""
         return Matcher(
             surface,
             targets,
@@ -82,7 +82,7 @@ class InvertingGradients(UploadThreat):
         )
         for _ in range(self.iterations + 1):
             value, gradient, _ = matcher.objective(x, y)
-            # The value belongs to the point before the step, so that point is what is kept.
+            # The value belongs to the point before the step, so that point is kept.
             better = value < best_value
             best_value = torch.where(better, value, best_value)
             best = torch.where(better.view(-1, *[1] * (x.ndim - 1)), x, best)

@@ -1,11 +1,14 @@
-"""Labels from the gradient of the last layer: exact for one sample, counted out for a batch.
+"""Label restoration from the gradient of the last layer: exact for one sample, by counting for a batch.
 
-Rules as in spec 10 (section 3c), all on the gradient of a mean cross-entropy over ``batch`` samples.
+All rules work on the gradient of a mean cross-entropy over ``batch`` samples. One sample: Zhao, Mopuri, Bilen, *iDLG*,
+2020 (arXiv 2001.02610). Batches: Wainakh et al., *User-Level Label Leakage from Gradients in Federated Learning*, 2021
+(arXiv 2105.09369); Yin et al., *See through Gradients*, CVPR 2021.
 """
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmark.errors import ConfigError, Refused
@@ -19,15 +22,17 @@ VERSION = 1
 METHODS = ("bias_corrected", "row_minimum", "row_sum")
 
 
-def restore_labels(gradients: Tensor, layout: Layout, batch: int, method: str = "bias_corrected") -> Tensor:
-    """Labels (n, batch), in no particular order, from gradients (n, d).
+def restore_labels(
+    gradients: Float[Tensor, "n d"], layout: Layout, batch: int, method: str = "bias_corrected"
+) -> Int[Tensor, "n batch"]:
+    """Return the labels of the batch behind each gradient, in no particular order.
 
     Args:
-        method: ``bias_corrected`` takes every class with a negative bias gradient once, then the most negative one
-            again and again, each time adding back one sample's average share of the negative mass. ``row_sum`` does
-            the same on the row sums of the last weight matrix, for models without a last bias (Wainakh et al. 2021).
-            ``row_minimum`` takes the ``batch`` classes with the smallest row minimum (Yin et al. 2021; assumes that
-            no label repeats).
+        method: ``bias_corrected`` takes every class with a negative bias gradient once, then repeatedly the most
+            negative one, each time adding back one sample's average share of the negative mass. ``row_sum`` does the
+            same with the row sums of the last weight matrix, for models without a last bias (Wainakh et al. 2021).
+            ``row_minimum`` takes the ``batch`` classes with the smallest row minimum (Yin et al. 2021; assumes that no
+            label repeats).
 
     Raises:
         ConfigError: an unknown method.
@@ -56,7 +61,7 @@ def restore_labels(gradients: Tensor, layout: Layout, batch: int, method: str = 
 
 
 class LabelRestoration(UploadThreat):
-    """Reads the labels of a batch out of the last layer (iDLG and its extensions to batches).
+    """Attack that reads the labels of a batch from the last layer (iDLG and its extensions to batches).
 
     Args:
         method: see :func:`restore_labels`.
@@ -67,7 +72,7 @@ class LabelRestoration(UploadThreat):
     headline = "label_accuracy"
     floor = Floor("label_accuracy", 0.9)
 
-    def __init__(self, *, method: str, observations: int, adaptive: bool) -> None:
+    def __init__(self, *, method: str = "bias_corrected", observations: int = 100, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
         self.method = method
         self.observations = observations if adaptive else 1

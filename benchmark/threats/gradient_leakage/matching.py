@@ -1,7 +1,7 @@
 """Gradient matching: many independent inversions as one batch.
 
-Restarts and victims share the weights, so all of them are one evaluation: :mod:`benchmark.training.grouped` where the
-model allows it, else ``torch.func.vmap`` over the objective of a single inversion. ``dlg.py`` and
+Restarts and victims share the weights, so one evaluation covers all of them: :mod:`benchmark.training.grouped` where
+the model allows it, else ``torch.func.vmap`` over the objective of a single inversion. ``dlg.py`` and
 ``inverting_gradients.py`` differ only in objective and optimiser.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 from torch.linalg import vecdot
@@ -25,15 +26,15 @@ from benchmark.training.layers import layer_mask, select_layers
 
 @dataclass(frozen=True)
 class Targets:
-    """What a matching attack aims at.
+    """Gradients that a matching attack inverts.
 
     Attributes:
         gradients: (n, d) per inversion, scaled to the gradient of the mean loss of one member's batch.
         mask: bool (n, d), coordinates that carry information, or None for all.
-        members: victims behind one inversion (more than 1 when only their sum is known).
+        members: victims behind one inversion (more than 1 if only their sum is known).
         rows: int64 (n, members), which victims.
         groups: int64 (victims,) for :class:`~benchmark.settings.guesses.Reconstruction`, None when each is its own.
-        steps: local steps that the attack unrolls (1: it takes the update for one gradient).
+        steps: local steps that the attack unrolls (1: it treats the update as one gradient).
         scale_free: only the direction of ``gradients`` is meaningful.
         signs: only the signs of ``gradients`` are meaningful.
     """
@@ -48,29 +49,32 @@ class Targets:
     signs: bool = False
 
     def scatter(self, found: Tensor) -> Tensor:
-        """(n, members * batch, ...) found by the inversions -> (victims, batch, ...) in the order of the victims."""
+        """Return results (n, members * batch, ...) of the inversions as (victims, batch, ...) in the victims' order."""
         per_victim = found.reshape(self.rows.numel(), found.shape[1] // self.members, *found.shape[2:])
         return per_victim[self.rows.flatten().argsort()]
 
     def only(self, layers: Sequence[str], layout: Layout) -> Targets:
-        """The same with nothing but the coordinates of ``layers`` to go by."""
+        """Return the same targets restricted to the coordinates of ``layers``."""
         chosen = layer_mask(layout, select_layers(layout, layers, "threat.layers")).to(self.gradients.device)
         mask = chosen.expand_as(self.gradients) if self.mask is None else self.mask & chosen
         return replace(self, mask=mask)
 
 
 def targets_of(surface: UploadSurface, adaptive: bool) -> Targets:
-    """Read the uploads, naively or with all that the defense publishes.
+    """Return the targets in the uploads, read naively or with all facts that the defense publishes.
 
-    Naive: the first observation, taken as one gradient of each victim. Adaptive: observations are averaged (noise),
-    only surviving coordinates count (pruning, withheld layers), only the direction counts where norms were clipped,
-    only signs where nothing else is sent, local steps are unrolled, and where single uploads are mixed their group's
-    sum is inverted instead.
+    Naive: the first observation, treated as one gradient of each victim. Adaptive: observations are averaged (noise),
+    only transmitted coordinates count (pruning, withheld layers), only the direction counts where norms were clipped,
+    only signs where nothing else is sent, local steps are unrolled, and where single uploads are mixed, the sum of
+    their group is inverted.
+
+    Raises:
+        Refused: uploads are mixed in groups of different sizes.
     """
     victims = surface.uploads.shape[1]
-    alone = torch.arange(victims)[:, None]
+    singles = torch.arange(victims)[:, None]
     if not adaptive:
-        return Targets((surface.uploads[0] / surface.local_steps).to(surface.params), None, 1, alone, None, 1, False)
+        return Targets((surface.uploads[0] / surface.local_steps).to(surface.params), None, 1, singles, None, 1, False)
     published = surface.published[0]
     scale_free, steps = published.clip_norm is not None, surface.local_steps
     if published.groups is not None:
@@ -87,16 +91,18 @@ def targets_of(surface: UploadSurface, adaptive: bool) -> Targets:
         sums = sums.to(surface.params)  # masked uploads are float64, so that their sum is exact
         return Targets(sums, None, rows.shape[1], rows, groups, steps, scale_free)
     mean, mask = average_rounds(surface.uploads, surface.published)
-    # Signs with a memory average out to the full gradient.
+    # With error feedback the average of signs converges to the full gradient.
     signs = published.signs and not (published.memory and len(surface.uploads) > 1)
-    return Targets(mean / steps, mask, 1, alone, None, steps, scale_free, signs)
+    return Targets(mean / steps, mask, 1, singles, None, steps, scale_free, signs)
 
 
-def average_rounds(uploads: Tensor, published: Sequence[Published]) -> tuple[Tensor, Tensor | None]:
-    """What repeated uploads (observations, n, d) of the same update tell of it: (n, d), and where they tell anything.
+def average_rounds(
+    uploads: Float[Tensor, "observations n d"], published: Sequence[Published]
+) -> tuple[Float[Tensor, "n d"], Bool[Tensor, "n d"] | None]:
+    """Return the mean of repeated uploads of one update, and where it has information (None: everywhere).
 
-    A coordinate's mean is taken over the rounds in which it was sent. Where what was left out is sent later (memory,
-    error feedback) the plain mean over T rounds misses only what is still held back, a T-th of it.
+    A coordinate's mean is taken over the rounds in which it was sent. With memory (error feedback), where omitted
+    values are sent later, the plain mean over T rounds misses only the values still held back, a T-th of it.
     """
     if any(facts.mask is None for facts in published):
         return uploads.mean(dim=0), None
@@ -109,30 +115,32 @@ def average_rounds(uploads: Tensor, published: Sequence[Published]) -> tuple[Ten
 Distance = Callable[[Tensor, Tensor], Tensor]
 
 
-def squared_distance(ours: Tensor, theirs: Tensor) -> Tensor:
-    """Sum of squared differences of vectors (..., d) (Zhu et al. 2019, eq. 3)."""
+def squared_distance(ours: Float[Tensor, "*batch d"], theirs: Float[Tensor, "*batch d"]) -> Float[Tensor, " *batch"]:
+    """Return the sum of squared differences of vectors (..., d) (Zhu et al. 2019, eq. 3)."""
     return (ours - theirs).square().sum(dim=-1)
 
 
-def cosine_distance(ours: Tensor, theirs: Tensor) -> Tensor:
-    """1 - cosine similarity of vectors (..., d), in [0, 2] (Geiping et al. 2020, eq. 4)."""
-    # By inner products: torch's own normalises both vectors first, which takes twice as long.
+def cosine_distance(ours: Float[Tensor, "*batch d"], theirs: Float[Tensor, "*batch d"]) -> Float[Tensor, " *batch"]:
+    """Return 1 - cosine similarity of vectors (..., d), in [0, 2] (Geiping et al. 2020, eq. 4)."""
+    # Computed from inner products: torch's own function normalises both vectors first, which takes twice as long.
     lengths = [vecdot(part, part).clamp_min(1e-36).sqrt() for part in (ours, theirs)]
     return 1 - vecdot(ours, theirs) / (lengths[0] * lengths[1])
 
 
-def sign_distance(ours: Tensor, theirs: Tensor) -> Tensor:
-    """How much of ``ours`` (..., d) has another sign than ``theirs``, relative to its mean magnitude, squared.
+def sign_distance(ours: Float[Tensor, "*batch d"], theirs: Float[Tensor, "*batch d"]) -> Float[Tensor, " *batch"]:
+    """Return the squared part of ``ours`` (..., d) whose sign differs from ``theirs``, relative to its mean magnitude.
 
-    Zero when all signs agree; coordinates whose sign is not known are 0 in ``theirs`` and don't count.
+    Zero when all signs agree; coordinates of unknown sign are 0 in ``theirs`` and do not count.
     """
     wrong = torch.relu(-ours * theirs.sign())
     return (wrong / ours.abs().mean(dim=-1, keepdim=True).clamp_min(1e-20)).square().mean(dim=-1)
 
 
-def total_variation(x: Tensor) -> Tensor:
-    """Anisotropic total variation of each inversion's images (..., members, n, c, h, w): mean absolute difference of
-    neighbours."""
+def total_variation(x: Float[Tensor, "*batch members n c h w"]) -> Float[Tensor, " *batch"]:
+    """Return the anisotropic total variation of each inversion's images (..., members, n, c, h, w).
+
+    It is the mean absolute difference of neighbouring pixels.
+    """
     down, right = x[..., 1:, :] - x[..., :-1, :], x[..., :, 1:] - x[..., :, :-1]
     return down.abs().mean(dim=(-5, -4, -3, -2, -1)) + right.abs().mean(dim=(-5, -4, -3, -2, -1))
 
@@ -166,19 +174,19 @@ class Matcher:
 
     @property
     def count(self) -> int:
-        """Inversions in the batch: targets x restarts."""
+        """The number of inversions in the batch: targets x restarts."""
         return len(self.observed)
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
-        """Shape of the samples of one inversion: (members, batch, ...)."""
+        """The shape of the samples of one inversion: (members, batch, ...)."""
         return (self.targets.members, self.surface.batch_size, *self.surface.shape)
 
     def objective(self, x: Tensor, y: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Values (n,) and gradients at x (n, members, batch, ...), soft y (n, members, batch, classes).
+        """Return values (n,) and gradients at x (n, members, batch, ...) and at soft y (n, members, batch, classes).
 
         Args:
-            rows: int64 (n,), which of the inversions these are; None for all.
+            rows: int64 (n,), indices of these inversions; None for all.
         """
         observed = self.observed if rows is None else self.observed[rows]
         mask = self.mask if rows is None or self.mask is None else self.mask[rows]
@@ -197,24 +205,23 @@ class Matcher:
         return value.detach(), grad_x, grad_y
 
     def _groups(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Samples and labels (groups, n, ...), a group for each gradient that is compared: here the members' mean."""
+        """Return samples and labels (groups, n, ...), one group per compared gradient; here the mean of the members."""
         return x.flatten(1, 2), y.flatten(1, 2)
 
     def _compare(self, ours: Tensor, observed: Tensor, mask: Tensor | None) -> Tensor:
-        """The distances (...) of gradients, (..., 1, d) or one a member (..., members, d), to what was observed."""
+        """Return the distances (...) of gradients, (..., 1, d) or (..., members, d), to the observed ones."""
         together = ours.squeeze(-2) if ours.shape[-2] == 1 else ours.mean(dim=-2)
         return self.distance(together if mask is None else together * mask, observed)
 
-    # -- the plain form --------------------------------------------------------------------------------
     def single(self, x: Tensor, y: Tensor, observed: Tensor, mask: Tensor | None) -> Tensor:
-        """The objective of one inversion, with samples x (members, batch, ...)."""
-        alone = self.targets.members == 1  # the vectorised form of one costs more than twice as much
-        ours = self._simulate(x[0], y[0])[None] if alone else vmap(self._simulate)(x, y)
+        """Return the objective of one inversion, with samples x (members, batch, ...)."""
+        one = self.targets.members == 1  # vmap over a single member costs more than twice as much
+        ours = self._simulate(x[0], y[0])[None] if one else vmap(self._simulate)(x, y)
         value = self._compare(ours, observed, mask)
         return value + self.tv_weight * total_variation(x) if self.tv_weight else value
 
     def _simulate(self, x: Tensor, y: Tensor) -> Tensor:
-        """The update (d,) that a party with the samples x (n, ...) would have caused, over its local steps."""
+        """Return the update (d,) that the samples x (n, ...) of a party cause over its local steps."""
         params, lr = self.surface.params, self.surface.lr
         total = self.surface.net.gradient(params, x, y)
         for _ in range(self.targets.steps - 1):
@@ -222,10 +229,11 @@ class Matcher:
         return total / self.targets.steps
 
     def best(self, found: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each target's restarts the one with the smallest objective: the attacker's own choice, blind to the truth.
+        """Return for each target the restart with the smallest objective, which uses no private data.
 
         Args:
-            found: (count, ...); value: (count,), NaN counts as worst.
+            found: (count, ...).
+            value: (count,), NaN counts as worst.
 
         Returns:
             (targets, ...) and the values (targets,).

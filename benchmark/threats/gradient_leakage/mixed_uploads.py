@@ -1,8 +1,9 @@
-"""Attacks on uploads whose coordinates two parties have swapped (fragmented federated learning)."""
+"""Attacks on uploads in which two parties exchanged coordinates (fragmented federated learning)."""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.errors import Refused
@@ -13,15 +14,12 @@ from benchmark.threats.gradient_leakage.matching import Matcher, Targets, cosine
 VERSION = 1
 
 
-class Unmixing(InvertingGradients):
-    """Looks for the images of both partners and for the mask at once.
+class InvertingMixedUploads(InvertingGradients):
+    """Base of inversions that always know the exchange of parties. Parameters as for :class:`InvertingGradients`."""
 
-    Our attack: the server knows the two values at a coordinate, not whose is which. Each step gives every coordinate to
-    the partners in the order that fits their present images better, and both images descend on the cosine distance to
-    what was given to them. It always knows the defense. Parameters as for :class:`InvertingGradients`.
-    """
-
-    def __init__(self, *, iterations: int, step: float, total_variation: float, restarts: int) -> None:
+    def __init__(
+        self, *, iterations: int = 24000, step: float = 0.1, total_variation: float = 0.001, restarts: int = 1
+    ) -> None:
         super().__init__(
             iterations=iterations,
             step=step,
@@ -31,9 +29,18 @@ class Unmixing(InvertingGradients):
             adaptive=True,
         )
 
+
+class Unmixing(InvertingMixedUploads):
+    """Attack that searches for the images of both partners and for the mask at once.
+
+    Our attack: the server knows the two values of a coordinate but not which partner has which. Each step assigns every
+    coordinate to the partners in the order that fits their present images better, and both images descend on the cosine
+    distance to their assigned values. It always knows the defense. Parameters as for :class:`InvertingGradients`.
+    """
+
     def matcher(self, surface: UploadSurface, targets: Targets) -> Matcher:
         if targets.members != 2:
-            return super().matcher(surface, targets)  # nobody has swapped anything
+            return super().matcher(surface, targets)  # no coordinates were exchanged
         return PairMatcher(
             surface,
             targets,
@@ -58,34 +65,24 @@ class PairMatcher(Matcher):
         return self.distance(ours, assign(ours.detach(), observed)).mean(dim=-1)
 
 
-def assign(ours: Tensor, mixed: Tensor) -> Tensor:
-    """The values of ``mixed`` (..., 2, d), in each coordinate in the order that is nearer to ``ours`` (..., 2, d)."""
+def assign(ours: Float[Tensor, "*batch 2 d"], mixed: Float[Tensor, "*batch 2 d"]) -> Float[Tensor, "*batch 2 d"]:
+    """Return ``mixed`` with each coordinate's two values in the order nearer to ``ours``."""
     swapped = mixed.flip(-2)
     straight = (ours - mixed).square().sum(dim=-2, keepdim=True) <= (ours - swapped).square().sum(dim=-2, keepdim=True)
     return torch.where(straight, mixed, swapped)
 
 
-class Collusion(InvertingGradients):
-    """Every victim's partner works for the server and gives away mask and fragment, which leaves the plain updates.
+class Collusion(InvertingMixedUploads):
+    """Upper bound: every victim's partner gives mask and fragment to the server, which then knows the plain updates.
 
-    The bound of the trust assumption behind an exchange among parties. Parameters as for :class:`InvertingGradients`.
+    It breaks the trust assumption behind an exchange among parties. Parameters as for :class:`InvertingGradients`.
     """
 
     knowledge = frozenset({"collusion"})
-
-    def __init__(self, *, iterations: int, step: float, total_variation: float, restarts: int) -> None:
-        super().__init__(
-            iterations=iterations,
-            step=step,
-            total_variation=total_variation,
-            restarts=restarts,
-            observations=1,
-            adaptive=True,
-        )
 
     def targets(self, surface: UploadSurface) -> Targets:
         if surface.handed_out is None:
             raise Refused("This setting does not tell what the parties handed to each other.")
         plain = surface.handed_out.mean(dim=0).to(surface.params) / surface.local_steps
-        alone = torch.arange(len(plain))[:, None]
-        return Targets(plain, None, 1, alone, None, surface.local_steps, False)
+        singles = torch.arange(len(plain))[:, None]
+        return Targets(plain, None, 1, singles, None, surface.local_steps, False)

@@ -1,10 +1,11 @@
-"""Later forms of gradient inversion: more priors, better starts and schedules.
+"""Later forms of gradient inversion with more priors, better starts and better schedules.
 
-``leakage_inverting_gradients_modern``: the defaults that Geiping's framework *breaching* came to (soft signs, patterned
-starts, warm-up and cosine decay, total variation of colour differences too, a prior from the last layer's features).
-``leakage_gradinversion``: after Yin et al., *See through Gradients*, CVPR 2021: Euclidean matching, small L2 and
-total-variation priors, Langevin noise. Deviations: the suite refuses batch normalisation in a collaboration, so the
-prior on its statistics is absent, and so is the consistency between groups of seeds.
+``leakage_inverting_gradients_modern``: the current defaults of *breaching*, the framework of Geiping et al. (soft
+signs, patterned starts, warm-up and cosine decay, total variation that includes colour differences, a prior from the
+last layer's features). ``leakage_gradinversion``: after Yin et al., *See through Gradients: Image Batch Recovery via
+GradInversion*, CVPR 2021: Euclidean matching, small L2 and total-variation priors, Langevin noise. Deviations: the
+suite refuses batch normalisation in a collaboration, so the prior on its statistics is absent, and so is the
+consistency between groups of seeds.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 from torch.nn import functional as F
@@ -36,16 +38,20 @@ PATTERN = 4  # side of the tile that a patterned start repeats
 
 
 class RegularisedInversion(UploadThreat):
-    """Adam on matching plus priors.
+    """Attack by Adam on the matching distance plus priors.
 
     Args:
-        iterations: steps; warmup: of them with a rising step size, which then falls as a cosine.
-        step: of Adam, in pixel units; soft_sign: whether gradients are squashed by tanh, ever harder.
-        distance: ``cosine`` or ``euclidean``; match: its weight.
-        total_variation, l2, features: weights of the priors; ``features`` only acts on single samples.
+        iterations: Adam steps.
+        warmup: first steps, during which the step size rises; afterwards it falls as a cosine.
+        step: size of an Adam step, in pixel units.
+        soft_sign: squash gradients by tanh, with increasing strength.
+        distance: ``cosine`` or ``euclidean``.
+        match: weight of the distance.
+        total_variation, l2, features: weights of the priors; ``features`` acts only on single samples.
         langevin: standard deviation of noise on the gradient, relative to the step.
-        restarts: starts; the best is kept by the attack's own objective.
+        restarts: number of starts; the attack's own objective selects the best.
         observations: rounds averaged by the adaptive form.
+        adaptive: the adversary reads what the defense publishes, see :func:`~.matching.targets_of`.
     """
 
     family = "gradient_leakage"
@@ -55,19 +61,19 @@ class RegularisedInversion(UploadThreat):
     def __init__(
         self,
         *,
-        iterations: int,
-        warmup: int,
-        step: float,
-        soft_sign: bool,
-        distance: str,
-        match: float,
-        total_variation: float,
-        l2: float,
-        features: float,
-        langevin: float,
-        restarts: int,
-        observations: int,
-        adaptive: bool,
+        iterations: int = 20000,
+        warmup: int = 50,
+        step: float = 0.1,
+        soft_sign: bool = False,
+        distance: str = "euclidean",
+        match: float = 1.0,
+        total_variation: float = 0.0001,
+        l2: float = 1e-06,
+        features: float = 0.0,
+        langevin: float = 0.01,
+        restarts: int = 1,
+        observations: int = 100,
+        adaptive: bool = False,
     ) -> None:
         super().__init__(adaptive=adaptive)
         positive("threat.iterations", iterations)
@@ -117,7 +123,7 @@ class RegularisedInversion(UploadThreat):
         return 0.5 * (1 + math.cos(math.pi * (iteration - self.warmup) / max(1, self.iterations - self.warmup)))
 
     def _descent(self, slope: Tensor, iteration: int, rng: torch.Generator) -> Tensor:
-        """The gradient that Adam sees."""
+        """Return the gradient that is passed to Adam."""
         if self.langevin:
             noise = torch.randn(slope.shape, generator=rng).to(slope)
             slope = slope + self.langevin * slope.flatten(1).std(dim=1).view(-1, *[1] * (slope.ndim - 1)) * noise
@@ -128,7 +134,7 @@ class RegularisedInversion(UploadThreat):
         return torch.tanh(slope / (scale * softness))
 
     def _prior(self, surface: UploadSurface, targets: Targets):  # type: ignore[no-untyped-def]
-        """x (count, members, batch, ...) -> the priors' values (count,) and gradients."""
+        """Return the function from x (count, members, batch, ...) to the priors' values (count,) and gradients."""
         features = features_of(surface, targets) if self.features else None
 
         def single(x: Tensor, wanted: Tensor) -> Tensor:
@@ -152,15 +158,18 @@ class RegularisedInversion(UploadThreat):
 
 
 def features_of(surface: UploadSurface, targets: Targets) -> Tensor | None:
-    """What the head was fed for single samples, (n, units): its weight gradient over its bias gradient."""
+    """Return the head's input for single samples, (n, units): its weight gradient divided by its bias gradient."""
     if targets.members * surface.batch_size > 1 or not hasattr(surface.net.module, "features"):
         return None
     weight, bias = list(surface.net.layout.split(targets.gradients).values())[-2:]
     return row_ratio(weight, bias, 1).squeeze(1)
 
 
-def smooth_variation(x: Tensor) -> Tensor:
-    """Total variation of images (..., channels, height, width): root of squared differences, colour differences too."""
+def smooth_variation(x: Float[Tensor, "... channels height width"]) -> Float[Tensor, ""]:
+    """Return the total variation of images, colour differences included.
+
+    It is the mean root of the squared differences of neighbours.
+    """
     images = x if x.shape[-3] == 1 else torch.cat([x, x - x.roll(1, dims=-3)], dim=-3)
     down = images[..., 1:, :-1] - images[..., :-1, :-1]
     right = images[..., :-1, 1:] - images[..., :-1, :-1]
@@ -168,7 +177,10 @@ def smooth_variation(x: Tensor) -> Tensor:
 
 
 def patterned(count: int, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
-    """Starts (count, *shape) in [0, 1]: a small random tile, repeated over the image. Tables start from U(0, 1)."""
+    """Return starts (count, *shape) in [0, 1]: a small random tile repeated over the image.
+
+    Samples that are not images start from U(0, 1).
+    """
     if len(shape) < 5:
         return torch.rand((count, *shape), generator=rng)
     height, width = shape[-2:]

@@ -1,10 +1,11 @@
-"""R-GAP: the input of every layer from that of the next, in closed form or as a linear system.
+"""R-GAP: the input of every layer from the input of the next, in closed form or as a linear system.
 
-Zhu, Blaschko, *R-GAP: Recursive Gradient Attack on Privacy*, ICLR 2021, Algorithm 1. Walking back from the loss, each
-layer gives two kinds of linear equations in its input x: what it made of it (W x = z, where z is the inverse of the
-activation at what the next layer was fed) and its weights' gradient (dL/dW = k x^T, where k = dL/dz comes from the next
-layer). Deviations: several classes instead of a binary loss, as biases give k of the last layer directly; least squares
-by conjugate gradients instead of the code's gradient descent; where ReLU is zero, the first kind is left out.
+Zhu, Blaschko, *R-GAP: Recursive Gradient Attack on Privacy*, ICLR 2021, Algorithm 1. From the loss backwards, each
+layer gives two kinds of linear equations in its input x: those of its output (W x = z, where z is the inverse of the
+activation at the input of the next layer) and those of its weights' gradient (dL/dW = k x^T, where k = dL/dz comes from
+the next layer). Deviations: several classes instead of a binary loss, as biases give k of the last layer directly;
+least squares by conjugate gradients instead of the code's gradient descent; where ReLU is zero, the first kind is left
+out.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from benchmark.threats.gradient_leakage.labels import restore_labels
 from benchmark.threats.gradient_leakage.matching import targets_of
 
 VERSION = 1
-CONVERGED = 1e-22  # of the first squared gradient of a least-squares problem
+CONVERGED = 1e-22  # share of the first squared gradient at which a least-squares problem counts as solved
 EDGE = 1e-6  # outputs this close to a saturated activation's bound are not inverted
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One layer with the activation behind it (None behind the last)."""
+class InvertedLayer:
+    """A layer to be inverted and the activation that follows it (None after the last layer)."""
 
     layer: nn.Module
     weight: str
@@ -41,71 +42,74 @@ class Stage:
 
 
 class RGAP(UploadThreat):
-    """Recursive recovery of one sample; a batch is taken for a single sample.
+    """Recursive recovery of one sample; a batch is treated as a single sample.
 
     Args:
         iterations: of conjugate gradients for each convolution.
         observations: rounds averaged by the adaptive form, which also leaves out coordinates that were not sent.
+        adaptive: the adversary reads what the defense publishes, see :func:`~.matching.targets_of`.
     """
 
     family = "gradient_leakage"
     headline = "ssim"
     floor = Floor("ssim", 0.5)
 
-    def __init__(self, *, iterations: int, observations: int, adaptive: bool) -> None:
+    def __init__(self, *, iterations: int = 2000, observations: int = 100, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
         positive("threat.iterations", iterations)
         self.iterations = iterations
         self.observations = observations if adaptive else 1
 
     def attack(self, surface: UploadSurface, rng: torch.Generator) -> Reconstruction:
-        stages = chain(surface.net.module)
+        layers = chain(surface.net.module)
         targets = targets_of(surface, self.adaptive)
         layout = surface.net.layout
         gradients = layout.split(targets.gradients.double())
         mask = torch.ones_like(targets.gradients) if targets.mask is None else targets.mask
         masks = layout.split(mask.bool())
         params = layout.split(surface.params.double())
-        shapes = _input_shapes(stages, surface)
-        fed: Tensor | None = None  # (n, ...) what the stage behind was fed
-        towards: Tensor | None = None  # its gradient
-        for stage, shape in zip(reversed(stages), reversed(shapes), strict=True):
-            fed, towards = self._back(stage, shape, fed, towards, gradients, masks, params)
-        assert fed is not None
+        shapes = _input_shapes(layers, surface)
+        next_input: Tensor | None = None  # (n, ...) the input of the next layer
+        upstream: Tensor | None = None  # the loss's gradient there
+        for inverted, shape in zip(reversed(layers), reversed(shapes), strict=True):
+            next_input, upstream = self._invert_layer(inverted, shape, next_input, upstream, gradients, masks, params)
+        assert next_input is not None
         samples = targets.members * surface.batch_size
-        x = fed.to(surface.params).clamp(0, 1).unsqueeze(1).expand(-1, samples, *surface.shape)
+        x = next_input.to(surface.params).clamp(0, 1).unsqueeze(1).expand(-1, samples, *surface.shape)
         labels = restore_labels(targets.gradients, layout, samples)
         return Reconstruction(targets.scatter(x), targets.scatter(labels), targets.groups)
 
-    def _back(
+    def _invert_layer(
         self,
-        stage: Stage,
+        inverted: InvertedLayer,
         shape: tuple[int, ...],
-        fed: Tensor | None,
-        towards: Tensor | None,
+        next_input: Tensor | None,
+        upstream: Tensor | None,
         gradients: dict[str, Tensor],
         masks: dict[str, Tensor],
         params: dict[str, Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """What a stage was fed (n, *shape) and the loss's gradient there, from the same of the stage behind it."""
-        weight, bias = params[stage.weight], params[stage.bias]
-        if fed is None:
-            z, known, k = None, None, gradients[stage.bias]
+        """Return a layer's input (n, *shape) and the loss's gradient there, given the same of the next layer."""
+        weight, bias = params[inverted.weight], params[inverted.bias]
+        if next_input is None:
+            z, known, k = None, None, gradients[inverted.bias]
         else:
-            assert towards is not None and stage.activation is not None
-            z, slope, known = invert(stage.activation, fed)
-            k = towards * slope
-        if isinstance(stage.layer, nn.Linear):
+            assert upstream is not None and inverted.activation is not None
+            z, slope, known = invert(inverted.activation, next_input)
+            k = upstream * slope
+        if isinstance(inverted.layer, nn.Linear):
             k = k.flatten(start_dim=1)
-            pairs = (gradients[stage.weight], gradients[stage.bias], masks[stage.weight], masks[stage.bias])
+            pairs = (gradients[inverted.weight], gradients[inverted.bias], masks[inverted.weight], masks[inverted.bias])
             x = least_squares(*pairs).squeeze(1).view(-1, *shape)
             return x, (k @ weight).view_as(x)
-        assert isinstance(stage.layer, nn.Conv2d) and z is not None and known is not None
-        z, known, k = (value.view(len(k), *_output_shape(stage.layer, shape)) for value in (z, known, k))
+        assert isinstance(inverted.layer, nn.Conv2d) and z is not None and known is not None
+        z, known, k = (value.view(len(k), *_output_shape(inverted.layer, shape)) for value in (z, known, k))
         made = (z - bias[:, None, None]) * known
-        x = self._solve(stage.layer, shape, made, known, k, weight, gradients[stage.weight], masks[stage.weight])
-        pull = vjp(_convolution(stage.layer, weight), x)[1]
-        return x, pull(k)[0]
+        x = self._solve(
+            inverted.layer, shape, made, known, k, weight, gradients[inverted.weight], masks[inverted.weight]
+        )
+        transpose_convolution = vjp(_convolution(inverted.layer, weight), x)[1]
+        return x, transpose_convolution(k)[0]
 
     def _solve(
         self,
@@ -118,9 +122,9 @@ class RGAP(UploadThreat):
         observed: Tensor,
         sent: Tensor,
     ) -> Tensor:
-        """x (n, *shape) that solves both kinds of equations in the least-squares sense.
+        """Return the x (n, *shape) that solves both kinds of equations in the least-squares sense.
 
-        Both sides of the second kind are scaled to the size of the first; their own scale says nothing.
+        Both sides of the second kind are scaled to the size of the first, since their own scale carries no information.
         """
         convolve = _convolution(layer, weight)
         size = k.flatten(1).norm(dim=1).clamp_min(1e-30)
@@ -146,7 +150,7 @@ Linear = Callable[[Tensor], tuple[Tensor, Tensor]]
 def conjugate_gradients(
     forward: Linear, wanted: tuple[Tensor, Tensor], shape: tuple[int, ...], iterations: int
 ) -> Tensor:
-    """Least squares of many systems at once, (n, *shape), from zero (CGLS; Björck 1996, Algorithm 7.4.1)."""
+    """Solve many least-squares problems at once from zero, (n, *shape) (CGLS; Björck 1996, Algorithm 7.4.1)."""
     x = torch.zeros(len(wanted[0]), *shape, dtype=wanted[0].dtype, device=wanted[0].device)
     transpose = vjp(forward, x)[1]
 
@@ -156,7 +160,7 @@ def conjugate_gradients(
     residual = wanted
     gradient = transpose(residual)[0]
     direction, power = gradient, total(gradient)
-    done = CONVERGED * power  # beyond this round-off grows instead of the residual shrinking
+    done = CONVERGED * power  # after this point round-off grows and the residual no longer shrinks
     for _ in range(iterations):
         made = forward(direction)
         curvature = sum(part.square().flatten(start_dim=1).sum(dim=1) for part in made).view_as(power)  # type: ignore
@@ -173,43 +177,43 @@ def conjugate_gradients(
 
 
 def invert(activation: nn.Module, output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What an activation was given, its slope there, and where that is known (float, 1 or 0), from its output."""
-    sure = torch.ones_like(output)
+    """Return an activation's input, its slope there and where both are known (float, 1 or 0), from its output."""
+    everywhere = torch.ones_like(output)
     if isinstance(activation, nn.Sigmoid):
         inside = output.clamp(EDGE, 1 - EDGE)
-        return inside.logit(), inside * (1 - inside), sure
+        return inside.logit(), inside * (1 - inside), everywhere
     if isinstance(activation, nn.Tanh):
         inside = output.clamp(EDGE - 1, 1 - EDGE)
-        return inside.atanh(), 1 - inside.square(), sure
+        return inside.atanh(), 1 - inside.square(), everywhere
     if isinstance(activation, nn.LeakyReLU):
         slope = torch.where(output > 0, 1.0, activation.negative_slope).to(output)
-        return output / slope, slope, sure
+        return output / slope, slope, everywhere
     active = (output > EDGE).to(output)
     return output * active, active, active
 
 
-def chain(module: nn.Module) -> list[Stage]:
-    """The module as layers with biases and activations in a row.
+def chain(module: nn.Module) -> list[InvertedLayer]:
+    """Return the module as a sequence of layers with biases and their activations.
 
     Raises:
-        Refused: it is something else.
+        Refused: the module has another structure.
     """
     names = {id(parameter): name for name, parameter in module.named_parameters()}
-    stages: list[Stage] = []
+    layers: list[InvertedLayer] = []
     for inner in module.modules():
         if isinstance(inner, nn.Linear | nn.Conv2d) and inner.bias is not None:
-            stages.append(Stage(inner, names[id(inner.weight)], names[id(inner.bias)], None))
-        elif isinstance(inner, nn.Sigmoid | nn.Tanh | nn.ReLU | nn.LeakyReLU) and stages and not stages[-1].activation:
-            last = stages.pop()
-            stages.append(Stage(last.layer, last.weight, last.bias, inner))
+            layers.append(InvertedLayer(inner, names[id(inner.weight)], names[id(inner.bias)], None))
+        elif isinstance(inner, nn.Sigmoid | nn.Tanh | nn.ReLU | nn.LeakyReLU) and layers and not layers[-1].activation:
+            last = layers.pop()
+            layers.append(InvertedLayer(last.layer, last.weight, last.bias, inner))
         elif not list(inner.children()) and not isinstance(inner, nn.Flatten):
             raise Refused(
                 f"R-GAP walks back through convolutions, linear layers and activations, not through "
                 f"{type(inner).__name__}; use model=lenet, strided_convnet or mlp."
             )
-    if not stages or stages[-1].activation is not None or not isinstance(stages[-1].layer, nn.Linear):
+    if not layers or layers[-1].activation is not None or not isinstance(layers[-1].layer, nn.Linear):
         raise Refused("R-GAP needs a model whose last layer is linear.")
-    return stages
+    return layers
 
 
 def _convolution(layer: nn.Conv2d, weight: Tensor) -> Callable[[Tensor], Tensor]:
@@ -224,10 +228,10 @@ def _output_shape(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(_convolution(layer, layer.weight.detach())(empty).shape[1:])
 
 
-def _input_shapes(stages: list[Stage], surface: UploadSurface) -> list[tuple[int, ...]]:
-    """What each stage is fed; a linear layer takes any shape flattened."""
+def _input_shapes(layers: list[InvertedLayer], surface: UploadSurface) -> list[tuple[int, ...]]:
+    """Return the input shape of each layer; a linear layer accepts any shape, flattened."""
     shapes, shape = [], surface.shape
-    for stage in stages:
+    for inverted in layers:
         shapes.append(shape)
-        shape = _output_shape(stage.layer, shape)
+        shape = _output_shape(inverted.layer, shape)
     return shapes

@@ -1,10 +1,10 @@
-"""Robbing the Fed: bins of brightness in front of the model, so that every image falls into a bin of its own.
+"""Robbing the Fed: brightness bins in front of the model, so that each image falls into its own bin.
 
 Fowl, Geiping, Czaja, Goldblum, Goldstein, *Robbing the Fed: Directly Obtaining Private Data in Federated Learning with
 Modified Models*, ICLR 2022 (arXiv 2110.13057), section 3. Bin edges are quantiles of the server's own samples.
 
-Ours is what the adaptive form adds: it asks several times, turns the rows a little from each other where parties refuse
-a model with parallel ones, and takes noise out of what it reads by what its own samples look like.
+The adaptive form is ours: it asks several times, turns the rows slightly away from each other where parties refuse a
+model with parallel rows, and removes noise from its readings by the statistics of its own samples.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.errors import ConfigError
@@ -22,20 +23,20 @@ from benchmark.threats.gradient_leakage.denoise import without_noise
 from benchmark.threats.gradient_leakage.trap import Block, TrapThreat, implausible
 
 VERSION = 2
-LOWEST = 10.0  # the first bin begins so far below the darkest sample, as in the authors' code
-ROUNDING = 1e-6  # values nearer than this are one value
+LOWEST = 10.0  # distance of the first bin's edge below the darkest sample, as in the authors' code
+ROUNDING = 1e-6  # values closer than this count as equal
 
 
 def expected_share(images: int, bins: int) -> float:
-    """Share of ``images`` that are alone in their bin when all ``bins`` are equally likely: (1 - 1/K)^(N-1)."""
+    """Return the share of ``images`` that have their bin for themselves if all are equally likely: (1 - 1/K)^(N-1)."""
     return (1 - 1 / bins) ** (images - 1)
 
 
-def bin_edges(values: Tensor, bins: int) -> Tensor:
-    """Lower edges (bins,) at the quantiles i / bins of ``values`` (n,); the first one lies below all that may come.
+def bin_edges(values: Float[Tensor, " n"], bins: int) -> Float[Tensor, " bins"]:
+    """Return lower edges at the quantiles i / bins of ``values``; the first is below all possible values.
 
-    Pixels are whole numbers, so brightness is a multiple of a step, and a value on an edge would fall into either bin,
-    or none, by rounding. So edges are moved up by half the least step between values.
+    Pixels are whole numbers, so brightness is a multiple of a step, and a value on an edge would fall into either bin
+    or none by rounding. So edges are moved up by half the smallest step between values.
     """
     edges = values.quantile(torch.arange(bins, device=values.device) / bins, interpolation="lower")
     steps = values.sort().values.diff()
@@ -45,8 +46,10 @@ def bin_edges(values: Tensor, bins: int) -> Tensor:
     return edges
 
 
-def turned(direction: Tensor, rows: int, cosine: float, rng: torch.Generator) -> Tensor:
-    """``rows`` vectors (rows, pixels) near ``direction`` (pixels,), with cosines twice as far below 1 as ``cosine``.
+def turned(
+    direction: Float[Tensor, " pixels"], rows: int, cosine: float, rng: torch.Generator
+) -> Float[Tensor, "rows pixels"]:
+    """Return vectors near ``direction``, with cosines twice as far below 1 as ``cosine``.
 
     Their projection on ``direction`` is that of ``direction`` itself.
     """
@@ -58,15 +61,17 @@ def turned(direction: Tensor, rows: int, cosine: float, rng: torch.Generator) ->
 
 
 class RobbingTheFed(TrapThreat):
-    """The imprint module.
+    """Malicious server that sends the imprint module.
 
     Args:
-        rows: bins K.
+        rows: K, number of bins.
         variant: ``cumulative``: ReLU; row i is active above edge i, and differences of neighbouring rows give bins.
-            ``sparse``: hard tanh; an image excites the row of its own bin only, and no difference amplifies noise.
+            ``sparse``: hard tanh; an image activates only the row of its own bin, and no difference amplifies noise.
         measurement: ``mean`` (mean pixel) or ``random`` (a random direction), which is binned.
-        ranking: which hits are kept when there are more than images: ``bias`` (largest bias gradient) or ``plausible``
-            (values in [0, 1], and in the bin that they came from).
+        ranking: how readings are selected if there are more than images: ``bias`` (largest bias gradient) or
+            ``plausible`` (values in [0, 1] and in the bin of the reading).
+        strength, gain: see :class:`~.trap.TrapThreat`.
+        voiding, observations, adaptive: see :class:`~.voiding.MaliciousServer`.
     """
 
     floor = Floor("recovered_share", 0.3)
@@ -75,15 +80,15 @@ class RobbingTheFed(TrapThreat):
     def __init__(
         self,
         *,
-        variant: str,
-        measurement: str,
-        ranking: str,
-        rows: int,
-        strength: float,
-        gain: float,
-        voiding: str,
-        observations: int,
-        adaptive: bool,
+        variant: str = "cumulative",
+        measurement: str = "random",
+        ranking: str = "plausible",
+        rows: int = 256,
+        strength: float = 0.01,
+        gain: float = 100.0,
+        voiding: str = "none",
+        observations: int = 20,
+        adaptive: bool = False,
     ) -> None:
         super().__init__(
             rows=rows, strength=strength, gain=gain, voiding=voiding, observations=observations, adaptive=adaptive
@@ -137,11 +142,11 @@ class RobbingTheFed(TrapThreat):
         if self.ranking == "bias":
             order = bias[hit].abs().argsort(descending=True)
         else:
-            order = (implausible(found) + self._astray(found, block, hit)).argsort()
+            order = (implausible(found) + self._bin_distance(found, block, hit)).argsort()
         return found[order[:count]]
 
-    def _astray(self, found: Tensor, block: Block, hit: Tensor) -> Tensor:
-        """How far w x of each guess (m, pixels) lies outside the bin that it was read from, (m,)."""
+    def _bin_distance(self, found: Tensor, block: Block, hit: Tensor) -> Tensor:
+        """Return the distance of w x of each guess (m, pixels) from the bin of its reading, (m,)."""
         length = block.weight.norm(dim=1)
         edges = -block.bias / length
         value = (found * (block.weight / length[:, None])[hit]).sum(dim=1)

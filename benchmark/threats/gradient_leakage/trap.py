@@ -1,7 +1,6 @@
-"""A linear block in front of the model, sent by the server, whose gradient spells out single inputs.
+"""Linear block that a server puts in front of the model and whose gradient reveals single inputs.
 
-What "Robbing the Fed" and "Curious abandon honesty" have in common: how the block is sent and how its gradients come
-back.
+Base of "Robbing the Fed" and "Curious abandon honesty": how the block is sent and how its gradients are read.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from benchmark.errors import positive
@@ -20,15 +20,18 @@ from benchmark.settings.guesses import Reconstruction
 from benchmark.threats.gradient_leakage.voiding import MaliciousServer, padded
 from benchmark.training.functional import Net
 
-DEAD = -1e4  # a bias at which no image in [0, 1] activates a row
+DEAD = -1e4  # bias at which no image in [0, 1] activates a row
 
 
 class Trap(nn.Module):
-    """Adds ``readout`` x the sum of the block's activations to every pixel, so that all rows get one upstream gradient.
+    """Module that adds ``readout`` x the sum of the block's activations to every pixel.
+
+    All rows of the block thus have the same upstream gradient.
 
     Args:
-        inner: the model agreed on, (n, *shape) -> logits.
-        pixels: of one sample; rows: of the block.
+        inner: the agreed model, (n, *shape) -> logits.
+        pixels: of one sample.
+        rows: of the block.
         ceiling: activations are clamped to [0, ceiling]; infinity makes a ReLU.
         readout: factor of the sum.
     """
@@ -47,7 +50,7 @@ class Trap(nn.Module):
 
 @dataclass(frozen=True)
 class Block:
-    """Weights (rows, pixels) and biases (rows,) of the block, the ceiling and the readout that go with them."""
+    """Weights (rows, pixels) and biases (rows,) of the block, with its ceiling and readout factor."""
 
     weight: Tensor
     bias: Tensor
@@ -56,12 +59,12 @@ class Block:
 
 
 class TrapThreat(MaliciousServer):
-    """Sends a trap and reads its gradients.
+    """Base of malicious servers that send a trap and read its gradients.
 
     Args:
         rows: of the block; more rows separate more images.
-        strength: how much the block changes the pixels that the model behind it sees.
-        gain: factor of the block's gradient that leaves its output as it is (weights / gain, readout x gain).
+        strength: how much the block changes the pixels that the model behind it receives.
+        gain: factor of the block's gradient that leaves its output unchanged (weights / gain, readout x gain).
         voiding, observations, adaptive: see :class:`~.voiding.MaliciousServer`.
     """
 
@@ -75,11 +78,11 @@ class TrapThreat(MaliciousServer):
 
     @abstractmethod
     def block(self, downlink: DownlinkSurface, rng: torch.Generator) -> Block:
-        """The trap's block."""
+        """Return the trap's block."""
 
     @abstractmethod
     def read(self, weight: Tensor, bias: Tensor, block: Block, count: int) -> Tensor:
-        """At most ``count`` samples (m, pixels) from the block's gradients (rows, pixels) and (rows,)."""
+        """Return at most ``count`` samples (m, pixels) from the block's gradients (rows, pixels) and (rows,)."""
 
     def queries(self, downlink: DownlinkSurface, rng: torch.Generator) -> list[Query]:
         block = self.block(downlink, rng)
@@ -94,11 +97,13 @@ class TrapThreat(MaliciousServer):
         live = net.layout.join([block.weight, block.bias, *downlink.net.layout.split(downlink.params).values()])
         dead = live.clone()
         dead[net.layout.slices()["trap.bias"]] = DEAD
-        return self.bait(net, live, dead, downlink.parties)
+        return self.malicious_queries(net, live, dead, downlink.parties)
 
     def attack(self, surface: BroadcastSurface, rng: torch.Generator) -> Reconstruction:
         query = surface.queries[0]
-        params = query.params if query.params.ndim == 1 else query.params[0]  # the first victim's: it is live
+        params = (
+            query.params if query.params.ndim == 1 else query.params[0]
+        )  # the first victim's parameters, which are live
         trap = query.net.module
         assert isinstance(trap, Trap)
         sent = query.net.layout.split(params)
@@ -115,6 +120,6 @@ class TrapThreat(MaliciousServer):
         return Reconstruction(x.nan_to_num(0.0).clamp(0, 1), groups=groups)
 
 
-def implausible(x: Tensor) -> Tensor:
-    """How far guesses (m, pixels) lie outside [0, 1], (m,): a trace of noise that needs no truth to be seen."""
+def implausible(x: Float[Tensor, "m pixels"]) -> Float[Tensor, " m"]:
+    """Return the mean distance of each guess from [0, 1], which shows noise without private data."""
     return (x - x.clamp(0, 1)).abs().mean(dim=1)

@@ -1,7 +1,7 @@
-"""Families V of predictors that read the gradient of one layer, every one closed under ignoring what it reads.
+"""Families V of predictors that read the gradient of one layer; each contains the constant predictors.
 
-Each is fitted on rehearsed gradients, tempered on a part of them that the fit did not see, and gives way to a constant
-where it is no better there: without that, over-fitted predictors report negative information.
+Each is fitted on simulated gradients, calibrated on a part of them that the fit did not use, and replaced by a constant
+where it is no better there: otherwise over-fitted predictors report negative information.
 """
 
 from __future__ import annotations
@@ -13,31 +13,39 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.errors import ConfigError
 from benchmark.seeds import child
 
-VALIDATION = 4  # every 4th rehearsed upload is held back from the fit
+VALIDATION = 4  # every 4th simulated upload is held back from the fit
 COMPONENTS = 60
-FLOOR = 1e-6  # of a probability, so that one confident error cannot make the mean infinite
+FLOOR = 1e-6  # least probability, so that one confident error cannot make the mean infinite
 RIDGE_STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
-def held_back(count: int) -> Tensor:
-    """bool (count,), the rehearsed uploads that judge a fit instead of taking part in it."""
+def held_back(count: int) -> Bool[Tensor, " count"]:
+    """Return the mask of the simulated uploads that evaluate a fit and take no part in it."""
     return torch.arange(count) % VALIDATION == 0
 
 
 def classify(
-    families: Sequence[str], known: Tensor, secret: Tensor, seen: Tensor, trees: int, rng: torch.Generator
+    families: Sequence[str],
+    known: Float[Tensor, "m d"],
+    secret: Int[Tensor, " m"],
+    seen: Float[Tensor, "n d"],
+    trees: int,
+    rng: torch.Generator,
 ) -> dict[str, Tensor]:
-    """Family -> log-probabilities (n, 2) of the secret behind the gradients ``seen`` (n, d).
+    """Return for each family log-probabilities (n, 2) of the secret behind the gradients ``seen`` (n, d).
 
     Args:
         families: ``linear`` (PCA, logistic regression), ``forest``, ``mlp`` (PCA, two hidden layers of 128).
-        known: (m, d), secret: int64 (m,), what the fit may use.
+        known: (m, d), gradients for the fit.
+        secret: int64 (m,), their secrets.
+        trees: number of trees of a forest.
 
     Raises:
         ConfigError: an unknown family.
@@ -62,13 +70,18 @@ def classify(
 
 
 def decode(
-    families: Sequence[str], known: Tensor, images: Tensor, seen: Tensor, rng: torch.Generator
+    families: Sequence[str],
+    known: Float[Tensor, "m d"],
+    images: Float[Tensor, "m pixels"],
+    seen: Float[Tensor, "n d"],
+    rng: torch.Generator,
 ) -> dict[str, Tensor]:
-    """Family -> images (n, pixels) guessed from the gradients ``seen`` (n, d).
+    """Return for each family images (n, pixels) guessed from the gradients ``seen`` (n, d).
 
     Args:
         families: ``ridge`` (strength by validation), ``mlp`` (PCA, one hidden layer of 128).
-        known: (m, d), images: (m, pixels), what the fit may use.
+        known: (m, d), gradients for the fit.
+        images: (m, pixels), their images.
 
     Raises:
         ConfigError: an unknown family.
@@ -89,8 +102,10 @@ def decode(
     return found
 
 
-def principal(known: Tensor, seen: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Principal components of standardised gradients, (m, d) and (n, d) -> (m, k) and (n, k) with k at most ``count``.
+def principal(
+    known: Float[Tensor, "m d"], seen: Float[Tensor, "n d"], count: int
+) -> tuple[Float[Tensor, "m k"], Float[Tensor, "n k"]]:
+    """Return at most ``count`` principal components of standardised gradients.
 
     Mean, spread and axes come from the rows of ``known`` that are not held back, through their small Gram matrix. The
     first component has unit variance.
@@ -142,7 +157,7 @@ def _log_odds(probabilities: np.ndarray) -> np.ndarray:
 
 
 def _temperature(odds: np.ndarray, secret: np.ndarray) -> float:
-    """The factor in [0, 2] on the log-odds with the least validation loss; 0 is the constant prediction."""
+    """Return the factor in [0, 2] on the log-odds with the least validation loss; 0 is the constant prediction."""
     factors = np.concatenate([[0.0], np.geomspace(0.01, 2, 40)])
     signed = np.where(secret == 1, odds, -odds)
     losses = [np.logaddexp(0, -factor * signed).mean() for factor in factors]
@@ -153,7 +168,8 @@ Decoder = Callable[[Tensor], Tensor]
 
 
 def _ridge(x: Tensor, images: Tensor) -> list[Decoder]:
-    """Ridge regressions of all strengths; ``x`` (m, k) are uncorrelated components, so each solves alone."""
+    """Return ridge regressions of all strengths; the components ``x`` (m, k) are uncorrelated, so each has its own
+    solution."""
     constant = images.mean(dim=0)
     power = x.square().sum(dim=0)
     product = x.T @ (images - constant)

@@ -1,4 +1,4 @@
-"""Predictors trained on rehearsed uploads: how much each layer's gradient tells of a secret, and of the samples.
+"""V-information: predictors trained on simulated uploads measure how much each layer's gradient reveals.
 
 Mo et al., *Quantifying (and Localizing) Usable Information Leakage from Neural Network Gradients*, arXiv 2105.13929.
 Only the abstracts could be read, so the families of predictors are the suite's choice.
@@ -27,12 +27,16 @@ VERSION = 1
 
 
 class LatentVInformation(ManyUploadsThreat):
-    """Latent information: the sensitive attribute behind an upload.
+    """Measure of latent information: the sensitive attribute behind an upload.
 
     Args:
         families: of predictors, see :func:`~.v_families.classify`; the setting takes the best for each layer.
+        victims: uploads to be judged.
+        auxiliary: uploads that are simulated for the fit.
+        scope: ``group``: all samples of a batch share the attribute; ``member``: it is that of the batch's first
+            sample.
         trees: of a forest.
-        adaptive: rehearses with the defense in place.
+        adaptive: the simulation includes the defense.
     """
 
     goal = "secret"
@@ -42,19 +46,19 @@ class LatentVInformation(ManyUploadsThreat):
     def __init__(
         self,
         *,
-        families: Sequence[str],
-        victims: int,
-        auxiliary: int,
-        scope: str,
-        trees: int,
-        adaptive: bool,
+        families: Sequence[str] = ("linear", "forest", "mlp"),
+        victims: int = 300,
+        auxiliary: int = 800,
+        scope: str = "group",
+        trees: int = 100,
+        adaptive: bool = False,
     ) -> None:
         super().__init__(victims=victims, auxiliary=auxiliary, scope=scope, adaptive=adaptive)
         self.families, self.trees = families, trees
 
     def attack(self, surface: ManyUploadsSurface, rng: torch.Generator) -> Beliefs:
-        batches, known = rehearsed(self, surface, rng)
-        secret = self.studied(batches, rng)
+        batches, known = simulated(self, surface, rng)
+        secret = self.taught_values(batches, rng)
         found: dict[str, dict[str, Tensor]] = {family: {} for family in self.families}
         for layer, part in layer_slices(surface.net.layout).items():
             beliefs = classify(self.families, known[:, part], secret, surface.uploads[:, part], self.trees, rng)
@@ -62,29 +66,34 @@ class LatentVInformation(ManyUploadsThreat):
                 found[family][layer] = belief
         return Beliefs(found)
 
-    def studied(self, batches: AttributeBatches, rng: torch.Generator) -> Tensor:
-        """The values of the secret that the predictors are taught."""
+    def taught_values(self, batches: AttributeBatches, rng: torch.Generator) -> Tensor:
+        """Return the values of the secret that the predictors learn."""
         return batches.secret
 
 
 class ShuffledSecret(LatentVInformation):
-    """Negative control: the same predictors, taught values of the secret in random order. They find no information,
-    unless the estimate itself makes it up."""
+    """Negative control: the same predictors, trained on values of the secret in random order.
+
+    They find no information unless the estimate is biased.
+    """
 
     control = "negative"
     floor = None
 
-    def studied(self, batches: AttributeBatches, rng: torch.Generator) -> Tensor:
+    def taught_values(self, batches: AttributeBatches, rng: torch.Generator) -> Tensor:
         return batches.secret[torch.randperm(len(batches.secret), generator=rng).to(batches.secret.device)]
 
 
 class ToldSecret(ManyUploadsThreat):
-    """Positive control: knows the attribute, one bit whatever the layer and the defense."""
+    """Positive control that knows the attribute: one bit for any layer and any defense."""
 
     goal = "secret"
     headline = "latent_bits"
     control = "positive"
     knowledge = frozenset({"truth"})
+
+    def __init__(self, *, victims: int = 300, auxiliary: int = 4, adaptive: bool = False) -> None:
+        super().__init__(victims=victims, auxiliary=auxiliary, adaptive=adaptive)
 
     def attack(self, surface: ManyUploadsSurface, rng: torch.Generator) -> Beliefs:
         sure = torch.nn.functional.one_hot(surface.truth.secret, 2).to(surface.params).clamp(1e-6, 1).log()
@@ -92,23 +101,32 @@ class ToldSecret(ManyUploadsThreat):
 
 
 class OriginalVInformation(ManyUploadsThreat):
-    """Original information: the image behind an upload, or the mean image of its batch.
+    """Measure of original information: the image behind an upload, or the mean image of its batch.
 
     Args:
         families: of decoders, see :func:`~.v_families.decode`; the setting takes the best for each layer.
-        adaptive: rehearses with the defense in place.
+        victims: uploads to be judged.
+        auxiliary: uploads that are simulated for the fit.
+        adaptive: the simulation includes the defense.
     """
 
     goal = "image"
     headline = "original_bits"
     floor = Floor("original_bits", 0.05)
 
-    def __init__(self, *, families: Sequence[str], victims: int, auxiliary: int, adaptive: bool) -> None:
+    def __init__(
+        self,
+        *,
+        families: Sequence[str] = ("ridge", "mlp"),
+        victims: int = 300,
+        auxiliary: int = 800,
+        adaptive: bool = False,
+    ) -> None:
         super().__init__(victims=victims, auxiliary=auxiliary, adaptive=adaptive)
         self.families = families
 
     def attack(self, surface: ManyUploadsSurface, rng: torch.Generator) -> Beliefs:
-        batches, known = rehearsed(self, surface, rng)
+        batches, known = simulated(self, surface, rng)
         images = batches.x.mean(dim=1).flatten(start_dim=1)
         found: dict[str, dict[str, Tensor]] = {family: {} for family in self.families}
         for layer, part in layer_slices(surface.net.layout).items():
@@ -117,9 +135,9 @@ class OriginalVInformation(ManyUploadsThreat):
         return Beliefs(found)
 
 
-def rehearsed(
+def simulated(
     threat: ManyUploadsThreat, surface: ManyUploadsSurface, rng: torch.Generator
 ) -> tuple[AttributeBatches, Tensor]:
-    """The adversary's own batches and the uploads (auxiliary, d) that they would cause."""
+    """Return the adversary's own batches and the uploads (auxiliary, d) that they would cause."""
     batches = draw_batches(surface.own, threat.auxiliary, surface.batch_size, threat.scope, rng)
     return batches, (surface.rehearse_defended if threat.adaptive else surface.rehearse)(batches)

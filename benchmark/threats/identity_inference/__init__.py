@@ -1,1 +1,1 @@
-"""Whose is a released row? Attacks on released data."""
+"""Attacks that attribute released rows to persons."""

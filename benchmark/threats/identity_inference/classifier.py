@@ -1,4 +1,4 @@
-"""Identity inference: a classifier of the participants, trained on their recordings, looks at released rows."""
+"""Identity inference by a classifier of the participants, trained on other recordings of them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ VERSION = 1
 
 
 class IdentityClassifier(ReleaseThreat):
-    """Trains the cell's kind of model on recordings of the participants from another time.
+    """Attack with the cell's kind of model, trained on recordings of the participants from another time.
 
     Args:
         epochs: of its training.
-        adaptive: it trains on what the mechanism makes of the recordings (under a key of the adversary's) as well, so
-            that released rows are no foreign inputs. Synthetic releases name no person and leave it without such rows.
+        adaptive: it also trains on the mechanism's release of the recordings (under a key of the adversary's own), so
+            that released rows are familiar inputs. Synthetic releases name no person and add no such rows.
     """
 
     family = "identity_inference"
@@ -30,7 +30,7 @@ class IdentityClassifier(ReleaseThreat):
     needs = {"dataset.group": "yes"}
     knowledge = frozenset({"recordings"})
 
-    def __init__(self, *, epochs: int, adaptive: bool) -> None:
+    def __init__(self, *, epochs: int = 30, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
         positive("threat.epochs", epochs)
         self.epochs = epochs

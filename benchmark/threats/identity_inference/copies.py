@@ -1,7 +1,7 @@
-"""Identity inference by one's own copies of the mechanism: releases made of one participant each, whose owner is known.
+"""Identity inference with copies of the mechanism, each fitted on one participant.
 
-An identity network that never saw synthetic rows is arbitrarily sure of itself on them. The adversary fits the
-mechanism on the recordings of each participant that it holds, and learns from these rows too (system 04, pitfalls).
+An identity network that never saw synthetic rows has an arbitrary confidence on them. The adversary fits the mechanism
+on the recordings of each participant that it holds, and learns from these rows too.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ VERSION = 1
 
 
 class IdentityCopies(IdentityClassifier):
-    """A classifier of participants on recordings and on rows of its own per-participant copies.
+    """Classifier of participants, trained on recordings and on rows of its own copies of the mechanism.
 
     Args:
         epochs: of its training.
-        adaptive: without it the copies are left out.
+        adaptive: if False, the copies are left out.
     """
+
+    def __init__(self, *, epochs: int = 30, adaptive: bool = True) -> None:
+        super().__init__(epochs=epochs, adaptive=adaptive)
 
     @staticmethod
     def _with_released(surface: IdentitySurface, known: Split) -> Split:
@@ -37,8 +40,11 @@ class IdentityCopies(IdentityClassifier):
 
 
 class IdentityTeachers(IdentityCopies):
-    """The same against releases that come from one participant each: are stimuli linked to whose teacher made them?"""
+    """Form of the attack on releases that each come from one participant, who has to be identified."""
 
     surface = "teachers"
     headline = "identity_accuracy"
     floor = Floor("identity_accuracy", 0.2)
+
+    def __init__(self, *, epochs: int = 30, adaptive: bool = False) -> None:
+        super().__init__(epochs=epochs, adaptive=adaptive)

@@ -1,4 +1,4 @@
-"""Record linkage by features: which listed sample does a network read as it reads the released row?"""
+"""Record linkage by features: the listed sample whose features are nearest to those of the released row."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from benchmark.metrics.distances import exact_cdist
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.linkage import Linkage, LinkageSurface
 from benchmark.settings.threat import Floor
-from benchmark.threats.proxies import lenses, same_shape, views
+from benchmark.threats.proxies import feature_networks, joint_features, same_shape
 
 VERSION = 1
 
 
 class NearestFeatures(ReleaseThreat):
-    """Links each released row to the listed sample at the least distance of standardised logits.
+    """Attack that links each released row to the listed sample at the least distance of standardised logits.
 
-    A mechanism that keeps what networks see keeps this way back, whatever its rows look like.
+    A mechanism that preserves the features of networks allows this linkage, whatever its rows look like.
 
     Args:
-        epochs: of the adversary's own network. adaptive: the mechanism's proxies in its place.
+        epochs: of the adversary's own network.
+        adaptive: use the mechanism's proxies in its place.
     """
 
     family = "identity_inference"
@@ -29,7 +30,7 @@ class NearestFeatures(ReleaseThreat):
     needs = {"defense.synthetic": "no", "dataset.kind": "image"}
     floor = Floor("reidentified_at_1", 0.9)
 
-    def __init__(self, *, epochs: int, adaptive: bool) -> None:
+    def __init__(self, *, epochs: int = 30, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
         positive("threat.epochs", epochs)
         self.epochs = epochs
@@ -37,8 +38,8 @@ class NearestFeatures(ReleaseThreat):
 
     def attack(self, surface: LinkageSurface, rng: torch.Generator) -> Linkage:
         same_shape(surface)
-        networks = lenses(surface, rng, epochs=self.epochs, adaptive=self.adaptive)
+        networks = feature_networks(surface, rng, epochs=self.epochs, adaptive=self.adaptive)
         with torch.no_grad():
-            spread = views(networks, surface.attacker.x).std(dim=0).clamp_min(1e-6)
-            rows, listed = (views(networks, x) / spread for x in (surface.targets, surface.listed))
+            spread = joint_features(networks, surface.attacker.x).std(dim=0).clamp_min(1e-6)
+            rows, listed = (joint_features(networks, x) / spread for x in (surface.targets, surface.listed))
         return Linkage(exact_cdist(rows, listed))

@@ -1,10 +1,11 @@
-"""Identity inference by an attacker who holds the very networks that identity suppression fooled (L3 of system 04)."""
+"""Identity inference by an attacker who holds the identity networks that the suppression deceived."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from benchmark.errors import Refused, positive
@@ -17,17 +18,18 @@ VERSION = 1
 
 
 class HandedNetworks(ReleaseThreat):
-    """Learns to recognise participants in recordings in which the owner's identity networks recognise nobody any more.
+    """Attack that learns to recognise participants in recordings on which the owner's identity networks fail.
 
-    Released rows are blank to those networks; what is left in them is what the networks do not see. So the adversary
-    suppresses its own recordings of the participants, ``x <- x - lr * sd * sign(grad KL(uniform || I(x)))`` on the mean
-    of the networks' losses, keeps their names, and trains the cell's model on recordings of both kinds.
+    Released rows show no person to those networks; any identity left in them is invisible to the networks. So the
+    adversary suppresses its own recordings of the participants, ``x <- x - lr * sd * sign(grad KL(uniform || I(x)))``
+    on the mean of the networks' losses, keeps their names, and trains the cell's model on recordings of both kinds.
 
-    It has no floor: without suppression there is no network to hold. ``anonymous_stimuli`` with ``suppress`` 0, whose
-    networks fooled nobody, is what it must succeed against.
+    It has no floor: without suppression there is no network to hold. It must succeed against ``anonymous_stimuli`` with
+    ``suppress`` 0, whose networks deceived nobody.
 
     Args:
-        epochs: of its classifier. steps, lr: of the suppression of recordings, in standard deviations of the data.
+        epochs: of its classifier.
+        steps, lr: of the suppression of recordings, in standard deviations of the data.
     """
 
     family = "identity_inference"
@@ -36,11 +38,11 @@ class HandedNetworks(ReleaseThreat):
     needs = {"dataset.group": "yes", "defense.identities": "yes"}
     knowledge = frozenset({"recordings", "models", "mechanism"})
 
-    def __init__(self, *, epochs: int, steps: int, lr: float) -> None:
+    def __init__(self, *, epochs: int = 30, steps: int = 20, lr: float = 0.05) -> None:
         super().__init__()
         positive("threat.epochs", epochs)
         positive("threat.lr", lr)
-        self.adaptive = True  # it is about this very mechanism
+        self.adaptive = True  # it attacks this mechanism only
         self.epochs, self.steps, self.lr = epochs, steps, lr
 
     def attack(self, surface: IdentitySurface, rng: torch.Generator) -> IdentityGuess:
@@ -60,8 +62,10 @@ class HandedNetworks(ReleaseThreat):
         )
 
 
-def suppressed(x: Tensor, networks: Sequence[nn.Module], steps: int, lr: float) -> Tensor:
-    """Recordings (n, ...) after ``steps`` signed steps of ``lr`` standard deviations towards unrecognisable ones."""
+def suppressed(
+    x: Float[Tensor, "n ..."], networks: Sequence[nn.Module], steps: int, lr: float
+) -> Float[Tensor, "n ..."]:
+    """Return recordings after ``steps`` signed steps of ``lr`` standard deviations towards anonymity."""
     scale, x = lr * float(x.std()), x.clone()
     for _ in range(steps):
         x.requires_grad_()
@@ -71,7 +75,7 @@ def suppressed(x: Tensor, networks: Sequence[nn.Module], steps: int, lr: float) 
     return x
 
 
-def recognised(networks: Sequence[nn.Module], x: Tensor, persons: Tensor) -> float:
-    """Share of recordings in [0, 1] that the networks' mean belief gives to the right person."""
+def recognised(networks: Sequence[nn.Module], x: Float[Tensor, "n ..."], persons: Int[Tensor, " n"]) -> float:
+    """Return the share of recordings in [0, 1] that the networks' mean prediction assigns to the right person."""
     belief = torch.stack([predict(network, x).softmax(dim=1) for network in networks]).mean(dim=0)
     return (belief.argmax(dim=1) == persons).double().mean().item()

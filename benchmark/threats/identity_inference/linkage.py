@@ -1,8 +1,9 @@
-"""Record linkage: the nearest person on a list of identified people (R3 of the shared attack set)."""
+"""Record linkage: the nearest person on a list of identified people."""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.errors import positive
@@ -16,7 +17,7 @@ VERSION = 1
 
 
 class NearestPerson(ReleaseThreat):
-    """Links each released row to the listed person at the least L2 distance.
+    """Attack that links each released row to the listed person at the least L2 distance.
 
     Args:
         pairs: known (private, released) pairs of the adaptive form, which first maps released rows back by ridge
@@ -30,7 +31,7 @@ class NearestPerson(ReleaseThreat):
     needs = {"defense.synthetic": "no"}
     floor = Floor("reidentified_at_1", 0.9)
 
-    def __init__(self, *, pairs: int, ridge: float, adaptive: bool) -> None:
+    def __init__(self, *, pairs: int = 50, ridge: float = 0.01, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
         positive("threat.ridge", ridge)
         self.ridge = ridge
@@ -48,8 +49,10 @@ class NearestPerson(ReleaseThreat):
         return Linkage(exact_cdist(rows, listed))
 
 
-def map_back(encoded: Tensor, plain: Tensor, targets: Tensor, ridge: float) -> Tensor:
-    """Affine ridge regression from released rows (q, e) to plain ones (q, d), applied to ``targets`` (n, e)."""
+def map_back(
+    encoded: Float[Tensor, "q e"], plain: Float[Tensor, "q d"], targets: Float[Tensor, "n e"], ridge: float
+) -> Float[Tensor, "n d"]:
+    """Return ``targets`` after affine ridge regression from released rows ``encoded`` to ``plain`` ones."""
     encoded, plain, targets = encoded.double(), plain.double(), targets.double()
     center, mean = encoded.mean(dim=0), plain.mean(dim=0)
     rows = encoded - center
@@ -59,7 +62,7 @@ def map_back(encoded: Tensor, plain: Tensor, targets: Tensor, ridge: float) -> T
 
 
 class GuessPerson(ReleaseThreat):
-    """Negative control: distances drawn at random."""
+    """Negative control: random distances."""
 
     family = "identity_inference"
     surface = "linkage"

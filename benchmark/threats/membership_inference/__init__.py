@@ -1,1 +1,1 @@
-"""Who was in the private data? Attacks on released data."""
+"""Attacks that infer whose data a release or a global model was made from."""

@@ -1,8 +1,8 @@
-"""Canary audit in one run: which of many planted records are in the release, and what epsilon that refutes (M9).
+"""Canary audit in one run: which of many planted records are in the release, and the epsilon that this refutes.
 
-Steinke, Nasr, Jagielski, *Privacy Auditing with One (1) Training Run*, NeurIPS 2023. Deviations: the audited run is one
-of a release mechanism, not of a classifier; canaries are added to the private data, not chosen among them; and they are
-scored by how much of the release lies where they are, not by their loss or gradient.
+Steinke, Nasr, Jagielski, *Privacy Auditing with One (1) Training Run*, NeurIPS 2023. Deviations: the audited run is
+that of a release mechanism, not of a classifier; canaries are added to the private data, not chosen among them; and
+they are scored by how much of the release lies near them, not by their loss or gradient.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ VERSION = 1
 
 
 class Canary(CanaryThreat):
-    """Plants canaries and reads from one release which of them are in.
+    """Attack that plants canaries and infers from one release which of them are in it.
 
-    Labels count as much as a sample's distance from the mean of the release without canaries, so that a mislabelled
-    canary is not found in a row that looks like it under its right label.
+    Labels weigh as much as a sample's distance from the mean of the release without canaries, so that a mislabelled
+    canary is not mistaken for a row that looks like it and has the right label.
 
     Args:
-        kind: ``mislabelled``: the adversary's own samples with a wrong label; ``blank``: constant samples, each of a
-            level of its own; ``noise``: uniform values. Blank and noisy rows of a table have no valid one-hot columns.
-        canaries: how many.
-        guesses: for how many of them the auditor guesses, for the others it abstains; an even number.
+        kind: ``mislabelled``: the adversary's own samples with a wrong label; ``blank``: constant samples, each with
+            its own level; ``noise``: uniform values. Blank and noisy rows of a table have no valid one-hot columns.
+        canaries: number of canaries.
+        guesses: number of canaries for which the auditor guesses (it abstains for the others); an even number.
         statistic: ``calibrated`` (distance to the nearest released row against that in a release without canaries),
             ``nearest``, ``ball``, ``density`` or ``correlation``.
     """
@@ -44,7 +44,15 @@ class Canary(CanaryThreat):
     floor = Floor("attack_auc", 0.95)
     knowledge = frozenset({"refit"})
 
-    def __init__(self, *, kind: str, canaries: int, guesses: int, statistic: str, adaptive: bool) -> None:
+    def __init__(
+        self,
+        *,
+        kind: str = "mislabelled",
+        canaries: int = 1000,
+        guesses: int = 500,
+        statistic: str = "calibrated",
+        adaptive: bool = True,
+    ) -> None:
         super().__init__(adaptive=adaptive)
         if kind not in KINDS:
             raise ConfigError(f"threat.kind is one of {', '.join(KINDS)}, not {kind!r}.")
@@ -75,7 +83,11 @@ class Canary(CanaryThreat):
 
 
 def mislabelled(own: Split, count: int, num_classes: int, rng: torch.Generator) -> Split:
-    """Distinct samples of ``own``, each with one of the labels that are wrong for it."""
+    """Return distinct samples of ``own``, each with a random wrong label.
+
+    Raises:
+        Refused: the adversary has fewer than ``count`` samples.
+    """
     if count > len(own):
         raise Refused(
             f"{count} mislabelled canaries need as many samples of the adversary, who has {len(own)}: lower "
@@ -87,18 +99,18 @@ def mislabelled(own: Split, count: int, num_classes: int, rng: torch.Generator) 
 
 
 def blank(own: Split, count: int, num_classes: int, rng: torch.Generator) -> Split:
-    """Constant samples of evenly spaced levels in the range of ``own``, under random labels."""
+    """Return constant samples of evenly spaced levels in the range of ``own``, with random labels."""
     levels = torch.linspace(0, 1, count)[torch.randperm(count, generator=rng)]
     return _synthetic(own, levels.view(-1, *[1] * (own.x.ndim - 1)).expand(count, *own.x.shape[1:]), num_classes, rng)
 
 
 def noise(own: Split, count: int, num_classes: int, rng: torch.Generator) -> Split:
-    """Uniform values in the range of ``own``, under random labels."""
+    """Return uniform values in the range of ``own``, with random labels."""
     return _synthetic(own, torch.rand((count, *own.x.shape[1:]), generator=rng), num_classes, rng)
 
 
 def _synthetic(own: Split, values: Tensor, num_classes: int, rng: torch.Generator) -> Split:
-    """Samples with ``values``, [0, 1] stretched to the range of ``own``: of each column in a table, else of all."""
+    """Return samples with ``values``, stretched from [0, 1] to the range of ``own`` (of each column in a table)."""
     if not len(own):
         raise Refused("Canaries are made in the likeness of the adversary's samples: raise dataset.sizes.attacker.")
     rows = own[torch.randint(len(own), (len(values),), generator=rng).to(own.y.device)]  # group, attribute

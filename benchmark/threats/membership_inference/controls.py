@@ -1,4 +1,4 @@
-"""Rows that bound every membership attack on a release: the truth, and a release that nobody asked about is in."""
+"""Controls of membership attacks on a release: the truth, and a release without any candidate."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class KnowsMembers(ReleaseThreat):
 
 
 class DisjointRelease(ReleaseThreat):
-    """Negative control: an attack on what the same mechanism makes of other people, the adversary's own samples.
+    """Negative control: an attack on the same mechanism's release of other people, the adversary's own samples.
 
-    Its AUC must be 0.5 within three standard errors (about sqrt(1 / (6 n)) for n members and n others); if it is not,
-    members and non-members differ by more than membership and the row's other attacks prove nothing.
+    Its AUC must be 0.5 within three standard errors (about sqrt(1 / (6 n)) for n members and n others). If it is not,
+    members and non-members differ by more than membership, and the other attacks prove nothing.
 
     Args:
         statistic: of the attack that is controlled.
@@ -41,7 +41,7 @@ class DisjointRelease(ReleaseThreat):
     control = "negative"
     knowledge = frozenset({"attacker_data", "refit", "public"})
 
-    def __init__(self, *, statistic: str) -> None:
+    def __init__(self, *, statistic: str = "nearest") -> None:
         super().__init__()
         self.statistic = statistic_named(statistic)
 

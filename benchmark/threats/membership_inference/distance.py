@@ -1,4 +1,4 @@
-"""Membership by how much of the release lies where the candidate is (M1 to M4 of the shared attack set)."""
+"""Membership inference from how much of the release lies near the candidate."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ VERSION = 1
 
 
 class DistanceMembership(ReleaseThreat):
-    """Scores candidates by one statistic of the release.
+    """Attack that scores candidates by one statistic of the release.
 
     Args:
-        statistic: ``nearest`` (GAN-Leaks), ``calibrated``, ``ball`` or ``density`` (DOMIAS).
+        statistic: ``nearest`` (GAN-Leaks), ``calibrated``, ``ball``, ``density`` (DOMIAS) or ``correlation``, see
+            :mod:`benchmark.threats.membership_inference.statistics`.
         space: ``pixels``, or ``components``: the first principal components of the adversary's own samples.
-        components: how many.
-        adaptive: the reference is not the adversary's own samples but what the mechanism makes of them under a key of
-            the adversary's, so that artefacts of the mechanism cancel.
+        components: number of components.
+        adaptive: the reference is the mechanism's release of the adversary's samples under a key of its own instead of
+            these samples, so that artefacts of the mechanism cancel.
     """
 
     family = "membership_inference"
@@ -32,7 +33,9 @@ class DistanceMembership(ReleaseThreat):
     floor = Floor("attack_auc", 0.95)
     knowledge = frozenset({"attacker_data"})
 
-    def __init__(self, *, statistic: str, space: str, components: int, adaptive: bool) -> None:
+    def __init__(
+        self, *, statistic: str = "nearest", space: str = "pixels", components: int = 10, adaptive: bool = False
+    ) -> None:
         super().__init__(adaptive=adaptive)
         if space not in ("pixels", "components"):
             raise ConfigError(f"threat.space is pixels or components, not {space!r}.")

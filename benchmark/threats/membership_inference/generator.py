@@ -1,4 +1,4 @@
-"""Membership by how well a released generator can reproduce the candidate (M5 of the shared attack set)."""
+"""Membership inference from how well a released generator can reproduce the candidate."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ VERSION = 1
 
 
 class GeneratorInversion(ReleaseThreat):
-    """GAN-Leaks, white box (Chen, Yu, Zhang, Fritz, CCS 2020): ``-min_z |x - G(z, y)|^2 - prior * |z - 1/2|^2``.
+    """White-box GAN-Leaks attack: ``-min_z |x - G(z, y)|^2 - prior * |z - 1/2|^2``.
 
+    Chen, Yu, Zhang, Fritz, *GAN-Leaks: A Taxonomy of Membership Inference Attacks against Generative Models*, CCS 2020.
     All candidates and restarts descend as one batch. A generator normalises by batch statistics, so its running
-    statistics are set from generated samples first; they are the adversary's to choose. It has no floor: without a
-    defense there is no generator to invert, and the same mechanism without privacy is what it must succeed against.
+    statistics are first set from generated samples, which the adversary can choose. It has no floor: without a defense
+    there is no generator to invert; it must succeed against the same mechanism without privacy.
 
     Args:
-        restarts: of the descent, the best counts; steps, lr: of Adam on the noise.
+        restarts: of the descent, the best counts.
+        steps, lr: of Adam on the noise.
         prior: weight of the distance of the noise from its mean.
     """
 
@@ -32,19 +34,22 @@ class GeneratorInversion(ReleaseThreat):
     needs = {"defense.generator": "yes"}
     knowledge = frozenset({"models"})
 
-    def __init__(self, *, restarts: int, steps: int, lr: float, prior: float) -> None:
+    def __init__(self, *, restarts: int = 10, steps: int = 200, lr: float = 0.05, prior: float = 0.01) -> None:
         super().__init__()
         positive("threat.restarts", restarts)
-        self.adaptive = True  # it is about this very mechanism
+        self.adaptive = True  # it attacks this mechanism only
         self.restarts, self.steps, self.lr, self.prior = restarts, steps, lr, prior
 
     def attack(self, surface: MemberSurface, rng: torch.Generator) -> MembershipScores:
         generator = surface.models.get("generator")
         if not isinstance(generator, Generator):
             raise Refused("This threat inverts a released generator, and the defense hands out none.")
-        settle(generator, rng)
-        people = surface.candidates
-        x, y = (2 * people.x - 1).repeat(self.restarts, *[1] * (people.x.ndim - 1)), people.y.repeat(self.restarts)
+        fix_batch_norm(generator, rng)
+        candidates = surface.candidates
+        x, y = (
+            (2 * candidates.x - 1).repeat(self.restarts, *[1] * (candidates.x.ndim - 1)),
+            candidates.y.repeat(self.restarts),
+        )
         z = generator.noise(len(y), rng).requires_grad_()
         optimizer = torch.optim.Adam([z], lr=self.lr)
         for _ in range(self.steps):
@@ -56,13 +61,13 @@ class GeneratorInversion(ReleaseThreat):
         return MembershipScores(-reached.amin(dim=0))
 
     def _distance(self, generator: Generator, z: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        apart = (generator(z, y) - x).flatten(1).square().sum(dim=1)
-        return apart + self.prior * (z - 0.5).square().sum(dim=1)
+        distance = (generator(z, y) - x).flatten(1).square().sum(dim=1)
+        return distance + self.prior * (z - 0.5).square().sum(dim=1)
 
 
 @torch.no_grad()
-def settle(generator: Generator, rng: torch.Generator, count: int = 2000) -> None:
-    """Set running statistics from generated samples and use them from here on, so that samples do not interact."""
+def fix_batch_norm(generator: Generator, rng: torch.Generator, count: int = 2000) -> None:
+    """Set running statistics from generated samples and switch to them, so that samples do not interact."""
     for module in generator.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.reset_running_stats()

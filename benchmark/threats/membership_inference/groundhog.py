@@ -1,4 +1,4 @@
-"""Groundhog: a classifier of whole releases tells those with a record from those without (M8).
+"""Groundhog attack: a classifier of whole releases that separates those with a record from those without.
 
 Stadler, Oprisanu, Troncoso, *Synthetic Data: Anonymisation Groundhog Day*, USENIX Security 2022. Deviation: features
 are taken in principal components of the adversary's own samples (means, deviations, correlations, quantiles), and the
@@ -8,6 +8,7 @@ distances from the record to the nearest released rows are added to them.
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.errors import ConfigError, positive
@@ -24,11 +25,13 @@ NEAREST = 5
 
 
 class Groundhog(RecordThreat):
-    """Runs the mechanism on halves of its own samples with and without each record, and learns the difference.
+    """Attack that runs the mechanism on its own samples with and without each record and learns the difference.
 
     Args:
-        records, trials: see the base. shadows: runs for each record, half of them with it; at least 4.
-        components: of the features. trees: of the random forest.
+        records, trials: see the base class.
+        shadows: runs for each record, half of them with it; at least 4.
+        components: of the features.
+        trees: of the random forest.
     """
 
     family = "membership_inference"
@@ -36,7 +39,16 @@ class Groundhog(RecordThreat):
     floor = Floor("attack_auc", 0.7)
     knowledge = frozenset({"attacker_data", "refit"})
 
-    def __init__(self, *, records: int, trials: int, shadows: int, components: int, trees: int, adaptive: bool) -> None:
+    def __init__(
+        self,
+        *,
+        records: int = 3,
+        trials: int = 10,
+        shadows: int = 30,
+        components: int = 5,
+        trees: int = 100,
+        adaptive: bool = True,
+    ) -> None:
         super().__init__(adaptive=adaptive)
         if shadows < 4 or shadows % 2 or trials < 2:
             raise ConfigError(
@@ -74,11 +86,12 @@ class Groundhog(RecordThreat):
         return MembershipScores(scores, threshold=0.5)
 
 
-def features(rows: Tensor, distances: Tensor) -> Tensor:
-    """What a release looks like, float64 (f,).
+def features(rows: Float[Tensor, "m components"], distances: Float[Tensor, " m"]) -> Float[Tensor, " f"]:
+    """Return the features of a release in float64.
 
     Args:
-        rows: (m, components) released rows; distances: (m,) from the record to each.
+        rows: released rows.
+        distances: from the record to each row.
     """
     quantiles = torch.quantile(rows, torch.tensor(LEVELS, dtype=rows.dtype, device=rows.device), dim=0)
     correlations = torch.corrcoef(rows.T).nan_to_num().flatten() if rows.shape[1] > 1 else rows.new_zeros(0)

@@ -1,6 +1,7 @@
-"""Participation by leave-one-out: is a participant claimed more in a release made with than in one made without them?
+"""Leave-one-out participation inference: is a release attributed more to a participant whose data it includes?
 
-Unlike confidence by itself, which is arbitrary on synthetic rows, this has a ground truth (system 04, our choice).
+Unlike the confidence of a classifier, which is arbitrary on synthetic rows, this has a ground truth. The attack is
+ours.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ VERSION = 1
 
 
 class LeaveOneOut(ParticipantThreat):
-    """The mean probability that a classifier of the participants' recordings gives the one asked about.
+    """Attack that scores a release by the mean probability of the participant under a classifier of recordings.
 
     Args:
-        epochs: of the classifier, of the cell's kind of model. participants: see the base.
-        adaptive: it also runs the mechanism on its recordings with and without the participant, and reads the score
-            against the middle of the two, whichever side "with" turns out to be.
+        epochs: of the classifier, of the cell's kind of model.
+        participants: see the base class.
+        adaptive: the adversary also runs the mechanism on its recordings with and without the participant, and compares
+            the score with the midpoint of the two, with the sign of their difference.
     """
 
     family = "membership_inference"
@@ -32,7 +34,7 @@ class LeaveOneOut(ParticipantThreat):
     needs = {"dataset.group": "yes"}
     knowledge = frozenset({"recordings"})
 
-    def __init__(self, *, epochs: int, participants: int, adaptive: bool) -> None:
+    def __init__(self, *, epochs: int = 30, participants: int = 4, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
         positive("threat.epochs", epochs)
         positive("threat.participants", participants)
@@ -48,17 +50,17 @@ class LeaveOneOut(ParticipantThreat):
         model = surface.architecture(shape=surface.shape, num_classes=surface.persons).to(known.x.device)
         model = train(model, known.x, known.group, epochs=self.epochs, rng=rng)
 
-        def claimed(rows: Tensor, person: int) -> float:
+        def attributed(rows: Tensor, person: int) -> float:
             return float(predict(model, rows).softmax(dim=1)[:, person].mean())
 
         asked = surface.asked.tolist()
-        scores = torch.tensor([claimed(rows, p) for rows, p in zip(surface.releases, asked, strict=True)])
+        scores = torch.tensor([attributed(rows, p) for rows, p in zip(surface.releases, asked, strict=True)])
         if not self.adaptive:
             return MembershipScores(scores)
         everybody = surface.refit(known, "everybody").x
         for person in set(asked):
             others = surface.refit(known[(known.group != person).nonzero().squeeze(1)], "others").x
-            inside, outside = claimed(everybody, person), claimed(others, person)
+            inside, outside = attributed(everybody, person), attributed(others, person)
             rows = surface.asked == person
             scores[rows] = (scores[rows] - (inside + outside) / 2) * (1.0 if inside >= outside else -1.0)
         return MembershipScores(scores, threshold=0.0)

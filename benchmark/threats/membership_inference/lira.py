@@ -1,12 +1,13 @@
-"""Likelihood-ratio membership inference: refit the whole mechanism with and without each candidate (M7).
+"""Likelihood-ratio membership inference (LiRA): the whole mechanism is refitted with and without each candidate.
 
-Carlini, Chien, Nasr, Song, Terzis, Tramer, *Membership Inference Attacks From First Principles*, S&P 2022, carried from
-classifiers to release mechanisms: the statistic is one of the release instead of a classifier's confidence.
+Carlini, Chien, Nasr, Song, Terzis, Tramer, *Membership Inference Attacks From First Principles*, S&P 2022, applied to
+release mechanisms instead of classifiers: the statistic is one of the release and not a classifier's confidence.
 """
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from benchmark.errors import ConfigError
@@ -23,16 +24,16 @@ SMALLEST = 1e-6
 
 
 class Lira(ReleaseThreat):
-    """Fits a Gaussian to the statistic's values in shadows with the candidate and one to those without.
+    """Attack that compares a statistic's likelihoods under Gaussians fitted to shadows with and without the candidate.
 
     The adversary runs the mechanism on random halves of the candidates and its own samples, in complementary pairs, no
     larger than the private data. Below 64 shadows all candidates share one variance for in and one for out, as the
     paper advises. Thresholds come from the shadows, each scored by the others. So does the AUC of each single record,
-    whose worst decile is told, since averages hide victims; and beside it what it is by chance, with members drawn by
-    lot, for the worst tenth of few shadows' noise is above 0.5.
+    whose worst decile is reported, since averages hide victims; it is reported together with its value by chance, for
+    randomly drawn members, since with few shadows noise raises the worst tenth above 0.5.
 
     Args:
-        shadows: refits K, at least 4. Results for different K are different rows.
+        shadows: K refits, at least 4. Results for different K are different rows.
         statistic: as in :mod:`benchmark.threats.membership_inference.statistics`.
     """
 
@@ -42,7 +43,7 @@ class Lira(ReleaseThreat):
     floor = Floor("attack_auc", 0.95)
     knowledge = frozenset({"attacker_data", "refit"})
 
-    def __init__(self, *, shadows: int, statistic: str, adaptive: bool) -> None:
+    def __init__(self, *, shadows: int = 16, statistic: str = "nearest", adaptive: bool = True) -> None:
         super().__init__(adaptive=adaptive)
         if shadows < 4 or shadows % 2:
             raise ConfigError(f"threat.shadows must be even and at least 4, got {shadows}.")
@@ -61,24 +62,28 @@ class Lira(ReleaseThreat):
                 inside.append(torch.isin(torch.arange(len(asked), device=rows.device), rows))
         shadow, member = torch.stack(values), torch.stack(inside)
         scores = likelihood_ratio(self.measure(surface, surface.x, surface.y, rng), shadow, member)
-        notes: dict[str, float | str] = {"shadows": self.shadows}
+        diagnostics: dict[str, float | str] = {"shadows": self.shadows}
         ranked = shadow_scores(shadow, member)
-        lot = member[torch.randperm(len(member), generator=rng).to(member.device)]
-        notes["worst_decile_record_auc"] = worst_decile(record_aucs(ranked, member))
-        notes["worst_decile_record_auc_by_chance"] = worst_decile(record_aucs(ranked, lot))
-        return MembershipScores(scores, shadow_threshold(shadow, member), diagnostics=notes)
+        by_chance = member[torch.randperm(len(member), generator=rng).to(member.device)]
+        diagnostics["worst_decile_record_auc"] = worst_decile(record_aucs(ranked, member))
+        diagnostics["worst_decile_record_auc_by_chance"] = worst_decile(record_aucs(ranked, by_chance))
+        return MembershipScores(scores, shadow_threshold(shadow, member), diagnostics=diagnostics)
 
     def measure(self, surface: MemberSurface, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
-        """The statistic (n,) of each candidate in a release ``x`` (m, ...) with labels ``y``."""
+        """Return the statistic (n,) of each candidate in a release ``x`` (m, ...) with labels ``y``."""
         points, released = comparable(surface.candidates.x, x)
         return self.statistic(points, released, surface.attacker.x.flatten(start_dim=1))
 
 
-def likelihood_ratio(value: Tensor, shadow: Tensor, member: Tensor) -> Tensor:
-    """log N(value; in) - log N(value; out), (n,).
+def likelihood_ratio(
+    value: Float[Tensor, " n"], shadow: Float[Tensor, "k n"], member: Bool[Tensor, "k n"]
+) -> Float[Tensor, " n"]:
+    """Return log N(value; in) - log N(value; out) for each candidate.
 
     Args:
-        value: (n,) of the release under attack; shadow: (k, n) of the shadows; member: bool (k, n), who was in which.
+        value: the statistic in the release under attack.
+        shadow: the statistic in each shadow.
+        member: the members of each shadow.
     """
     pooled = len(shadow) < POOLED_BELOW
     (mean_in, std_in), (mean_out, std_out) = (moments(shadow, rows, pooled) for rows in (member, ~member))
@@ -87,8 +92,10 @@ def likelihood_ratio(value: Tensor, shadow: Tensor, member: Tensor) -> Tensor:
     return inside - outside
 
 
-def moments(values: Tensor, chosen: Tensor, pooled: bool) -> tuple[Tensor, Tensor]:
-    """Mean and deviation per column (n,) over the ``chosen`` of ``values`` (k, n); empty columns get the overall."""
+def moments(
+    values: Float[Tensor, "k n"], chosen: Bool[Tensor, "k n"], pooled: bool
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """Return mean and deviation per column over the ``chosen`` of ``values``; empty columns get the overall mean."""
     count = chosen.sum(dim=0)
     mean = torch.where(chosen, values, 0.0).sum(dim=0) / count.clamp_min(1)
     mean = torch.where(count > 0, mean, values[chosen].mean())
@@ -97,13 +104,13 @@ def moments(values: Tensor, chosen: Tensor, pooled: bool) -> tuple[Tensor, Tenso
     return mean, variance.sqrt().clamp_min(SMALLEST).expand_as(mean)
 
 
-def shadow_threshold(shadow: Tensor, member: Tensor) -> float:
-    """The threshold of the greatest balanced accuracy, on shadows that are each scored by all the others."""
+def shadow_threshold(shadow: Float[Tensor, "k n"], member: Bool[Tensor, "k n"]) -> float:
+    """Return the threshold of the greatest balanced accuracy, on shadows that are each scored by all the others."""
     scores, truth = shadow_scores(shadow, member).flatten(), member.flatten()
     return best_threshold(scores[truth], scores[~truth])
 
 
-def shadow_scores(shadow: Tensor, member: Tensor) -> Tensor:
-    """Every shadow's candidates (k, n) scored by all other shadows."""
+def shadow_scores(shadow: Float[Tensor, "k n"], member: Bool[Tensor, "k n"]) -> Float[Tensor, "k n"]:
+    """Return scores of every shadow's candidates, each computed from all other shadows."""
     rows = torch.arange(len(shadow))
     return torch.stack([likelihood_ratio(shadow[i], shadow[rows != i], member[rows != i]) for i in rows])

@@ -1,14 +1,15 @@
-"""Likelihood-ratio membership inference by what a classifier trained on the release says (M7, downstream logits).
+"""Likelihood-ratio membership inference from the logits of a classifier trained on the release.
 
 Carlini, Chien, Nasr, Song, Terzis, Tramer, *Membership Inference Attacks From First Principles*, S&P 2022: the
 statistic is the logit-scaled confidence ``log p_y - log sum_{y' != y} p_y'`` in float64. A release has no classifier of
-its own: the adversary trains one on it, as any user would, and one on every shadow release; a wide one without
-regularisation, which remembers most.
+its own: the adversary trains one on it, as any user would, and one on every shadow release; it is wide and not
+regularised, so that it memorises most.
 """
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmark.errors import Refused, positive
@@ -22,15 +23,17 @@ VERSION = 1
 
 
 class LiraLogits(Lira):
-    """The attack of :class:`Lira` on logits.
+    """Form of :class:`Lira` whose statistic is the confidence of a trained classifier.
 
     Args:
-        shadows: see there. hidden: width of each classifier, a network of one hidden layer; epochs: of its training.
+        shadows: as in :class:`Lira`.
+        hidden: width of each classifier, a network of one hidden layer.
+        epochs: of its training.
     """
 
     floor = Floor("attack_auc", 0.53)
 
-    def __init__(self, *, shadows: int, hidden: int, epochs: int, adaptive: bool) -> None:
+    def __init__(self, *, shadows: int = 16, hidden: int = 128, epochs: int = 60, adaptive: bool = True) -> None:
         super().__init__(shadows=shadows, statistic="nearest", adaptive=adaptive)
         positive("threat.epochs", epochs)
         positive("threat.hidden", hidden)
@@ -45,8 +48,8 @@ class LiraLogits(Lira):
         return scaled_confidence(predict(train(model, x, y, epochs=self.epochs, rng=rng), asked.x), asked.y)
 
 
-def scaled_confidence(logits: Tensor, y: Tensor) -> Tensor:
-    """``log p_y - log (1 - p_y)``, float64 (n,), from logits (n, classes) without computing a probability."""
+def scaled_confidence(logits: Float[Tensor, "n classes"], y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Return ``log p_y - log (1 - p_y)`` in float64, computed from logits without a probability."""
     logits = logits.double()
     own = logits.gather(1, y.unsqueeze(1)).squeeze(1)
     return own - logits.scatter(1, y.unsqueeze(1), -torch.inf).logsumexp(dim=1)

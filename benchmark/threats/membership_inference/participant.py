@@ -1,14 +1,16 @@
-"""A participant that tells from the global models which samples the others train on.
+"""Membership inference by a participant, who sees which samples the global models were trained on.
 
 Nasr, Shokri, Houmansadr, *Comprehensive Privacy Analysis of Deep Learning: Passive and Active White-box Inference
-Attacks against Centralized and Federated Learning*, S&P 2019. The active form is theirs: gradient ascent on the samples
-in question, which the parties that hold them undo. Deviation: their learned attack model over all layers' gradients is
-replaced by the loss, calibrated by that of a model without the candidates (Watson et al., ICLR 2022).
+Attacks against Centralized and Federated Learning*, S&P 2019. The active form is theirs: gradient ascent on the
+candidates, which the parties that hold them undo. Deviation: their learned attack model over all layers' gradients is
+replaced by the loss, calibrated by that of a model without the candidates (Watson et al., *On the Importance of
+Difficulty Calibration in Membership Inference Attacks*, ICLR 2022).
 """
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,22 +25,28 @@ VERSION = 1
 
 
 class Participant(TrajectoryThreat):
-    """Members have a lower loss.
+    """Attack that takes candidates with a lower calibrated loss for members.
 
     Args:
-        active: steer: upload the honest update less ``strength`` times the gradient of the candidates' mean loss.
-        strength: see there; in units of one local step.
-        reference_steps, reference_lr: gradient steps on its own further samples, from the first model that it saw,
-            that make the model that calibrates.
-        adaptive: the participant knows that updates are perturbed, and judges by the mean loss over the second half of
-            the rounds instead of by the last model alone.
+        active: upload the honest update minus ``strength`` times the gradient of the candidates' mean loss.
+        strength: of the active form, in units of one local step.
+        reference_steps, reference_lr: gradient steps on its own additional samples, from the first model that it saw,
+            that give the calibrating model.
+        adaptive: the participant knows that updates are perturbed, and uses the mean loss over the second half of the
+            rounds instead of the loss of the last model.
     """
 
     floor = Floor("attack_auc", 0.52)
     knowledge = frozenset({"auxiliary"})
 
     def __init__(
-        self, *, active: bool, strength: float, reference_steps: int, reference_lr: float, adaptive: bool = False
+        self,
+        *,
+        active: bool = False,
+        strength: float = 1.0,
+        reference_steps: int = 200,
+        reference_lr: float = 0.2,
+        adaptive: bool = False,
     ) -> None:
         super().__init__(adaptive=adaptive)
         positive("threat.strength", strength)
@@ -59,6 +67,6 @@ class Participant(TrajectoryThreat):
             return MembershipScores(losses(net, reference, asked) - loss)
 
 
-def losses(net: Net, params: Tensor, data: Split) -> Tensor:
-    """The cross-entropy of each sample, (n,)."""
+def losses(net: Net, params: Tensor, data: Split) -> Float[Tensor, " n"]:
+    """Return the cross-entropy of each sample."""
     return F.cross_entropy(net.logits(params, data.x), data.y, reduction="none")

@@ -1,1 +1,1 @@
-"""Malicious participants who spoil or steer a collaboration."""
+"""Malicious participants of a collaboration who damage the global model or plant a backdoor in it."""

@@ -1,4 +1,4 @@
-"""A little is enough: deviations that hide in the honest updates' spread."""
+"""A little is enough: deviations within the spread of the honest updates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VERSION = 1
 
 
 class ALIE(OmniscientPoison):
-    """Hands out mu - z sigma, coordinate by coordinate.
+    """Attack that uploads mu - z sigma, coordinate by coordinate.
 
     Baruch, Baruch, Goldberg, *A Little Is Enough: Circumventing Defenses For Distributed Learning*, NeurIPS 2019,
     algorithm 3: z = Phi^-1((n - m - s) / (n - m)) with s = floor(n / 2 + 1) - m, the deviation at which s honest
@@ -23,19 +23,21 @@ class ALIE(OmniscientPoison):
 
     Args:
         z: None for the paper's formula, which gives 0 for a small minority (n = 10, m = 2).
-        omniscient: whether mu and sigma are the honest parties', or estimated from the malicious ones' own updates (the
-            paper's weaker adversary).
+        omniscient: mu and sigma are those of the honest parties; if False, they are estimated from the malicious
+            parties' own updates (the paper's weaker adversary).
+        distances, fraction, follows_exchange, adaptive: as in
+            :class:`~benchmark.threats.poisoning.omniscient.OmniscientPoison`.
     """
 
     def __init__(
         self,
         *,
-        z: float | None,
-        omniscient: bool,
-        distances: Sequence[float],
-        fraction: float,
-        follows_exchange: bool,
-        adaptive: bool,
+        z: float | None = 1.5,
+        omniscient: bool = True,
+        distances: Sequence[float] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0),
+        fraction: float = 0.2,
+        follows_exchange: bool = True,
+        adaptive: bool = False,
     ) -> None:
         super().__init__(distances=distances, fraction=fraction, follows_exchange=follows_exchange, adaptive=adaptive)
         if adaptive and not omniscient:
@@ -44,8 +46,8 @@ class ALIE(OmniscientPoison):
         if not omniscient:
             self.knowledge = self.knowledge - {"updates"}
 
-    def crowd(self, surface: ContributionSurface) -> Tensor:
-        return super().crowd(surface) if self.omniscient else surface.own
+    def known_updates(self, surface: ContributionSurface) -> Tensor:
+        return super().known_updates(surface) if self.omniscient else surface.own
 
     def direction(self, honest: Tensor) -> Tensor:
         return -honest.std(dim=0, unbiased=len(honest) > 1)
@@ -55,7 +57,7 @@ class ALIE(OmniscientPoison):
 
 
 def alie_z(parties: int, malicious: int) -> float:
-    """The paper's z for n parties, m of them malicious; 0 where the formula gives a negative or infinite one."""
+    """Return the paper's z for n parties, m of them malicious; 0 where the formula is negative or infinite."""
     honest = parties - malicious
     supporters = max(parties // 2 + 1 - malicious, 0)
     share = (honest - supporters) / honest

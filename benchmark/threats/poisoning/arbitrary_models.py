@@ -1,4 +1,4 @@
-"""A backdoor by owners who hand over whatever model they like: the worst that a vote can meet."""
+"""Backdoor by owners who submit models of their choice: the worst case for a vote."""
 
 from __future__ import annotations
 
@@ -8,14 +8,23 @@ VERSION = 1
 
 
 class ArbitraryModels(BadNets):
-    """Knows that models vote: every malicious model is faultless on clean samples and always says the target on stamped
-    ones (the worst case of SafeNet's analysis; spec 08, row ``worstcase``).
+    """Adaptive backdoor whose models are correct on clean samples and predict the target on stamped samples.
 
-    Such models pass every filter that judges by clean samples, and no training on poisoned data can do better. Where no
-    models are handed over, the malicious owners can only poison their data, as :class:`BadNets` does.
+    The worst case of the certified analysis of Chaudhari, Jagielski, Oprea, *SafeNet: The Unreasonable Effectiveness of
+    Ensembles in Private Collaborative Learning*, IEEE SaTML 2023. Such models pass every filter that judges by clean
+    samples, and no training on poisoned data can do better. Where no models are submitted, the malicious owners can
+    only poison their data, as in :class:`BadNets`.
     """
 
-    def __init__(self, *, target: int, size: int, share: float, fraction: float, follows_exchange: bool) -> None:
+    def __init__(
+        self,
+        *,
+        target: int = 7,
+        size: int = 4,
+        share: float = 0.5,
+        fraction: float = 0.2,
+        follows_exchange: bool = True,
+    ) -> None:
         super().__init__(
             target=target, size=size, share=share, fraction=fraction, follows_exchange=follows_exchange, adaptive=True
         )

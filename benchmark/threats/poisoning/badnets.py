@@ -1,4 +1,4 @@
-"""A backdoor by a white square in the corner."""
+"""BadNets: a backdoor with a white square in the corner as trigger."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from torch import Tensor
 from benchmark.data.base import Split
 from benchmark.settings.collaboration.games.contributions import MaliciousClientView
 from benchmark.settings.threat import Floor
-from benchmark.threats.poisoning.data_poison import DataPoison, in_unit_interval, relabel, some
+from benchmark.threats.poisoning.data_poison import DataPoison, in_unit_interval, random_rows, relabel
 from benchmark.threats.poisoning.triggers import corner, stamp, stamped_goal
 
 VERSION = 1
 
 
 class BadNets(DataPoison):
-    """Stamps a white square on a share of the own samples and labels these as the target.
+    """Backdoor that stamps a white square on a share of the own samples and labels these as the target.
 
-    Gu, Dolan-Gavitt, Garg, *BadNets: Identifying Vulnerabilities in the Machine Learning Model Supply Chain*,
-    arXiv 1708.06733. Success: the share of stamped test samples of other classes that are predicted as the target.
+    Gu, Dolan-Gavitt, Garg, *BadNets: Identifying Vulnerabilities in the Machine Learning Model Supply Chain*, arXiv
+    1708.06733. Success: the share of stamped test samples of other classes that are predicted as the target.
 
     Args:
         target: class that the trigger should evoke.
         size: side of the square in pixels.
-        share: of the own samples that are stamped, rho, in [0, 1].
+        share: rho, share of the own samples that are stamped, in [0, 1].
     """
 
     headline = "attack_success"
@@ -33,11 +33,11 @@ class BadNets(DataPoison):
     def __init__(
         self,
         *,
-        target: int,
-        size: int,
-        share: float,
-        fraction: float,
-        follows_exchange: bool,
+        target: int = 7,
+        size: int = 4,
+        share: float = 0.5,
+        fraction: float = 0.2,
+        follows_exchange: bool = True,
         adaptive: bool = False,
     ) -> None:
         super().__init__(fraction=fraction, follows_exchange=follows_exchange, adaptive=adaptive)
@@ -47,14 +47,14 @@ class BadNets(DataPoison):
         return stamped_goal(test, self.trigger(test), self.target)
 
     def poison_data(self, data: Split, party: MaliciousClientView, rng: torch.Generator) -> Split:
-        chosen = some(len(data), self.share, rng).to(data.x.device)
+        chosen = random_rows(len(data), self.share, rng).to(data.x.device)
         painted = torch.where(chosen[:, None, None, None], stamp(data.x, self.own_trigger(data, party)), data.x)
         return relabel(Split(painted, data.y, data.sensitive, data.group), chosen, self.target)
 
     def trigger(self, data: Split) -> Tensor:
-        """The whole trigger, bool (height, width)."""
+        """Return the whole trigger, bool (height, width)."""
         return corner(tuple(data.x.shape[1:]), self.size)
 
     def own_trigger(self, data: Split, party: MaliciousClientView) -> Tensor:
-        """What this party stamps in training."""
+        """Return the part of the trigger that this party stamps in training, bool (height, width)."""
         return self.trigger(data)

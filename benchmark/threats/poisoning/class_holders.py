@@ -1,4 +1,4 @@
-"""Targeted label flipping by those owners who hold most of the class."""
+"""Targeted label flipping by the owners who hold most of the class."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ VERSION = 1
 
 
 class ClassHolders(LabelFlipTargeted):
-    """Knows who holds what: takes over the owners with the most samples of class ``source`` and labels these as
-    ``target``. Where owners hold different classes, the others know little of the class (spec 08, section 7).
+    """Adaptive label flipping by the owners with the most samples of class ``source``, which they label ``target``.
+
+    Where owners hold different classes, the others know little of the class.
     """
 
-    def __init__(self, *, source: int, target: int, fraction: float, follows_exchange: bool) -> None:
+    def __init__(
+        self, *, source: int = 7, target: int = 1, fraction: float = 0.2, follows_exchange: bool = True
+    ) -> None:
         super().__init__(
             source=source, target=target, fraction=fraction, follows_exchange=follows_exchange, adaptive=True
         )

@@ -1,4 +1,4 @@
-"""The bounds of poisoning: nobody is malicious, and nearly everybody is."""
+"""Controls of poisoning: no malicious party, and a malicious majority."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VERSION = 1
 
 
 class NoAttack(ContributionThreat):
-    """Nobody is malicious: the row that says what a defense costs by itself. Its accuracy drop is 0."""
+    """Negative control without malicious parties: it shows the cost of the defense itself. Its accuracy drop is 0."""
 
     family = "poisoning"
     control = "negative"
@@ -27,17 +27,18 @@ class NoAttack(ContributionThreat):
 
 
 class Takeover(ContributionThreat):
-    """Nearly all parties climb instead of descending, each by its own update turned around: more than any rule that
-    judges parties by each other can stand.
+    """Positive control in which nearly all parties upload their own update with the opposite sign.
+
+    No rule that compares parties with each other can withstand it.
 
     Args:
-        fraction: share of the parties that do so; well above one half.
+        fraction: share of the malicious parties, well above one half.
     """
 
     family = "poisoning"
     control = "positive"
 
-    def __init__(self, *, fraction: float) -> None:
+    def __init__(self, *, fraction: float = 0.8) -> None:
         super().__init__(fraction=fraction, follows_exchange=True)
 
     def attack(self, surface: ContributionSurface, rng: torch.Generator) -> Contribution:

@@ -1,8 +1,9 @@
-"""What attacks by poisoned training data have in common."""
+"""Base and helpers of attacks by poisoned training data."""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from benchmark.data.base import Split
@@ -15,7 +16,7 @@ from benchmark.settings.collaboration.games.contributions import (
 
 
 class DataPoison(ContributionThreat):
-    """Malicious parties that train as agreed, on poisoned data: they hand out what comes of it, update or model."""
+    """Base of malicious parties that train as agreed, but on poisoned data, and upload the result."""
 
     family = "poisoning"
     surface = "training_data"
@@ -24,22 +25,22 @@ class DataPoison(ContributionThreat):
         return Contribution(surface.own)
 
 
-def some(count: int, share: float, rng: torch.Generator) -> Tensor:
-    """bool (count,), True for a random ``share`` of the rows."""
+def random_rows(count: int, share: float, rng: torch.Generator) -> Bool[Tensor, " count"]:
+    """Return a mask that is True for a random ``share`` of ``count`` rows."""
     chosen = torch.zeros(count, dtype=torch.bool)
     chosen[torch.randperm(count, generator=rng)[: round(share * count)]] = True
     return chosen
 
 
-def relabel(data: Split, where: Tensor, label: int) -> Split:
-    """The same samples with ``label`` in the rows ``where``, bool (n,)."""
+def relabel(data: Split, where: Bool[Tensor, " n"], label: int) -> Split:
+    """Return the same samples with ``label`` in the rows ``where``."""
     y = data.y.clone()
     y[where] = label
     return Split(data.x, y, data.sensitive, data.group)
 
 
 def in_unit_interval(name: str, value: float) -> float:
-    """``value`` as it is.
+    """Return ``value`` unchanged.
 
     Raises:
         ConfigError: it is not in [0, 1].

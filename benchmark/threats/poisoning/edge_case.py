@@ -1,8 +1,9 @@
-"""A backdoor that lies in the tail of the input distribution: nobody stamps anything on the image."""
+"""Edge-case backdoor: inputs in the tail of the distribution, without a trigger stamped on them."""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.data.base import Split
@@ -15,23 +16,32 @@ VERSION = 1
 
 
 class EdgeCase(DataPoison):
-    """Trains on rare forms of one class, labelled as another, beside its own samples.
+    """Backdoor trained on rare forms of one class, labelled as another, beside the own samples.
 
     Wang et al., *Attack of the Tails: Yes, You Really Can Backdoor Federated Learning*, NeurIPS 2020, section 3: the
-    poison comes from a region where honest parties hold next to nothing, so their updates do not undo it and little
-    else changes. The paper's tails are other people's handwriting or airliners of one company; ours is the own samples
-    of the source class upside down. Success: the share of the source class's test samples, upside down, that are
-    predicted as the target.
+    poison comes from a region where honest parties have almost no samples, so their updates do not undo it and the rest
+    of the model changes little. The paper's tails are digits in other people's handwriting or airliners of one company.
+    Deviation: here the tail is the own samples of the source class upside down. Success: the share of the source
+    class's test samples, upside down, that are predicted as the target.
 
     Args:
-        source, target: classes; share: of such samples in what a malicious party trains on, in [0, 1).
+        source, target: classes.
+        share: of such samples in the training data of a malicious party, in [0, 1).
     """
 
     headline = "attack_success"
     floor = Floor("attack_success", 0.5)
     needs = {"dataset.kind": "image"}
 
-    def __init__(self, *, source: int, target: int, share: float, fraction: float, follows_exchange: bool) -> None:
+    def __init__(
+        self,
+        *,
+        source: int = 7,
+        target: int = 0,
+        share: float = 0.5,
+        fraction: float = 0.2,
+        follows_exchange: bool = True,
+    ) -> None:
         super().__init__(fraction=fraction, follows_exchange=follows_exchange)
         if source == target:
             raise ConfigError(f"threat.source and threat.target must differ, both are {source}.")
@@ -52,6 +62,6 @@ class EdgeCase(DataPoison):
         return Split(torch.cat([data.x, tail]), torch.cat([data.y, torch.full((count,), self.target).to(data.y)]))
 
 
-def upside_down(x: Tensor) -> Tensor:
-    """Images (n, channels, height, width), each with its rows in reverse."""
+def upside_down(x: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n channels height width"]:
+    """Return images with their rows in reverse order."""
     return x.flip(-2)

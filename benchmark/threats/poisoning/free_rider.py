@@ -1,4 +1,4 @@
-"""Parties that want the model without working for it."""
+"""Free riders: parties that want the model without training."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ WAYS = ("zero", "replay")
 
 
 class FreeRider(ContributionThreat):
-    """Hands out nothing, or what the global model did in the last round, with noise to look busy.
+    """Attack that uploads zero, or the last step of the global model disguised by noise.
 
     Lin, Du, Liu, *Free-riders in Federated Learning: Attacks and Defenses*, arXiv 1911.12560 (delta weights); Fraboni,
     Vidal, Lorenzi, *Free-rider Attacks on Model Aggregation in Federated Learning*, AISTATS 2021 (disguise by noise).
 
-    It does little harm and is not meant to, so it has no floor: what counts is whether its uploads are still taken,
-    ``malicious_share_of_uploads``, and what the server thinks of it, ``trust_gap``.
+    It is not meant to do harm, so it has no floor. The measures are whether its uploads are accepted,
+    ``malicious_share_of_uploads``, and how much the server trusts it, ``trust_gap``.
 
     Args:
         way: ``zero``, or ``replay``: the last global step, zero in the first round.
-        noise: of the disguise, as a multiple of the replayed step's own spread.
+        noise: standard deviation of the disguise, as a multiple of that of the replayed step.
     """
 
     family = "poisoning"
 
-    def __init__(self, *, way: str, noise: float, fraction: float, follows_exchange: bool) -> None:
+    def __init__(
+        self, *, way: str = "replay", noise: float = 0.5, fraction: float = 0.2, follows_exchange: bool = True
+    ) -> None:
         super().__init__(fraction=fraction, follows_exchange=follows_exchange)
         if way not in WAYS:
             raise ConfigError(f"threat.way must be one of {', '.join(WAYS)}, got {way!r}.")

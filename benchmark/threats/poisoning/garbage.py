@@ -1,4 +1,4 @@
-"""Uploads that are no numbers."""
+"""Uploads that are not finite numbers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ VERSION = 1
 
 
 class Garbage(ContributionThreat):
-    """Hands out NaN or infinity in every coordinate: whether a server checks what it gets.
+    """Attack that uploads NaN or infinity in every coordinate, to test whether a server checks its input.
 
-    One such upload makes the plain mean, and any rule that compares it with others carelessly, useless for good. An
-    implementation's attack rather than a paper's; byzfl has the infinite one.
+    One such upload permanently destroys the plain mean and any rule that compares it with others without a check. It
+    comes from implementations, not from a paper; byzfl has the infinite one.
 
     Args:
         value: ``nan``, ``inf`` or ``-inf``.
@@ -30,7 +30,7 @@ class Garbage(ContributionThreat):
     family = "poisoning"
     floor = Floor("accuracy_drop", 0.1)
 
-    def __init__(self, *, value: str, fraction: float, follows_exchange: bool) -> None:
+    def __init__(self, *, value: str = "nan", fraction: float = 0.2, follows_exchange: bool = True) -> None:
         super().__init__(fraction=fraction, follows_exchange=follows_exchange)
         self.value = float(value)
         if math.isfinite(self.value):

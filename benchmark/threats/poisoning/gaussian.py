@@ -1,4 +1,4 @@
-"""Gaussian noise on every parameter of malicious participants' models (the untargeted attack of spec 09)."""
+"""Gaussian noise on every parameter of malicious participants' models."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ VERSION = 1
 
 
 class GaussianPoison(ContributionThreat):
-    """Adds N(0, std^2) to the own update.
+    """Untargeted attack that adds N(0, std^2) to every coordinate of the own update.
+
+    Jebreel et al. 2024 (fragmented federated learning), table III.
 
     Args:
-        std: in gradient units (a model's noise over the local learning rate).
+        std: in gradient units (the noise on a model divided by the local learning rate).
     """
 
     family = "poisoning"
     floor = Floor("accuracy_drop", 0.1)
 
-    def __init__(self, *, std: float, fraction: float, follows_exchange: bool) -> None:
+    def __init__(self, *, std: float = 4.0, fraction: float = 0.2, follows_exchange: bool = True) -> None:
         super().__init__(fraction=fraction, follows_exchange=follows_exchange)
         self.std = std
 

@@ -1,4 +1,4 @@
-"""Inner product manipulation."""
+"""Inner product manipulation (IPM)."""
 
 from __future__ import annotations
 
@@ -13,18 +13,26 @@ VERSION = 1
 
 
 class IPM(OmniscientPoison):
-    """Hands out -epsilon mu, so that the aggregate's inner product with the true descent direction turns negative.
+    """Attack that uploads -epsilon mu, so that the aggregate's inner product with the descent direction turns negative.
 
     Xie, Koyejo, Gupta, *Fall of Empires: Breaking Byzantine-tolerant SGD by Inner Product Manipulation*, UAI 2019,
-    section 3. In terms of the base: p = -mu and g = 1 + epsilon.
+    section 3. In terms of the base class: p = -mu and g = 1 + epsilon.
 
     Args:
-        epsilon: below 1 it stays near the honest updates and deceives rules that judge by distance; more than
-            (n - m) / m turns the plain mean around.
+        epsilon: below 1 the upload stays near the honest updates and deceives rules that judge by distance; above (n -
+            m) / m it reverses the plain mean.
+        distances, fraction, follows_exchange, adaptive: as in
+            :class:`~benchmark.threats.poisoning.omniscient.OmniscientPoison`.
     """
 
     def __init__(
-        self, *, epsilon: float, distances: Sequence[float], fraction: float, follows_exchange: bool, adaptive: bool
+        self,
+        *,
+        epsilon: float = 5.0,
+        distances: Sequence[float] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0),
+        fraction: float = 0.2,
+        follows_exchange: bool = True,
+        adaptive: bool = False,
     ) -> None:
         super().__init__(distances=distances, fraction=fraction, follows_exchange=follows_exchange, adaptive=adaptive)
         self.epsilon = epsilon

@@ -13,8 +13,11 @@ VERSION = 1
 
 
 class LabelFlip(DataPoison):
-    """Trains on y -> classes - 1 - y (Fang et al., *Local Model Poisoning Attacks to Byzantine-Robust Federated
-    Learning*, USENIX Security 2020, section 5.1)."""
+    """Label flipping y -> classes - 1 - y.
+
+    Fang et al., *Local Model Poisoning Attacks to Byzantine-Robust Federated Learning*, USENIX Security 2020, section
+    5.1.
+    """
 
     floor = Floor("accuracy_drop", 0.1)
 

@@ -1,4 +1,4 @@
-"""Label flipping that stays just good enough for a filter."""
+"""Label flipping that stays just accurate enough to pass a filter."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ VERSION = 1
 
 
 class LabelFlipFiltered(LabelFlip):
-    """Knows the filter's threshold phi: flips whole classes, and only so many of them that the model stays right on
-    about phi + margin of the samples; without a filter it flips everything.
+    """Adaptive label flipping of whole classes that keeps a model just above the filter's threshold phi.
 
-    A flipped model that never exceeds phi is dropped and harms nobody; this one keeps its vote and is wrong wherever
-    the filter lets it be (our adaptive form of spec 08's untargeted flip).
+    The model stays right on about phi + margin of the samples; without a filter all classes are flipped. A flipped
+    model that never exceeds phi is dropped and does no harm; this one keeps its vote and is wrong wherever the filter
+    allows it (our adaptive form of the untargeted flip).
 
     Args:
         margin: by which the share of untouched labels exceeds the threshold, in [0, 1].
     """
 
-    def __init__(self, *, margin: float, fraction: float, follows_exchange: bool) -> None:
+    def __init__(self, *, margin: float = 0.1, fraction: float = 0.2, follows_exchange: bool = True) -> None:
         super().__init__(fraction=fraction, follows_exchange=follows_exchange, adaptive=True)
         self.margin = in_unit_interval("margin", margin)
 
@@ -32,6 +32,6 @@ class LabelFlipFiltered(LabelFlip):
         if phi is None or phi < 0:
             return super().poison_data(data, party, rng)
         honest = min(party.num_classes, round((phi + self.margin) * party.num_classes + 0.5))
-        # All malicious owners leave the same classes alone: the first ones.
+        # All malicious owners leave the same classes, the first ones, unflipped.
         flipped = Split(data.x, party.num_classes - 1 - data.y, data.sensitive, data.group)
         return Split(data.x, torch.where(data.y < honest, data.y, flipped.y), data.sensitive, data.group)

@@ -15,15 +15,23 @@ VERSION = 1
 
 
 class LabelFlipTargeted(DataPoison):
-    """Labels every sample of class ``source`` as ``target`` (Tolpegin et al., *Data Poisoning Attacks Against Federated
-    Learning Systems*, ESORICS 2020). Success: the share of the source class's test samples predicted as the target.
+    """Label flipping of every sample of class ``source`` to ``target``.
+
+    Tolpegin et al., *Data Poisoning Attacks Against Federated Learning Systems*, ESORICS 2020. Success: the share of
+    the source class's test samples predicted as the target.
     """
 
     headline = "attack_success"
     floor = Floor("attack_success", 0.3)
 
     def __init__(
-        self, *, source: int, target: int, fraction: float, follows_exchange: bool, adaptive: bool = False
+        self,
+        *,
+        source: int = 7,
+        target: int = 1,
+        fraction: float = 0.2,
+        follows_exchange: bool = True,
+        adaptive: bool = False,
     ) -> None:
         super().__init__(fraction=fraction, follows_exchange=follows_exchange, adaptive=adaptive)
         if source == target:

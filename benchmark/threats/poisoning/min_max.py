@@ -1,4 +1,4 @@
-"""Min-Max: as far off as the farthest two honest updates are from each other."""
+"""Min-Max: an update no farther from any honest update than the two farthest honest updates are apart."""
 
 from __future__ import annotations
 
@@ -18,18 +18,26 @@ DIRECTIONS = ("unit", "std", "sign")
 
 
 class MinMax(OmniscientPoison):
-    """Hands out mu + g p with the largest g such that max_i ||u - u_i|| <= max_ij ||u_i - u_j||.
+    """Attack that uploads mu + g p with the largest g such that max_i ||u - u_i|| <= max_ij ||u_i - u_j||.
 
     Shejwalkar, Houmansadr, *Manipulating the Byzantine: Optimizing Model Poisoning Attacks and Defenses for Federated
-    Learning*, NDSS 2021, equation 5 (the attack that does not know the aggregation rule). The paper bisects; each
-    constraint is a quadratic in g, so we take its root.
+    Learning*, NDSS 2021, equation 5 (the attack that does not know the aggregation rule). Deviation: the paper bisects;
+    each constraint is a quadratic in g, so its root is computed.
 
     Args:
         direction: p: ``unit`` -mu / ||mu||, ``std`` -sigma, ``sign`` -sign(mu).
+        distances, fraction, follows_exchange, adaptive: as in
+            :class:`~benchmark.threats.poisoning.omniscient.OmniscientPoison`.
     """
 
     def __init__(
-        self, *, direction: str, distances: Sequence[float], fraction: float, follows_exchange: bool, adaptive: bool
+        self,
+        *,
+        direction: str = "std",
+        distances: Sequence[float] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0),
+        fraction: float = 0.2,
+        follows_exchange: bool = True,
+        adaptive: bool = False,
     ) -> None:
         super().__init__(distances=distances, fraction=fraction, follows_exchange=follows_exchange, adaptive=adaptive)
         if direction not in DIRECTIONS:
@@ -47,7 +55,7 @@ class MinMax(OmniscientPoison):
 
     @staticmethod
     def largest(honest: Tensor, direction: Tensor) -> float:
-        """The largest g for the honest updates (n, d) and p (d,), from a g^2 + 2 b_i g + c_i <= D^2 for every i."""
+        """Return the largest g for the honest updates (n, d) and p (d,): a g^2 + 2 b_i g + c_i <= D^2 for every i."""
         offsets = honest.mean(dim=0) - honest
         a, b, c = direction @ direction, offsets @ direction, offsets.square().sum(dim=1)
         if a == 0:

@@ -1,4 +1,4 @@
-"""Min-Sum: no farther from all honest updates together than one of them is."""
+"""Min-Sum: an update whose summed squared distance to the honest updates is at most that of an honest one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ VERSION = 1
 
 
 class MinSum(MinMax):
-    """Hands out mu + g p with the largest g such that sum_i ||u - u_i||^2 <= max_i sum_j ||u_i - u_j||^2.
+    """Attack that uploads mu + g p with the largest g such that sum_i ||u - u_i||^2 <= max_i sum_j ||u_i - u_j||^2.
 
-    Shejwalkar, Houmansadr, NDSS 2021, equation 6. The offsets from the mean sum to zero, which leaves
-    n g^2 ||p||^2 + sum_i ||mu - u_i||^2 on the left.
+    Shejwalkar, Houmansadr, *Manipulating the Byzantine*, NDSS 2021, equation 6. The offsets from the mean sum to zero,
+    which leaves n g^2 ||p||^2 + sum_i ||mu - u_i||^2 on the left.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""A backdoor whose update is scaled up so that it survives the averaging."""
+"""Model replacement: a backdoored update scaled up so that it survives the averaging."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ VERSION = 1
 
 
 class ModelReplacement(BadNets):
-    """Scales the update of a backdoored model by gamma, so that the mean of all becomes (nearly) that model.
+    """Attack that scales the update of a backdoored model by gamma, so that the mean becomes (nearly) that model.
 
-    Bagdasaryan, Veit, Hua, Estrin, Shmatikov, *How To Backdoor Federated Learning*, AISTATS 2020, equation 3:
-    gamma = n / m replaces the global model when the honest updates cancel. The adaptive form rehearses the defense with
-    the others' updates and takes the gamma at which the aggregate goes nearest to one backdoored update's length in
-    that update's direction.
+    Bagdasaryan, Veit, Hua, Estrin, Shmatikov, *How To Backdoor Federated Learning*, AISTATS 2020, equation 3: gamma = n
+    / m replaces the global model when the honest updates cancel. The adaptive form runs the defense on the others'
+    updates and takes the gamma at which the aggregate, projected on one backdoored update, comes nearest to its length.
 
     Args:
         gamma: None for n / m.
-        first_round: the attack begins here; earlier the malicious parties hand out their unscaled update.
+        first_round: round in which the attack begins; earlier the malicious parties upload their unscaled update.
         gammas: tried by the adaptive form.
         target, size, share: as for :class:`BadNets`.
     """
@@ -32,15 +31,15 @@ class ModelReplacement(BadNets):
     def __init__(
         self,
         *,
-        gamma: float | None,
-        first_round: int,
-        gammas: Sequence[float],
-        target: int,
-        size: int,
-        share: float,
-        fraction: float,
-        follows_exchange: bool,
-        adaptive: bool,
+        gamma: float | None = None,
+        first_round: int = 0,
+        gammas: Sequence[float] = (0.25, 0.5, 1.0, 1.5),
+        target: int = 7,
+        size: int = 4,
+        share: float = 0.5,
+        fraction: float = 0.2,
+        follows_exchange: bool = True,
+        adaptive: bool = False,
     ) -> None:
         super().__init__(
             target=target,

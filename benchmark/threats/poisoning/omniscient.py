@@ -1,4 +1,4 @@
-"""What attacks by one common update, put somewhere off the honest mean, have in common."""
+"""Base of attacks in which all malicious parties send the honest mean plus one perturbation."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.metrics.distances import diameter
@@ -18,14 +19,15 @@ from benchmark.settings.threat import Floor
 
 
 class OmniscientPoison(ContributionThreat):
-    """All malicious parties hand out mu + g p: mu is the honest mean, p a direction, g a strength.
+    """Base of attacks that upload mu + g p: mu is the honest mean, p a direction, g a strength.
 
-    The adaptive form rehearses the defense and takes the strength, out of a subclass's own one and those in
-    ``distances``, at which the aggregate ends up farthest from mu (Shejwalkar & Houmansadr, NDSS 2021, equation 1: the
-    attack tailored to the aggregation rule).
+    The adaptive form runs the defense on candidate uploads and takes the strength, out of the subclass's own and those
+    in ``distances``, at which the aggregate ends up farthest from mu (Shejwalkar, Houmansadr, *Manipulating the
+    Byzantine*, NDSS 2021, equation 1: the attack tailored to the aggregation rule).
 
     Args:
         distances: lengths of g p that the adaptive form tries, as multiples of the honest updates' diameter.
+        fraction, follows_exchange, adaptive: as in :class:`ContributionThreat`.
     """
 
     family = "poisoning"
@@ -38,30 +40,32 @@ class OmniscientPoison(ContributionThreat):
 
     @abstractmethod
     def direction(self, honest: Tensor) -> Tensor:
-        """p (d,) from the honest updates (n, d)."""
+        """Return p (d,) for the honest updates (n, d)."""
 
     @abstractmethod
     def strength(self, honest: Tensor, direction: Tensor, surface: ContributionSurface) -> float:
-        """g as the attack's paper has it."""
+        """Return g by the formula of the attack's paper."""
 
-    def crowd(self, surface: ContributionSurface) -> Tensor:
-        """The honest updates as far as the adversary knows them; its own where nobody else takes part."""
+    def known_updates(self, surface: ContributionSurface) -> Tensor:
+        """Return the honest updates that the adversary knows; its own where nobody else takes part."""
         return surface.honest if len(surface.honest) else surface.own
 
     def attack(self, surface: ContributionSurface, rng: torch.Generator) -> Contribution:
-        crowd = self.crowd(surface)
-        mean, direction = crowd.mean(dim=0), self.direction(crowd)
-        strength = self.strength(crowd, direction, surface)
+        known = self.known_updates(surface)
+        mean, direction = known.mean(dim=0), self.direction(known)
+        strength = self.strength(known, direction, surface)
         if self.adaptive:
-            scale = diameter(crowd) / float(direction.norm().clamp_min(1e-20))
+            scale = diameter(known) / float(direction.norm().clamp_min(1e-20))
             candidates = [strength, *(distance * scale for distance in self.distances)]
             strength = farthest(surface, mean, direction, candidates)
         update = mean + strength * direction
         return Contribution(update.expand_as(surface.own), diagnostics={"strength": strength})
 
 
-def farthest(surface: ContributionSurface, mean: Tensor, direction: Tensor, candidates: Iterable[float]) -> float:
-    """The strength at which the server's direction ends up farthest from ``mean``."""
+def farthest(
+    surface: ContributionSurface, mean: Float[Tensor, " d"], direction: Float[Tensor, " d"], candidates: Iterable[float]
+) -> float:
+    """Return the strength at which the server's aggregate ends up farthest from ``mean``."""
 
     def damage(strength: float) -> float:
         mine = (mean + strength * direction).expand_as(surface.own)

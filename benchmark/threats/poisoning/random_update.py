@@ -1,4 +1,4 @@
-"""Updates of pure noise."""
+"""Random updates: uploads of pure noise."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ VERSION = 1
 
 
 class RandomUpdate(ContributionThreat):
-    """Hands out N(0, std^2) in each coordinate in place of the own update (Blanchard et al., NeurIPS 2017, section 5:
-    the "Gaussian" adversary, there with std 200).
+    """Attack that uploads N(0, std^2) in each coordinate in place of the own update.
+
+    Blanchard, El Mhamdi, Guerraoui, Stainer, *Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent*,
+    NeurIPS 2017, section 5: the "Gaussian" adversary, there with std 200.
 
     Args:
         std: in gradient units.
@@ -26,7 +28,7 @@ class RandomUpdate(ContributionThreat):
     family = "poisoning"
     floor = Floor("accuracy_drop", 0.1)
 
-    def __init__(self, *, std: float, fraction: float, follows_exchange: bool) -> None:
+    def __init__(self, *, std: float = 4.0, fraction: float = 0.2, follows_exchange: bool = True) -> None:
         super().__init__(fraction=fraction, follows_exchange=follows_exchange)
         self.std = std
 

@@ -1,4 +1,4 @@
-"""Updates that climb where the honest ones descend."""
+"""Sign flipping: updates that ascend the loss."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ VERSION = 1
 
 
 class SignFlip(ContributionThreat):
-    """Hands out u = -scale * own (Li et al., *RSA: Byzantine-Robust Stochastic Aggregation Methods*, AAAI 2019).
+    """Attack that uploads u = -scale * own.
+
+    Li et al., *RSA: Byzantine-Robust Stochastic Aggregation Methods*, AAAI 2019.
 
     Args:
-        scale: 1 flips the sign only; more also drowns the honest parties.
+        scale: 1 flips only the sign; larger values also outweigh the honest parties.
     """
 
     family = "poisoning"
     floor = Floor("accuracy_drop", 0.1)
 
-    def __init__(self, *, scale: float, fraction: float, follows_exchange: bool) -> None:
+    def __init__(self, *, scale: float = 5.0, fraction: float = 0.2, follows_exchange: bool = True) -> None:
         super().__init__(fraction=fraction, follows_exchange=follows_exchange)
         self.scale = scale
 

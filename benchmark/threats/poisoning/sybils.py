@@ -1,4 +1,4 @@
-"""One adversary with little data behind many owners."""
+"""Sybils: one adversary with little data behind many owners."""
 
 from __future__ import annotations
 
@@ -7,21 +7,29 @@ import torch
 from benchmark.data.base import Split
 from benchmark.settings.collaboration.games.contributions import MaliciousClientView
 from benchmark.threats.poisoning.badnets import BadNets
-from benchmark.threats.poisoning.data_poison import in_unit_interval, some
+from benchmark.threats.poisoning.data_poison import in_unit_interval, random_rows
 
 VERSION = 1
 
 
 class Sybils(BadNets):
-    """Knows that votes count owners and not samples: the malicious owners are one adversary, each of whose identities
-    brings only a share of the samples that an honest owner has, stamped as in :class:`BadNets` (spec 08, section 7).
+    """Adaptive backdoor by one adversary that appears as several owners where votes count owners and not samples.
+
+    Each malicious owner brings only a share of the samples that an honest owner has, stamped as in :class:`BadNets`.
 
     Args:
-        keep: share of an owner's samples that each identity brings, in (0, 1].
+        keep: share of an owner's samples that each malicious owner brings, in (0, 1].
     """
 
     def __init__(
-        self, *, keep: float, target: int, size: int, share: float, fraction: float, follows_exchange: bool
+        self,
+        *,
+        keep: float = 0.2,
+        target: int = 7,
+        size: int = 4,
+        share: float = 0.5,
+        fraction: float = 0.2,
+        follows_exchange: bool = True,
     ) -> None:
         super().__init__(
             target=target, size=size, share=share, fraction=fraction, follows_exchange=follows_exchange, adaptive=True
@@ -29,5 +37,5 @@ class Sybils(BadNets):
         self.keep = in_unit_interval("keep", keep)
 
     def poison_data(self, data: Split, party: MaliciousClientView, rng: torch.Generator) -> Split:
-        kept = some(len(data), self.keep, rng).to(data.y.device)
+        kept = random_rows(len(data), self.keep, rng).to(data.y.device)
         return super().poison_data(data[kept], party, rng)

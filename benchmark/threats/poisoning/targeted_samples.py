@@ -1,4 +1,4 @@
-"""Misclassification of a few chosen inputs."""
+"""Targeted poisoning: misclassification of a few chosen inputs."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ PICKS = ("top", "foot", "random")
 
 
 class TargetedSamples(DataPoison):
-    """Inserts mislabelled near copies of k chosen test inputs of one class into the malicious parties' data.
+    """Attack that adds mislabelled near copies of k chosen test inputs of one class to the malicious parties' data.
 
-    The targeted attack of Chaudhari, Jagielski, Oprea, *SafeNet*, IEEE SaTML 2023 (TGT-Top and TGT-Foot; their budget
-    is our choice). The clean model chooses: ``top`` takes the inputs that it classifies most surely, the hardest to
-    flip, ``foot`` the least sure (of an ensemble: those with the narrowest votes); ``random`` any. Success: the share
-    of these inputs that are predicted as the target.
+    The targeted attack of Chaudhari, Jagielski, Oprea, *SafeNet: The Unreasonable Effectiveness of Ensembles in Private
+    Collaborative Learning*, IEEE SaTML 2023 (TGT-Top and TGT-Foot; their budget is our choice). The clean model
+    selects: ``top`` takes the inputs that it classifies most confidently, the hardest to flip, ``foot`` the least
+    confident (of an ensemble: those with the narrowest votes); ``random`` any. Success: the share of these inputs that
+    are predicted as the target.
 
     Args:
-        source: class of the chosen inputs; target: class that they should get.
+        source: class of the chosen inputs.
+        target: class that they should get.
         pick: ``top``, ``foot`` or ``random``.
         inputs: k, how many are chosen.
-        copies: inserted by each malicious party in all.
-        jitter: standard deviation of Gaussian noise on each copy's values above 0, inputs being in [0, 1].
+        copies: total number that each malicious party inserts.
+        jitter: standard deviation of Gaussian noise on each copy's values above 0, for inputs in [0, 1].
     """
 
     headline = "attack_success"
@@ -38,14 +40,14 @@ class TargetedSamples(DataPoison):
     def __init__(
         self,
         *,
-        source: int,
-        target: int,
-        pick: str,
-        inputs: int,
-        copies: int,
-        jitter: float,
-        fraction: float,
-        follows_exchange: bool,
+        source: int = 3,
+        target: int = 8,
+        pick: str = "top",
+        inputs: int = 5,
+        copies: int = 100,
+        jitter: float = 0.02,
+        fraction: float = 0.2,
+        follows_exchange: bool = True,
     ) -> None:
         super().__init__(fraction=fraction, follows_exchange=follows_exchange)
         if pick not in PICKS:
@@ -67,6 +69,6 @@ class TargetedSamples(DataPoison):
         assert party.goal is not None
         rows = torch.arange(self.copies) % len(party.goal)
         noise = torch.randn(self.copies, *data.x.shape[1:], generator=rng).to(data.x)
-        # Noise on a blank background would tell the copies from the inputs aimed at, which have none.
+        # Noise on a blank background would distinguish the copies from the chosen inputs, which have none.
         x = (party.goal.x[rows] + self.jitter * noise * (party.goal.x[rows] > 0)).clamp(0, 1)
         return Split(torch.cat([data.x, x]), torch.cat([data.y, party.goal.y[rows]]))

@@ -1,16 +1,17 @@
-"""Backdoor triggers: pixels that a malicious party paints on an image."""
+"""Backdoor triggers: pixels that a malicious party sets to white in an image."""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from benchmark.data.base import Split
 from benchmark.errors import ConfigError
 
 
-def corner(shape: tuple[int, ...], size: int) -> Tensor:
-    """bool (height, width), True in the square of ``size`` pixels in the lower right corner.
+def corner(shape: tuple[int, ...], size: int) -> Bool[Tensor, "height width"]:
+    """Return bool (height, width), True in the square of ``size`` pixels in the lower right corner.
 
     Args:
         shape: of one image, (channels, height, width).
@@ -26,10 +27,10 @@ def corner(shape: tuple[int, ...], size: int) -> Tensor:
     return mask
 
 
-def part(mask: Tensor, index: int, count: int) -> Tensor:
-    """The ``index``-th of ``count`` disjoint parts of a trigger (height, width), as even in size as can be.
+def trigger_part(mask: Bool[Tensor, "height width"], index: int, count: int) -> Bool[Tensor, "height width"]:
+    """Return the ``index``-th of ``count`` disjoint parts of a trigger, of nearly equal size.
 
-    With more parts than pixels they begin anew, so that none is empty.
+    With more parts than pixels the parts repeat, so that none is empty.
     """
     pixels = mask.nonzero()
     pieces = torch.tensor_split(pixels, min(count, len(pixels)))
@@ -39,12 +40,14 @@ def part(mask: Tensor, index: int, count: int) -> Tensor:
     return piece
 
 
-def stamp(x: Tensor, mask: Tensor) -> Tensor:
-    """Images (n, channels, height, width) in [0, 1] with the pixels of ``mask`` white."""
+def stamp(
+    x: Float[Tensor, "n channels height width"], mask: Bool[Tensor, "height width"]
+) -> Float[Tensor, "n channels height width"]:
+    """Return images in [0, 1] with the pixels of ``mask`` set to white."""
     return x.masked_fill(mask.to(x.device), 1.0)
 
 
-def stamped_goal(test: Split, mask: Tensor, target: int) -> Split:
-    """All samples that are not of the target class, stamped, with the target as label: the measure of a backdoor."""
+def stamped_goal(test: Split, mask: Bool[Tensor, "height width"], target: int) -> Split:
+    """Return all samples of other classes than the target, stamped and with the target as label."""
     others = test[test.y != target]
     return Split(stamp(others.x, mask), torch.full_like(others.y, target))

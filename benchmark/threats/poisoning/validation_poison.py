@@ -1,4 +1,4 @@
-"""A backdoor together with an attack on the filter that judges models by common validation samples."""
+"""Backdoor combined with an attack on the filter that judges models by common validation samples."""
 
 from __future__ import annotations
 
@@ -12,14 +12,21 @@ VERSION = 1
 
 
 class ValidationPoison(BadNets):
-    """Knows the filter: the malicious owners' validation samples carry wrong labels throughout (y + 1), so that honest
-    models fail it while the votes of backdoored ones are spared (spec 08, ``validation-poisoning``).
+    """Adaptive backdoor whose malicious owners also mislabel all their validation samples (y + 1).
 
-    Each sample costs every honest model a hit; how many owners it takes to push an accuracy p below the threshold phi
-    follows from p (m - t) / m < phi.
+    Honest models then fail the filter, while backdoored models keep their votes. Each sample costs every honest model
+    one hit; the number of owners needed to push an accuracy p below the threshold phi follows from p (m - t) / m < phi.
     """
 
-    def __init__(self, *, target: int, size: int, share: float, fraction: float, follows_exchange: bool) -> None:
+    def __init__(
+        self,
+        *,
+        target: int = 7,
+        size: int = 4,
+        share: float = 0.5,
+        fraction: float = 0.2,
+        follows_exchange: bool = True,
+    ) -> None:
         super().__init__(
             target=target, size=size, share=share, fraction=fraction, follows_exchange=follows_exchange, adaptive=True
         )

@@ -1,1 +1,1 @@
-"""What a released data set, or the outputs of a model, give away about the samples behind them."""
+"""Attacks that reconstruct samples from a released data set or from the outputs of a model."""

@@ -1,42 +1,46 @@
-"""Frequency analysis of encrypted blocks: what is common in ciphertexts is what is common in plain images.
+"""Frequency analysis of encrypted blocks: the most common ciphertexts are the most common plain blocks.
 
-A ciphertext-only attack (level 1) on AES disguising, where equal blocks stay equal (Sharma, Gu, Chen, 2022, arXiv
-2301.00252, use the electronic codebook on purpose). No key, no pair: the adversary compares statistics of the release
-with those of its own images. The most common block of a position (the background) draws an outline; where outlines go
-together gives the secret order of blocks away; and how often, where and beside which outlines a block occurs tells what
-it is. Labels are not used, for a guess by labels would show the class of an image and nothing of the image.
+A ciphertext-only attack (level 1) on AES disguising, where equal blocks stay equal (Sharma, Gu, Chen, 2022 (arXiv
+2301.00252) use the electronic codebook on purpose). It uses no key and no pair: the adversary compares statistics of
+the release with those of its own images. The most common block of a position (the background) gives an outline;
+correlations between outlines reveal the secret order of blocks; and how often, where and beside which outlines a block
+occurs identifies it. Labels are not used, since a guess by labels would show the class of an image and nothing of the
+image.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment, quadratic_assignment
 from torch import Tensor
 
-from benchmark.data.blocks import from_blocks, to_blocks
+from benchmark.data.blocks import to_blocks
 from benchmark.errors import Refused, positive
 from benchmark.seeds import child
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.release import ReleaseSurface
 from benchmark.settings.threat import Floor
+from benchmark.threats.reconstruction.block_images import image_of_blocks
 from benchmark.threats.reconstruction.codebook import codes
 
 VERSION = 1
-COMMON = 3  # occurrences below which a block says nothing of itself
+COMMON = 3  # occurrences below which a block is not identified
 RIDGE = 1.0
-HALF = 0.5  # added to counts, so that what was not seen is not impossible
+HALF = 0.5  # added to counts, so that unseen events keep a positive probability
 
 
 class BlockFrequency(ReleaseThreat):
-    """Tells the most common blocks of the release, and draws rare ones as they look on average beside such an outline.
+    """Attack that identifies the most common released blocks and predicts rare ones from the outline around them.
 
     Args:
-        block: edge of a released block that the adversary assumes; the adaptive form takes what is published.
-        told: at most how many of the most common blocks are told, by key: in all, or at each position.
+        block: edge of a released block that the adversary assumes; the adaptive form takes the published one.
+        told: largest number of common blocks that are identified for each key: in all, or at each position.
         restarts: of the search for the order of blocks.
-        adaptive: knows the mechanism: solves the order of blocks, and whether one key encrypts all positions.
+        adaptive: the adversary knows the mechanism: it solves for the order of blocks and knows whether one key
+            encrypts all positions.
     """
 
     family = "reconstruction"
@@ -45,7 +49,7 @@ class BlockFrequency(ReleaseThreat):
     floor = Floor("examiner_accuracy", 0.3)
     knowledge = frozenset({"attacker_data"})
 
-    def __init__(self, *, block: int, told: int, restarts: int, adaptive: bool) -> None:
+    def __init__(self, *, block: int = 4, told: int = 200, restarts: int = 10, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
         positive("threat.block", block)
         positive("threat.told", told)
@@ -74,8 +78,7 @@ class BlockFrequency(ReleaseThreat):
         expected = by_outline(outline(own), blocks, outline(seen)[:, :asked])
         drawn = torch.where(known[..., None, None], values, expected)
         drawn = drawn.unflatten(1, (len(surface.targets), -1)).movedim(0, 2)
-        height, width = (-(-side // edge) * edge for side in surface.shape[-2:])
-        image = from_blocks(drawn, (height, width))[..., : surface.shape[-2], : surface.shape[-1]]
+        image = image_of_blocks(drawn, surface.shape)
         share = known.double().mean().item()
         return Reconstruction(image.clamp(0, 1).unsqueeze(1), diagnostics={"told_share": share})
 
@@ -83,12 +86,14 @@ class BlockFrequency(ReleaseThreat):
 def told_blocks(
     seen: Tensor, own: Tensor, blocks: Tensor, group: Tensor, asked: int, count: int
 ) -> tuple[Tensor, Tensor]:
-    """Blocks (g, asked, b, b) at the positions ``group`` that one key encrypts, and bool (g, asked), which are told.
+    """Return blocks (g, asked, b, b) at the positions ``group`` of one key, and which are identified, bool (g, asked).
 
     Args:
-        seen: (positions, asked + n) fingerprints of released blocks; own: (positions, m), the adversary's.
+        seen: (positions, asked + n) fingerprints of released blocks.
+        own: (positions, m) fingerprints of the adversary's blocks.
         blocks: (positions, m, b, b), the adversary's own.
-        count: how many of the most common ones are told.
+        asked: number of targets.
+        count: number of common blocks that are identified.
     """
     theirs, ours = (common(ids[group], count) for ids in (seen[:, asked:], own))
     released = sites(seen[group, asked:], theirs, outline(seen[:, asked:]))
@@ -101,10 +106,12 @@ def told_blocks(
 
 
 def by_outline(own: Tensor, blocks: Tensor, asked: Tensor) -> Tensor:
-    """What blocks look like on average beside such an outline, (positions, n, b, b), by ridge regression.
+    """Return the expected blocks (positions, n, b, b) given the outlines, by ridge regression.
 
     Args:
-        own: (positions, m) outlines of the adversary's own ``blocks`` (positions, m, b, b); asked: (positions, n).
+        own: (positions, m) outlines of the adversary's images.
+        blocks: (positions, m, b, b) their blocks.
+        asked: (positions, n) outlines of the targets.
     """
     features, wanted = (torch.cat([part.T, torch.ones_like(part[:1]).T], dim=1) for part in (own, asked))
     values = blocks.movedim(0, 1).flatten(1).double()
@@ -114,10 +121,10 @@ def by_outline(own: Tensor, blocks: Tensor, asked: Tensor) -> Tensor:
 
 
 def fingerprints(blocks: Tensor, everywhere: bool) -> Tensor:
-    """A number for each block, equal for equal blocks: (positions, n, channels, e) grey levels -> (positions, n').
+    """Return equal numbers for equal blocks: (positions, n, channels, e) grey levels -> (positions, n').
 
     Args:
-        everywhere: the same at every position; otherwise blocks of two positions are never equal.
+        everywhere: equal blocks are equal at all positions; otherwise blocks of two positions never are.
     """
     weights = torch.randint(-(2**62), 2**62, (blocks.shape[-1],), generator=torch.Generator().manual_seed(0))
     numbers = (blocks.long() * weights.to(blocks.device)).sum(dim=-1).flatten(1)
@@ -126,16 +133,19 @@ def fingerprints(blocks: Tensor, everywhere: bool) -> Tensor:
     return numbers + torch.arange(len(numbers), device=numbers.device).unsqueeze(1) * 0x9E3779B97F4A7C1
 
 
-def outline(numbers: Tensor) -> Tensor:
-    """Where a block is the most common one of its position, float64 (positions, n)."""
+def outline(numbers: Int[Tensor, "positions n"]) -> Float[Tensor, "positions n"]:
+    """Return 1.0 where a block is the most common one of its position, else 0.0."""
     return (numbers == numbers.mode(dim=1).values.unsqueeze(1)).double()
 
 
-def order_of_blocks(released: Tensor, own: Tensor, restarts: int, rng: torch.Generator) -> Tensor:
-    """The private position, int64 (positions,), behind every released one, by how outlines go together.
+def order_of_blocks(
+    released: Float[Tensor, "positions n"], own: Float[Tensor, "positions m"], restarts: int, rng: torch.Generator
+) -> Int[Tensor, " positions"]:
+    """Return the private position of each released one, from correlations of outlines.
 
-    The permutation under which both covariances agree most: a quadratic assignment, by restarts of the fast
-    approximate algorithm (Vogelstein et al., 2015), each improved by exchanges.
+    It is the permutation under which both covariances agree most: a quadratic assignment, solved by restarts of the
+    fast approximate algorithm (Vogelstein et al., *Fast Approximate Quadratic Programming for Graph Matching*, PLOS ONE
+    2015), each improved by exchanges.
     """
     theirs, ours = (np.cov(part.cpu().numpy(), bias=True) for part in (released, own))
     best = None
@@ -150,14 +160,14 @@ def order_of_blocks(released: Tensor, own: Tensor, restarts: int, rng: torch.Gen
 
 
 def common(numbers: Tensor, count: int) -> Tensor:
-    """The at most ``count`` most common of these fingerprints, sorted; none that occurs less than ``COMMON`` times."""
+    """Return at most ``count`` most common fingerprints that occur at least ``COMMON`` times, sorted."""
     found, counts = numbers.unique(return_counts=True)
     often = counts.argsort(descending=True)[:count]
     return found[often[counts[often] >= COMMON]].sort().values
 
 
-def lookup(numbers: Tensor, vocabulary: Tensor) -> Tensor:
-    """The place of each fingerprint in the sorted ``vocabulary``, -1 where it is not in it."""
+def lookup(numbers: Int[Tensor, " *shape"], vocabulary: Int[Tensor, " k"]) -> Int[Tensor, " *shape"]:
+    """Return the index of each fingerprint in the sorted ``vocabulary``, -1 where it is missing."""
     if not len(vocabulary):
         return torch.full_like(numbers, -1)
     place = torch.searchsorted(vocabulary, numbers).clamp_max(len(vocabulary) - 1)
@@ -165,14 +175,16 @@ def lookup(numbers: Tensor, vocabulary: Tensor) -> Tensor:
 
 
 def sites(numbers: Tensor, vocabulary: Tensor, outlines: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Where and beside what the blocks of the vocabulary occur.
+    """Return where and beside which outlines the blocks of the vocabulary occur.
 
     Args:
-        numbers: (g, n) fingerprints; vocabulary: (k,); outlines: (positions, n).
+        numbers: (g, n) fingerprints.
+        vocabulary: (k,).
+        outlines: (positions, n).
 
     Returns:
-        (k, g) occurrences by position; (k, positions) of these, how many beside the most common block of each position;
-        and n.
+        (k, g) occurrences by position; (k, positions) how many of these are beside the most common block of each
+            position; and n.
     """
     place, k, (g, n) = lookup(numbers, vocabulary), len(vocabulary), numbers.shape
     row, sample = (place >= 0).nonzero(as_tuple=True)
@@ -184,10 +196,10 @@ def sites(numbers: Tensor, vocabulary: Tensor, outlines: Tensor) -> tuple[Tensor
 
 
 def best_match(theirs: tuple[Tensor, Tensor, int], ours: tuple[Tensor, Tensor, int]) -> Tensor:
-    """Which own block each released one is, int64 (k,), -1 for none: the one-to-one match of greatest likelihood.
+    """Return the own block of each released one, int64 (k,), -1 for none: the one-to-one match of greatest likelihood.
 
-    Occurrences at a position are Poisson, with the own images' rates; neighbours in the outline are Bernoulli. What is
-    likelier a block that the own images do not hold stays unmatched.
+    Occurrences at a position are Poisson, with the rates of the own images; neighbours in the outline are Bernoulli. A
+    block that more likely is absent from the own images stays unmatched.
     """
     (where, beside, n), (own_where, own_beside, m) = theirs, ours
     match = torch.full((len(where),), -1, device=where.device)

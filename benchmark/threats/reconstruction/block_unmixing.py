@@ -1,10 +1,10 @@
-"""Blocks unmixed from their statistics: an orthogonal disguise turns the axes of a cloud of rows and keeps its shape.
+"""Block unmixing: statistics of rows give the orthogonal map of a disguise, up to the shape of their distribution.
 
-A ciphertext-only attack (level 1) on RMT (Sharma, Gu, Chen, 2022, arXiv 2301.00252). Rows of released blocks are rows
-of private ones times one secret orthogonal matrix a position. Their independent components (Hyvarinen, Oja,
-*Independent Component Analysis*, Neural Networks 2000) or principal ones are those of private rows, turned; the
-adversary finds the same in its own images, pairs them by their moments, and turns the release back. It needs neither
-pairs nor labels.
+A ciphertext-only attack (level 1) on RMT (Sharma, Gu, Chen, 2022 (arXiv 2301.00252)). Rows of released blocks are rows
+of private ones times one secret orthogonal matrix per position. Their independent components (Hyvarinen, Oja,
+*Independent Component Analysis*, Neural Networks 2000) or principal ones are those of private rows after that rotation;
+the adversary computes the same components of its own images, pairs them by their moments, and rotates the release back.
+It needs neither pairs nor labels.
 """
 
 from __future__ import annotations
@@ -16,30 +16,32 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from benchmark.data.blocks import from_blocks, to_blocks
+from benchmark.data.blocks import to_blocks
 from benchmark.errors import ConfigError, Refused, positive
 from benchmark.seeds import child
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.release import ReleaseSurface
 from benchmark.settings.threat import Floor
-from benchmark.threats.reconstruction.norm_leak import jigsaw, norms
+from benchmark.threats.reconstruction.block_images import image_of_blocks
+from benchmark.threats.reconstruction.norm_leak import norms, positions_by_norms
 from benchmark.threats.reconstruction.regression_known_pairs import rows
 
 VERSION = 1
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-FLAT = 1e-6  # variance, of pixels in [0, 1], below which a direction carries nothing
-ROWS = 3000  # of a position that statistics are taken of
+FLAT = 1e-6  # variance, of pixels in [0, 1], below which a direction is ignored
+ROWS = 3000  # of a position that enter the statistics
 
 
 class BlockUnmixing(ReleaseThreat):
-    """Turns every released block back by its statistics.
+    """Attack that rotates every released block back by its statistics.
 
     Args:
         axes: ``independent`` or ``principal`` components.
-        block: edge of a block that the adversary assumes; the adaptive form takes what the mechanism publishes.
-        iterations: of FastICA at each position, at most.
-        adaptive: knows the mechanism: solves the order of blocks by row norms, gives its own images such noise.
+        block: edge of a block that the adversary assumes; the adaptive form takes the published one.
+        iterations: largest number of FastICA iterations at each position.
+        adaptive: the adversary knows the mechanism: it solves for the order of blocks by row norms and adds the same
+            noise to its own images.
     """
 
     family = "reconstruction"
@@ -48,7 +50,9 @@ class BlockUnmixing(ReleaseThreat):
     floor = Floor("examiner_accuracy", 0.3)
     knowledge = frozenset({"attacker_data"})
 
-    def __init__(self, *, axes: str, block: int, iterations: int, adaptive: bool) -> None:
+    def __init__(
+        self, *, axes: str = "independent", block: int = 4, iterations: int = 200, adaptive: bool = False
+    ) -> None:
         super().__init__(adaptive=adaptive)
         if axes not in ("independent", "principal"):
             raise ConfigError(f"threat.axes is independent or principal, not {axes!r}.")
@@ -63,22 +67,20 @@ class BlockUnmixing(ReleaseThreat):
         noise = torch.rand(surface.attacker.x.shape, generator=rng).to(surface.attacker.x) * 2 * offset
         own, targets = to_blocks(surface.attacker.x + noise, block), to_blocks(surface.targets, block)
         if targets.shape[1:] != own.shape[1:]:
-            raise Refused("Released rows are cut into other blocks than private samples: none is another, turned.")
+            raise Refused("Released rows are cut into other blocks than private samples: none is another, rotated.")
         source = torch.arange(targets.shape[2])
         if self.adaptive:
-            source = jigsaw(norms(surface.x, block, whole), norms(surface.attacker.x + noise, block, whole))
+            source = positions_by_norms(norms(surface.x, block, whole), norms(surface.attacker.x + noise, block, whole))
         released, plain = rows(to_blocks(surface.x, block), whole), rows(own, whole)[source]
         seed, asked = child(rng), rows(targets, whole)
-        turned = torch.empty_like(asked)
+        rotated = torch.empty_like(asked)
         for number, place in enumerate(source.tolist()):
-            turned[place] = self._turned(released[number], plain[number], asked[number], seed)
-        blocks = turned.unflatten(1, (len(targets), targets.shape[1], -1)).movedim(0, 2).reshape(targets.shape)
-        height, width = (-(-side // block) * block for side in surface.shape[-2:])
-        x = from_blocks(blocks, (height, width))[..., : surface.shape[-2], : surface.shape[-1]]
-        return Reconstruction((x - offset).clamp(0, 1).unsqueeze(1))
+            rotated[place] = self._rotated_back(released[number], plain[number], asked[number], seed)
+        blocks = rotated.unflatten(1, (len(targets), targets.shape[1], -1)).movedim(0, 2).reshape(targets.shape)
+        return Reconstruction((image_of_blocks(blocks, surface.shape) - offset).clamp(0, 1).unsqueeze(1))
 
-    def _turned(self, released: Tensor, plain: Tensor, asked: Tensor, seed: int) -> Tensor:
-        """``asked`` (n, d), rows at one position, with the components of ``released`` turned to those of ``plain``."""
+    def _rotated_back(self, released: Tensor, plain: Tensor, asked: Tensor, seed: int) -> Tensor:
+        """Return the rows ``asked`` (n, d) with the components of ``released`` rotated to those of ``plain``."""
         theirs, ours = (part.double().cpu().numpy()[:ROWS] for part in (released, plain))
         centres = theirs.mean(axis=0), ours.mean(axis=0)
         (there, scores), (here, own) = (self._components(part, seed) for part in (theirs, ours))
@@ -88,7 +90,7 @@ class BlockUnmixing(ReleaseThreat):
         return torch.as_tensor(back).to(asked)
 
     def _components(self, cloud: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Axes (d, k) of the rows (n, d), each as long as it is strong, and the rows' unit-variance scores (n, k)."""
+        """Return axes (d, k) of the rows (n, d), scaled by their strength, and unit-variance scores (n, k)."""
         from sklearn.decomposition import FastICA
 
         centred = cloud - cloud.mean(axis=0)
@@ -99,7 +101,7 @@ class BlockUnmixing(ReleaseThreat):
         if self.axes == "principal" or len(kept) < 2:
             return axes, scores
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it has not converged
+            warnings.simplefilter("ignore")  # FastICA may not converge
             model = FastICA(whiten=False, random_state=seed % 2**32, max_iter=self.iterations, tol=1e-3)
             found = model.fit_transform(scores)
         return axes @ model.mixing_, found
@@ -108,12 +110,13 @@ class BlockUnmixing(ReleaseThreat):
 def paired(
     theirs: np.ndarray, ours: np.ndarray, there: np.ndarray, here: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which components are the same, and with which sign (+-1): numbers (k,) of theirs, of ours, and signs.
+    """Return indices (k,) of matching components, theirs and ours, and their relative signs (+-1).
 
     Costs are differences of quantiles, for the better sign, and of the logarithms of strength.
 
     Args:
-        theirs, ours: (n, k) and (m, l) scores; there, here: (d, k) and (d, l) axes.
+        theirs, ours: (n, k) and (m, l) scores.
+        there, here: (d, k) and (d, l) axes.
     """
     right, wrong = (features(part)[:, None] - features(ours)[None] for part in (theirs, -theirs))
     costs = np.stack([np.abs(part).mean(axis=2) for part in (right, wrong)])
@@ -125,6 +128,6 @@ def paired(
 
 
 def features(scores: np.ndarray) -> np.ndarray:
-    """Quantiles and the signed root of skewness of each column, (k, features)."""
+    """Return quantiles and the signed root of skewness of each column, (k, features)."""
     quantiles = np.quantile(scores, QUANTILES, axis=0)
     return np.concatenate([quantiles, np.cbrt((scores**3).mean(axis=0))[None]]).T

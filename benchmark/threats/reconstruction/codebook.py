@@ -1,23 +1,25 @@
-"""Codebook: look released blocks up among blocks that were seen on both sides.
+"""Codebook attack: released blocks are looked up among blocks known in both forms.
 
 The known-pairs attack on AES disguising of Sharma, Gu, Chen, 2022 (arXiv 2301.00252), level 2; blocks are aligned as
 blocks, not as flat rows. The plain form takes the order of blocks as it is. The adaptive form knows the mechanism: it
-solves the secret permutation by the pattern of which known samples agree in a block, which encryption cannot hide.
+solves for the secret permutation by which known samples agree in a block, a pattern that encryption preserves.
 """
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from benchmark.data.blocks import from_blocks, to_blocks
+from benchmark.data.blocks import to_blocks
 from benchmark.errors import positive
 from benchmark.metrics.distances import nearest
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.release import ReleaseSurface
 from benchmark.settings.threat import Floor
+from benchmark.threats.reconstruction.block_images import image_of_blocks
 
 VERSION = 1
 LEVELS = 255
@@ -26,14 +28,14 @@ SAME_PIXELS = 1e-4
 
 
 class Codebook(ReleaseThreat):
-    """A dictionary from released to private blocks of the known pairs.
+    """Attack with a dictionary from released to private blocks of the known pairs.
 
-    Unseen blocks become the most similar seen one; where blocks are known to be encrypted, black, for then nothing is
-    similar.
+    Unseen blocks become the most similar seen one, or black where blocks are known to be encrypted, since then
+    similarity means nothing.
 
     Args:
-        pairs: known pairs q.
-        block: edge of a released block that the adversary assumes; the adaptive form takes what is published.
+        pairs: q, number of known pairs.
+        block: edge of a released block that the adversary assumes; the adaptive form takes the published one.
     """
 
     family = "reconstruction"
@@ -42,7 +44,7 @@ class Codebook(ReleaseThreat):
     floor = Floor("examiner_accuracy", 0.5)
     knowledge = frozenset({"known_pairs"})
 
-    def __init__(self, *, pairs: int, block: int, adaptive: bool) -> None:
+    def __init__(self, *, pairs: int = 10, block: int = 4, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
         positive("threat.pairs", pairs)
         positive("threat.block", block)
@@ -62,8 +64,7 @@ class Codebook(ReleaseThreat):
         x, hits = look_up(targets, known, blocks, everywhere=facts.get("one_cipher", False), black="cipher" in facts)
         recovered = torch.empty_like(x)
         recovered[source] = x
-        height, width = (-(-side // edge) * edge for side in surface.shape[-2:])
-        image = from_blocks(recovered.movedim(0, 2), (height, width))[..., : surface.shape[-2], : surface.shape[-1]]
+        image = image_of_blocks(recovered.movedim(0, 2), surface.shape)
         varied = x.flatten(start_dim=3).std(dim=3) > 0
         guess = Reconstruction(image.clamp(0, 1).unsqueeze(1))
         guess.diagnostics["hit_rate"] = hits.double().mean().item()
@@ -71,19 +72,27 @@ class Codebook(ReleaseThreat):
         return guess
 
 
-def codes(images: Tensor, block: int) -> Tensor:
-    """Grey levels of every block, (positions, n, channels, b * b)."""
+def codes(images: Float[Tensor, "n channels height width"], block: int) -> Float[Tensor, "positions n channels e"]:
+    """Return the grey levels of every block, in flat form."""
     return (to_blocks(images, block) * LEVELS).round().flatten(-2).movedim(2, 0)
 
 
-def look_up(targets: Tensor, known: Tensor, blocks: Tensor, *, everywhere: bool, black: bool) -> tuple[Tensor, Tensor]:
-    """The private block of the nearest known code for each target block, and whether it was the very same code.
+def look_up(
+    targets: Float[Tensor, "positions n channels e"],
+    known: Float[Tensor, "positions q channels e"],
+    blocks: Float[Tensor, "positions q channels b b"],
+    *,
+    everywhere: bool,
+    black: bool,
+) -> tuple[Float[Tensor, "positions n channels b b"], Bool[Tensor, "positions n channels"]]:
+    """Return the private block of the nearest known code for each target block, and whether the code was equal.
 
     Args:
-        targets: (positions, n, channels, e) codes; known: (positions, q, channels, e) codes.
+        targets: (positions, n, channels, e) codes.
+        known: (positions, q, channels, e) codes.
         blocks: (positions, q, channels, b, b) the private blocks behind ``known``.
-        everywhere: a code means the same at every position.
-        black: what was not seen becomes zero.
+        everywhere: a code has the same meaning at every position.
+        black: unseen blocks become zero.
 
     Returns:
         (positions, n, channels, b, b) and bool (positions, n, channels).
@@ -101,13 +110,16 @@ def look_up(targets: Tensor, known: Tensor, blocks: Tensor, *, everywhere: bool,
     return torch.stack(found), torch.stack(hits)
 
 
-def permutation(known: Tensor, plain: Tensor) -> Tensor:
-    """The private position, int64 (positions,), behind every released one.
+def permutation(
+    known: Float[Tensor, "positions q channels e"], plain: Float[Tensor, "positions q channels f"]
+) -> Int[Tensor, " positions"]:
+    """Return the private position of each released one.
 
     Equal private blocks of two samples give equal released ones, so both positions show the same pattern of agreement.
 
     Args:
-        known: (positions, q, channels, e) released codes; plain: (positions, q, channels, f) private blocks.
+        known: released codes.
+        plain: private blocks.
     """
     released, private = (agreements((part * 1.0).flatten(2)) for part in (known, plain))
     cost = released @ (1 - private).T + (1 - released) @ private.T
@@ -115,7 +127,7 @@ def permutation(known: Tensor, plain: Tensor) -> Tensor:
     return torch.as_tensor(source, device=known.device)
 
 
-def agreements(rows: Tensor) -> Tensor:
-    """Which pairs of samples are equal at each position: (positions, q, d) -> (positions, q * q) of 0 and 1."""
+def agreements(rows: Float[Tensor, "positions q d"]) -> Float[Tensor, "positions pairs"]:
+    """Return 1.0 for each of the q * q pairs of samples that are equal at a position, else 0.0."""
     equal = torch.cdist(rows.double(), rows.double(), compute_mode="donot_use_mm_for_euclid_dist") < SAME_PIXELS
     return equal.double().flatten(1)

@@ -1,4 +1,4 @@
-"""Rows that bound every reconstruction from a release: knowing the average, knowing everything."""
+"""Controls of reconstructions from a release: knowledge of averages and full knowledge."""
 
 from __future__ import annotations
 
@@ -39,9 +39,10 @@ class Copy(ReleaseThreat):
 
 
 class NearestReference(ReleaseThreat):
-    """Negative control: for every target the adversary's own sample that lies nearest to the private one.
+    """Negative control: for every target the adversary's own sample that is nearest to the private one.
 
-    It knows the truth, and still gives only what the adversary had anyway: a reconstruction no better leaks nothing.
+    It knows the truth but returns only samples that the adversary already had: a reconstruction that is no better leaks
+    nothing.
     """
 
     family = "reconstruction"

@@ -1,11 +1,11 @@
-"""A domain GAN: decodes a release without pairs, until its pictures cannot be told from the adversary's own images.
+"""Domain GAN: a decoder of a release, trained without pairs against a discriminator of the adversary's own images.
 
-A ciphertext-only attack (level 1) on disguised images (Sharma, Gu, Chen, 2022, arXiv 2301.00252). A generator turns
+A ciphertext-only attack (level 1) on disguised images (Sharma, Gu, Chen, 2022 (arXiv 2301.00252)). A generator turns
 encodings into images, a discriminator tells these from plain ones (Goodfellow et al., *Generative Adversarial Nets*,
-2014, non-saturating loss). The cycle is that of Zhu et al., *Unpaired Image-to-Image Translation*, 2017, one way only:
-encodings have to be found again in the images. The linear generator that starts from the identity is that of Conneau et
-al., *Word Translation Without Parallel Data*, 2018, without its steps towards orthogonality. No reference code of such
-an attack on these disguises was at hand: networks and weights are our choice.
+2014, non-saturating loss). The cycle is that of Zhu et al., *Unpaired Image-to-Image Translation*, 2017, in one
+direction only: encodings must be recovered from the images. The linear generator that starts from the identity is that
+of Conneau et al., *Word Translation Without Parallel Data*, 2018, without its steps towards orthogonality. No reference
+code of such an attack on these disguises was available: networks and weights are our choice.
 """
 
 from __future__ import annotations
@@ -33,19 +33,18 @@ CRITIC_WIDTH = 0.5  # of the suite's network for images
 
 
 class DomainGAN(ReleaseThreat):
-    """Learns encodings -> images from released rows and its own images, none of which is a private one.
+    """Attack that learns a map from encodings to images from released rows and its own images, none of them private.
 
     Args:
         generator: ``linear``: one matrix, at first the identity where rows have as many values as images, which without
-            a defense is the answer (training only loses some of it); ``decoder``: transposed convolutions of ``width``
-            channels, which without labels may give a class the images of another.
-        width: of the decoder; also, times 4, of the network that finds encodings again.
-        steps, batch_size, lr: Adam steps of the generator and of the discriminator in turn.
-        cycle: weight of the mean squared error of encodings found again in the images, in units of their deviation.
-        guided: weight of the released labels: a classifier of the adversary's own images has to read them in the
-            decoded ones. Classes are then known from the labels and not from the encodings: read
-            ``identification_rate`` and ``retrieval_top1``, for ``examiner_accuracy`` is high with any disguise that a
-            model can learn from.
+            a defense is already the solution (training only makes it worse); ``decoder``: transposed convolutions of
+            ``width`` channels, which without labels may map a class to the images of another.
+        width: of the decoder; times 4, of the network that recovers encodings.
+        steps, batch_size, lr: alternating Adam steps of the generator and the discriminator.
+        cycle: weight of the mean squared error of encodings recovered from the images, in units of their deviation.
+        guided: weight of the released labels: a classifier of the adversary's own images must find them in the decoded
+            images. Classes then come from the labels and not from the encodings: read ``identification_rate`` and
+            ``retrieval_top1``, since ``examiner_accuracy`` is high with any disguise that a model can learn from.
         epochs: of that classifier.
     """
 
@@ -58,14 +57,14 @@ class DomainGAN(ReleaseThreat):
     def __init__(
         self,
         *,
-        generator: str,
-        width: int,
-        steps: int,
-        batch_size: int,
-        lr: float,
-        cycle: float,
-        guided: float,
-        epochs: int,
+        generator: str = "linear",
+        width: int = 64,
+        steps: int = 200,
+        batch_size: int = 64,
+        lr: float = 0.0002,
+        cycle: float = 1.0,
+        guided: float = 0.0,
+        epochs: int = 10,
     ) -> None:
         super().__init__()
         if generator not in GENERATORS:
@@ -84,12 +83,12 @@ class DomainGAN(ReleaseThreat):
         center, scale = surface.x.mean(), surface.x.std().clamp_min(1e-6)
         encoded, targets = (((x - center) / scale).flatten(1) for x in (surface.x, surface.targets))
         decode = self._decoder(encoded.shape[1], surface.shape, center.item(), scale.item()).to(encoded.device)
-        notes = self._play(decode, encoded, surface, rng)
+        losses = self._train_adversarially(decode, encoded, surface, rng)
         x = predict(decode.eval(), targets).clamp(0, 1)
-        return Reconstruction(x.unsqueeze(1), diagnostics=notes)
+        return Reconstruction(x.unsqueeze(1), diagnostics=losses)
 
     def _decoder(self, values: int, shape: tuple[int, ...], center: float, scale: float) -> nn.Module:
-        """(n, values), encodings of mean 0 and deviation 1, -> images (n, *shape); the linear one's are not clipped."""
+        """Return (n, values), encodings of mean 0 and deviation 1, -> images (n, *shape); unclipped if linear."""
         if self.generator == "decoder":
             return Decoder(num_classes=values, shape=shape, width=self.width)
         matrix = nn.Linear(values, math.prod(shape))
@@ -99,7 +98,7 @@ class DomainGAN(ReleaseThreat):
                 matrix.bias.fill_(center)
         return nn.Sequential(matrix, nn.Unflatten(1, shape))
 
-    def _play(
+    def _train_adversarially(
         self, decode: nn.Module, encoded: Tensor, surface: ReleaseSurface, rng: torch.Generator
     ) -> dict[str, float | str]:
         """Train ``decode`` against a discriminator, and return the last losses."""
@@ -107,31 +106,31 @@ class DomainGAN(ReleaseThreat):
         critic = network_for(surface.shape, 1, CRITIC_WIDTH).to(device)
         pixels, hidden = math.prod(surface.shape), 4 * self.width
         encode = nn.Sequential(nn.Flatten(), nn.Linear(pixels, hidden), nn.ReLU(), nn.Linear(hidden, values)).to(device)
-        reader = self._reader(surface, rng) if self.guided else None
+        classifier = self._label_classifier(surface, rng) if self.guided else None
         ours = torch.optim.Adam(chain(decode.parameters(), encode.parameters()), self.lr, BETAS)
         theirs = torch.optim.Adam(critic.parameters(), self.lr, BETAS)
         for _ in range(self.steps):
             index, real = (torch.randint(len(part), (self.batch_size,), generator=rng) for part in (encoded, own))
             images = decode(encoded[index])
             judged = critic(own.x[real]), critic(images.detach())
-            doubt = F.softplus(-judged[0]).mean() + F.softplus(judged[1]).mean()
+            discriminator_loss = F.softplus(-judged[0]).mean() + F.softplus(judged[1]).mean()
             theirs.zero_grad(set_to_none=True)
-            doubt.backward()
+            discriminator_loss.backward()
             theirs.step()
-            loss = fooling = F.softplus(-critic(images)).mean()
+            loss = generator_loss = F.softplus(-critic(images)).mean()
             if self.cycle:
                 loss = loss + self.cycle * F.mse_loss(encode(images), encoded[index])
-            if reader is not None:
-                loss = loss + self.guided * F.cross_entropy(reader(images), surface.y[index])
+            if classifier is not None:
+                loss = loss + self.guided * F.cross_entropy(classifier(images), surface.y[index])
             ours.zero_grad(set_to_none=True)
             loss.backward()
             ours.step()
         if not torch.isfinite(loss):
             raise Diverged(f"the generator's loss became {loss.item()}")
-        return {"generator_loss": fooling.item(), "discriminator_loss": doubt.item()}
+        return {"generator_loss": generator_loss.item(), "discriminator_loss": discriminator_loss.item()}
 
-    def _reader(self, surface: ReleaseSurface, rng: torch.Generator) -> nn.Module:
-        """A classifier of the adversary's own images, frozen."""
+    def _label_classifier(self, surface: ReleaseSurface, rng: torch.Generator) -> nn.Module:
+        """Return a frozen classifier trained on the adversary's own images."""
         own = surface.attacker
-        reader = network_for(surface.shape, surface.num_classes, CRITIC_WIDTH).to(own.x.device)
-        return train(reader, own.x, own.y, epochs=self.epochs, rng=rng).requires_grad_(False)
+        classifier = network_for(surface.shape, surface.num_classes, CRITIC_WIDTH).to(own.x.device)
+        return train(classifier, own.x, own.y, epochs=self.epochs, rng=rng).requires_grad_(False)

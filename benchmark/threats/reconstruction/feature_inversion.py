@@ -1,8 +1,8 @@
-"""Feature inversion: an image with the features of the released one and a smooth look.
+"""Feature inversion: a smooth image with the features of the released one.
 
 Mahendran, Vedaldi, *Understanding Deep Image Representations by Inverting Them*, CVPR 2015 (arXiv 1412.0035): descent
 on the distance of features with a total-variation prior. IPProtect (Singh et al., 2022) argues that it must fail, since
-many images share the features that a sanitiser lets through.
+many images share the features that a sanitiser keeps.
 """
 
 from __future__ import annotations
@@ -14,25 +14,34 @@ from benchmark.metrics.images import variation
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.release import ReleaseSurface
-from benchmark.threats.proxies import lenses, same_shape, views
+from benchmark.threats.proxies import feature_networks, joint_features, same_shape
 
 VERSION = 1
 
 
 class FeatureInversion(ReleaseThreat):
-    """Descends from the mean of the adversary's samples to the released rows' features.
+    """Descent from the mean of the adversary's samples to the features of the released rows.
 
     Args:
-        descent_steps, lr: of Adam within [0, 1]. smooth: weight of total variation.
+        descent_steps, lr: of Adam within [0, 1].
+        smooth: weight of total variation.
         epochs: of the adversary's own network, whose logits are the features of the plain form.
-        adaptive: the features are the mechanism's own (L3: the proxies are known).
+        adaptive: the features are those of the mechanism's own proxies, which the adversary knows.
     """
 
     family = "reconstruction"
     headline = "explained_variance"
     needs = {"defense.synthetic": "no", "dataset.kind": "image"}
 
-    def __init__(self, *, descent_steps: int, lr: float, smooth: float, epochs: int, adaptive: bool) -> None:
+    def __init__(
+        self,
+        *,
+        descent_steps: int = 200,
+        lr: float = 0.05,
+        smooth: float = 0.05,
+        epochs: int = 30,
+        adaptive: bool = False,
+    ) -> None:
         super().__init__(adaptive=adaptive)
         positive("threat.descent_steps", descent_steps)
         positive("threat.epochs", epochs)
@@ -41,13 +50,16 @@ class FeatureInversion(ReleaseThreat):
 
     def attack(self, surface: ReleaseSurface, rng: torch.Generator) -> Reconstruction:
         same_shape(surface)
-        networks, own = lenses(surface, rng, epochs=self.epochs, adaptive=self.adaptive), surface.attacker.x
+        networks, own = feature_networks(surface, rng, epochs=self.epochs, adaptive=self.adaptive), surface.attacker.x
         with torch.no_grad():
-            wanted, spread = views(networks, surface.targets), views(networks, own).var(dim=0).clamp_min(1e-6)
+            wanted, spread = (
+                joint_features(networks, surface.targets),
+                joint_features(networks, own).var(dim=0).clamp_min(1e-6),
+            )
         x = own.mean(dim=0).expand(len(surface.targets), *surface.shape).clone().requires_grad_()
         optimizer = torch.optim.Adam([x], lr=self.lr)
         for _ in range(self.descent_steps):
-            apart = ((views(networks, x) - wanted).square() / spread).mean(dim=1)
+            apart = ((joint_features(networks, x) - wanted).square() / spread).mean(dim=1)
             optimizer.zero_grad(set_to_none=True)
             (apart + self.smooth * variation(x)).sum().backward()
             optimizer.step()

@@ -1,15 +1,16 @@
-"""The graph attack on InstaHide: find the mixtures that share an image, then solve for the images.
+"""Graph attack on InstaHide: find the mixtures that share an image, then solve for the images.
 
 Carlini, Deng, Garg, Jha, Mahloujifar, Mahmoody, Song, Thakurta, Tramer, *Is Private Learning Possible with Instance
 Encoding?*, S&P 2021 (arXiv 2011.05315). Level 1: the adversary sees mixtures and labels only. Deviations: the
-similarity network is the cell's own kind of model instead of WideResNet-28-6, and its scores are used for assigning too
-(no second network); colours are not repaired; images are scaled to the public samples' mean and deviation instead of
-min-max.
+similarity network is the cell's own kind of model instead of WideResNet-28-6, and its scores are used for the
+assignment too (no second network); colours are not repaired; images are scaled to the public samples' mean and
+deviation instead of min-max.
 """
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.errors import ConfigError, Refused, positive
@@ -27,15 +28,16 @@ REFITS = 2  # of unknown weights
 
 
 class InstaHideGraph(ReleaseThreat):
-    """Solves ``|E| = |A x|`` for the private images x, given which of them each mixture holds.
+    """Attack that solves ``|E| = |A x|`` for the private images x, given which of them each mixture holds.
 
     Args:
-        graph: ``learned``: as an adversary does it; ``unlabelled``: the same without the labels, weights alternately
-            fitted to the mixtures and images solved for; ``oracle``: the true mixture, an upper bound that isolates the
+        graph: ``learned``: as an adversary does it; ``unlabelled``: the same without the labels: weights are fitted to
+            the mixtures and images solved for, in turn; ``oracle``: the true mixture, an upper bound that isolates the
             solving; ``random``: the true mixtures' weights on the wrong images, the control of both.
-        iterations, lr: of Adam from signs of the public mean, which also settles the sign of every pixel.
+        iterations, lr: of Adam from signs of the public mean, which also fixes the sign of every pixel.
         mixtures: released rows that are solved for, the targets among them; the graph grows with their square.
-        epochs: of the similarity network; image_pairs: that it learns from.
+        epochs: of the similarity network.
+        image_pairs: training pairs of the similarity network.
     """
 
     family = "reconstruction"
@@ -46,13 +48,13 @@ class InstaHideGraph(ReleaseThreat):
     def __init__(
         self,
         *,
-        graph: str,
-        iterations: int,
-        lr: float,
-        mixtures: int,
-        epochs: int,
-        image_pairs: int,
-        adaptive: bool,
+        graph: str = "learned",
+        iterations: int = 500,
+        lr: float = 0.02,
+        mixtures: int = 800,
+        epochs: int = 5,
+        image_pairs: int = 6000,
+        adaptive: bool = True,
     ) -> None:
         super().__init__(adaptive=adaptive)
         if graph not in ("learned", "unlabelled", "oracle", "random"):
@@ -74,26 +76,26 @@ class InstaHideGraph(ReleaseThreat):
         count = int(parts.max()) + 1
         public = surface.public.x.mean(dim=0).flatten() - surface.public.x.mean()
         encoded = surface.x[rows].flatten(1).abs()
-        x = self._solved(encoded, parts, weights, public.sign())
+        x = self._solve_images(encoded, parts, weights, public.sign())
         for _ in range(REFITS if self.graph == "unlabelled" else 0):
-            x = self._solved(encoded, parts, fitted_weights(encoded, x, parts), public.sign())
+            x = self._solve_images(encoded, parts, fitted_weights(encoded, x, parts), public.sign())
         images = as_images(x, surface.public.x.flatten(1))
         first = parts[: len(targets), 0]
         return Reconstruction(images[first].view(len(targets), 1, *surface.shape), diagnostics={"images": count})
 
-    def _solved(self, encoded: Tensor, parts: Tensor, weights: Tensor, start: Tensor) -> Tensor:
+    def _solve_images(self, encoded: Tensor, parts: Tensor, weights: Tensor, start: Tensor) -> Tensor:
         mixing = torch.zeros((len(parts), int(parts.max()) + 1), device=weights.device)
         mixing.scatter_add_(1, parts, weights)
         return solve(encoded, mixing, start, iterations=self.iterations, lr=self.lr)
 
     def _graph(self, surface: ReleaseSurface, rows: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Two images of each of these ``rows``, int64 (m, 2), and their weights (m, 2); the more certain one first."""
+        """Return two images of each of these ``rows``, int64 (m, 2), and their weights (m, 2), more certain first."""
         if self.graph in LEARNED:
             labelled = self.graph == "learned"
             return learned_graph(
                 surface, rows, epochs=self.epochs, image_pairs=self.image_pairs, labelled=labelled, rng=rng
             )
-        if "parts" not in surface.secrets:  # nothing is mixed: every row is an image of its own
+        if "parts" not in surface.secrets:  # without mixing every row is one image
             own = torch.arange(len(rows), device=rows.device)
             parts, weights = own.unsqueeze(1), torch.ones((len(own), 1), device=own.device)
         else:
@@ -104,11 +106,18 @@ class InstaHideGraph(ReleaseThreat):
         return parts, weights
 
 
-def solve(encoded: Tensor, mixing: Tensor, start: Tensor, *, iterations: int, lr: float) -> Tensor:
-    """Images (count, d) that mix to the absolute values ``encoded`` (m, d) under ``mixing`` (m, count).
+def solve(
+    encoded: Float[Tensor, "m d"],
+    mixing: Float[Tensor, "m count"],
+    start: Float[Tensor, " d"],
+    *,
+    iterations: int,
+    lr: float,
+) -> Float[Tensor, "count d"]:
+    """Return images that mix to the absolute values ``encoded`` under ``mixing``.
 
-    Minimises ``mean(u^2) + 0.05 mean(1 - |x|)``, u the residual to the nearer of both signs. From zero both signs'
-    gradients cancel, hence the start at tiny ``start`` (d,) of the public mean's signs.
+    Minimises ``mean(u^2) + 0.05 mean(1 - |x|)``, u the residual to the nearer of both signs. At zero the gradients of
+    both signs cancel, hence the start at a small multiple of ``start`` (d,), the signs of the public mean.
     """
     x = (START * start).repeat(mixing.shape[1], 1).to(encoded).requires_grad_()
     optimizer = torch.optim.Adam([x], lr=lr)
@@ -121,8 +130,8 @@ def solve(encoded: Tensor, mixing: Tensor, start: Tensor, *, iterations: int, lr
     return x.detach()
 
 
-def as_images(x: Tensor, public: Tensor) -> Tensor:
-    """``x`` (count, d) of unknown sign and scale as images: turned to the public mean, with public contrast."""
+def as_images(x: Float[Tensor, "count d"], public: Float[Tensor, "n d"]) -> Float[Tensor, "count d"]:
+    """Return ``x`` of unknown sign and scale as images with the public mean's sign and public contrast."""
     mean = public.mean(dim=0)
     centred = x - x.mean(dim=1, keepdim=True)
     sign = (centred @ (mean - mean.mean())).sign().unsqueeze(1)

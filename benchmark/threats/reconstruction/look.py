@@ -1,4 +1,4 @@
-"""Looking at a release: what released rows show as they are, the first question about the IP of single images."""
+"""Direct view of a release: each released row as it is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VERSION = 1
 
 
 class Look(ReleaseThreat):
-    """Takes each released row for the private sample behind it, cut to [0, 1]."""
+    """Attack that takes each released row, clipped to [0, 1], for the private sample behind it."""
 
     family = "reconstruction"
     headline = "retrieval_top1"

@@ -1,4 +1,4 @@
-"""Rows that bound every reconstruction from outputs: knowing the average, the label, or everything."""
+"""Controls of reconstructions from outputs: knowledge of averages, of the label, and full knowledge."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.service.games.outputs import OutputSurface, OutputThreat
+from benchmark.threats.class_means import class_means
 
 VERSION = 1
 
@@ -23,7 +24,7 @@ class MeanImage(OutputThreat):
 
 
 class ClassMeanImage(OutputThreat):
-    """Negative control: the provider's mean image of the predicted class, which any useful output gives away."""
+    """Negative control: the provider's mean image of the predicted class, which any useful output reveals."""
 
     family = "reconstruction"
     headline = "r_ridge"
@@ -31,13 +32,7 @@ class ClassMeanImage(OutputThreat):
     knowledge = frozenset({"provider"})
 
     def attack(self, surface: OutputSurface, rng: torch.Generator) -> Reconstruction:
-        data = surface.provider.data
-        means = torch.stack(
-            [
-                data.x[data.y == label].mean(dim=0) if (data.y == label).any() else data.x.mean(dim=0)
-                for label in range(surface.num_classes)
-            ]
-        )
+        means = class_means(surface.provider.data, surface.num_classes)
         return Reconstruction(means[surface.outputs.argmax(dim=1)].unsqueeze(1))
 
 

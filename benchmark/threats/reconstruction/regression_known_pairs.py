@@ -1,15 +1,16 @@
-"""Regression from known pairs: learn each block's inverse map from samples seen on both sides.
+"""Regression from known pairs: each block's inverse map, learned from samples known in both forms.
 
-The known-pairs attack on image disguising of Sharma, Gu, Chen, 2022 (arXiv 2301.00252), level 2. The plain form is the
-one of the public attack script: ridge regression at every block position, the order of blocks taken as it is. The
-adaptive form knows the mechanism: it fits every pair of a released and a private position, takes leave-one-out
-residuals as costs, and solves the secret permutation as an assignment. Both regress from released to private blocks
-directly, so that noise needs no inverse.
+The known-pairs attack on image disguising of Sharma, Gu, Chen, 2022 (arXiv 2301.00252), level 2. The plain form is that
+of the public attack script: ridge regression at every block position, with the order of blocks as it is. The adaptive
+form knows the mechanism: it fits every pair of a released and a private position, takes leave-one-out residuals as
+costs, and solves for the secret permutation as an assignment. Both regress from released to private blocks directly, so
+that noise needs no inverse.
 """
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -27,8 +28,8 @@ class RegressionKnownPairs(ReleaseThreat):
     """Ridge regression from released to private blocks.
 
     Args:
-        pairs: known pairs q.
-        block: edge of a block that the adversary assumes; the adaptive form takes what the mechanism publishes.
+        pairs: q, number of known pairs.
+        block: edge of a block that the adversary assumes; the adaptive form takes the published one.
         ridge: penalty, for pixels in [0, 1].
     """
 
@@ -38,7 +39,7 @@ class RegressionKnownPairs(ReleaseThreat):
     needs = {"defense.synthetic": "no", "dataset.kind": "image"}
     knowledge = frozenset({"known_pairs"})
 
-    def __init__(self, *, pairs: int, block: int, ridge: float, adaptive: bool) -> None:
+    def __init__(self, *, pairs: int = 10, block: int = 4, ridge: float = 0.01, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
         if pairs < 1:
             raise ConfigError(f"threat.pairs must be at least 1, got {pairs}.")
@@ -65,21 +66,23 @@ class RegressionKnownPairs(ReleaseThreat):
         return Reconstruction((x - offset).clamp(0, 1).unsqueeze(1), diagnostics={"residual": residual})
 
 
-def rows(blocks: Tensor, whole: bool) -> Tensor:
-    """(n, channels, positions, b, b) -> (positions, n * channels * b, b), or (positions, n * channels, b * b)."""
+def rows(blocks: Float[Tensor, "n channels positions b b"], whole: bool) -> Float[Tensor, "positions samples features"]:
+    """Return blocks (n, channels, positions, b, b) as (positions, n * channels * b, b); whole ones as (..., n *
+    channels, b * b)."""
     vectors = blocks.flatten(-2).unsqueeze(-2) if whole else blocks
     return vectors.movedim(2, 0).flatten(1, 3)
 
 
 def fit(encoded: Tensor, plain: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    """Ridge maps from every released position to every private position, and how badly each fits.
+    """Return ridge maps from every released position to every private position, and the error of each.
 
     Args:
         encoded, plain: (positions, rows, features).
 
     Returns:
         maps (released, private, features, features); costs (released, private), the leave-one-out squared residual
-        relative to the private block's energy. Plain residuals vanish for every pair when rows are fewer than features.
+            relative to the private block's energy. Plain residuals vanish for every pair when there are fewer rows than
+            features.
     """
     encoded, plain = encoded.double(), plain.double()
     gram = encoded.transpose(1, 2) @ encoded
@@ -93,7 +96,7 @@ def fit(encoded: Tensor, plain: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
     return maps.float(), residuals.square().sum(dim=(2, 3)) / energy
 
 
-def assign(costs: Tensor) -> Tensor:
-    """The private position, int64 (positions,), of every released position: the permutation of least total cost."""
+def assign(costs: Float[Tensor, "positions positions"]) -> Int[Tensor, " positions"]:
+    """Return the private position of each released one: the permutation of least total cost."""
     _, source = linear_sum_assignment(costs.cpu().numpy())
     return torch.as_tensor(source, device=costs.device)

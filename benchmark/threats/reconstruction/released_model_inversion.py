@@ -1,9 +1,9 @@
-"""Model inversion against a release: what a model trained on encodings shows of its classes.
+"""Model inversion against a release: class images of a model trained on encodings.
 
 Fredrikson, Jha, Ristenpart, *Model Inversion Attacks that Exploit Confidence Information*, CCS 2015, algorithm 1, as a
-model-targeted attack on disguised images (Sharma, Gu, Chen, 2022, arXiv 2301.00252): a release is public, so the
-adversary trains a model on it as any user would, and climbs on that model's input. Deviations: a total variation prior
-instead of a denoising autoencoder; Adam on the cross entropy; several random starts, of which the best one counts.
+model-targeted attack on disguised images (Sharma, Gu, Chen, 2022 (arXiv 2301.00252)): a release is public, so the
+adversary trains a model on it as any user would, and optimises that model's input. Deviations: a total variation prior
+instead of a denoising autoencoder; Adam on the cross entropy; the best of several random starts.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ VERSION = 1
 
 
 class ReleasedModelInversion(ReleaseThreat):
-    """One image a class, found in the domain of the encodings; it stands for each target of that (released) label.
+    """Attack that finds an image for each class in the domain of the encodings, for all targets of that released label.
 
-    The image is cut to [0, 1] in the end, as released rows are by ``reconstruction_look``: no key is known, so what the
-    examiner reads in it is what the disguised model itself gives away.
+    The image is clipped to [0, 1] in the end, as released rows are by ``reconstruction_look``: no key is known, so the
+    examiner reads only content that the disguised model itself reveals.
 
     Args:
         epochs: of the model, which is of the cell's kind.
@@ -42,7 +42,9 @@ class ReleasedModelInversion(ReleaseThreat):
     needs = {"defense.synthetic": "no", "dataset.kind": "image", "model.gradients": "yes"}
     floor = Floor("examiner_accuracy", 0.3)
 
-    def __init__(self, *, epochs: int, restarts: int, iterations: int, lr: float, smoothness: float) -> None:
+    def __init__(
+        self, *, epochs: int, restarts: int = 8, iterations: int = 200, lr: float = 0.05, smoothness: float = 1.0
+    ) -> None:
         super().__init__()
         named = {"epochs": epochs, "restarts": restarts, "iterations": iterations, "lr": lr}
         for name, value in named.items():
@@ -68,7 +70,7 @@ class ReleasedModelInversion(ReleaseThreat):
         )
 
     def invert(self, model: nn.Module, classes: int, x: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The best input for each class, (classes, ...) within the range of ``x`` (n, ...), and its probability."""
+        """Return each class's best input, (classes, ...) within the range of ``x`` (n, ...), and its probability."""
         low, high = x.min(), x.max()
         wanted = torch.arange(classes, device=x.device).repeat_interleave(self.restarts)
         start = torch.rand((len(wanted), *x.shape[1:]), generator=rng).to(x)

@@ -1,13 +1,15 @@
-"""Which mixtures share a private image? Learned from mixtures that the adversary makes of its own samples.
+"""Similarity graph of mixtures that share a private image, learned from mixtures of the adversary's own samples.
 
-Stages a, b and d of the graph attack of Carlini et al., 2021 (arXiv 2011.05315): a network scores pairs of mixtures,
-greedy clusters of high mutual score stand for one private image each, labels say how much of it is in a mixture.
-Without labels the weights start alike and are fitted to the mixtures afterwards (:func:`fitted_weights`).
+Steps a, b and d of the graph attack of Carlini et al., *Is Private Learning Possible with Instance Encoding?*, S&P 2021
+(arXiv 2011.05315): a network scores pairs of mixtures, greedy clusters of high mutual score stand for one private image
+each, labels give its weight in a mixture. Without labels the weights start equal and are fitted to the mixtures
+afterwards (:func:`fitted_weights`).
 """
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmark.errors import Refused
@@ -26,10 +28,13 @@ def learned_graph(
     labelled: bool,
     rng: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Two images of each of the ``chosen`` mixtures, int64 (m, 2), and their weights (m, 2), the larger one first.
+    """Return two images of each of the ``chosen`` mixtures, int64 (m, 2), and their weights (m, 2), the larger first.
 
     Args:
-        labelled: use the soft labels; otherwise all weights are 1 / 2, and the first image is the likelier one.
+        labelled: use the soft labels; otherwise all weights are 1 / 2, and the more likely image is first.
+
+    Raises:
+        Refused: the release has no mixtures with soft labels.
     """
     own = surface.refit(surface.attacker, "mixtures")
     if own.source is None or surface.y.ndim != 2:
@@ -50,11 +55,15 @@ def learned_graph(
     return best, torch.full(best.shape, 0.5, device=best.device)
 
 
-def fitted_weights(encoded: Tensor, images: Tensor, parts: Tensor) -> Tensor:
-    """The weights (m, 2) under which ``|w1 x1 + w2 x2|`` comes nearest to each mixture: the best point of a grid.
+def fitted_weights(
+    encoded: Float[Tensor, "m d"], images: Float[Tensor, "count d"], parts: Int[Tensor, "m k"]
+) -> Float[Tensor, "m k"]:
+    """Return the weights under which ``|w1 x1 + w2 x2|`` is nearest to each mixture: the best point of a grid.
 
     Args:
-        encoded: (m, d) absolute values; images: (count, d); parts: int64 (m, 2), the images in each mixture.
+        encoded: absolute values of the mixtures.
+        images: the images that were solved for.
+        parts: the images in each mixture, k at most 2.
     """
     levels = torch.linspace(0, 1, GRID, device=images.device)
     first, second = images[parts[:, 0]], images[parts[:, -1]]
@@ -69,11 +78,13 @@ def fitted_weights(encoded: Tensor, images: Tensor, parts: Tensor) -> Tensor:
     return weights[:, : parts.shape[1]]
 
 
-def sampled_pairs(source: Tensor, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Pairs of rows, int64 (count, 2), half of them with the same first image; and which, int64 (count,).
+def sampled_pairs(
+    source: Int[Tensor, " m"], count: int, rng: torch.Generator
+) -> tuple[Int[Tensor, "count 2"], Int[Tensor, " count"]]:
+    """Return pairs of rows, half of them with the same first image, and 1 for those pairs, else 0.
 
     Args:
-        source: int64 (m,), grouped in rounds: row i and i + n show the same image.
+        source: grouped in rounds: row i and i + n show the same image.
     """
     n = int(source.max()) + 1
     left = torch.randint(len(source), (count,), generator=rng)
@@ -86,8 +97,8 @@ def sampled_pairs(source: Tensor, count: int, rng: torch.Generator) -> tuple[Ten
     return torch.stack([left, right], dim=1), (source[left] == source[right]).long()
 
 
-def all_scores(model: torch.nn.Module, x: Tensor) -> Tensor:
-    """Log-odds (m, m), symmetric, that two of the mixtures (m, ...) share an image."""
+def all_scores(model: torch.nn.Module, x: Float[Tensor, "m ..."]) -> Float[Tensor, "m m"]:
+    """Return symmetric log-odds that two of the mixtures share an image."""
     rows = []
     for i in range(len(x)):
         pair = torch.cat([x[i : i + 1].expand_as(x), x], dim=1)
@@ -97,8 +108,8 @@ def all_scores(model: torch.nn.Module, x: Tensor) -> Tensor:
     return (scores + scores.T) / 2
 
 
-def clusters(scores: Tensor, count: int) -> list[Tensor]:
-    """``count`` cores of mixtures that share an image, each grown greedily from the tightest seed left."""
+def clusters(scores: Float[Tensor, "m m"], count: int) -> list[Tensor]:
+    """Return ``count`` cores of mixtures that share an image, each grown greedily from the tightest remaining seed."""
     size = max(2, len(scores) // count)
     scores = scores.clone().fill_diagonal_(0)
     tightness = scores.topk(min(size, len(scores) - 1), dim=1).values.sum(dim=1)
@@ -124,8 +135,10 @@ def clusters(scores: Tensor, count: int) -> list[Tensor]:
     return cores
 
 
-def assign(scores: Tensor, cores: list[Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
-    """At most two clusters of each mixture, the best scores first, and the weights that its soft label allows.
+def assign(
+    scores: Float[Tensor, "m m"], cores: list[Tensor], labels: Float[Tensor, "m classes"]
+) -> tuple[Int[Tensor, "m k"], Float[Tensor, "m k"]]:
+    """Return at most two clusters of each mixture, the best scores first, and the weights that its soft label allows.
 
     Args:
         labels: (m, classes) soft labels.

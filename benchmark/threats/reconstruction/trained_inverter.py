@@ -1,4 +1,4 @@
-"""A trained inverter: a network that learns the way back from released to private samples (R1 of the attack set)."""
+"""Trained inverter: a network that maps released samples back to private ones."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ VERSION = 1
 
 
 class TrainedInverter(ReleaseThreat):
-    """An MLP from released to private samples, trained on pairs.
+    """MLP from released to private samples, trained on pairs.
 
     Args:
         source: ``pairs``: known pairs of the owner's own release; ``simulate``: the adversary runs the mechanism on its
-            own samples, under its own key, so it helps where the mechanism has no secret that matters.
-        pairs: how many known pairs; 0 with ``simulate``.
-        hidden: width. epochs: of Adam at 1e-3.
+            own samples, under its own key, which helps where the mechanism has no secret that matters.
+        pairs: number of known pairs; 0 with ``simulate``.
+        hidden: width.
+        epochs: of Adam at 1e-3.
         adaptive: the mechanism is known; ``simulate`` implies it.
     """
 
@@ -34,7 +35,9 @@ class TrainedInverter(ReleaseThreat):
     needs = {"defense.synthetic": "no"}
     floor = Floor("explained_variance", 0.5)
 
-    def __init__(self, *, source: str, pairs: int, hidden: int, epochs: int, adaptive: bool) -> None:
+    def __init__(
+        self, *, source: str = "pairs", pairs: int = 100, hidden: int = 256, epochs: int = 60, adaptive: bool = False
+    ) -> None:
         super().__init__(adaptive=adaptive)
         if source not in ("pairs", "simulate"):
             raise ConfigError(f"threat.source is pairs or simulate, not {source!r}.")

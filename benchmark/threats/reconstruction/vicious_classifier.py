@@ -1,12 +1,12 @@
-"""A provider whose classifier writes the input into its outputs, and the honest row that it is compared with.
+"""Vicious classifier: a provider's model that writes the input into its outputs, and the honest baseline.
 
 Malekzadeh, Gunduz, *Vicious Classifiers: Data Reconstruction Attack at Inference Time*, arXiv 2212.04223. Classifier F
 and secret decoder G are trained together on ``beta_C * CE(F(x), y) + beta_R * L_R(G(F(x)), x)`` (one Adam, which equals
 the authors' two of the same rate). Deviations: SSIM with the suite's 7x7 window, no augmentation, no selection by
 validation, and a small decoder in place of the residual one wherever ``blocks`` is 0.
 
-The adaptive provider knows what the user does to the outputs and trains through it; where that has no gradient (a bare
-label, rounding) the gradient is passed straight through what it resembles more, a softmax or nothing at all.
+The adaptive provider knows how the user treats the outputs and trains through it; where that has no gradient (a bare
+label, rounding) the gradient is passed straight through the more similar of a softmax and the identity.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class ViciousClassifier(ProviderThreat):
     Args:
         class_weight, rebuild_weight: beta_C and beta_R.
         mse_weight, ssim_weight: alpha_mse and alpha_ssim of the reconstruction loss.
-        width: of the decoder's coarsest map; blocks: of each of its residual groups, or 0 for the small decoder.
+        width: of the decoder's coarsest map.
+        blocks: in each residual group of the decoder, or 0 for the small decoder.
+        adaptive: train through the user's treatment of the outputs.
     """
 
     family = "reconstruction"
@@ -50,13 +52,13 @@ class ViciousClassifier(ProviderThreat):
     def __init__(
         self,
         *,
-        class_weight: float,
-        rebuild_weight: float,
-        mse_weight: float,
-        ssim_weight: float,
-        width: int,
-        blocks: int,
-        adaptive: bool,
+        class_weight: float = 1.0,
+        rebuild_weight: float = 3.0,
+        mse_weight: float = 5.0,
+        ssim_weight: float = 1.0,
+        width: int = 64,
+        blocks: int = 4,
+        adaptive: bool = False,
     ) -> None:
         super().__init__(adaptive=adaptive)
         self.class_weight, self.rebuild_weight = class_weight, rebuild_weight
@@ -77,18 +79,18 @@ class ViciousClassifier(ProviderThreat):
         rng: torch.Generator,
         extra: Loss | None = None,
     ) -> None:
-        """Classifier and decoder on the joint loss, and on ``extra(logits, y)`` if given."""
+        """Train classifier and decoder on the joint loss, plus ``extra(logits, y)`` if given."""
 
         def loss(result: Any, y: Tensor) -> Tensor:
             logits, rebuilt, x = result
             value = self.class_weight * F.cross_entropy(logits, y) + self.rebuild_weight * self.rebuilding(rebuilt, x)
             return value if extra is None else value + extra(logits, y)
 
-        joint = Jointly(model, secret, self.treatment(view))
+        joint = JointModel(model, secret, self.treatment(view))
         train(joint, view.data.x, view.data.y, epochs=view.epochs, lr=view.lr, rng=rng, loss=loss)
 
     def treatment(self, view: ProviderSurface) -> Reveal:
-        """What the decoder sees of logits, as far as the provider knows."""
+        """Return the part of the logits that the decoder receives, as far as the provider knows."""
         return trainable(view.reveal, view.num_classes) if self.adaptive else nn.Identity()
 
     def attack(self, surface: OutputSurface, rng: torch.Generator) -> Reconstruction:
@@ -97,10 +99,11 @@ class ViciousClassifier(ProviderThreat):
 
 
 class HonestPosthoc(OutputThreat):
-    """The same decoder with the same budget, trained on the frozen outputs of an honest classifier.
+    """Baseline: the same decoder with the same budget, trained on the frozen outputs of an honest classifier.
 
     Args:
         mse_weight, ssim_weight, width, blocks: as of :class:`ViciousClassifier`.
+        adaptive: fit the decoder to the outputs as the user reveals them.
     """
 
     family = "reconstruction"
@@ -108,7 +111,15 @@ class HonestPosthoc(OutputThreat):
     floor = Floor("r_ridge", 1.1)
     knowledge = frozenset({"provider"})
 
-    def __init__(self, *, mse_weight: float, ssim_weight: float, width: int, blocks: int, adaptive: bool) -> None:
+    def __init__(
+        self,
+        *,
+        mse_weight: float = 5.0,
+        ssim_weight: float = 1.0,
+        width: int = 64,
+        blocks: int = 4,
+        adaptive: bool = False,
+    ) -> None:
         super().__init__(adaptive=adaptive)
         self.decoder = partial(new_decoder, width=width, blocks=blocks)
         self.rebuilding = partial(rebuilding_loss, mse_weight=mse_weight, ssim_weight=ssim_weight)
@@ -124,13 +135,13 @@ class HonestPosthoc(OutputThreat):
 def fit_decoder(
     decoder: nn.Module, model: nn.Module, reveal: Reveal, view: ProviderSurface, rng: torch.Generator, loss: Loss
 ) -> None:
-    """Train ``decoder`` on what ``reveal`` leaves of the frozen model's outputs, drawn anew in every batch."""
+    """Train ``decoder`` on what ``reveal`` keeps of the frozen model's outputs, drawn anew in every batch."""
     logits = predict(model, view.data.x)
-    train(Revealed(reveal, decoder), logits, view.data.x, epochs=view.epochs, lr=view.lr, rng=rng, loss=loss)
+    train(RevealedDecoder(reveal, decoder), logits, view.data.x, epochs=view.epochs, lr=view.lr, rng=rng, loss=loss)
 
 
-class Revealed(nn.Module):
-    """logits -> reconstruction from what is revealed of them."""
+class RevealedDecoder(nn.Module):
+    """Module from logits to the reconstruction from their revealed part."""
 
     def __init__(self, reveal: Reveal, decoder: nn.Module) -> None:
         super().__init__()
@@ -140,8 +151,8 @@ class Revealed(nn.Module):
         return self.decoder(self.reveal(logits))
 
 
-class Jointly(nn.Module):
-    """x -> (logits, reconstruction, x): all that the joint loss needs."""
+class JointModel(nn.Module):
+    """Module x -> (logits, reconstruction, x), the inputs of the joint loss."""
 
     def __init__(self, model: nn.Module, decoder: nn.Module, reveal: Reveal) -> None:
         super().__init__()
@@ -153,9 +164,9 @@ class Jointly(nn.Module):
 
 
 def trainable(reveal: Reveal, num_classes: int) -> Reveal:
-    """``reveal`` with a gradient that is not zero: its own, or else that of what it resembles, passed straight through.
+    """Return ``reveal`` with a non-zero gradient: its own, or that of a similar function, passed straight through.
 
-    It resembles a softmax (a bare label, rounded probabilities) or the logits themselves (rounded logits).
+    The similar function is a softmax (for a bare label or rounded probabilities) or the identity (for rounded logits).
     """
     probe = torch.linspace(-4.0, 4.0, num_classes).unsqueeze(0).requires_grad_()
     revealed = reveal(probe)

@@ -1,12 +1,13 @@
-"""Vicious providers who know how models are screened, and hide.
+"""Vicious providers who know how models are screened, and evade it.
 
-Ours: the detectors of vicious models that they face are ours too (see ``benchmark/defenses/service/logit_spread.py``). Each
-also trains through what the user does to the outputs, as the adaptive form of the plain one does.
+These attacks are ours, like the detectors of vicious models (see ``benchmark/defenses/service/logit_spread.py``). Each
+also trains through the user's treatment of the outputs, as the adaptive form of the plain attack does.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +29,8 @@ class SpreadPenalty(ViciousClassifier):
         spread_weight: of the within-class over between-class scatter of each batch's logits; others as of the parent.
     """
 
-    def __init__(self, *, spread_weight: float, **options: float) -> None:
-        super().__init__(**options, adaptive=True)  # type: ignore[arg-type]
+    def __init__(self, *, spread_weight: float = 3.0, **options: Any) -> None:
+        super().__init__(**options, adaptive=True)
         self.spread_weight = spread_weight
 
     def provide(self, model: nn.Module, secret: nn.Module, view: ProviderSurface, rng: torch.Generator) -> None:
@@ -41,14 +42,14 @@ class SpreadPenalty(ViciousClassifier):
 
 
 class HonestFinish(ViciousClassifier):
-    """Joint training, then the classification loss alone for a while, then a decoder fitted to what is left.
+    """Joint training, followed by the pure classification loss and a decoder fitted to the result.
 
     Args:
         finish: share of the epochs that the honest ending takes, in (0, 1); others as of the parent.
     """
 
-    def __init__(self, *, finish: float, **options: float) -> None:
-        super().__init__(**options, adaptive=True)  # type: ignore[arg-type]
+    def __init__(self, *, finish: float = 0.25, **options: Any) -> None:
+        super().__init__(**options, adaptive=True)
         if not 0 < finish < 1:
             raise ConfigError(f"threat.finish must be in (0, 1), got {finish}.")
         self.finish = finish
@@ -61,16 +62,16 @@ class HonestFinish(ViciousClassifier):
 
 
 class HiddenCarrier(ViciousClassifier):
-    """Leakage where no scatter shows it: beside the largest logit, or in digits after the point.
+    """Leakage that no scatter shows: outside the largest logit, or in the low-order digits.
 
     Args:
-        carrier: ``non_top`` (the largest logit, which carries the class, tells the decoder nothing) or ``low_order``
-            (only what rounding to multiples of ``step`` would remove tells it).
+        carrier: ``non_top`` (the decoder does not read the largest logit, which carries the class) or ``low_order`` (it
+            reads only the part that rounding to multiples of ``step`` would remove).
         step: of ``low_order``; others as of the parent.
     """
 
-    def __init__(self, *, carrier: str, step: float, **options: float) -> None:
-        super().__init__(**options, adaptive=True)  # type: ignore[arg-type]
+    def __init__(self, *, carrier: str = "non_top", step: float = 1.0, **options: Any) -> None:
+        super().__init__(**options, adaptive=True)
         if carrier not in ("non_top", "low_order"):
             raise ConfigError(f"threat.carrier must be non_top or low_order, got {carrier!r}.")
         self.carrier, self.step = carrier, step
@@ -80,7 +81,8 @@ class HiddenCarrier(ViciousClassifier):
 
 
 class Carrier(nn.Module):
-    """The part (n, classes) of revealed outputs that the decoder is allowed to read; see :class:`HiddenCarrier`."""
+    """Module that keeps the part (n, classes) of revealed outputs that the decoder may read; see
+    :class:`HiddenCarrier`."""
 
     def __init__(self, part: str, step: float) -> None:
         super().__init__()

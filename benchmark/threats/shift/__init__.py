@@ -1,0 +1,1 @@
+"""Shifts of the inputs that a deployed classifier receives."""

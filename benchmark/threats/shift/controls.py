@@ -1,4 +1,4 @@
-"""Rows that bound every shift: none at all, and inputs that are no inputs of the task."""
+"""Controls of shifts: no shift at all, and inputs that belong to no task."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ VERSION = 1
 
 
 class NoShift(ShiftThreat):
-    """Negative control: more batches of the classifier's own population; what is flagged are false alarms."""
+    """Negative control: more batches of the classifier's own population; any alarm is a false one."""
 
     control = "negative"
 
@@ -19,9 +19,10 @@ class NoShift(ShiftThreat):
 
 
 class Shuffled(ShiftThreat):
-    """Positive control of the detectors: features of an input in random order, the same for all; no task is left.
+    """Positive control of the detectors: features of an input in one fixed random order, which destroys the task.
 
-    A detector that misses this cannot be said to watch. (For the risk it is a negative control: it bounds it below.)
+    A detector that misses this does not detect shifts. (For the risk it is a negative control: it gives the lower
+    bound.)
     """
 
     control = "negative"

@@ -1,8 +1,9 @@
-"""Images that a camera or a scanner spoils: turned and noisy (harmful), or a little darker (benign)."""
+"""Corrupted images: rotated and noisy (harmful), or slightly darker (benign)."""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.seeds import normal_like
@@ -12,8 +13,8 @@ from benchmark.settings.threat import Floor
 VERSION = 1
 
 
-def turned(x: Tensor, degrees: float) -> Tensor:
-    """Images (n, c, h, w) turned counter-clockwise about their middle, bilinearly, black where nothing was."""
+def rotated(x: Float[Tensor, "n c h w"], degrees: float) -> Float[Tensor, "n c h w"]:
+    """Return images rotated counter-clockwise about their centre, bilinearly, black outside."""
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.functional import rotate
 
@@ -21,31 +22,31 @@ def turned(x: Tensor, degrees: float) -> Tensor:
 
 
 class RotationNoise(ShiftThreat):
-    """Images turned by ``degrees``, then Gaussian noise of deviation ``noise`` (in [0, 1] units), clipped.
+    """Images rotated by ``degrees``, then Gaussian noise of deviation ``noise`` (in [0, 1] units), clipped.
 
     Args:
-        share: of a batch; the rest are usual inputs.
+        share: of a batch that is shifted; the rest are usual inputs.
     """
 
     needs = {"dataset.kind": "image"}
     floor = Floor("accuracy_drop", 0.05)
 
-    def __init__(self, *, share: float, degrees: float, noise: float) -> None:
+    def __init__(self, *, share: float = 1.0, degrees: float = 25.0, noise: float = 0.2) -> None:
         super().__init__(share=share)
         self.degrees, self.noise = degrees, noise
 
     def attack(self, surface: BatchSurface, rng: torch.Generator) -> ShiftedInputs:
-        x = turned(surface.x, self.degrees)
+        x = rotated(surface.x, self.degrees)
         x = (x + self.noise * normal_like(x, rng)).clamp(0, 1)
         return ShiftedInputs(x, torch.arange(len(x), device=x.device))
 
 
 class Darker(ShiftThreat):
-    """Negative control: inputs times ``factor``, which harms no classifier; alarms here are false ones."""
+    """Negative control: inputs times ``factor``, which harms no classifier; any alarm is a false one."""
 
     control = "negative"
 
-    def __init__(self, *, share: float, factor: float) -> None:
+    def __init__(self, *, share: float = 1.0, factor: float = 0.9) -> None:
         super().__init__(share=share)
         self.factor = factor
 

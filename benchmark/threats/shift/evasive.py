@@ -1,8 +1,9 @@
-"""A harmful shift whose inputs are tuned until the classifier's outputs look as usual."""
+"""Harmful shift whose inputs are optimised until the classifier's outputs look usual."""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.settings.deployment.games.batches import BatchSurface, ShiftedInputs
@@ -12,21 +13,24 @@ VERSION = 1
 
 
 class Evasive(RotationNoise):
-    """Turned and noisy images that keep their harm but give the logits of usual inputs (adaptive).
+    """Adaptive attack by rotated and noisy images that stay harmful but have the logits of usual inputs.
 
-    Each shifted input is matched with a usual one that the classifier takes for the same (often wrong) class, and
-    moved by projected gradient steps until its logits are those of the match. A detector that only looks at the
-    distribution of outputs is blind to the result.
+    Each shifted input is matched with a usual one of the same (often wrong) predicted class, and changed by projected
+    gradient steps until its logits equal those of the match. A detector that only uses the distribution of outputs
+    cannot see the result.
 
     Args:
         share, degrees, noise: as for the shift that is disguised.
-        radius: largest change of a pixel; steps: of the descent, each of ``2.5 * radius / steps``.
+        radius: largest change of a pixel.
+        steps: of the descent, each of ``2.5 * radius / steps``.
     """
 
     needs = {"dataset.kind": "image", "model.gradients": "yes"}
     knowledge = frozenset({"model"})
 
-    def __init__(self, *, share: float, degrees: float, noise: float, radius: float, steps: int) -> None:
+    def __init__(
+        self, *, share: float = 1.0, degrees: float = 25.0, noise: float = 0.2, radius: float = 0.2, steps: int = 40
+    ) -> None:
         super().__init__(share=share, degrees=degrees, noise=noise)
         self.adaptive = True
         self.radius, self.steps = radius, steps
@@ -47,8 +51,10 @@ class Evasive(RotationNoise):
         return ShiftedInputs(x.detach(), shifted.origin, diagnostics={"logit_gap": gap.item() / len(x)})
 
 
-def matches(usual: Tensor, found: Tensor, rng: torch.Generator) -> Tensor:
-    """For each row of ``found`` (n, classes) a random row of ``usual`` (m, classes) with the same largest logit."""
+def matches(
+    usual: Float[Tensor, "m classes"], found: Float[Tensor, "n classes"], rng: torch.Generator
+) -> Float[Tensor, "n classes"]:
+    """Return for each row of ``found`` a random row of ``usual`` with its largest logit."""
     order = torch.randperm(len(usual), generator=rng).to(usual.device)
     usual = usual[order]
     same = usual.argmax(dim=1).unsqueeze(0) == found.argmax(dim=1).unsqueeze(1)  # (n, m)

@@ -1,4 +1,4 @@
-"""The population that the data set itself brings: another hospital, another hand."""
+"""Natural shift: the other population that the data set provides (another hospital, another writer)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ class Natural(ShiftThreat):
     """Batches from the data set's shifted population.
 
     Args:
-        whole_numbers: features are clipped at 0 and rounded, which wipes out the fingerprint of imputation.
+        share: of a batch that is shifted; the rest are usual inputs.
+        whole_numbers: clip features at 0 and round them, which removes the traces of imputation.
         balanced: as many of each class as of the rarest, so that only inputs shift and not the share of the classes.
     """
 
@@ -22,7 +23,7 @@ class Natural(ShiftThreat):
     needs = {"dataset.shift": "natural"}
     floor = Floor("accuracy_drop", 0.05)
 
-    def __init__(self, *, share: float, whole_numbers: bool, balanced: bool) -> None:
+    def __init__(self, *, share: float = 1.0, whole_numbers: bool = False, balanced: bool = False) -> None:
         super().__init__(share=share)
         self.whole_numbers, self.balanced = whole_numbers, balanced
 

@@ -1,9 +1,8 @@
 """Attacks on a release by its domain (domain GAN) and by its classes (inversion of a model trained on it)."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
+from benchmark.settings.release.games.reconstruction import ReleaseSurface
 from torch import Tensor, nn
 
 from benchmark.data.base import Split
@@ -11,10 +10,11 @@ from benchmark.errors import ConfigError, Refused
 from benchmark.seeds import generator
 from benchmark.threats.reconstruction.domain_gan import DomainGAN
 from benchmark.threats.reconstruction.released_model_inversion import ReleasedModelInversion
+from tests.benchmark.helpers import partial_surface
 
 
 def halves(count: int, seed: int) -> Split:
-    """Images (count, 1, 4, 4), whose left (class 0) or right half is bright, by a brightness of their own."""
+    """Return images (count, 1, 4, 4) whose left (class 0) or right half is bright, each with its own brightness."""
     rng = generator(seed, "halves")
     y = torch.randint(2, (count,), generator=rng)
     bright = 0.5 + 0.5 * torch.rand((count, 1, 1, 1), generator=rng)
@@ -24,8 +24,9 @@ def halves(count: int, seed: int) -> Split:
     return Split(x * bright, y)
 
 
-def surface(encoded: Tensor, private: Split) -> SimpleNamespace:
-    seen = SimpleNamespace(
+def surface(encoded: Tensor, private: Split) -> ReleaseSurface:
+    return partial_surface(
+        ReleaseSurface,
         x=encoded,
         y=private.y,
         targets=encoded[:50],
@@ -34,8 +35,6 @@ def surface(encoded: Tensor, private: Split) -> SimpleNamespace:
         attacker=halves(200, 1),
         architecture=lambda *, shape, num_classes: nn.Sequential(nn.Flatten(), nn.Linear(16, num_classes)),
     )
-    seen.restrict = lambda knowledge: seen
-    return seen
 
 
 def domain_gan(generator: str = "linear", steps: int = 1, **changed) -> DomainGAN:
@@ -49,7 +48,7 @@ def inversion(**changed) -> ReleasedModelInversion:
     )
 
 
-def test_a_domain_gan_undoes_an_affine_map_without_a_pair():
+def test_a_domain_gan_inverts_an_affine_map_without_pairs():
     private = halves(300, 0)
     disguised = surface(3 - 2 * private.x.flip(-1), private)
     truth = private.x[:50]
@@ -62,20 +61,20 @@ def test_a_domain_gan_undoes_an_affine_map_without_a_pair():
     assert trained < 0.2 * min(untrained, mean)
 
 
-def test_linear_decoding_begins_with_the_release_as_it_is():
+def test_the_linear_decoder_starts_as_the_identity():
     private = halves(60, 0)
     guess = domain_gan(lr=1e-6)(surface(private.x, private), seed=0).x[:, 0]
     assert torch.allclose(guess, private.x[:50], atol=1e-3)
 
 
 @pytest.mark.parametrize("threat", [domain_gan(), inversion(iterations=3)])
-def test_a_seed_decides_everything(threat):
+def test_equal_seeds_give_equal_results(threat):
     private = halves(60, 0)
     first, again, other = (threat(surface(private.x, private), seed=seed).x for seed in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
-def test_inversion_of_two_linear_classes_is_the_corner_that_the_difference_of_weights_points_to():
+def test_inversion_of_two_linear_classes_follows_the_sign_of_the_weights_difference():
     x = halves(50, 0).x
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
     images, _ = inversion().invert(model, 2, x, generator(0, "test"))
@@ -85,13 +84,13 @@ def test_inversion_of_two_linear_classes_is_the_corner_that_the_difference_of_we
     assert torch.allclose(images.flatten(1), corner, atol=1e-4)
 
 
-def test_an_inverted_class_convinces_more_than_any_sample_of_it():
+def test_an_inverted_class_is_more_confident_than_any_sample_of_it():
     x, model = torch.rand((100, 1, 4, 4), generator=generator(0, "x")), nn.Sequential(nn.Flatten(), nn.Linear(16, 5))
     _, confidence = inversion().invert(model, 5, x, generator(0, "test"))
     assert (confidence > model(x).softmax(dim=1).max(dim=0).values).all()
 
 
-def test_inversion_shows_the_classes_of_a_plain_release_and_keeps_to_one_image_each():
+def test_inversion_gives_one_recognisable_image_per_class_of_a_plain_release():
     private = halves(300, 0)
     guess = inversion(epochs=20, smoothness=0.1)(surface(private.x, private), seed=0).x[:, 0]
     left, right = guess[..., :2].mean(dim=(1, 2, 3)), guess[..., 2:].mean(dim=(1, 2, 3))
@@ -117,6 +116,6 @@ def test_a_release_of_another_shape_has_no_class_images():
         (inversion, "smoothness", -1.0),
     ],
 )
-def test_what_cannot_work_is_refused(threat, option, value):
+def test_impossible_options_are_refused(threat, option, value):
     with pytest.raises(ConfigError, match=rf"threat\.{option}"):
         threat(**{option: value})

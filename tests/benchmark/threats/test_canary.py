@@ -1,4 +1,4 @@
-"""The canary audit in one run: it catches a release of the data themselves and leaves other people's alone."""
+"""The canary audit in one run: it flags a release of the data themselves and no release of other people."""
 
 from functools import partial
 
@@ -42,7 +42,7 @@ def cell(threat, defense, dataset=DIGITS):
         (PEOPLE, PRECISE, "noise", 0.9, 2.0),
     ],
 )
-def test_a_memoriser_is_caught_and_a_release_of_other_people_is_not(dataset, memoriser, kind, auc, bound):
+def test_the_audit_flags_a_memoriser_and_no_release_of_other_people(dataset, memoriser, kind, auc, bound):
     caught = cell(canary(kind), memoriser, dataset)
     assert caught.risk["attack_auc"] > auc
     assert caught.diagnostics["epsilon_lower_bound"] > bound
@@ -72,7 +72,7 @@ def test_canaries_look_like_private_samples(kind, dataset):
     assert own.joined(made).x.shape[0] == len(own) + 40  # the same attributes
 
 
-def test_the_wrong_label_is_wrong():
+def test_a_mislabelled_canary_never_has_its_own_label():
     own = DIGITS.load(None, 0).attacker
     made = KINDS["mislabelled"](own, 100, 10, torch.Generator().manual_seed(0))
     label_of = {tuple(x): y for x, y in zip(own.x.flatten(1).tolist(), own.y.tolist(), strict=True)}

@@ -42,18 +42,18 @@ def frequency(adaptive: bool, one_cipher: bool | None) -> dict[str, float]:
     return attacked(threat, None if one_cipher is None else aes(one_cipher))[0]
 
 
-def test_frequencies_tell_blocks_of_plain_images():
+def test_frequency_analysis_recovers_blocks_of_plain_images():
     assert frequency(False, None)["explained_variance"] > 0.25
 
 
 @pytest.mark.parametrize("one_cipher", [True, False])
-def test_frequencies_read_aes_without_a_pair(one_cipher):
+def test_frequency_analysis_breaks_aes_without_pairs(one_cipher):
     read = frequency(True, one_cipher)
     assert read["explained_variance"] > 0.2 > frequency(False, one_cipher)["explained_variance"]
     assert read["examiner_accuracy"] > 0.2  # twice chance, up to which the spec calls a disguise safe
 
 
-def test_outlines_give_the_order_of_blocks_away():
+def test_outlines_reveal_the_order_of_blocks():
     rng = torch.Generator().manual_seed(0)
     factor = torch.randn((12, 4), generator=rng)
     own, other = ((factor @ torch.randn((4, 3000), generator=rng) > 0.5).double() for _ in range(2))
@@ -61,7 +61,7 @@ def test_outlines_give_the_order_of_blocks_away():
     assert torch.equal(order_of_blocks(other[order], own, 5, rng), order)
 
 
-def test_a_block_is_matched_by_where_it_occurs_and_one_never_seen_is_not():
+def test_a_block_is_matched_by_its_positions_and_an_unseen_one_is_not():
     where = torch.tensor([[90.0, 1.0], [1.0, 90.0], [40.0, 40.0]])
     beside = where.clone()
     match = best_match((where, beside, 100), (where[:2].flip(0), beside[:2].flip(0), 100))
@@ -76,7 +76,7 @@ def test_fingerprints_are_equal_for_equal_blocks_only():
 
 
 @pytest.mark.parametrize("axes", ["principal", "independent"])
-def test_statistics_turn_rmt_back_without_a_pair(axes):
+def test_unmixing_inverts_rmt_without_pairs(axes):
     threat = partial(BlockUnmixing, axes=axes, block=4, iterations=50)
     blind, solved = (attacked(threat(adaptive=adaptive), rmt())[0]["explained_variance"] for adaptive in (False, True))
     assert solved > 0.3 and solved > blind + 0.2
@@ -101,7 +101,7 @@ def test_weights_of_mixtures_are_found_without_labels():
     assert torch.allclose(fitted_weights(mixed, images, parts), weights, atol=0.01)
 
 
-def test_what_cannot_work_is_refused():
+def test_impossible_options_are_refused():
     with pytest.raises(ConfigError, match=r"threat\.axes"):
         BlockUnmixing(axes="some", block=4, iterations=1, adaptive=False)
     with pytest.raises(ConfigError, match=r"threat\.queries"):

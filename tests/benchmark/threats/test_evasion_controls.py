@@ -16,7 +16,7 @@ def play(threat, cell=None):
     return setting.play(cell or context(threat))
 
 
-def test_the_controls_bound_the_scale():
+def test_the_controls_bound_the_success():
     blind, other = play(RandomFeatures(theta=1.0, gamma=0.25)), play(Replace())
     assert blind.risk["attack_success"] < 0.2
     assert other.risk["attack_success"] == 1

@@ -23,7 +23,7 @@ def surface() -> InputSurface:
 
 
 def foreign(surface, attack, epsilon):
-    """(altered inputs, success) of a foolbox attack on the surface's targets."""
+    """Return (altered inputs, success) of a foolbox attack on the surface's targets."""
     foolbox = pytest.importorskip("foolbox")
     model = foolbox.PyTorchModel(surface.model, bounds=(0, 1), device="cpu")
     criterion = foolbox.criteria.TargetedMisclassification(surface.targets)

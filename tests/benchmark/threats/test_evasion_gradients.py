@@ -1,4 +1,4 @@
-"""FGSM, PGD, Carlini and Wagner's attacks and transfer, before classifiers whose answer is known."""
+"""FGSM, PGD, Carlini and Wagner's attacks and transfer, on classifiers with known results."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ CW = {"iterations": 100, "lr": 0.05, "initial_c": 1.0, "confidence": 0.0, "adapt
 
 
 def linear(scale: float = 1.0, facts: dict | None = None) -> InputSurface:
-    """Two classes by the sign of ``w (x - 0.5)`` in four features: all distances to the boundary are closed forms."""
+    """Classifier by the sign of ``w (x - 0.5)`` in four features, with closed-form distances to the boundary."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     w = torch.tensor([2.0, 1.0, 0.5, 0.25])
     model[1].weight.data = scale * torch.stack([w, -w]) / 2
@@ -32,7 +32,7 @@ def linear(scale: float = 1.0, facts: dict | None = None) -> InputSurface:
 
 
 def gap(surface):
-    """``w (x - 0.5)`` of the clean inputs, (n,)."""
+    """Return ``w (x - 0.5)`` of the clean inputs, (n,)."""
     return (surface.model(surface.x)[:, 0] - surface.model(surface.x)[:, 1]).detach()
 
 
@@ -83,7 +83,7 @@ def test_the_l2_attack_finds_the_nearest_point_of_the_boundary():
     torch.testing.assert_close((guess.x - surface.x).flatten(1).norm(dim=1), nearest, rtol=0.05, atol=0.005)
 
 
-def test_the_l2_attack_does_not_mind_logits_a_thousand_times_larger_once_told():
+def test_the_adaptive_l2_attack_is_independent_of_the_scale_of_logits():
     plain, masked = linear(), linear(scale=1000.0, facts={"temperature": 1000.0})
     told = CarliniWagnerL2(searches=5, **CW | {"adaptive": True})(masked, seed=0)
     torch.testing.assert_close(told.x, CarliniWagnerL2(searches=5, **CW)(plain, seed=0).x, atol=1e-3, rtol=0)
@@ -114,7 +114,7 @@ def test_the_linf_attack_changes_every_feature_alike():
     assert (largest < 1.3 * needed).all()
 
 
-def test_what_cannot_be_reached_is_left_as_it_was():
+def test_unreachable_targets_leave_the_input_unchanged():
     surface = linear()
     never = replace(surface, model=nn.Sequential(surface.model, Constant()))
     for attack in (

@@ -41,7 +41,7 @@ def view(round: int = 0, rounds: int = 4, params: torch.Tensor | None = None, **
 
 
 @pytest.mark.parametrize(("make", "shape"), [(dense, (3, 4, 5)), (dcgan, (3, 8, 8)), (dcgan, (1, 28, 28))])
-def test_generator_gives_images_and_the_same_ones_again(make, shape):
+def test_the_generator_draws_reproducible_images(make, shape):
     made = make(shape=shape, latent=2, hidden=4)
     first, again = (made.draw(7, generator(0, "z"), torch.device("cpu")) for _ in range(2))
     assert first.shape == (7, *shape)
@@ -91,34 +91,34 @@ def test_the_claim_is_of_the_running_mean_of_the_generator():
         threat(view(), seed=0)
     for start, now, kept in zip(
         insider_at_start().parameters(),
-        latest.pupil.generator.parameters(),
-        mean.pupil.mean.parameters(),
+        latest.training.generator.parameters(),
+        mean.training.mean.parameters(),
         strict=True,
     ):
         torch.testing.assert_close(kept, 0.9 * start + 0.1 * now)
-    for now, kept in zip(latest.pupil.generator.parameters(), latest.pupil.mean.parameters(), strict=True):
+    for now, kept in zip(latest.training.generator.parameters(), latest.training.mean.parameters(), strict=True):
         torch.testing.assert_close(kept, now)
 
 
 def insider_at_start() -> torch.nn.Module:
     threat = insider(steps=0)
     threat(view(), seed=0)
-    return threat.pupil.generator
+    return threat.training.generator
 
 
-def test_a_convolutional_generator_doubles_its_side_and_wants_squares():
+def test_a_convolutional_generator_doubles_its_side_and_needs_squares():
     assert sides(28) == [4, 7, 14, 28]
     assert sides(64) == [4, 8, 16, 32, 64]
     with pytest.raises(ConfigError, match="square images"):
         dcgan(shape=(1, 8, 9), latent=2, hidden=4)
 
 
-def test_a_game_answers_with_steps_on_the_fakes():
+def test_between_games_the_copy_trains_on_the_fakes():
     threat, surface = insider(games=2, steps=0, game_steps=20), view()
     threat(surface, seed=0)
-    fakes = threat._bait(surface, threat.pupil.generator.draw(30, generator(0, "z"), torch.device("cpu")))
+    fakes = threat._with_fakes(surface, threat.training.generator.draw(30, generator(0, "z"), torch.device("cpu")))
     before = surface.params
-    after = threat._answer(surface, before, threat.pupil, generator(0, "game"))
+    after = threat._train_copy(surface, before, threat.training, generator(0, "game"))
     assert surface.net.loss(after, fakes.x, fakes.y) < surface.net.loss(before, fakes.x, fakes.y) - 0.1
 
 
@@ -147,18 +147,18 @@ def test_the_adaptive_form_keeps_the_servers_latest_value_of_every_parameter():
 def test_the_most_convincing_turn_can_be_claimed_without_a_judge():
     threat = insider(claim="confident", steps=30)
     threat(view(), seed=0)
-    assert threat.pupil.best is None
+    assert threat.training.best is None
     threat(view(round=1), seed=1)
-    best = threat.pupil.confidence
+    best = threat.training.confidence
     assert 0 < best < 1
     repelled = view().params.clone()
     view().net.layout.split(repelled)["layers.5.bias"][1] = -50.0
     claimed = threat(view(round=2, params=repelled), seed=2).samples
-    assert threat.pupil.confidence == best
+    assert threat.training.confidence == best
     assert claimed.shape == (20, 1, 8, 8)
 
 
-def test_start_forgets_the_generator():
+def test_start_resets_the_generator():
     threat = insider()
     first = threat(view(), seed=0).samples
     threat(view(round=1), seed=1)
@@ -166,7 +166,7 @@ def test_start_forgets_the_generator():
     assert torch.equal(threat(view(), seed=0).samples, first)
 
 
-def test_model_inversion_raises_the_targets_probability_and_waits_for_the_end():
+def test_model_inversion_raises_the_targets_probability_in_the_last_round():
     threat = ModelInversion(target=1, restarts=6, iterations=60, lr=0.05)
     assert threat(view(), seed=0).samples is None
     surface = view(round=4)
@@ -188,7 +188,7 @@ def test_impossible_parameters_are_refused():
         insider(generator="odd")
 
 
-def test_the_attack_recovers_a_class_that_nobody_showed_it():
+def test_the_attack_recovers_a_class_that_it_never_saw():
     setting = collaboration(
         parties=2, rounds=30, local_steps=5, lr=0.1, partition="by_class", order="roundrobin", batch_size=32
     )

@@ -1,4 +1,4 @@
-"""Attacks on uploads: closed forms, oracles, and what each adaptive mode must see through."""
+"""Attacks on uploads: closed forms, oracles, and the defenses that each adaptive form must overcome."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def idlg(adaptive: bool = False, observations: int = 50) -> DLG:
 
 
 def quality(threat: Threat, surface) -> float:
-    """Mean PSNR (dB) of the guess on a surface, image order kept."""
+    """Return the mean PSNR (dB) of the guess on a surface, image order kept."""
     guess = threat(surface, seed=0)
     return psnr_db(guess.x.flatten(0, 1), surface.truth.flatten(0, 1)).mean().item()
 
@@ -91,13 +91,13 @@ def test_the_objective_is_zero_at_the_truth(distance):
 
 
 @pytest.mark.parametrize("distance", [squared_distance, cosine_distance, sign_distance])
-def test_many_distances_at_once_are_those_of_each_alone(distance):
+def test_a_batch_of_distances_equals_single_distances(distance):
     ours, theirs = torch.randn(2, 5, 3, 40)
     one_by_one = [[distance(a, b) for a, b in zip(*pair, strict=True)] for pair in zip(ours, theirs, strict=True)]
     torch.testing.assert_close(distance(ours, theirs), torch.tensor(one_by_one))
 
 
-def test_the_cosine_distance_is_torchs_and_has_a_gradient_where_nothing_arrives():
+def test_the_cosine_distance_equals_torchs_and_has_a_gradient_at_zero():
     ours, theirs = torch.randn(2, 5, 40, dtype=torch.float64)
     expected = 1 - nn.functional.cosine_similarity(ours, theirs)
     torch.testing.assert_close(cosine_distance(ours, theirs), expected)
@@ -199,7 +199,7 @@ def test_pruning_stops_the_naive_attack_and_not_the_one_that_knows_the_mask():
     assert naive < adaptive - 10
 
 
-def test_averaging_repeated_rounds_sees_through_noise():
+def test_averaging_repeated_rounds_removes_noise():
     noise = GradientNoise(std=0.03, distribution="gaussian")
     naive = quality(idlg(), observe(noise, victims=3))
     adaptive = quality(idlg(adaptive=True), observe(noise, victims=3, observations=100))
@@ -219,7 +219,7 @@ def test_unrolling_local_steps_beats_taking_the_update_for_one_gradient():
 
 def test_the_sum_of_a_mixed_pair_is_inverted_as_one_batch():
     class Swap(FederatedDefense):
-        """Partners swap every other coordinate."""
+        """Defense in which partners exchange every other coordinate."""
 
         def exchange(self, updates, round):
             mask = torch.arange(updates.shape[1]) % 2 == 0
@@ -243,14 +243,14 @@ def test_the_sum_of_a_mixed_pair_is_inverted_as_one_batch():
 @pytest.mark.parametrize(
     ("field", "grant"), [("published", "mechanism"), ("truth", "truth"), ("labels", "labels"), ("public", "public")]
 )
-def test_what_is_not_granted_raises_when_touched(field, grant):
+def test_fields_that_are_not_granted_raise(field, grant):
     surface = observe(victims=2)
     with pytest.raises(AccessError, match=f"'{field}' is hidden.*'{grant}'"):
         getattr(surface.restrict(()), field)
     assert getattr(surface.restrict([grant]), field) is not None
 
 
-def test_naive_attacks_work_blind_and_only_adaptive_ones_read_the_mechanism():
+def test_only_adaptive_attacks_read_the_mechanism():
     blind = observe(victims=2).restrict(())
     idlg()(blind, seed=0)
     assert "mechanism" not in idlg().knowledge
@@ -264,7 +264,7 @@ def test_controls_bound_the_attacks():
     assert quality(MeanImage(), surface) < 20
 
 
-def test_an_attack_gives_the_same_answer_twice_whatever_came_before():
+def test_an_attack_is_reproducible_whatever_ran_before():
     surface = observe(victims=2)
     first = idlg()(surface, seed=3)
     torch.rand(17)
@@ -273,7 +273,7 @@ def test_an_attack_gives_the_same_answer_twice_whatever_came_before():
     assert not torch.equal(first.x, idlg()(surface, seed=4).x)
 
 
-def test_groups_of_different_sizes_are_refused_in_a_sentence():
+def test_groups_of_different_sizes_are_refused():
     class LeaveOneOver(FederatedDefense):
         def exchange(self, updates, round):
             round.publish(groups=torch.tensor([0, 0, 1]))

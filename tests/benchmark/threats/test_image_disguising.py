@@ -29,7 +29,7 @@ def coarse_images(n: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("one_cipher", [True, False])
-def test_patterns_of_agreement_give_the_permutation_away(one_cipher):
+def test_patterns_of_agreement_reveal_the_permutation(one_cipher):
     x = coarse_images(60)
     defense = AESBlock(block=4, one_cipher=one_cipher, permute=True)
     encoded = defense.release(Split(x, torch.zeros(60)), torch.Generator().manual_seed(1)).x
@@ -37,7 +37,7 @@ def test_patterns_of_agreement_give_the_permutation_away(one_cipher):
     assert torch.equal(source, defense.order)
 
 
-def test_a_codebook_reads_nothing_from_ciphers_of_blocks_it_never_saw():
+def test_a_codebook_recovers_nothing_of_unseen_encrypted_blocks():
     found = play(Codebook(pairs=20, block=4, adaptive=True), AESBlock(block=4, one_cipher=True, permute=True))
     assert found["hit_rate"] == 0 and found["examiner_accuracy"] < 0.3
 
@@ -46,7 +46,7 @@ def test_a_codebook_of_plain_blocks_finds_similar_ones():
     assert play(Codebook(pairs=60, block=4, adaptive=False))["ssim"] > 0.5
 
 
-def test_norms_survive_an_orthogonal_map_and_the_jigsaw_finds_the_order():
+def test_norms_survive_an_orthogonal_map_and_give_the_order_of_blocks():
     rmt = RMT(block=4, noise=0.0, form="matrix", permute=True)
     blind = play(NormLeak(block=4, hidden=64, epochs=40, adaptive=False), rmt)["label_accuracy"]
     solved = play(NormLeak(block=4, hidden=64, epochs=40, adaptive=True), rmt)["label_accuracy"]

@@ -27,7 +27,7 @@ def attack(**changes) -> JSMA:
 
 
 def tiny_surface(n: int = 6, scale: float = 3.0, facts: dict | None = None) -> InputSurface:
-    """Random 4x4 images before a random classifier of 4 classes whose logits are multiplied by ``scale``."""
+    """Return random 4x4 images and a random classifier of 4 classes whose logits are multiplied by ``scale``."""
     rng = torch.Generator().manual_seed(0)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -51,7 +51,7 @@ def tiny_surface(n: int = 6, scale: float = 3.0, facts: dict | None = None) -> I
 
 
 def one_by_one(surface, i, *, saliency_on, temperature, theta, gamma):
-    """Algorithm 3 for one input, with the whole Jacobian and a loop over pairs; gives the input and why it ended."""
+    """Run algorithm 3 on one input, with the whole Jacobian and a loop over pairs; return input and reason to stop."""
     x, t = surface.x[i].flatten().clone(), int(surface.targets[i])
 
     def outputs(flat):
@@ -111,8 +111,8 @@ def test_no_more_features_change_than_the_budget_and_those_at_the_bound_stay():
     assert not changed[:, 0].any()
 
 
-def test_logits_a_thousand_times_larger_stall_it_on_probabilities_but_not_on_logits():
-    """The masking that gives gradients no way through, without any defense."""
+def test_large_logits_stall_it_on_probabilities_but_not_on_logits():
+    """Gradient masking by saturation, without any defense."""
     small, large = tiny_surface(n=30, scale=3.0), tiny_surface(n=30, scale=3000.0)
     shares = {
         name: attack(saliency_on=on)(surface, seed=0).stalled.float().mean().item()
@@ -163,7 +163,7 @@ def test_the_fast_form_finds_the_same_pairs(saliency_on, theta):
     assert same == 1 if saliency_on == "probs" else same > 0.8
 
 
-def test_a_feature_that_is_listed_twice_is_no_pair():
+def test_a_feature_listed_twice_does_not_form_a_pair():
     alpha, beta = torch.tensor([[3.0, 0.1] + 6 * [-1.0]]), torch.tensor([[-3.0, -0.1] + 6 * [1.0]])
     everywhere = torch.ones(1, 8, dtype=torch.bool)
     pair, found = attack(candidates=2)._pair(alpha, beta, everywhere)

@@ -45,7 +45,7 @@ def downlink(auxiliary: torch.Tensor, **facts) -> DownlinkSurface:
 
 
 def gradients(threat, view, x):
-    """The trap's block and its gradients on images x (n, 1, 8, 8), all of one class."""
+    """Return the trap's block and its gradients on images x (n, 1, 8, 8), all of one class."""
     query = threat.queries(view, torch.Generator().manual_seed(0))[0]
     gradient = query.net.gradient(query.params, x, torch.zeros(len(x), dtype=torch.int64))
     block = threat.block(view, torch.Generator().manual_seed(0))
@@ -53,13 +53,13 @@ def gradients(threat, view, x):
 
 
 def gaussian(n: int, seed: int) -> torch.Tensor:
-    """Images around grey that leave [0, 1] as good as never."""
+    """Return images around grey, almost all of whose pixels lie in [0, 1]."""
     return 0.5 + 0.05 * torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("variant", ["cumulative", "sparse"])
 @pytest.mark.parametrize("rows", [2, 17, 200])
-def test_one_image_comes_back_exactly_for_every_number_of_bins(variant, rows):
+def test_one_image_is_recovered_exactly_for_every_number_of_bins(variant, rows):
     threat, view, x = robbing(variant=variant, rows=rows), downlink(gaussian(300, 0)), gaussian(1, 1)
     block, weight, bias = gradients(threat, view, x)
     found = threat.read(weight, bias, block, 1)
@@ -67,7 +67,7 @@ def test_one_image_comes_back_exactly_for_every_number_of_bins(variant, rows):
     assert (found - x.flatten(1)).abs().max() < 1e-4
 
 
-def test_two_images_in_one_bin_come_back_as_a_convex_mean():
+def test_two_images_in_one_bin_give_a_convex_mean():
     threat, view = robbing(rows=1), downlink(gaussian(300, 0))
     x = gaussian(2, 1)
     block, weight, bias = gradients(threat, view, x)
@@ -90,7 +90,7 @@ def test_the_share_of_isolated_images_follows_the_formula(variant):
     assert sum(shares) / len(shares) == pytest.approx(expected_share(images, rows), abs=0.1)
 
 
-def test_gain_inflates_the_gradient_and_leaves_the_forward_pass_alone():
+def test_gain_scales_the_gradient_and_not_the_forward_pass():
     view, x = downlink(gaussian(300, 0)), gaussian(4, 1)
     outputs, sizes = [], []
     for gain in (1.0, 100.0):
@@ -102,7 +102,7 @@ def test_gain_inflates_the_gradient_and_leaves_the_forward_pass_alone():
     assert sizes[1] / sizes[0] == pytest.approx(100.0, rel=1e-3)
 
 
-def test_curious_abandon_honesty_returns_an_image_that_is_alone_in_its_rows():
+def test_curious_abandon_honesty_recovers_an_image_that_activates_rows_by_itself():
     threat, view = curious(scale=1.0), downlink(gaussian(10, 0))
     x = gaussian(1, 1)
     block, weight, bias = gradients(threat, view, x)
@@ -131,7 +131,7 @@ def test_edges_lie_between_the_steps_of_brightness_and_give_bins_of_equal_weight
     assert torch.allclose((edges[1:] * 64) % 1, torch.tensor(0.5), atol=1e-3)
 
 
-def test_fishing_gives_exactly_the_samples_that_are_alone_in_their_class():
+def test_fishing_recovers_exactly_the_only_samples_of_their_class():
     x, y = gaussian(6, 1), torch.tensor([0, 1, 1, 4, 5, 5])
     view = downlink(gaussian(2, 0))
     threat = fishing()
@@ -169,7 +169,7 @@ def test_fishing_needs_a_voided_sum_once_classes_repeat(voiding):
     assert played(fishing(voiding=voiding), secure(), victims=8, victim_batch_size=8) == pytest.approx(alone, abs=0.05)
 
 
-def test_secure_aggregation_alone_does_not_stop_a_malicious_server():
+def test_secure_aggregation_does_not_stop_a_malicious_server():
     assert played(robbing()) > 0.6
     assert played(robbing(), secure()) > 0.4
 
@@ -180,7 +180,7 @@ def test_a_voided_secure_sum_gives_what_single_uploads_give(voiding, mode):
     assert played(robbing(voiding=voiding), secure(mode=mode)) == played(robbing())
 
 
-def test_noise_stops_the_cumulative_and_repetition_helps_the_sparse_readout_unless_noise_repeats_too():
+def test_noise_stops_the_cumulative_form_and_averaging_fresh_noise_helps_the_sparse_one():
     def noise(amount, memo=False):
         rule = dict(kind="rel", floor=0.0, grid=[1.0], drop=0.01, max_norm=1.0, shares=1, delta=1e-3)
         return NoiseTolerance(amount=amount, memo=memo, **rule)
@@ -216,7 +216,7 @@ def test_parameters_out_of_range_are_refused(wrong, message):
 
 
 # -- what the adaptive form adds ------------------------------------------------------------------------
-def test_against_a_guard_the_rows_are_turned_and_one_image_still_comes_back():
+def test_with_a_screen_of_parallel_rows_one_image_is_still_recovered():
     threat, view, x = (
         robbing(variant="sparse", adaptive=True),
         downlink(gaussian(300, 0), screen_cosine=0.999),
@@ -231,7 +231,7 @@ def test_against_a_guard_the_rows_are_turned_and_one_image_still_comes_back():
     assert len(found) == 0 or (found - x.flatten(1)).abs().max() < 1e-3
 
 
-def test_noise_is_filtered_out_and_clean_guesses_and_black_ones_stay():
+def test_the_filter_removes_noise_and_keeps_clean_and_black_guesses():
     own = Digits(sizes={"owner": 400, "attacker": 100, "test": 10}).load(None, 0)
     truth = own.attacker.x[:50]
     noisy = (truth + 0.2 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""Attacks on uploads whose coordinates two parties have swapped."""
+"""Attacks on uploads in which two parties exchanged coordinates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def mixed() -> FragmentedFL:
     return FragmentedFL(p_mix=0.5, warm_up=2, reputation=False, wire="counted", dropout=0.0)
 
 
-def test_values_go_where_they_fit_better():
+def test_values_are_assigned_to_the_nearer_gradient():
     ours = torch.tensor([[1.0, 5.0, 0.0], [4.0, 2.0, 0.0]])
     uploads = torch.tensor([[1.1, 2.1, 7.0], [4.1, 5.1, 8.0]])
     fitting = torch.tensor([[1.1, 5.1, 7.0], [4.1, 2.1, 8.0]])
@@ -25,7 +25,7 @@ def test_values_go_where_they_fit_better():
     assert torch.equal(assign(*pairs)[:, :, :2], torch.stack([fitting, fitting.flip(0)])[:, :, :2])
 
 
-def test_unmixing_and_collusion_recover_what_mixing_hides():
+def test_unmixing_and_collusion_recover_images_from_mixed_uploads():
     setting = collaboration(victims=2, rounds=2)
     psnr = {
         name: setting.play(context(threat, mixed())).risk["psnr_db"]

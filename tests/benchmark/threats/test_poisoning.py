@@ -1,4 +1,4 @@
-"""Poisoning attacks: their formulas, what they may see, and what they do to a collaboration."""
+"""Poisoning attacks: their formulas, their knowledge and their effect on a collaboration."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from benchmark.threats.poisoning.model_replacement import ModelReplacement
 from benchmark.threats.poisoning.random_update import RandomUpdate
 from benchmark.threats.poisoning.sign_flip import SignFlip
 from benchmark.threats.poisoning.targeted_samples import TargetedSamples
-from benchmark.threats.poisoning.triggers import corner, part, stamp, stamped_goal
+from benchmark.threats.poisoning.triggers import corner, stamp, stamped_goal, trigger_part
 from benchmark.training.functional import Layout
 from tests.benchmark.helpers import TinyMLP, collaboration, context, digits_like
 
@@ -62,12 +62,12 @@ def accomplice(index: int = 0, count: int = 2, goal: Split | None = None) -> Mal
 # -- formulas --------------------------------------------------------------------------------------
 
 
-def test_sign_flip_turns_the_own_update_around():
+def test_sign_flip_negates_the_own_update():
     view = surface()
     assert torch.equal(SignFlip(scale=3.0, **SHARED)(view, seed=0).updates, -3 * view.own)
 
 
-def test_a_random_update_has_the_spread_asked_for_and_nothing_of_the_own():
+def test_a_random_update_has_the_given_std_and_ignores_the_own_update():
     view = ContributionSurface(**{**vars_of(surface()), "own": torch.full((2, 20000), 50.0)})
     noise = RandomUpdate(std=2.0, **SHARED)(view, seed=0).updates
     assert noise.mean().abs() < 0.1
@@ -78,7 +78,7 @@ def vars_of(view: ContributionSurface) -> dict:
     return {name: getattr(view, name) for name in view.visible()}
 
 
-def test_alie_is_the_mean_less_z_deviations():
+def test_alie_is_the_mean_minus_z_deviations():
     view = surface()
     update = ALIE(z=1.5, omniscient=True, **OMNISCIENT)(view, seed=0).updates
     torch.testing.assert_close(update[0], view.honest.mean(0) - 1.5 * view.honest.std(0))
@@ -109,7 +109,7 @@ def distances(u: torch.Tensor, honest: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("direction", ["unit", "std", "sign"])
-def test_min_max_touches_its_constraint_and_no_more(direction):
+def test_min_max_reaches_its_constraint_exactly(direction):
     view = surface()
     update = MinMax(direction=direction, **OMNISCIENT)(view, seed=0).updates[0]
     limit = torch.cdist(view.honest, view.honest).max()
@@ -117,7 +117,7 @@ def test_min_max_touches_its_constraint_and_no_more(direction):
 
 
 @pytest.mark.parametrize("direction", ["unit", "std", "sign"])
-def test_min_sum_touches_its_constraint_and_stays_nearer_than_min_max(direction):
+def test_min_sum_reaches_its_constraint_and_stays_nearer_than_min_max(direction):
     view = surface()
     update = MinSum(direction=direction, **OMNISCIENT)(view, seed=0).updates[0]
     limit = torch.cdist(view.honest, view.honest).square().sum(dim=1).max()
@@ -127,7 +127,7 @@ def test_min_sum_touches_its_constraint_and_stays_nearer_than_min_max(direction)
 
 
 @pytest.mark.parametrize("threat", [MinMax, MinSum])
-def test_identical_honest_updates_leave_no_room(threat):
+def test_identical_honest_updates_give_strength_zero(threat):
     same = torch.ones(5, D)
     assert threat.largest(same.double(), -torch.ones(D).double()) == pytest.approx(0.0, abs=1e-6)
     assert threat.largest(same.double(), torch.zeros(D).double()) == 0.0
@@ -169,7 +169,7 @@ def test_a_trigger_is_white_in_its_corner_and_nowhere_else():
 @pytest.mark.parametrize("count", [1, 3, 4, 9])
 def test_parts_of_a_trigger_are_disjoint_make_the_whole_and_are_never_empty(count):
     mask = corner((1, 8, 8), 2)
-    parts = torch.stack([part(mask, i, count) for i in range(count)])
+    parts = torch.stack([trigger_part(mask, i, count) for i in range(count)])
     assert parts.flatten(1).any(dim=1).all()
     assert torch.equal(parts.any(dim=0), mask)
     assert parts[: min(count, 4)].sum() == 4
@@ -259,7 +259,7 @@ def test_adaptive_replacement_takes_the_scale_that_the_server_turns_into_its_own
     assert guess.diagnostics["gamma"] == 20.0
 
 
-def test_a_rehearsal_leaves_no_trace():
+def test_a_rehearsal_does_not_change_the_run():
     setting = collaboration(parties=5, rounds=4)
     adaptive = MinMax(direction="std", **{**OMNISCIENT, "fraction": 0.4, "adaptive": True, "distances": []})
     plain = MinMax(direction="std", **{**OMNISCIENT, "fraction": 0.4})
@@ -288,7 +288,7 @@ def test_a_backdoor_works_without_a_defense_and_not_against_multi_krum():
     assert defended.risk["attack_success"] < bare.risk["attack_success"] / 2
 
 
-def test_drowning_updates_ruin_the_mean_and_not_the_median_krum_or_fltrust():
+def test_large_updates_ruin_the_mean_and_not_the_median_krum_or_fltrust():
     setting = collaboration(parties=10, rounds=20)
     threat = SignFlip(scale=8.0, **SHARED)
     drops = {

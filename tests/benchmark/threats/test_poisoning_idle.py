@@ -1,4 +1,4 @@
-"""Poisoning by copies, by doing nothing and by what is no number."""
+"""Poisoning by copies, by free riders and by values that are not finite."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_free_rider_replays_the_last_step_or_nothing():
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
-def test_garbage_is_no_number(value):
+def test_garbage_is_not_finite(value):
     assert not Garbage(value=value, **SHARED)(surface(), seed=0).updates.isfinite().any()
 
 
@@ -85,7 +85,7 @@ def test_one_party_of_five_destroys_the_mean_and_a_check_stops_it():
     assert guarded.diagnostics["malicious_share_of_uploads"] == 0
 
 
-def test_a_free_rider_knows_the_step_before():
+def test_a_free_rider_is_given_the_last_global_step():
     setting = collaboration(parties=5, rounds=3)
     seen = []
 

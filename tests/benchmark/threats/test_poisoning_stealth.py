@@ -1,4 +1,4 @@
-"""Backdoors in the tail, backdoors in a norm ball, the attack on fragmented FL's reputation, and the controls."""
+"""Backdoors in the tail and in a norm ball, the attack on fragmented FL's reputation, and the controls."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_stretching_stops_at_the_limit():
     assert stretched(rows, 2.0, 1.5).norm(dim=1).tolist() == [1.5, 2.0]
 
 
-def test_the_honest_head_scores_best_and_climbs():
+def test_the_honest_head_scores_best_and_ascends_the_loss():
     view = surface()
     update = HonestHead(first_round=0, **SHARED)(view, seed=0).updates[0]
     mean = view.honest.mean(0)
@@ -88,17 +88,17 @@ def test_the_honest_head_scores_best_and_climbs():
     assert similarity(uploads, LAYOUT)[0] >= similarity(uploads, LAYOUT)[1:].median()
 
 
-def test_an_honest_head_longer_than_the_crowd_leaves_the_body_alone():
+def test_an_honest_head_longer_than_the_others_leaves_the_body_unchanged():
     update = honest_head(torch.ones(30), torch.tensor(1.0), LAYOUT)
     assert update[:20].norm() == 0 and (update[20:] == 1).all()
 
 
-def test_a_sleeper_is_honest_at_first():
+def test_an_honest_head_is_honest_before_its_first_round():
     view = surface(round=4)
     assert torch.equal(HonestHead(first_round=5, **SHARED)(view, seed=0).updates, view.own)
 
 
-def test_what_is_not_granted_is_hidden():
+def test_fields_that_are_not_granted_are_hidden():
     with pytest.raises(AccessError):
         _ = surface().restrict(NoAttack().knowledge).honest
     assert surface().restrict(HonestHead(first_round=0, **SHARED).knowledge).honest is not None
@@ -125,7 +125,7 @@ def test_the_controls_bound_the_harm():
     assert setting.play(context(Takeover(fraction=0.8), architecture=TinyMLP)).risk["accuracy_drop"] > 0.4
 
 
-def test_an_edge_case_works_and_hardly_shows():
+def test_an_edge_case_succeeds_with_little_loss_of_accuracy():
     setting = collaboration(parties=4, rounds=40, local_steps=2)
     outcome = setting.play(context(edge_case(), architecture=TinyMLP))
     assert outcome.risk["attack_success"] > 0.5

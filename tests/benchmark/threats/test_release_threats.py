@@ -1,4 +1,4 @@
-"""The shared attacks on released data, on digits that scikit-learn ships, and their controls."""
+"""Attacks on released data and their controls, on the digits of scikit-learn."""
 
 from functools import cache, partial
 
@@ -60,21 +60,21 @@ def membership(name: str, share: float, noise: float) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("name", [name for name in attacks() if name != "density"])
-def test_a_memoriser_is_found_out(name):
+def test_every_statistic_detects_a_memoriser(name):
     assert membership(name, 1.0, 0.05)["attack_auc"] > 0.95
 
 
-def test_densities_smooth_a_memoriser_but_find_it_too():
+def test_density_statistics_detect_a_memoriser_less_clearly():
     assert membership("density", 1.0, 0.05)["attack_auc"] > 0.7
 
 
 @pytest.mark.parametrize("name", list(attacks()))
-def test_of_other_peoples_data_nothing_can_be_told(name):
+def test_a_release_of_other_people_reveals_no_membership(name):
     error = (1 / 12 * (1 / 400 + 1 / 400)) ** 0.5
     assert abs(membership(name, 0.0, 0.05)["attack_auc"] - 0.5) < 3 * error
 
 
-def test_a_few_people_published_verbatim_hide_in_averages_but_not_in_the_low_rates():
+def test_a_few_verbatim_records_show_at_low_false_positive_rates_only():
     risk = membership("nearest", 0.05, 0.0)
     assert risk["attack_auc"] < 0.6
     assert risk["tpr_at_1pct_fpr"] > 0.03
@@ -102,24 +102,24 @@ def test_likelihood_ratios_of_two_known_gaussians():
     assert torch.allclose(score, torch.tensor([-2.0, 0.0, 2.0]).double(), atol=0.6)  # 2 x - 2 for N(2, 1) over N(0, 1)
 
 
-def test_moments_fall_back_where_nobody_was_in():
+def test_moments_of_empty_columns_are_the_overall_ones():
     mean, _ = moments(torch.tensor([[1.0, 5.0], [3.0, 7.0]]), torch.tensor([[True, False], [True, False]]), pooled=True)
     assert mean.tolist() == [2.0, 2.0]
 
 
-def test_a_kernel_density_is_one_where_it_should_be():
+def test_the_log_density_matches_a_closed_form():
     sample = torch.randn((20_000, 1), generator=torch.Generator().manual_seed(0)).double()
     assert log_density(torch.zeros(1, 1).double(), sample).exp().item() == pytest.approx(0.3989, abs=0.02)
 
 
-def test_a_pattern_is_found_at_another_level_and_size():
+def test_correlation_ignores_level_and_size():
     rng = torch.Generator().manual_seed(0)
     points = torch.randn((6, 50), generator=rng)
     found = correlation(points, 0.5 + 0.1 * points[:3], points)
     assert torch.allclose(found[:3], torch.ones(3).double()) and found[3:].max() < 0.6
 
 
-def test_hair_tells_the_sex_of_people_and_the_majority_is_the_floor():
+def test_a_correlated_feature_reveals_the_attribute_and_the_majority_is_the_floor():
     names = ["boosting", "tree"]
     found = cell(StrongestAttacker(attackers=names, decision=True, adaptive=False), dataset=PEOPLE)
     floor = cell(Majority(), dataset=PEOPLE)
@@ -134,7 +134,7 @@ def test_idempotence_is_a_feature_of_the_adaptive_form():
     assert cell(threat, PixelNoise(std=0.1), dataset=PEOPLE).risk["attribute_accuracy"] > 0.5
 
 
-def test_an_overfitted_release_leaks_of_members_what_imputation_does_not_know():
+def test_an_overfitted_release_leaks_more_of_members_than_imputation():
     threat = AboutPeople(attackers=["tree"], decision=True, adaptive=False)
     assert cell(threat, Memoriser(share=1.0, noise=0.0), dataset=PEOPLE).risk["attribute_leak"] > 0.1
     assert abs(cell(threat, Memoriser(share=0.0, noise=0.0), dataset=PEOPLE).risk["attribute_leak"]) < 0.1
@@ -147,14 +147,14 @@ def test_writers_are_recognised():
     assert hidden.risk["identity_accuracy"] < outcome.risk["identity_accuracy"]
 
 
-def test_rows_are_linked_until_noise_covers_them():
+def test_strong_noise_stops_linkage():
     link = partial(NearestPerson, pairs=50, ridge=1e-2)
     assert cell(link(adaptive=False)).risk["reidentified_at_1"] > 0.95
     assert cell(link(adaptive=False), PixelNoise(std=3.0)).risk["reidentified_at_5"] < 0.5
     assert cell(GuessPerson()).risk["reidentified_at_1"] < 0.1
 
 
-def test_an_affine_map_is_taken_back():
+def test_an_affine_map_is_inverted():
     rng = torch.Generator().manual_seed(0)
     plain = torch.rand((30, 5), generator=rng)
     turn = torch.linalg.qr(torch.randn((5, 5), generator=rng)).Q
@@ -162,13 +162,13 @@ def test_an_affine_map_is_taken_back():
     assert torch.allclose(back, plain[:4].double(), atol=1e-3)
 
 
-def test_who_has_the_data_can_train_on_them():
+def test_training_on_a_plain_release_reaches_most_of_the_value():
     assert cell(TrainOnRelease(epochs=10), epochs=10).risk["statistical_share"] > 0.8
     assert cell(GuessClass(), epochs=10).risk["statistical_share"] < 0.1
     assert cell(KnowsClass(), epochs=10).risk["statistical_share"] > 1
 
 
-def test_an_inverter_learns_the_way_back_where_the_key_does_not_matter():
+def test_a_simulated_inverter_works_where_the_key_does_not_matter():
     kind = {"hidden": 64, "epochs": 30, "adaptive": True}
     assert cell(TrainedInverter(source="simulate", pairs=0, **kind)).risk["explained_variance"] > 0.4
     assert cell(TrainedInverter(source="pairs", pairs=200, **kind)).risk["explained_variance"] > 0.4
@@ -182,7 +182,7 @@ def test_logit_scaled_confidence():
     assert scaled_confidence(torch.tensor([[800.0, 0.0]]), torch.tensor([0])) == 800.0  # no probability overflows
 
 
-def test_classifiers_of_a_release_remember_its_rows():
+def test_classifiers_of_a_release_memorise_its_rows():
     outcome = cell(LiraLogits(shadows=8, hidden=64, epochs=60, adaptive=True), dataset=WRITERS)
     assert outcome.risk["attack_auc"] > 0.55
     assert outcome.diagnostics["worst_decile_record_auc"] > outcome.diagnostics["worst_decile_record_auc_by_chance"]
@@ -191,9 +191,7 @@ def test_classifiers_of_a_release_remember_its_rows():
 @pytest.mark.parametrize(
     ("defense", "low", "high"), [(NoDefense(), 0.8, 1.0), (Memoriser(share=0.0, noise=0.05), 0.2, 0.8)]
 )
-def test_a_classifier_of_releases_knows_those_with_an_outlier(
-    defense, low, high
-):  # 0.5 and three standard errors, 0.1 each
+def test_a_classifier_of_releases_detects_an_outlier(defense, low, high):  # 0.5 and three standard errors, 0.1 each
     threat = Groundhog(records=2, trials=8, shadows=20, components=5, trees=50, adaptive=True)
     outcome = cell(threat, defense)
     assert low <= outcome.risk["attack_auc"] <= high

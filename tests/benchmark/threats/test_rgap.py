@@ -38,13 +38,13 @@ def test_rgap_recovers_single_images(architecture, iterations):
     assert torch.equal(guess(surface, seed=0).labels, surface.labels)
 
 
-def test_rgap_takes_a_batch_for_one_sample():
+def test_rgap_treats_a_batch_as_one_sample():
     surface = observe(victims=2, batch=3)
     guess = RGAP(iterations=20, observations=1, adaptive=False)(surface, seed=0)
     assert guess.x.shape == surface.truth.shape
 
 
-def test_rgap_refuses_what_it_cannot_walk_through():
+def test_rgap_refuses_other_architectures():
     pooled = ConvNet(shape=(1, 8, 8), num_classes=10, channels=[4], hidden=8, activation="relu")
     with pytest.raises(Refused, match="MaxPool2d"):
         chain(pooled)

@@ -1,4 +1,4 @@
-"""The scene of many uploads, from mirrored digits to bits by layer."""
+"""The game of many uploads, from mirrored digits to bits by layer."""
 
 from functools import partial
 
@@ -44,7 +44,7 @@ def played(threat, defense=None, batch: int = 8) -> Outcome:
     return play(Cell(mirrored(), ARCHITECTURE, setting, threat, [defense or NoDefense()], seed=0))[0]
 
 
-def test_the_mirrored_set_flips_half_and_says_which():
+def test_the_mirrored_set_flips_half_and_records_which():
     data, plain = mirrored().load(None, 0), Digits(sizes=SIZES).load(None, 0)
     flipped = data.owner.sensitive == 1
     assert 0.4 < flipped.float().mean() < 0.6
@@ -81,13 +81,13 @@ def test_a_group_attribute_is_found_and_its_controls_bound_it():
     assert told.risk["latent_bits"] == pytest.approx(1, abs=1e-4)
 
 
-def test_withheld_layers_tell_nothing_and_the_others_still_do():
+def test_withheld_layers_have_no_information_and_the_others_have():
     outcome = played(latent(adaptive=True), LayerWithholding(layers=["conv1"]))
     assert outcome.diagnostics["latent_bits_conv1"] == 0
     assert outcome.diagnostics["latent_bits_fc1"] > 0.1
 
 
-def test_images_are_told_by_single_gradients():
+def test_single_gradients_have_information_on_images():
     outcome = played(OriginalVInformation(families=["ridge"], victims=60, auxiliary=300, adaptive=False), batch=1)
     assert outcome.risk["original_bits"] > 0.05
     layer = "conv2"
@@ -129,7 +129,7 @@ def test_bad_arguments_are_refused(overrides):
         latent(**overrides)
 
 
-def test_a_property_of_the_batch_shows_in_its_update_and_drowns_in_noise():
+def test_a_property_of_the_batch_is_inferred_unless_noise_is_strong():
     arguments = dict(families=["forest", "linear"], victims=80, auxiliary=160, trees=10, adaptive=True)
     seen = played(PropertyInference(**arguments))
     assert seen.risk["attribute_accuracy"] > 0.75

@@ -61,8 +61,8 @@ def test_the_loss_is_half_the_squared_error_and_the_lack_of_likeness():
     assert rebuilding_loss(x, x, mse_weight=5.0, ssim_weight=1.0).item() == pytest.approx(0, abs=1e-4)
 
 
-def test_a_vicious_provider_rebuilds_more_than_a_later_decoder_and_keeps_its_accuracy():
-    """On real digits, for fake ones differ from their class by noise that nothing can rebuild."""
+def test_a_vicious_provider_reconstructs_more_than_the_posthoc_decoder_and_keeps_its_accuracy():
+    """Uses real digits: synthetic ones differ from their class only by noise, which no decoder can reconstruct."""
     sizes = {"owner": 600, "public": 50, "calibration": 50, "test": 150}
 
     def measure(threat):
@@ -122,7 +122,7 @@ def test_a_provider_trains_through_every_treatment(defense):
     assert adaptive.risk["psnr_db"] > play(vicious(), defense, epochs=10).risk["psnr_db"] - 0.2
 
 
-def test_what_has_a_gradient_keeps_it():
+def test_treatments_with_a_gradient_keep_it():
     reveal = lambda logits: logits.softmax(dim=1)  # noqa: E731
     assert trainable(reveal, 10) is reveal
 
@@ -136,7 +136,7 @@ def evasive(kind, **changes):
     return kind(**({"class_weight": 1.0, "rebuild_weight": 3.0} | REBUILDING | changes))
 
 
-def test_a_penalty_keeps_the_spread_down():
+def test_the_penalty_reduces_the_spread():
     plain = play(vicious(), LogitSpread(), epochs=30).diagnostics["suspicion"]
     hiding = play(evasive(SpreadPenalty, spread_weight=3.0), LogitSpread(), epochs=30)
     assert hiding.diagnostics["suspicion"] < plain
@@ -149,7 +149,7 @@ def test_an_honest_finish_leaves_a_working_classifier_and_a_decoder_for_it():
     assert outcome.risk["psnr_db"] > play(vicious(rebuild_weight=0.0), epochs=20).risk["psnr_db"] + 1
 
 
-def test_the_carriers_read_what_they_say():
+def test_each_carrier_reads_only_its_part():
     outputs = torch.tensor([[5.2, 1.3, -0.9]])
     torch.testing.assert_close(Carrier("low_order", 1.0)(outputs), torch.tensor([[0.2, 0.3, 0.1]]))
     torch.testing.assert_close(Carrier("non_top", 1.0)(outputs), torch.tensor([[0.0, 1.1, -1.1]]))
@@ -158,7 +158,7 @@ def test_the_carriers_read_what_they_say():
 
 # A sawtooth has a poor gradient: at this size the digits after the point carry little.
 @pytest.mark.parametrize(("carrier", "at_least_db"), [("non_top", 1.0), ("low_order", 0.0)])
-def test_a_hidden_carrier_serves_and_leaks(carrier, at_least_db):
+def test_a_hidden_carrier_classifies_and_leaks(carrier, at_least_db):
     outcome = play(evasive(HiddenCarrier, carrier=carrier, step=1.0), epochs=30)
     assert outcome.risk["psnr_db"] > play(vicious(rebuild_weight=0.0), epochs=30).risk["psnr_db"] + at_least_db
     assert outcome.utility["attacked_accuracy"] > 0.8

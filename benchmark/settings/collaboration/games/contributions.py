@@ -103,7 +103,7 @@ class ContributionThreat(Threat):
     headline = "accuracy_drop"
     fixed_vote: int | None = None
 
-    def __init__(self, *, fraction: float, follows_exchange: bool, adaptive: bool = False) -> None:
+    def __init__(self, *, fraction: float = 0.2, follows_exchange: bool = True, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
         if not 0 <= fraction < 1:
             raise ConfigError(f"threat.fraction must be in [0, 1), got {fraction}.")

@@ -100,7 +100,7 @@ class InsiderThreat(Threat):
     headline = "class_recovery"
     floor: ClassVar[Floor | None] = Floor("class_recovery", 0.5)
 
-    def __init__(self, *, target: int, adaptive: bool = False) -> None:
+    def __init__(self, *, target: int = 3, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
         self.target = target
 
