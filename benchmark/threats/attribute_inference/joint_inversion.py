@@ -14,7 +14,7 @@ from benchmark.metrics.distances import nearest
 from benchmark.settings.release.games.attributes import AttributeGuess, AttributeSurface
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.threats.attribute_inference.attackers import guess, known_attackers
-from benchmark.training.adversarial_groups import Judges
+from benchmark.training.adversarial_groups import CriticAndDiscriminator
 from benchmark.training.record_space import RecordSpace, with_decision
 
 VERSION = 1
@@ -144,6 +144,6 @@ def witnesses(models: Mapping[str, nn.Module], x: Tensor, rng: torch.Generator) 
     """What the owner's networks say of records (n, d): what the map adds to them once more, critic, discriminator."""
     said = [models["map"](x, rng) - x]
     judges = models.get("judges")
-    if isinstance(judges, Judges):
+    if isinstance(judges, CriticAndDiscriminator):
         said += [judges.critic(x).unsqueeze(1), judges.groups(x)]
     return said
