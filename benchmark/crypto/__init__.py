@@ -1,1 +1,1 @@
-"""Cryptographic protocols that defenses run."""
+"""Cryptographic protocols of defenses."""

@@ -1,17 +1,17 @@
-"""The wire of fragmented federated learning: pairs swap padded fragments through a server that can read none of them.
+"""Messages of fragmented federated learning: pairs swap padded fragments through a server that can read none of them.
 
-Protocol of Jebreel et al., IEEE TNNLS 2024, with our choice of primitives: ephemeral X25519 and HKDF-SHA-256 for keys,
+Protocol of Jebreel et al., IEEE TNNLS 2024, with primitives chosen here: ephemeral X25519 and HKDF-SHA-256 for keys,
 ChaCha20-Poly1305 for every message, ChaCha20 key streams for the common mask and the pads, fixed-point numbers modulo
 2^64. In one round parties k and j of a pair do the same:
 
-1. ``assign``: the server names the partner and its own public key.
+1. ``assign``: the server sends the partner's name and its own public key.
 2. ``hello``: a public key to the partner, relayed. Both derive the mask b and a key for each direction.
 3. ``pad``: the seed of the own pad r_k, sealed for the server; ``fragment``: b w_k + r_k, sealed for the partner.
 4. ``upload``: y_k = (1 - b) w_k + (b w_j + r_j), sealed for the server, which removes r_j.
 
-The header of a message is authenticated with it, and a key serves one message, so a changed, misdirected or old message
-is rejected, and a second copy as well. The server is honest but curious: it could put itself between two parties that
-have no keys of each other beforehand, which signatures under long-term keys would prevent.
+The header of a message is authenticated with it, and a key serves one message, so a changed, misdirected, repeated or
+old message is rejected. The server is honest but curious: it could impersonate two parties without keys of each other
+to each other, which signatures under long-term keys would prevent.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ MAGIC = b"FFL1"
 KEY_BYTES = SEED_BYTES = 32
 TAG_BYTES = 16
 WORD_BYTES = 8
-ONCE = bytes(12)  # every key seals one message, so the nonce may be constant
+ONCE = bytes(12)  # a constant nonce, because every key seals one message
 
 Vector = np.ndarray
-"""int64 (d,); its sums wrap around, which is arithmetic modulo 2^64."""
+"""int64 (d,), whose wrapping sums are arithmetic modulo 2^64."""
 RandomBytes = Callable[[int], bytes]
 Lost = Callable[[int, int], bool]
-"""``lost(kind, sender)``: whether this party is gone before it sends this kind of message."""
+"""``lost(kind, sender)``: whether this party drops out before it sends this kind of message."""
 
 
 class WireError(ValueError):
-    """A message that is not what its recipient waits for: changed, old, a copy, or meant for somebody else."""
+    """Message that its recipient rejects: changed, old, a copy, or meant for another party."""
 
 
 @dataclass
@@ -56,45 +56,46 @@ class Traffic:
     bytes_sent: int = 0
 
     def count(self, message: bytes, links: int = 1) -> bytes:
+        """Count ``message`` on that many links and return it."""
         self.messages += links
         self.bytes_sent += links * len(message)
         return message
 
 
 def stream(seed: bytes, size: int) -> bytes:
-    """``size`` pseudo-random bytes from a 32-byte seed (ChaCha20)."""
+    """Return ``size`` pseudo-random bytes from a 32-byte seed (ChaCha20)."""
     return Cipher(algorithms.ChaCha20(seed, bytes(16)), mode=None).encryptor().update(bytes(size))
 
 
 def pad_of(seed: bytes, size: int) -> Vector:
-    """A uniform pad (size,) modulo 2^64."""
+    """Return a uniform pad (size,) modulo 2^64."""
     return np.frombuffer(stream(seed, WORD_BYTES * size), dtype="<i8").astype(np.int64)
 
 
 def mask_of(seed: bytes, size: int, p_mix: float) -> np.ndarray:
-    """bool (size,), True with probability ``p_mix`` (to 2^-16)."""
+    """Return bool (size,), True with probability ``p_mix`` (to 2^-16)."""
     return np.frombuffer(stream(seed, 2 * size), dtype="<u2") < round(p_mix * 2**16)
 
 
 def derive_key(own: X25519PrivateKey, other: bytes, purpose: str) -> bytes:
-    """32 bytes that the owners of the two keys agree on, for one purpose."""
+    """Return 32 bytes that the owners of the two keys agree on, for one purpose."""
     agreed = own.exchange(X25519PublicKey.from_public_bytes(other))
     return HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=None, info=f"ffl {purpose}".encode()).derive(agreed)
 
 
 def frame(kind: int, round: int, sender: int, recipient: int, body: bytes) -> bytes:
-    """A message without secrets."""
+    """Return a message without secrets."""
     return HEADER.pack(MAGIC, kind, round, sender, recipient, len(body)) + body
 
 
 def seal(key: bytes, kind: int, round: int, sender: int, recipient: int, body: bytes) -> bytes:
-    """A message that only an owner of ``key`` can read or have written."""
+    """Return a message that only an owner of ``key`` can read or have written."""
     header = HEADER.pack(MAGIC, kind, round, sender, recipient, len(body) + TAG_BYTES)
     return header + ChaCha20Poly1305(key).encrypt(ONCE, body, header)
 
 
 def unframe(message: bytes, kind: int, round: int, recipient: int) -> tuple[int, bytes]:
-    """Sender and body.
+    """Return sender and body of a message.
 
     Raises:
         WireError: the header is not that of such a message.
@@ -110,7 +111,7 @@ def unframe(message: bytes, kind: int, round: int, recipient: int) -> tuple[int,
 
 
 def unseal(key: bytes, message: bytes) -> bytes:
-    """The body of a sealed message.
+    """Return the body of a sealed message.
 
     Raises:
         WireError: it was not sealed with this key, or header or body were changed.
@@ -125,9 +126,11 @@ class Party:
     """One party in one round.
 
     Args:
-        identity: its number; round: of the collaboration.
-        values: int64 (d,), its update; p_mix: share of the coordinates that a pair exchanges.
-        random_bytes: ``os.urandom`` in the field, seeded in experiments.
+        identity: its number.
+        round: of the collaboration.
+        values: int64 (d,), its update.
+        p_mix: share of the coordinates that a pair exchanges.
+        random_bytes: ``os.urandom`` in deployment, seeded in experiments.
     """
 
     def __init__(self, identity: int, round: int, values: Vector, p_mix: float, random_bytes: RandomBytes) -> None:
@@ -141,30 +144,30 @@ class Party:
         return self.secret.public_key().public_bytes_raw()
 
     def hello(self, assignment: bytes) -> bytes:
-        """The own public key for the partner that the server's ``assign`` names."""
+        """Return the own public key for the partner that the server's ``assign`` names."""
         _, body = self._receive(assignment, ASSIGN)
         self.partner, self.server_public = int.from_bytes(body[:4], "little"), body[4:]
         return frame(HELLO, self.round, self.identity, self.partner, self.public)
 
     def meet(self, hello: bytes) -> None:
-        """Take the partner's public key and derive the common mask."""
+        """Accept the partner's public key and derive the common mask."""
         sender, self.partner_public = self._receive(hello, HELLO)
         if sender != self.partner:
             raise WireError(f"a hello of {sender}, but the partner is {self.partner}.")
         self.mask = mask_of(self._with_partner("mask"), len(self.values), self.p_mix)
 
     def pad(self) -> bytes:
-        """The pad's seed for the server."""
+        """Return the pad's seed, sealed for the server."""
         return seal(self._with_server(PAD), PAD, self.round, self.identity, SERVER, self.pad_seed)
 
     def fragment(self) -> bytes:
-        """b w + r for the partner."""
+        """Return b w + r, sealed for the partner."""
         padded = np.where(self.mask, self.values, 0) + pad_of(self.pad_seed, len(self.values))
         key = self._with_partner(f"fragment of {self.identity}")
         return seal(key, FRAGMENT, self.round, self.identity, self.partner, padded.astype("<i8").tobytes())
 
     def upload(self, fragment: bytes) -> bytes:
-        """(1 - b) w and the partner's padded fragment, for the server."""
+        """Return (1 - b) w plus the partner's padded fragment, sealed for the server."""
         self._receive(fragment, FRAGMENT)
         body = unseal(self._with_partner(f"fragment of {self.partner}"), fragment)
         self.done.add(FRAGMENT)
@@ -188,7 +191,7 @@ class Party:
 
 
 class Server:
-    """The server in one round: it relays, takes pads and uploads, and removes the pads."""
+    """The server in one round: it relays, accepts pads and uploads, and removes the pads."""
 
     def __init__(self, round: int, random_bytes: RandomBytes) -> None:
         self.round = round
@@ -197,11 +200,12 @@ class Server:
         self.taken: dict[tuple[int, int], bytes] = {}
 
     def assign(self, party: int, partner: int) -> bytes:
+        """Return the ``assign`` message for ``party``."""
         body = partner.to_bytes(4, "little") + self.secret.public_key().public_bytes_raw()
         return frame(ASSIGN, self.round, SERVER, party, body)
 
     def relay(self, hello: bytes, sender: int, recipient: int) -> bytes:
-        """Pass a hello on, and remember the key in it."""
+        """Return a hello for its recipient and keep the key in it."""
         _, self.publics[sender] = unframe(hello, HELLO, self.round, recipient)
         return hello
 
@@ -220,7 +224,7 @@ class Server:
         self.taken[kind, sender] = unseal(key, message)
 
     def open(self, party: int, partner: int) -> Vector | None:
-        """The mixed update that ``party`` uploaded, int64 (d,); None when it or its partner's pad did not arrive."""
+        """Return the mixed update of ``party``, int64 (d,), or None if it or its partner's pad did not arrive."""
         upload, seed = self.taken.get((UPLOAD, party)), self.taken.get((PAD, partner))
         if upload is None or seed is None:
             return None
@@ -230,11 +234,13 @@ class Server:
 
 @dataclass
 class Exchange:
-    """One round of the protocol, all parties and the server in one process, every message as it would be sent.
+    """One round of the protocol, with all parties and the server in one process and every message in its real form.
 
     Args:
-        round: its number; p_mix: see :class:`Party`; random_bytes: source of keys and pads.
-        lost: tells who is gone when; nobody by default.
+        round: its number.
+        p_mix: see :class:`Party`.
+        random_bytes: source of keys and pads.
+        lost: drop-outs; none by default.
     """
 
     round: int
@@ -244,7 +250,7 @@ class Exchange:
     traffic: Traffic = field(default_factory=Traffic)
 
     def run(self, pairs: Iterable[tuple[int, int]], values: dict[int, Vector]) -> dict[int, Vector]:
-        """Party -> the mixed update that the server obtains; whoever is gone, or waits for one who is, has none."""
+        """Return party -> the mixed update that the server obtains; without parties that drop out or wait for such."""
         server = Server(self.round, self.random_bytes)
         opened: dict[int, Vector] = {}
         for k, j in pairs:
@@ -257,7 +263,7 @@ class Exchange:
         return opened
 
     def _swap(self, server: Server, both: dict[int, Party], partner: dict[int, int]) -> None:
-        """All messages of one pair. Nobody waits: what has not come by the end of a step counts as lost."""
+        """Exchange all messages of one pair; a message not sent by the end of a step counts as lost."""
         count, hellos, fragments = self.traffic.count, {}, {}
         for i, party in both.items():
             hello = party.hello(count(server.assign(i, partner[i])))
@@ -276,8 +282,10 @@ class Exchange:
 
 
 def traffic(paired: int, silent: int, uploads: int, size: int) -> Traffic:
-    """What :class:`Exchange` counts for ``paired`` parties with updates of length d = ``size``, of whom ``silent`` are
-    gone before they send a fragment and ``uploads`` send an upload."""
+    """Return the traffic of :class:`Exchange` for ``paired`` parties with updates of length d = ``size``.
+
+    ``silent`` of them drop out before they send a fragment, and ``uploads`` send an upload.
+    """
     head, vector = HEADER.size, WORD_BYTES * size
     before = (head + 4 + KEY_BYTES) + 2 * (head + KEY_BYTES)  # assign, hello
     swap = (head + SEED_BYTES + TAG_BYTES) + 2 * (head + vector + TAG_BYTES)  # pad, fragment

@@ -1,9 +1,9 @@
-"""What collaborative learning costs inside multi-party computation: measured with a real engine, or not told at all.
+"""Costs of collaborative learning inside multi-party computation, measured with a real engine.
 
-The engine is SPU with ABY3 (three parties, semi-honest: the class of protocols that SafeNet's three-party experiments
-belong to). It runs in a subprocess, under the interpreter that the environment variable ``GAUNTLET_MPC_PYTHON`` names
-or else this one: its wheels pin older libraries than the suite uses. Parties are threads of that process, so seconds
-are those of computing and copying, without a network; what a network would add is a model, and labelled so.
+The engine is SPU with ABY3 (three parties, semi-honest: the class of protocols of SafeNet's three-party experiments).
+It runs in a subprocess, under the interpreter that the environment variable ``GAUNTLET_MPC_PYTHON`` names or else this
+one: its wheels pin older libraries than the suite uses. Parties are threads of that process, so seconds are those of
+computing and copying, without a network; the time on a network is modelled and labelled so.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ WORKER = Path(__file__).with_name("spu_worker.py")
 SECURITY = "3 parties, semi-honest, one may be corrupted"
 LINK = re.compile(r"Link details: total send bytes (\d+), .*?send actions (\d+)")
 NETWORKS = {"lan": (0.0005, 1e9 / 8), "wan": (0.04, 1e8 / 8)}
-"""Name -> (round trip in seconds, bytes a second)."""
-FEW, MORE = 5, 10
-"""Training steps that are measured: per-step cost is the difference, and the ratio shows whether cost is linear."""
-BATCH = 100
-"""Inputs that one measured prediction classifies together."""
+"""Name -> (round trip in seconds, bytes per second)."""
+FEW_STEPS, MORE_STEPS = 5, 10
+"""Measured training steps: their ratio shows whether the cost is linear."""
+BATCH_SIZE = 100
+"""Inputs of one measured prediction."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one job.
+    """Cost of one job.
 
     Attributes:
         seconds: wall time.
         bytes_sent, messages: of all parties together.
-        rounds: the most messages that one party sent, which bounds the rounds of the protocol.
-        difference: the largest, from the result in the clear.
+        rounds: largest number of messages that one party sent, which bounds the rounds of the protocol.
+        difference: largest deviation from the result in the clear.
     """
 
     seconds: float
@@ -49,7 +49,7 @@ class Cost:
     difference: float
 
     def times(self, factor: float) -> Cost:
-        """The cost of this job ``factor`` times over."""
+        """Return the cost of ``factor`` such jobs."""
         return Cost(
             factor * self.seconds,
             factor * self.bytes_sent,
@@ -59,17 +59,17 @@ class Cost:
         )
 
     def modelled(self, network: str) -> float:
-        """Seconds on a network, by a model: computing + rounds x round trip + one party's bytes / bandwidth."""
+        """Return modelled seconds on a network: computing + rounds x round trip + one party's bytes / bandwidth."""
         round_trip, bandwidth = NETWORKS[network]
         return self.seconds + self.rounds * round_trip + self.bytes_sent / 3 / bandwidth
 
 
 class Unavailable(RuntimeError):
-    """There is no engine, or it cannot do this: the message says why."""
+    """Error: there is no engine, or it cannot run this job; the message gives the reason."""
 
 
 def widths(module: nn.Module) -> list[int]:
-    """Inputs, hidden widths and classes of a fully connected network with ReLU.
+    """Return inputs, hidden widths and classes of a fully connected network with ReLU.
 
     Raises:
         Unavailable: it has other layers.
@@ -86,7 +86,7 @@ def widths(module: nn.Module) -> list[int]:
 
 
 def measure(jobs: Sequence[dict[str, Any]]) -> tuple[str, str, list[Cost]]:
-    """Engine, protocol and the cost of each job, by ``spu_worker.py``.
+    """Return engine, protocol and the cost of each job, by ``spu_worker.py``.
 
     Raises:
         Unavailable: the engine is not installed, or failed.
@@ -109,53 +109,61 @@ def measure(jobs: Sequence[dict[str, Any]]) -> tuple[str, str, list[Cost]]:
         raise Unavailable(f"the engine failed: {lines[-1]}")
     answer = json.loads(done.stdout.strip().splitlines()[-1])
     costs = []
-    for number, told in enumerate(answer["jobs"]):
+    for number, answers in enumerate(answer["jobs"]):
         log = done.stdout.split(f"job {number} begins")[1].split(f"job {number} ends")[0]
         sent = [(int(size), int(actions)) for size, actions in LINK.findall(log)]
         if not sent:
             raise Unavailable("the engine reported no traffic")
         sizes, actions = zip(*sent, strict=True)
-        costs.append(Cost(told["seconds"], sum(sizes), sum(actions), max(actions), told["largest_difference"]))
+        costs.append(Cost(answers["seconds"], sum(sizes), sum(actions), max(actions), answers["largest_difference"]))
     return answer["engine"], answer["protocol"], costs
 
 
 def ensemble_costs(module: nn.Module, *, owners: int, validation: int, threshold: float) -> dict[str, float | str]:
-    """What SafeNet runs inside: validation of all models once, and the vote for every prediction; all measured."""
+    """Return measured costs of SafeNet: validation of all models once, and the vote for every prediction."""
     shape: dict[str, Any] = {"widths": widths(module), "owners": owners}
     jobs = [
         {"kind": "validate", **shape, "rows": validation, "threshold": threshold},
-        {"kind": "vote", **shape, "rows": BATCH},
+        {"kind": "vote", **shape, "rows": BATCH_SIZE},
     ]
     engine, protocol, (filtering, vote) = measure(jobs)
-    return {**_about(engine, protocol, "no: measured"), **_told("training", filtering), **_told("prediction", vote)}
+    return {
+        **_engine_columns(engine, protocol, "no: measured"),
+        **_cost_columns("training", filtering),
+        **_cost_columns("prediction", vote),
+    }
 
 
 def pooled_costs(module: nn.Module, *, batch_size: int, steps: int, lr: float) -> dict[str, float | str]:
-    """What training inside would cost: a few measured steps extrapolated to ``steps``; prediction is measured."""
+    """Return the costs of training inside, extrapolated from a few measured steps, and of prediction, measured."""
     shape: dict[str, Any] = {"widths": widths(module)}
     train = {"kind": "train", **shape, "rows": batch_size, "lr": lr}
-    jobs = [{**train, "steps": FEW}, {**train, "steps": MORE}, {"kind": "predict", **shape, "rows": BATCH}]
+    jobs = [
+        {**train, "steps": FEW_STEPS},
+        {**train, "steps": MORE_STEPS},
+        {"kind": "predict", **shape, "rows": BATCH_SIZE},
+    ]
     engine, protocol, (few, more, prediction) = measure(jobs)
-    whole = more.times(steps / MORE)
-    about = _about(engine, protocol, f"yes: {MORE} steps of {steps} measured")
+    whole = more.times(steps / MORE_STEPS)
+    about = _engine_columns(engine, protocol, f"yes: {MORE_STEPS} steps of {steps} measured")
     linear = {
-        f"mpc_{what}_of_{MORE}_steps_over_{FEW}": getattr(more, what) / getattr(few, what)
+        f"mpc_{what}_of_{MORE_STEPS}_steps_over_{FEW_STEPS}": getattr(more, what) / getattr(few, what)
         for what in ("seconds", "bytes_sent", "messages")
     }
-    return {**about, **_told("training", whole), **_told("prediction", prediction), **linear}
+    return {**about, **_cost_columns("training", whole), **_cost_columns("prediction", prediction), **linear}
 
 
-def _about(engine: str, protocol: str, extrapolated: str) -> dict[str, float | str]:
+def _engine_columns(engine: str, protocol: str, extrapolated: str) -> dict[str, float | str]:
     return {
         "mpc_engine": engine,
         "mpc_protocol": protocol,
         "mpc_security": SECURITY,
         "mpc_training_extrapolated": extrapolated,
-        "mpc_prediction_batch": BATCH,
+        "mpc_prediction_batch": BATCH_SIZE,
     }
 
 
-def _told(phase: str, cost: Cost) -> dict[str, float | str]:
+def _cost_columns(phase: str, cost: Cost) -> dict[str, float | str]:
     return {
         f"mpc_{phase}_seconds": cost.seconds,
         f"mpc_{phase}_bytes_sent": cost.bytes_sent,

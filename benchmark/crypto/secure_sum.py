@@ -1,9 +1,9 @@
-"""Secure summation: every vector is masked, the masks cancel in the sum, and whoever drops out can be made up for.
+"""Secure summation: every vector is masked, the masks cancel in the sum, and drop-outs can be compensated.
 
 Bonawitz et al., *Practical Secure Aggregation for Privacy-Preserving Machine Learning*, CCS 2017, figure 4, for an
 honest-but-curious server. Pairwise seeds: X25519 and HKDF-SHA-256; masks: ChaCha20 key stream read as integers modulo
 2^32; both kinds of secrets are shared t-of-n (Shamir). Deviations: all parties live in one process, so the shares that
-the paper sends through the server encrypted are handed over in memory, and the signatures and the consistency check of
+the paper sends through the server encrypted are passed in memory, and the signatures and the consistency check of
 its malicious-server form are left out.
 """
 
@@ -24,21 +24,21 @@ MODULUS_BITS = 32
 KEY_BYTES = 32
 
 Vector = np.ndarray
-"""uint32 (d,); numpy's arithmetic on it is arithmetic modulo 2^32."""
+"""uint32 (d,), whose arithmetic in numpy is modulo 2^32."""
 
 
 class ProtocolAborted(RuntimeError):
-    """Fewer parties than the threshold are left: the survivors refuse to open any mask."""
+    """Error: fewer parties than the threshold remain, so no mask is opened."""
 
 
 def key_stream(seed: bytes, size: int) -> Vector:
-    """``size`` pseudo-random integers modulo 2^32 from a 32-byte seed (ChaCha20)."""
+    """Return ``size`` pseudo-random integers modulo 2^32 from a 32-byte seed (ChaCha20)."""
     cipher = Cipher(algorithms.ChaCha20(seed, bytes(16)), mode=None).encryptor()
     return np.frombuffer(cipher.update(bytes(4 * size)), dtype="<u4").astype(np.uint32)
 
 
 def pair_seed(secret: bytes, public: bytes) -> bytes:
-    """The seed that two parties agree on: X25519, then HKDF-SHA-256. It is the same from both sides."""
+    """Return the seed that two parties agree on, the same from both sides: X25519, then HKDF-SHA-256."""
     agreed = X25519PrivateKey.from_private_bytes(secret).exchange(X25519PublicKey.from_public_bytes(public))
     return HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=None, info=b"pairwise mask").derive(agreed)
 
@@ -48,7 +48,9 @@ class Member:
     """One party's secrets, and the shares of the others' secrets that it keeps.
 
     Attributes:
-        secret: X25519 private key; self_seed: seed of its own mask; public: X25519 public key.
+        secret: X25519 private key.
+        self_seed: seed of its own mask.
+        public: X25519 public key.
         secret_shares, self_shares: party -> the share of that party's ``secret`` and ``self_seed``.
     """
 
@@ -63,8 +65,12 @@ class SecureSum:
     """One run of the protocol among parties 0, ..., n-1.
 
     Args:
-        parties: n, at least 2; threshold: survivors without whom nothing is opened, 2 to n.
-        random_bytes: ``random_bytes(k)`` gives k random bytes; ``os.urandom`` in the field, seeded in experiments.
+        parties: n, at least 2.
+        threshold: least number of remaining parties to open the sum, 2 to n.
+        random_bytes: ``random_bytes(k)`` gives k random bytes; ``os.urandom`` in deployment, seeded in experiments.
+
+    Raises:
+        ValueError: the threshold is out of range.
     """
 
     def __init__(self, *, parties: int, threshold: int, random_bytes: Callable[[int], bytes]) -> None:
@@ -87,7 +93,7 @@ class SecureSum:
         return Member(secret, random_bytes(SECRET_BYTES), public)
 
     def mask(self, party: int, values: Vector) -> Vector:
-        """What ``party`` uploads for ``values``: x + PRG(b) + sum_{v > u} PRG(s_uv) - sum_{v < u} PRG(s_uv)."""
+        """Return the upload of ``party``: x + PRG(b) + sum_{v > u} PRG(s_uv) - sum_{v < u} PRG(s_uv)."""
         member = self.members[party]
         masked = values + key_stream(member.self_seed, len(values))
         for other in range(self.parties):
@@ -96,7 +102,7 @@ class SecureSum:
         return masked
 
     def open(self, uploads: Mapping[int, Vector]) -> Vector:
-        """The sum modulo 2^32 of the vectors of the parties that uploaded, from their masked vectors.
+        """Return the sum modulo 2^32 of the vectors of the parties that uploaded, from their masked vectors.
 
         Raises:
             ProtocolAborted: fewer uploads than the threshold.
@@ -112,14 +118,14 @@ class SecureSum:
         for party in survivors:
             total = total + uploads[party]
             total = total - key_stream(self._gather("self_shares", party, survivors), size)
-        for gone in set(range(self.parties)) - set(survivors):
-            secret = self._gather("secret_shares", gone, survivors)
-            for party in survivors:  # what survivors added for this pair is what the dropped party would have removed
-                total = total + self._pairwise(gone, secret, party, size)
+        for dropped in set(range(self.parties)) - set(survivors):
+            secret = self._gather("secret_shares", dropped, survivors)
+            for party in survivors:  # the dropped party would have removed what the survivor added for the pair
+                total = total + self._pairwise(dropped, secret, party, size)
         return total
 
     def _gather(self, kind: str, owner: int, survivors: list[int]) -> bytes:
-        """A secret of ``owner`` from the shares that ``threshold`` survivors hand in."""
+        """Return a secret of ``owner`` from the shares of ``threshold`` survivors."""
         return combine(
             {keeper + 1: getattr(self.members[keeper], kind)[owner] for keeper in survivors[: self.threshold]}
         )
@@ -130,7 +136,7 @@ class SecureSum:
 
 
 def traffic(parties: int, survivors: int) -> tuple[int, int]:
-    """Bytes and messages of one run beside the masked vectors: keys, shares, and the shares that open the masks."""
+    """Return bytes and messages of one run beside the masked vectors: keys, shares, and shares that open masks."""
     keys = parties * KEY_BYTES * (1 + parties)  # one key up from each, all keys down to each
     sharing = 2 * parties * (parties - 1) * 2 * SHARE_BYTES  # two shares for every other party, up and down again
     opening = survivors * parties * SHARE_BYTES  # from each one share of every party: of its key or of its own seed

@@ -1,4 +1,4 @@
-"""Secrets shared so that any ``threshold`` of the shares give them back and fewer tell nothing.
+"""Secret sharing: any ``threshold`` of the shares reconstruct the secret, fewer reveal nothing.
 
 Shamir, *How to share a secret*, CACM 1979. The field is the integers modulo the Mersenne prime 2^521 - 1.
 """
@@ -13,16 +13,16 @@ SECRET_BYTES = 32
 
 
 def split(secret: bytes, *, shares: int, threshold: int, random_bytes: Callable[[int], bytes]) -> dict[int, int]:
-    """Shares 1, ..., ``shares`` of a 32-byte secret: points of a random polynomial of degree ``threshold`` - 1."""
+    """Return shares 1, ..., ``shares`` of a 32-byte secret: points of a random polynomial, degree ``threshold`` - 1."""
     coefficients = [int.from_bytes(secret, "big")]
     coefficients += [int.from_bytes(random_bytes(SHARE_BYTES), "big") % PRIME for _ in range(threshold - 1)]
     return {point: _value(coefficients, point) for point in range(1, shares + 1)}
 
 
 def combine(shares: Mapping[int, int]) -> bytes:
-    """The secret behind at least ``threshold`` shares: the polynomial at 0 (Lagrange).
+    """Return the secret behind at least ``threshold`` shares: the polynomial at 0 (Lagrange).
 
-    With too few shares the result is a field element that has nothing to do with the secret.
+    With too few shares the result is a field element unrelated to the secret.
     """
     total = 0
     for point, value in shares.items():

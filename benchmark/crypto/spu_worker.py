@@ -1,6 +1,6 @@
-"""Runs secret-shared jobs on SPU and says what they took. A program of its own: ``python spu_worker.py < request.json``
+"""Secret-shared jobs on SPU and their costs, as a separate program: ``python spu_worker.py < request.json``.
 
-It imports nothing of the suite, so that it can run in another environment than torch's. Request: ``{"jobs": [...]}``,
+It imports nothing of the suite, so that it can run in an environment without torch. Request: ``{"jobs": [...]}``,
 each job one of
 
 * ``{"kind": "vote", "widths": [784, 10], "owners": 20, "rows": 100}``: every owner's model on every row, the vote of
@@ -32,11 +32,11 @@ from spu.utils import frontend
 PARTIES = 3
 FRACTION_BITS = 18
 Job = tuple[Callable[..., Any], list[Any]]
-"""A function of secret arguments, and these."""
+"""A function of secret arguments, and its arguments."""
 
 
 def config() -> Any:
-    """ABY3: replicated sharing among three parties, one of which may be curious."""
+    """Return the configuration of ABY3: replicated sharing among three parties, one of which may be corrupted."""
     made = libspu.RuntimeConfig(protocol=libspu.ProtocolKind.ABY3, field=libspu.FieldType.FM64)
     made.fxp_fraction_bits = FRACTION_BITS
     made.enable_hal_profile = made.enable_pphlo_profile = True
@@ -44,7 +44,7 @@ def config() -> Any:
 
 
 def run(function: Callable[..., Any], arguments: Sequence[Any]) -> tuple[list[Any], float]:
-    """The function of secret arguments, by three parties in threads; (results, wall seconds of the computation)."""
+    """Run a function of secret arguments by three parties in threads; return results and wall seconds."""
     names = [f"in{k}" for k in range(len(arguments))]
     secret = [libspu.Visibility.VIS_SECRET] * len(arguments)
     program, _ = frontend.compile(
@@ -89,7 +89,7 @@ def run(function: Callable[..., Any], arguments: Sequence[Any]) -> tuple[list[An
 
 
 def forward(weights: Sequence[Any], x: Any) -> Any:
-    """Logits of a fully connected network with ReLU; weights are [w, b, ...], perhaps with a leading owner axis."""
+    """Return logits of a fully connected ReLU network; weights are [w, b, ...], perhaps with a leading owner axis."""
     for layer in range(0, len(weights), 2):
         x = jnp.matmul(x, weights[layer]) + weights[layer + 1][..., None, :]
         if layer + 2 < len(weights):
@@ -98,12 +98,12 @@ def forward(weights: Sequence[Any], x: Any) -> Any:
 
 
 def winners(logits: Any, classes: int) -> Any:
-    """One-hot of the largest entry of the last axis."""
+    """Return a one-hot of the largest entry of the last axis."""
     return (jnp.argmax(logits, axis=-1)[..., None] == jnp.arange(classes)).astype(jnp.float32)
 
 
 def network(rng: np.random.Generator, widths: Sequence[int], owners: tuple[int, ...] = ()) -> list[Any]:
-    """Random weights of the size at which networks begin."""
+    """Return random weights at the scale of initialisation."""
     made: list[Any] = []
     for inputs, outputs in pairwise(widths):
         made += [rng.normal(size=(*owners, inputs, outputs)) / np.sqrt(inputs), np.zeros((*owners, outputs))]
@@ -144,7 +144,7 @@ def train(job: dict[str, Any], rng: np.random.Generator) -> Job:
     labels = np.eye(classes, dtype=np.float32)[rng.integers(0, classes, (steps, job["rows"]))]
 
     def gradients(weights: Sequence[Any], x: Any, labels: Any) -> list[Any]:
-        """By hand, as secret-sharing frameworks do it: softmax less label, sent back through the ReLUs."""
+        """Return gradients in closed form, as secret-sharing frameworks do: softmax minus label, back through ReLUs."""
         inputs = [x]
         for layer in range(0, len(weights) - 2, 2):
             inputs.append(jnp.maximum(inputs[-1] @ weights[layer] + weights[layer + 1], 0))
@@ -171,7 +171,7 @@ KINDS = {"vote": vote, "validate": validate, "predict": predict, "train": train}
 
 
 def answer(line: str) -> None:
-    """Tell the caller, at once: the engine writes to the same stream."""
+    """Write one line to the caller at once, because the engine writes to the same stream."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

@@ -1,1 +1,1 @@
-"""Datasets: one loader per file; all give float images in [0, 1], held in memory."""
+"""Datasets: one loader per file, held in memory; images are floats in [0, 1]."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
-from benchmark.data.base import Source, Split, file_in_root
+from benchmark.data.base import Split, file_in_root
+from benchmark.data.tables import SensitiveTable
 from benchmark.errors import ConfigError, DataMissing
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ SENSITIVE: dict[str, tuple[str, ...]] = {
     "sex": ("Female", "Male"),
     "race": ("Amer-Indian-Eskimo", "Asian-Pac-Islander", "Black", "Other", "White"),
 }
-"""Attributes that may be the sensitive one, each with its values in the order of their codes 0, 1, ..."""
+"""Possible sensitive attributes, each with its values in the order of their codes 0, 1, ..."""
 SCALINGS = ("minmax", "standard")
 
 REMEDY = (
@@ -36,30 +37,36 @@ REMEDY = (
 )
 
 
-class Adult(Source):
-    """48,842 persons of the 1994 US census; the task is an income above 50,000 dollars (Becker & Kohavi, UCI 1996).
+class Adult(SensitiveTable):
+    """Census data of 48,842 persons (US, 1994); the task is an income above 50,000 dollars (Becker & Kohavi, UCI 1996).
 
-    Rows with a missing value are left out, as is usual: 30,162 in the training pool, 15,060 in the test pool. So are
-    two columns: ``fnlwgt``, a weight of the survey, and ``education``, which repeats ``education_num``. Categories are
-    one-hot; all encoding is fitted on the training pool alone, and a category that it lacks is a row of zeros.
+    Rows with a missing value are left out, as is usual: 30,162 remain in the training pool, 15,060 in the test pool.
+    Two columns are left out: ``fnlwgt``, a weight of the survey, and ``education``, which repeats ``education_num``.
+    Categories are one-hot; all encoding is fitted on the training pool alone, and a category that it lacks is a row of
+    zeros.
 
     Args:
-        sensitive: ``sex`` (0 female, 1 male) or ``race`` (0 to 4, see ``SENSITIVE``): what ``Split.sensitive`` holds.
-        hide_sensitive: leaves that attribute out of the features.
-        scaling: of numeric columns: ``minmax`` to [0, 1], test values outside cut off; or ``standard`` to mean 0 and
+        sensitive: ``sex`` (0 female, 1 male) or ``race`` (0 to 4, see ``SENSITIVE``), as ``Split.sensitive``.
+        hide_sensitive: leave that attribute out of the features.
+        scaling: of numeric columns: ``minmax`` to [0, 1], test values outside clipped; or ``standard`` to mean 0 and
             standard deviation 1.
     """
 
-    kind: ClassVar[str] = "tabular"
-    has_sensitive: ClassVar[bool] = True
+    COLUMNS_OF = {name: name for name in SENSITIVE}
+    SIZES = {"owner": 20000, "attacker": 6000, "public": 1500, "calibration": 1500, "test": None}
 
-    def __init__(self, *, sizes: Mapping[str, int | None], sensitive: str, hide_sensitive: bool, scaling: str) -> None:
-        super().__init__(sizes=sizes)
-        if sensitive not in SENSITIVE:
-            raise ConfigError(f"dataset.sensitive must be one of {', '.join(SENSITIVE)}, got {sensitive!r}.")
+    def __init__(
+        self,
+        *,
+        sizes: Mapping[str, int | None] | None = None,
+        sensitive: str = "sex",
+        hide_sensitive: bool = False,
+        scaling: str = "minmax",
+    ) -> None:
+        super().__init__(sizes=sizes, sensitive=sensitive, hide_sensitive=hide_sensitive)
         if scaling not in SCALINGS:
             raise ConfigError(f"dataset.scaling must be one of {', '.join(SCALINGS)}, got {scaling!r}.")
-        self.sensitive, self.hide_sensitive, self.scaling = sensitive, hide_sensitive, scaling
+        self.scaling = scaling
 
     def pools(self, root: Path | None) -> tuple[Split, Split, int]:
         train = _table(file_in_root("adult", root, "adult/adult.data", REMEDY), skip=0)
@@ -68,37 +75,33 @@ class Adult(Source):
         return self._split(encoder, train), self._split(encoder, test), 2
 
     def _encoder(self) -> ColumnTransformer:
-        """The columns' encoder, unfitted: numeric columns first, in the order of ``NUMERIC``."""
+        """Return the columns' unfitted encoder: numeric columns first, in the order of ``NUMERIC``."""
         from sklearn.compose import ColumnTransformer
         from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 
         scaler = MinMaxScaler(clip=True) if self.scaling == "minmax" else StandardScaler()
-        categorical = [name for name in CATEGORICAL if name not in self._hidden()]
+        categorical = [name for name in CATEGORICAL if name not in self._excluded()]
         one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
         return ColumnTransformer([("numeric", scaler, list(NUMERIC)), ("categorical", one_hot, categorical)])
 
     def _split(self, encoder: ColumnTransformer, table: pd.DataFrame) -> Split:
-        """x (n, features) float32, y (n,) and sensitive (n,) int64."""
+        """Return x (n, features) float32, y (n,) and sensitive (n,) int64."""
         return Split(
             torch.as_tensor(encoder.transform(table), dtype=torch.float32),
             torch.tensor((table["income"] == ">50K").to_numpy("int64", copy=True)),
             torch.tensor(self._attribute(table).to_numpy("int64", copy=True)),
         )
 
-    def _hidden(self) -> set[str]:
-        """The columns that are no features, since they tell the attribute."""
-        return {self.sensitive} if self.hide_sensitive else set()
-
     def _attribute(self, table: pd.DataFrame) -> pd.Series:
-        """Everybody's code of the sensitive attribute."""
+        """Return every row's code of the sensitive attribute."""
         return table[self.sensitive].map({value: code for code, value in enumerate(SENSITIVE[self.sensitive])})
 
 
 def _table(file: Path, skip: int) -> pd.DataFrame:
-    """The rows of one original file without missing values; ``skip`` lines of it are no data.
+    """Return the rows of one original file without missing values; the first ``skip`` lines are no data.
 
     Raises:
-        DataMissing: it is no part of Adult.
+        DataMissing: the file is not one of Adult.
     """
     import pandas as pd
 
@@ -116,5 +119,5 @@ def _table(file: Path, skip: int) -> pd.DataFrame:
     return table
 
 
-def _damaged(file: Path, what: str) -> DataMissing:
-    return DataMissing(f"{file} is not the original file of UCI Adult: {what}. Get it again.")
+def _damaged(file: Path, problem: str) -> DataMissing:
+    return DataMissing(f"{file} is not the original file of UCI Adult: {problem}. Get it again.")

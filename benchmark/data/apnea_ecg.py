@@ -1,4 +1,4 @@
-"""Apnea-ECG: minutes of heart rate of sleeping people, with or without apnea."""
+"""Apnea-ECG: heart rate of sleeping people, minute by minute, with or without apnea."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from benchmark.data.grouped import GroupedSource, arrays
 VERSION = 1
 
 HZ, SECONDS = 4, 60
-PLAUSIBLE = (0.3, 2.0)  # seconds between two beats; the rest are artefacts
-BEATS = 30  # fewer in a minute, and the heart rate is not known
-SPAN = 50.0  # beats per minute around the window's mean that [0, 1] stands for
+PLAUSIBLE = (0.3, 2.0)  # seconds between two beats; others are artefacts
+BEATS = 30  # least number in a minute with a known heart rate
+SPAN = 50.0  # beats per minute that [0, 1] spans around the window's mean
 MIXED = (0.15, 0.85, 350)  # least and greatest share of apnea, least number of minutes
 
 
 class ApneaEcg(GroupedSource):
     """One-minute windows of heart rate, 1 x 240 at 4 Hz; the task is apnea in that minute (Penzel et al. 2000).
 
-    Only the 36 recordings with both classes (15 to 85 % apnea) and more than 350 minutes, for a recording of one class
-    would give itself away. Each window is taken about its own mean, +-25 beats per minute spanning [0, 1].
+    Only the 36 recordings with both classes (15 to 85 % apnea) and more than 350 minutes are used, because a recording
+    of one class would reveal itself. Each window is centred on its own mean; +-25 beats per minute span [0, 1].
 
     ``group`` is the recording: 70 of them come from 32 persons, so it is not quite a person. ``sensitive`` is the
     severity group a, b or c of its name, of which some were assigned by the data's collector.
     """
+
+    SIZES = {"owner": 8000, "attacker": 4000, "public": 4000, "calibration": 4000, "test": None}
 
     kind: ClassVar[str] = "signal"
     has_sensitive: ClassVar[bool] = True
@@ -54,13 +56,14 @@ class ApneaEcg(GroupedSource):
 
 
 def windows(time: np.ndarray, interval: np.ndarray, minutes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Windows of heart rate, float32 (n, 240) in [0, 1], and which of the ``minutes`` they are, int64 (n,).
+    """Return windows of heart rate, float32 (n, 240) in [0, 1], and their minutes, int64 (n,) below ``minutes``.
 
     Args:
-        time: (beats,) seconds from the record's start; interval: (beats,) seconds since the beat before.
+        time: (beats,) seconds from the record's start.
+        interval: (beats,) seconds since the beat before.
     """
-    sound = (interval >= PLAUSIBLE[0]) & (interval <= PLAUSIBLE[1])
-    time, rate = time[sound], 60 / interval[sound]
+    plausible = (interval >= PLAUSIBLE[0]) & (interval <= PLAUSIBLE[1])
+    time, rate = time[plausible], 60 / interval[plausible]
     beats = np.bincount((time // SECONDS).astype(np.int64), minlength=minutes)[:minutes]
     kept = np.flatnonzero(beats >= BEATS)
     grid = kept[:, None] * SECONDS + np.arange(SECONDS * HZ) / HZ

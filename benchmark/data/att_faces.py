@@ -24,7 +24,7 @@ REMEDY = (
 
 
 class ATTFaces(Source):
-    """400 grey images, 112x92 in the file (AT&T Laboratories Cambridge; Samaria, Harter 1994). The task: who is it?
+    """400 grey images, 112x92 in the file, of 40 persons, who are the classes (AT&T; Samaria, Harter 1994).
 
     Two of each person's ten photographs are the test pool, the same for every seed.
 
@@ -32,7 +32,9 @@ class ATTFaces(Source):
         side: images are resized to side x side pixels, as the GAN paper does with 64.
     """
 
-    def __init__(self, *, sizes: Mapping[str, int | None], side: int) -> None:
+    SIZES = {"owner": 160, "attacker": 80, "public": 40, "calibration": 40, "test": 80}
+
+    def __init__(self, *, sizes: Mapping[str, int | None] | None = None, side: int = 64) -> None:
         super().__init__(sizes=sizes)
         positive("dataset.side", side)
         self.side = side
@@ -47,7 +49,7 @@ class ATTFaces(Source):
 
 
 def _read(file: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (400, 1, 112, 92) in [0, 1] and persons int64 (400,) from 0; nothing is unpickled."""
+    """Return images (400, 1, 112, 92) in [0, 1] and persons int64 (400,) from 0, without unpickling."""
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             images, subject = archive["images"], archive["subject"]

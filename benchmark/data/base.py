@@ -1,4 +1,4 @@
-"""What every dataset looks like, and how its disjoint splits are drawn."""
+"""Base of all datasets: splits, and how disjoint ones are drawn."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from benchmark.errors import ConfigError, DataMissing
@@ -44,7 +45,7 @@ class Split:
         return self._each(lambda tensor: tensor.to(device))
 
     def joined(self, other: Split) -> Split:
-        """These samples and then those of ``other``, which must carry the same attributes."""
+        """Return these samples and then those of ``other``, which must carry the same attributes."""
 
         def both(name: str) -> Tensor | None:
             mine, theirs = getattr(self, name), getattr(other, name)
@@ -63,14 +64,14 @@ class Dataset:
     """Private data with a task, cut into disjoint roles.
 
     Attributes:
-        owner: the private data that a defense protects (in ``collaboration``: dealt out to the parties).
+        owner: the private data that a defense protects (in ``collaboration``: partitioned among the parties).
         attacker: the adversary's own samples of the same domain.
-        public: samples that everybody may see.
+        public: samples known to everybody.
         calibration: held-out samples of the honest side (thresholds, validation, auditing).
-        test: samples of the original test part; never trained on by anybody.
-        digest: SHA-256 over the tensors actually used, for the record.
-        shifted: the same task in another population (another hospital, another hand), or None where there is none.
-            Nobody trains on it.
+        test: samples of the original test part; nobody trains on them.
+        digest: SHA-256 over the tensors used, for the record.
+        shifted: the same task in another population (another hospital, another handwriting), or None; nobody trains
+            on it.
     """
 
     name: str
@@ -85,7 +86,7 @@ class Dataset:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one sample, e.g. (channels, height, width)."""
+        """Return the shape of one sample, e.g. (channels, height, width)."""
         return tuple(self.test.x.shape[1:])
 
     def to(self, device: torch.device | str) -> Dataset:
@@ -94,11 +95,11 @@ class Dataset:
 
 
 class Source(ABC):
-    """A loader. Subclasses read the raw pools; this base draws class-balanced, disjoint splits from them.
+    """Base of loaders: subclasses read the raw pools, this base draws class-balanced, disjoint splits from them.
 
     Args:
         sizes: samples per role (``owner``, ``attacker``, ``public``, ``calibration``, ``test``). A role may be left
-            out or 0 (empty); ``test: null`` takes the whole test pool.
+            out or 0 (empty); ``test: null`` takes the whole test pool. None: the class's ``SIZES``.
 
     Class attributes:
         kind: ``image``, ``tabular`` or ``signal``.
@@ -107,11 +108,13 @@ class Source(ABC):
 
     kind: ClassVar[str] = "image"
     shift: ClassVar[str] = "none"
-    """``natural`` where the set brings a shifted population, which :meth:`shifted_pool` then reads."""
+    """``natural`` if the set has a shifted population, which :meth:`shifted_pool` reads."""
     has_sensitive: ClassVar[bool] = False
     has_group: ClassVar[bool] = False
+    SIZES: ClassVar[Mapping[str, int | None]] = {}
 
-    def __init__(self, *, sizes: Mapping[str, int | None]) -> None:
+    def __init__(self, *, sizes: Mapping[str, int | None] | None = None) -> None:
+        sizes = self.SIZES if sizes is None else sizes
         unknown = set(sizes) - {*PRIVATE_SPLITS, "test"}
         if unknown:
             raise ConfigError(
@@ -123,19 +126,24 @@ class Source(ABC):
 
     @abstractmethod
     def pools(self, root: Path | None) -> tuple[Split, Split, int]:
-        """The training pool, the test pool and the number of classes.
+        """Return the training pool, the test pool and the number of classes.
 
-        Images may be uint8, 0 to 255: ``load`` scales the samples that it keeps, which spares a float copy of the rest.
+        Images may be uint8, 0 to 255: ``load`` scales only the samples that it keeps, to avoid a float copy of the
+        rest.
 
         Args:
-            root: the folder that holds all data sets (``data.root``), or None when the user named none.
+            root: the folder of all data sets (``data.root``), or None if the user named none.
 
         Raises:
             DataMissing: the files are not there; the message says where they are expected.
         """
 
     def load(self, root: Path | None, seed: int) -> Dataset:
-        """Draw the splits of ``seed``; the same seed gives the same samples whatever threat or defense uses them."""
+        """Draw the splits of ``seed``; the same seed gives the same samples for every threat and defense.
+
+        Raises:
+            ConfigError: the pools hold fewer samples than ``sizes`` asks for.
+        """
         train, test, num_classes = self.pools(root)
         rng = generator(seed, "data.split")
         wanted = {role: int(self.sizes.get(role) or 0) for role in PRIVATE_SPLITS}
@@ -163,12 +171,12 @@ class Source(ABC):
         )
 
     def shifted_pool(self, root: Path | None) -> Split | None:
-        """The shifted population, whole, with inputs as :meth:`load` gives them; None where there is none."""
+        """Return the whole shifted population, with inputs as :meth:`load` returns them, or None."""
         return None
 
 
 def no_root(option: str) -> DataMissing:
-    """The error of a data set that lives in files, when nobody said where."""
+    """Return the error of a data set that lives in files when no data root is set."""
     return DataMissing(
         f"dataset={option} lies in the data root, which is not set: name the folder with data.root=PATH or "
         "GAUNTLET_DATA, or use dataset=digits, which needs no files."
@@ -176,10 +184,11 @@ def no_root(option: str) -> DataMissing:
 
 
 def file_in_root(option: str, root: Path | None, path: str | Path, remedy: str) -> Path:
-    """The file ``path`` under the data root.
+    """Return the file ``path`` under the data root.
 
     Args:
-        option: name of the data set, for the message; ``remedy``: a sentence that says how to get the file.
+        option: name of the data set, for the message.
+        remedy: a sentence on how to get the file.
 
     Raises:
         DataMissing: there is no root or no such file.
@@ -193,27 +202,27 @@ def file_in_root(option: str, root: Path | None, path: str | Path, remedy: str) 
 
 
 def _scaled(split: Split) -> Split:
-    """uint8 images as float32 in [0, 1]; float samples as they are."""
+    """Return uint8 images as float32 in [0, 1]; float samples as they are."""
     return replace(split, x=split.x.float() / 255) if split.x.dtype == torch.uint8 else split
 
 
-def balanced_order(y: Tensor, rng: torch.Generator) -> Tensor:
-    """A random order of the indices (n,) of ``y`` in which every prefix is class-balanced as far as samples last.
+def balanced_order(y: Int[Tensor, " n"], rng: torch.Generator) -> Int[Tensor, " n"]:
+    """Return a random order of the indices (n,) of ``y`` whose prefixes are class-balanced as far as samples last.
 
-    Sample i of a class goes to place (i + u) / n_c with one u in [0, 1) for each class, so classes interleave in
+    Sample i of a class gets position (i + u) / n_c with one u in [0, 1) for each class, so classes interleave in
     proportion to their share.
     """
-    place = torch.empty(len(y), dtype=torch.float64)
+    position = torch.empty(len(y), dtype=torch.float64)
     for label in y.unique():
         members = (y == label).nonzero().squeeze(1)
         members = members[torch.randperm(len(members), generator=rng)]
         offset = torch.rand((), generator=rng, dtype=torch.float64)
-        place[members] = (torch.arange(len(members), dtype=torch.float64) + offset) / len(members)
-    return place.argsort()
+        position[members] = (torch.arange(len(members), dtype=torch.float64) + offset) / len(members)
+    return position.argsort()
 
 
 def digest(splits: Iterable[Split]) -> str:
-    """SHA-256 over the bytes of all splits' tensors."""
+    """Return the SHA-256 over the bytes of all splits' tensors."""
     state = hashlib.sha256()
     for split in splits:
         for tensor in (split.x, split.y, split.sensitive, split.group):

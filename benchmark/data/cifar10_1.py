@@ -1,4 +1,4 @@
-"""CIFAR-10 with CIFAR-10.1, its test set made anew, as the shifted population."""
+"""CIFAR-10 with CIFAR-10.1, a newly collected test set, as the shifted population."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FILES = ("cifar10.1_v6_data.npy", "cifar10.1_v6_labels.npy")
 
 
 class Cifar10v1(CIFAR10):
-    """CIFAR-10, and the 2,000 images of CIFAR-10.1 v6 (Recht et al. 2018) as its shifted population.
+    """CIFAR-10, with the 2,000 images of CIFAR-10.1 v6 (Recht et al. 2018) as its shifted population.
 
     The two arrays are expected as their authors publish them, in ``<root>/cifar10.1/``: uint8 (2000, 32, 32, 3) and
     integers (2000,).
@@ -27,7 +27,7 @@ class Cifar10v1(CIFAR10):
     shift = "natural"
 
     def shifted_pool(self, root: Path | None) -> Split:
-        assert root is not None, "pools has been here"
+        assert root is not None, "pools checks the root"
         folder = root / "cifar10.1"
         try:
             images, labels = (np.load(folder / name, allow_pickle=False) for name in FILES)

@@ -1,15 +1,16 @@
-"""COMPAS: who was arrested again within two years. About real people: columns that name them are never read."""
+"""COMPAS: new arrests within two years. About real people: columns with names are never read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
 from benchmark.data import tables
-from benchmark.data.base import Source, Split
+from benchmark.data.base import Split
+from benchmark.data.tables import SensitiveTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,23 +22,24 @@ CATEGORICAL = ("sex", "race", "c_charge_degree")
 FILTER = ("days_b_screening_arrest", "is_recid", "score_text")
 LABEL = "two_year_recid"
 SENSITIVE = {"race": "African-American", "sex": "Female"}
-"""Attribute -> the value of code 0; everybody else is 1."""
+"""Attribute -> the value of code 0; all others are 1."""
 
 
-class Compas(Source):
+class Compas(SensitiveTable):
     """6,172 defendants of Broward County after the publisher's filter (ProPublica 2016); the task is a new arrest (1).
 
     Args:
         sensitive: ``race`` (0 African-American, 1 others) or ``sex`` (0 female, 1 male).
-        hide_sensitive: leaves that attribute out of the features.
+        hide_sensitive: leave that attribute out of the features.
     """
 
-    kind: ClassVar[str] = "tabular"
-    has_sensitive: ClassVar[bool] = True
+    COLUMNS_OF = {name: name for name in SENSITIVE}
+    SIZES = {"owner": 2000, "attacker": 1000, "public": 300, "calibration": 1000, "test": None}
 
-    def __init__(self, *, sizes: Mapping[str, int | None], sensitive: str, hide_sensitive: bool) -> None:
-        super().__init__(sizes=sizes)
-        self.sensitive, self.hide_sensitive = tables.attribute_named(sensitive, SENSITIVE), hide_sensitive
+    def __init__(
+        self, *, sizes: Mapping[str, int | None] | None = None, sensitive: str = "race", hide_sensitive: bool = True
+    ) -> None:
+        super().__init__(sizes=sizes, sensitive=sensitive, hide_sensitive=hide_sensitive)
 
     def pools(self, root: Path | None) -> tuple[Split, Split, int]:
         publisher = "https://github.com/propublica/compas-analysis"
@@ -47,20 +49,16 @@ class Compas(Source):
             torch.tensor(table[LABEL].to_numpy("int64", copy=True)),
             torch.tensor(self._attribute(table).to_numpy("int64", copy=True)),
             numeric=NUMERIC,
-            categorical=[name for name in CATEGORICAL if name not in self._hidden()],
+            categorical=[name for name in CATEGORICAL if name not in self._excluded()],
             name="compas",
         )
-
-    def _hidden(self) -> set[str]:
-        """The columns that are no features, since they tell the attribute."""
-        return {self.sensitive} if self.hide_sensitive else set()
 
     def _attribute(self, table: pd.DataFrame) -> pd.Series:
         return table[self.sensitive] != SENSITIVE[self.sensitive]
 
 
 def _parse(file: Path) -> pd.DataFrame:
-    """The rows that the publisher keeps, and of them only the columns named here."""
+    """Return the rows that the publisher keeps, with the columns named here only."""
     import pandas as pd
 
     wanted = [*NUMERIC, *CATEGORICAL, *FILTER, LABEL]

@@ -1,6 +1,6 @@
-"""Tables whose sensitive attribute is a combination of two: the groups are the four cells of their cross.
+"""Tables whose sensitive attribute combines two attributes of two values: four groups.
 
-Fair mapping's "more than one sensitive attribute" (Gambs, Ngueveu, 2022): everybody is mapped onto one of the cells.
+For fair mapping with more than one sensitive attribute (Gambs, Ngueveu, 2022): all records are mapped onto one group.
 Group ``2 a + b`` has the codes a and b, where 1 is the privileged value; neither attribute is among the features.
 """
 
@@ -20,44 +20,44 @@ VERSION = 1
 
 
 class AdultCrossed(Adult):
-    """UCI Adult by sex (a: a man) and race (b: white); numeric columns lie in [0, 1]."""
+    """UCI Adult by sex (a: man) and race (b: white); numeric columns lie in [0, 1]."""
 
-    def __init__(self, *, sizes: Mapping[str, int | None]) -> None:
+    def __init__(self, *, sizes: Mapping[str, int | None] | None = None) -> None:
         super().__init__(sizes=sizes, sensitive="sex", hide_sensitive=True, scaling="minmax")
 
-    def _hidden(self) -> set[str]:
+    def _excluded(self) -> set[str]:
         return {"sex", "race"}
 
     def _attribute(self, table: pd.DataFrame) -> pd.Series:
-        return crossed(table["sex"] == "Male", table["race"] == "White")
+        return cross(table["sex"] == "Male", table["race"] == "White")
 
 
 class GermanCreditCrossed(GermanCredit):
-    """German credit by age (a: above 25 years) and sex (b: a man)."""
+    """German credit by age (a: above 25 years) and sex (b: man)."""
 
-    def __init__(self, *, sizes: Mapping[str, int | None]) -> None:
+    def __init__(self, *, sizes: Mapping[str, int | None] | None = None) -> None:
         super().__init__(sizes=sizes, sensitive="age", hide_sensitive=True)
 
-    def _hidden(self) -> set[str]:
+    def _excluded(self) -> set[str]:
         return {"a9", "a13"}
 
     def _attribute(self, table: pd.DataFrame) -> pd.Series:
-        return crossed(table["a13"] > YOUNG, ~table["a9"].isin(WOMEN))
+        return cross(table["a13"] > YOUNG, ~table["a9"].isin(WOMEN))
 
 
 class CompasCrossed(Compas):
-    """COMPAS by race (a: not African-American) and sex (b: a woman)."""
+    """COMPAS by race (a: not African-American) and sex (b: woman)."""
 
-    def __init__(self, *, sizes: Mapping[str, int | None]) -> None:
+    def __init__(self, *, sizes: Mapping[str, int | None] | None = None) -> None:
         super().__init__(sizes=sizes, sensitive="race", hide_sensitive=True)
 
-    def _hidden(self) -> set[str]:
+    def _excluded(self) -> set[str]:
         return {"race", "sex"}
 
     def _attribute(self, table: pd.DataFrame) -> pd.Series:
-        return crossed(table["race"] != "African-American", table["sex"] == "Female")
+        return cross(table["race"] != "African-American", table["sex"] == "Female")
 
 
-def crossed(a: pd.Series, b: pd.Series) -> pd.Series:
-    """The cells 0 to 3 of two attributes of two values."""
+def cross(a: pd.Series, b: pd.Series) -> pd.Series:
+    """Return the groups 0 to 3 of two binary attributes."""
     return 2 * a.astype("int64") + b.astype("int64")

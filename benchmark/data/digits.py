@@ -19,9 +19,11 @@ TRAIN = 1300
 class Digits(Source):
     """1,797 handwritten digits of 8x8 pixels (UCI optical recognition of handwritten digits, test part).
 
-    The set has no train and test part of its own: 1,300 class-balanced samples are the training pool, 497 the test
-    pool, the same for every seed.
+    The set has no train and test part: 1,300 class-balanced samples are the training pool, 497 the test pool, the same
+    for every seed.
     """
+
+    SIZES = {"owner": 700, "attacker": 300, "public": 100, "calibration": 200, "test": 497}
 
     def pools(self, root: Path | None) -> tuple[Split, Split, int]:
         images, target = _read()
@@ -33,7 +35,7 @@ class Digits(Source):
 
 @cache
 def _read() -> tuple[np.ndarray, np.ndarray]:
-    """Values from 0 to 16, float64 (1797, 64), and classes (1797,): parsed from text once a process, in 20 ms."""
+    """Return values from 0 to 16, float64 (1797, 64), and classes (1797,), parsed once per process in 20 ms."""
     from sklearn.datasets import load_digits
 
     return load_digits(return_X_y=True)

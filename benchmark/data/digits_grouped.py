@@ -1,4 +1,4 @@
-"""Digits with fewer classes: how many outputs an input's image can hide in."""
+"""Digits with fewer classes, to vary the number of outputs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ VERSION = 1
 
 
 class GroupedDigits(Digits):
-    """The digits of :class:`Digits`; digit y becomes class y modulo ``classes``.
+    """The digits of :class:`Digits`, in which digit y becomes class y modulo ``classes``.
 
     Args:
-        sizes: as of every source; classes: 2 to 10.
+        classes: 2 to 10.
     """
 
-    def __init__(self, *, sizes: Mapping[str, int | None], classes: int) -> None:
+    def __init__(self, *, sizes: Mapping[str, int | None] | None = None, classes: int = 5) -> None:
         super().__init__(sizes=sizes)
         if not 2 <= classes <= 10:
             raise ConfigError(f"dataset.classes must be 2 to 10, got {classes}.")

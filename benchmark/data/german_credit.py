@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
 from benchmark.data import tables
-from benchmark.data.base import Source, Split
+from benchmark.data.base import Split
+from benchmark.data.tables import SensitiveTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,25 +24,26 @@ WOMEN = ("A92", "A95")
 YOUNG = 25
 
 
-class GermanCredit(Source):
-    """1,000 loans (Hofmann, UCI Statlog 1994); the task is a good risk (1, 700 of them) or a bad one (0).
+class GermanCredit(SensitiveTable):
+    """Records of 1,000 loans (Hofmann, UCI Statlog 1994); the task is a good risk (1, 700 of them) or a bad one (0).
 
     Args:
         sensitive: ``age`` (1: above 25 years) or ``sex`` (1: a man, by the attribute of personal status).
-        hide_sensitive: leaves the attribute that tells it out of the features.
+        hide_sensitive: leave the column of that attribute out of the features.
     """
 
-    kind: ClassVar[str] = "tabular"
-    has_sensitive: ClassVar[bool] = True
+    COLUMNS_OF = SENSITIVE
+    SIZES = {"owner": 350, "attacker": 150, "public": 50, "calibration": 150, "test": None}
 
-    def __init__(self, *, sizes: Mapping[str, int | None], sensitive: str, hide_sensitive: bool) -> None:
-        super().__init__(sizes=sizes)
-        self.sensitive, self.hide_sensitive = tables.attribute_named(sensitive, SENSITIVE), hide_sensitive
+    def __init__(
+        self, *, sizes: Mapping[str, int | None] | None = None, sensitive: str = "age", hide_sensitive: bool = True
+    ) -> None:
+        super().__init__(sizes=sizes, sensitive=sensitive, hide_sensitive=hide_sensitive)
 
     def pools(self, root: Path | None) -> tuple[Split, Split, int]:
         publisher = "https://archive.ics.uci.edu/dataset/144 (german.data)"
         table = tables.read("german_credit", root, "german_credit/german.data", publisher, _parse)
-        hidden = self._hidden()
+        hidden = self._excluded()
         return tables.pools(
             table,
             torch.tensor((table["credit"] == 1).to_numpy("int64", copy=True)),
@@ -50,10 +52,6 @@ class GermanCredit(Source):
             categorical=[name for name in COLUMNS[:-1] if name not in NUMERIC and name not in hidden],
             name="german_credit",
         )
-
-    def _hidden(self) -> set[str]:
-        """The columns that are no features, since they tell the attribute."""
-        return {SENSITIVE[self.sensitive]} if self.hide_sensitive else set()
 
     def _attribute(self, table: pd.DataFrame) -> pd.Series:
         return table["a13"] > YOUNG if self.sensitive == "age" else ~table["a9"].isin(WOMEN)

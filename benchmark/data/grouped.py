@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,24 +20,24 @@ TIMES = {"owner": (0.0, 0.5), "attacker": (0.5, 0.75), "calibration": (0.75, 1.0
 
 
 class GroupedSource(Source):
-    """Base: persons are drawn into insiders and outsiders; an insider's time is cut into roles.
+    """Base of sources that divide persons into insiders and outsiders and an insider's time into roles.
 
     * insiders: the first half of their time is ``owner``, the third quarter ``attacker`` (recordings of the same people
       at another time, which an identity attacker needs), the last quarter ``calibration`` (held out);
-    * outsiders: half of these persons are ``public``, half ``test``, so a model is tested on people it never saw.
+    * outsiders: half of these persons are ``public``, half ``test``, so a model is tested on unseen people.
 
     Windows that overlap their neighbours in time meet only at the two cuts, where ``GAP`` samples are dropped. With
-    ``WITHIN_CLASS`` the time of each class is cut by itself, for people who do one thing after the other.
+    ``WITHIN_CLASS`` the time of each class is cut separately, for people who do one activity after the other.
 
     Args:
-        insiders: persons in the owner's data, the same number of outsiders at least being left; drawn by the seed.
+        insiders: persons in the owner's data, drawn by the seed; at least two more persons must remain.
     """
 
     has_group: ClassVar[bool] = True
     GAP: ClassVar[int] = 0
     WITHIN_CLASS: ClassVar[bool] = False
 
-    def __init__(self, *, sizes: dict[str, int | None], insiders: int) -> None:
+    def __init__(self, *, sizes: Mapping[str, int | None] | None = None, insiders: int = 10) -> None:
         super().__init__(sizes=sizes)
         if insiders < 2:
             raise ConfigError(f"dataset.insiders must be at least 2, got {insiders}.")
@@ -45,7 +45,7 @@ class GroupedSource(Source):
 
     @abstractmethod
     def everything(self, root: Path | None) -> tuple[Split, int]:
-        """All samples with ``group``, each group in time order, and the number of classes."""
+        """Return all samples with ``group``, each group in time order, and the number of classes."""
 
     def pools(self, root: Path | None) -> tuple[Split, Split, int]:
         raise NotImplementedError("grouped sources are split by person and time, not from two pools")
@@ -72,14 +72,14 @@ class GroupedSource(Source):
 
     @staticmethod
     def _order(data: Split, persons: Tensor, rng: torch.Generator) -> Tensor:
-        """A random order of persons in which the sensitive attribute, where each has one of their own, is balanced."""
+        """Return a random order of persons, balanced in the sensitive attribute where each person has one."""
         assert data.group is not None
         if data.sensitive is None:
             return torch.randperm(len(persons), generator=rng)
         return balanced_order(torch.stack([data.sensitive[data.group == p].mode().values for p in persons]), rng)
 
     def _timed(self, data: Split, persons: Tensor, start: float, stop: float) -> Tensor:
-        """Rows of ``persons`` between two shares of each one's time, less the gap at inner cuts."""
+        """Return the rows of ``persons`` between two shares of each one's time, without the gap at inner cuts."""
         kept = []
         for person in persons.tolist():
             own = (data.group == person).nonzero().squeeze(1)
@@ -90,17 +90,17 @@ class GroupedSource(Source):
         return torch.cat(kept)
 
     def _cut(self, data: Split, rows: Tensor, role: str, rng: torch.Generator) -> Split:
-        """A class-balanced draw of the size asked for; null (test) and sizes beyond what is there take all."""
+        """Draw a class-balanced sample of the given size; null (test) and sizes beyond the data take all."""
         split = data[rows]
         size = self.sizes.get(role, None if role == "test" else 0)
         return split[balanced_order(split.y, rng)[: len(split) if size is None else size]]
 
 
 def arrays(option: str, root: Path | None, path: str, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The named arrays of one ``.npz`` file of the data root, never unpickled.
+    """Return the named arrays of one ``.npz`` file of the data root, without unpickling.
 
     Raises:
-        DataMissing: there is no root, no such file, or it is another file.
+        DataMissing: there is no root or no such file, or it lacks an array.
     """
     remedy = (
         f": an archive of the arrays {', '.join(names)}. Put it there, or name another folder with data.root=PATH or "

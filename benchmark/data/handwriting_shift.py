@@ -1,4 +1,4 @@
-"""Two hands that write the same ten digits: MNIST, and USPS as the shifted population."""
+"""MNIST, with USPS, digits in other handwriting, as the shifted population."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VERSION = 1
 
 
 class MnistUsps(MNIST):
-    """MNIST, and the test part of USPS (Hull 1994; 16x16, resized bilinearly to 28x28) as its shifted population."""
+    """MNIST, with the test part of USPS (Hull 1994; 16x16, resized bilinearly to 28x28) as its shifted population."""
 
     option = "mnist_usps"
     shift = "natural"
@@ -23,7 +23,7 @@ class MnistUsps(MNIST):
     def shifted_pool(self, root: Path | None) -> Split:
         from torchvision import datasets
 
-        assert root is not None, "pools has been here"
+        assert root is not None, "pools checks the root"
         place = root / "USPS"
         try:
             part = datasets.USPS(place, train=False, download=self.download)

@@ -1,4 +1,4 @@
-"""UCI heart disease: patients of four hospitals, the very split of the Detectron paper, or one by hospital."""
+"""UCI heart disease: patients of four hospitals, as split in the Detectron paper or by hospital."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ VERSION = 1
 FOLDER = "heart_disease"
 HOSPITALS = ("cleveland", "hungarian", "switzerland", "va")
 FEATURES = ("age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalach", "exang")
-"""The columns that most hospitals filled in; the paper uses the same nine."""
+"""Columns that most hospitals filled in; the paper uses the same nine."""
 CHOLESTEROL, DIAGNOSIS = FEATURES.index("chol"), 13
 TEST_SHARE = 0.25
 
 
 class HeartDetectron(Source):
-    """The split on which the Detectron paper's UCI rows were computed, the same for every seed.
+    """Split on which the Detectron paper's UCI rows were computed, the same for every seed.
 
-    ``owner`` are 358 training patients of Cleveland and Hungary, ``calibration`` their 120 for validation, ``test``
-    their 119 unseen ones; the shifted population are 323 patients of Switzerland and the VA. Features are as published,
-    not scaled. Sizes cannot be chosen.
+    ``owner`` holds 358 training patients of Cleveland and Hungary, ``calibration`` their 120 for validation, ``test``
+    their 119 unseen ones; the shifted population is 323 patients of Switzerland and the VA. Features are as published,
+    not scaled. Sizes are fixed.
     """
 
     kind = "tabular"
@@ -44,12 +44,12 @@ class HeartDetectron(Source):
     def load(self, root: Path | None, seed: int) -> Dataset:
         arrays = _arrays(_file(root, "heart_detectron", "detectron_split.npz"))
         owner, calibration, test, shifted = (_part(arrays, name) for name in ("train", "val", "iid_test", "ood_test"))
-        nobody = owner[:0]
+        empty = owner[:0]
         return Dataset(
             name="heart_detectron",
             owner=owner,
-            attacker=nobody,
-            public=nobody,
+            attacker=empty,
+            public=empty,
             calibration=calibration,
             test=test,
             num_classes=2,
@@ -59,20 +59,24 @@ class HeartDetectron(Source):
 
 
 class HeartSites(Source):
-    """Patients of some hospitals, and as the shifted population those of all others; made from the raw files.
+    """Patients of some hospitals, with those of all others as the shifted population; made from the raw files.
 
-    The label is whether any narrowing was found. What is missing (``?``, and a cholesterol of 0) takes the median of
+    The label is whether any narrowing was found. Missing values (``?``, and a cholesterol of 0) become the median of
     the training pool, and features are standardised by the training pool. A quarter of the patients, the same for
-    every seed, are the test pool.
+    every seed, is the test pool.
 
     Args:
-        train_on: hospitals whose patients the classifier knows, of :data:`HOSPITALS`.
+        train_on: hospitals of the training data, some of :data:`HOSPITALS`.
     """
+
+    SIZES = {"owner": 300, "attacker": 0, "public": 0, "calibration": 140, "test": None}
 
     kind = "tabular"
     shift = "natural"
 
-    def __init__(self, *, sizes: Mapping[str, int | None], train_on: Sequence[str]) -> None:
+    def __init__(
+        self, *, sizes: Mapping[str, int | None] | None = None, train_on: Sequence[str] = ("cleveland", "hungarian")
+    ) -> None:
         super().__init__(sizes=sizes)
         unknown = set(train_on) - set(HOSPITALS)
         if unknown or not train_on or set(train_on) == set(HOSPITALS):
@@ -88,7 +92,7 @@ class HeartSites(Source):
         return self._clean(np.concatenate([_hospital(root, name) for name in others]), self._halves(root)[0])
 
     def _halves(self, root: Path | None) -> tuple[np.ndarray, np.ndarray]:
-        """Raw rows of the training and of the test pool."""
+        """Return the raw rows of the training and of the test pool."""
         rows = np.concatenate([_hospital(root, name) for name in self.train_on])
         order = balanced_order(torch.from_numpy(rows[:, DIAGNOSIS] > 0).long(), generator(0, "heart.pools")).numpy()
         held_out = int(len(rows) * TEST_SHARE)
@@ -110,7 +114,7 @@ class HeartSites(Source):
 
 
 def _hospital(root: Path | None, name: str) -> np.ndarray:
-    """(patients, 14), NaN where the file says ``?``."""
+    """Return the rows (patients, 14) of one hospital's file, NaN for ``?``."""
     file = _file(root, "heart_sites", f"processed.{name}.data")
     try:
         table = np.genfromtxt(file, delimiter=",", missing_values="?", dtype=np.float64)

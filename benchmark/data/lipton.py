@@ -1,4 +1,4 @@
-"""Generated hiring data, so that fairness experiments need no download.
+"""Generated hiring data, for fairness experiments without a download.
 
 Lipton, Chouldechova, McAuley, *Does mitigating ML's impact disparity require treatment disparity?*, 2018, section 4.1.
 """
@@ -20,12 +20,14 @@ TRAIN, TEST = 9000, 3000
 
 
 class Lipton(Source):
-    """Hair length and work experience of women (``sensitive`` 0) and men (1, privileged), and who is hired (1).
+    """Hair length and work experience of women (``sensitive`` 0) and men (1, privileged); the task is who is hired (1).
 
     ``hair ~ 35 Beta(2, 2)`` for women and ``35 Beta(2, 7)`` for men, ``work ~ Poisson(25 + 6 [man]) - N(20, 0.2)``,
-    ``P(hired) = sigmoid(2.5 work - 25.5)``: hair tells the group and has nothing to do with the job. 12,000 people, the
-    same for every seed; both columns min-max scaled by the training pool, test values outside cut off.
+    ``P(hired) = sigmoid(2.5 work - 25.5)``: hair reveals the group and is irrelevant for the job. 12,000 people, the
+    same for every seed; both columns are min-max scaled by the training pool, test values outside clipped.
     """
+
+    SIZES = {"owner": 2400, "attacker": 800, "public": 400, "calibration": 800, "test": 800}
 
     kind: ClassVar[str] = "tabular"
     has_sensitive: ClassVar[bool] = True
@@ -39,9 +41,9 @@ class Lipton(Source):
         x = np.stack([hair, work], axis=1)
         low, high = x[:TRAIN].min(axis=0), x[:TRAIN].max(axis=0)
         x = ((x - low) / (high - low)).clip(0, 1)
-        everybody = Split(
+        people = Split(
             torch.as_tensor(x, dtype=torch.float32),
             torch.as_tensor(hired.astype(np.int64)),
             torch.as_tensor(man.astype(np.int64)),
         )
-        return everybody[:TRAIN], everybody[TRAIN:], 2
+        return people[:TRAIN], people[TRAIN:], 2

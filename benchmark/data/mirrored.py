@@ -1,4 +1,4 @@
-"""Any image set with a private attribute that has nothing to do with its task: whether an image is mirrored."""
+"""Image sets with a private attribute independent of the task: whether an image is mirrored."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ VERSION = 1
 
 
 class Mirrored(Source):
-    """Mirrors every image of another set with probability 1/2, independent of its class.
+    """Images of another set, each mirrored with probability 1/2, independent of its class.
 
-    ``sensitive`` is 1 where the image was mirrored. The draw is a part of the data, the same for every seed.
+    ``sensitive`` is 1 for a mirrored image. The draw is part of the data, the same for every seed.
 
     Args:
-        of: the set to take the images from (its own sizes play no part).
+        of: the set to take the images from (its own sizes are not used).
         sizes: as for every :class:`~benchmark.data.base.Source`.
     """
 
     has_sensitive = True
 
-    def __init__(self, *, of: Source, sizes: Mapping[str, int | None]) -> None:
+    def __init__(self, *, of: Source, sizes: Mapping[str, int | None] | None = None) -> None:
         super().__init__(sizes=sizes)
         self.of = of
 

@@ -1,4 +1,4 @@
-"""MNIST at half its resolution, for attacks on real images that fit minutes on a CPU."""
+"""MNIST at half its resolution, for attacks on real images within minutes on a CPU."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ class SmallMNIST(MNIST):
     """MNIST averaged down to ``side`` x ``side`` pixels.
 
     Args:
-        side: of the square image; sizes, download: as of :class:`MNIST`.
+        side: of the square image.
+        sizes, download: as of :class:`MNIST`.
     """
 
-    def __init__(self, *, sizes: Mapping[str, int | None], download: bool, side: int) -> None:
+    def __init__(
+        self, *, sizes: Mapping[str, int | None] | None = None, download: bool = False, side: int = 16
+    ) -> None:
         super().__init__(sizes=sizes, download=download)
         self.side = side
 

@@ -1,4 +1,4 @@
-"""Bring your own images: one ``.npz`` file with four arrays."""
+"""User-provided images: one ``.npz`` file with four arrays."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ ARRAYS = ("train_x", "train_y", "test_x", "test_y")
 
 
 class Npz(Source):
-    """Images from an ``.npz`` file, never unpickled.
+    """Images from an ``.npz`` file, which is never unpickled.
 
     The arrays are ``train_x`` and ``test_x``, (n, channels, height, width) or (n, height, width), uint8 or float in
     [0, 1]; and ``train_y`` and ``test_y``, integers (n,) from 0 to classes - 1. Other arrays are ignored.
 
     Args:
         path: of the file, relative to the data root: an absolute path would make a cell's key differ by machine.
-        sha256: hex digest that the file must have, or None to take any.
+        sha256: required hex digest of the file, or None for any.
     """
 
-    def __init__(self, *, sizes: Mapping[str, int | None], path: str, sha256: str | None) -> None:
+    SIZES = {"owner": 1000, "attacker": 500, "public": 125, "calibration": 125, "test": None}
+
+    def __init__(self, *, sizes: Mapping[str, int | None] | None = None, path: str, sha256: str | None = None) -> None:
         super().__init__(sizes=sizes)
         relative = PurePosixPath(path)
         if relative.is_absolute() or ".." in relative.parts:
@@ -54,17 +56,17 @@ class Npz(Source):
         train, test = splits["train"], splits["test"]
         if train.x.shape[1:] != test.x.shape[1:]:
             shapes = tuple(train.x.shape[1:]), tuple(test.x.shape[1:])
-            raise _fault(file, f"train_x holds samples of {shapes[0]}, test_x of {shapes[1]}")
+            raise _invalid(file, f"train_x holds samples of {shapes[0]}, test_x of {shapes[1]}")
         return train, test, int(max(train.y.max(), test.y.max())) + 1
 
     @staticmethod
     def _split(file: Path, arrays: Mapping[str, np.ndarray], part: str) -> Split:
         labels = arrays[f"{part}_y"]
         if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or len(labels) == 0 or labels.min() < 0:
-            raise _fault(file, f"{part}_y must be a list of integers from 0 up, it is {labels.dtype} {labels.shape}")
+            raise _invalid(file, f"{part}_y must be a list of integers from 0 up, it is {labels.dtype} {labels.shape}")
         images = _images(file, arrays[f"{part}_x"], f"{part}_x")
         if len(images) != len(labels):
-            raise _fault(file, f"{part}_x holds {len(images)} samples, {part}_y {len(labels)}")
+            raise _invalid(file, f"{part}_x holds {len(images)} samples, {part}_y {len(labels)}")
         return Split(images, torch.as_tensor(labels.astype(np.int64)))
 
 
@@ -75,32 +77,34 @@ def _read(file: Path) -> dict[str, np.ndarray]:
             absent = [name for name in ARRAYS if name not in archive]
             arrays = {name: archive[name] for name in ARRAYS if name not in absent}
     except Exception as error:  # a damaged zip raises from zipfile, zlib, struct or numpy, whichever meets it first
-        raise _fault(file, f"{type(error).__name__}: {error}") from error
+        raise _invalid(file, f"{type(error).__name__}: {error}") from error
     if absent:
-        raise _fault(file, f"it has no array {', '.join(absent)}")
+        raise _invalid(file, f"it has no array {', '.join(absent)}")
     return arrays
 
 
 def _images(file: Path, array: np.ndarray, name: str) -> Tensor:
-    """The array as a tensor (n, channels, height, width), uint8 as it is, floats as float32."""
+    """Return the array as a tensor (n, channels, height, width), uint8 unchanged, floats as float32."""
     if array.ndim == 3:
         array = array[:, None]
     if array.ndim != 4:
-        raise _fault(file, f"{name} must be (n, channels, height, width) or (n, height, width), it is {array.shape}")
+        raise _invalid(file, f"{name} must be (n, channels, height, width) or (n, height, width), it is {array.shape}")
     if array.shape[1] > array.shape[3]:
-        raise _fault(file, f"{name} is {array.shape}, channels seem to come last; transpose it to (n, channels, h, w)")
+        raise _invalid(
+            file, f"{name} is {array.shape}, channels seem to come last; transpose it to (n, channels, h, w)"
+        )
     if array.dtype == np.uint8:
         return torch.from_numpy(np.ascontiguousarray(array))
     if not np.issubdtype(array.dtype, np.floating):
-        raise _fault(file, f"{name} must be uint8 or float, it is {array.dtype}")
+        raise _invalid(file, f"{name} must be uint8 or float, it is {array.dtype}")
     # Written so that NaN fails too.
     if not (array.min() >= 0 and array.max() <= 1):
-        raise _fault(file, f"{name} must lie in [0, 1], it spans {array.min():g} to {array.max():g}")
+        raise _invalid(file, f"{name} must lie in [0, 1], it spans {array.min():g} to {array.max():g}")
     return torch.as_tensor(array, dtype=torch.float32)
 
 
-def _fault(file: Path, what: str) -> DataMissing:
-    return DataMissing(f"{file} is not a data set of images: {what}.")
+def _invalid(file: Path, problem: str) -> DataMissing:
+    return DataMissing(f"{file} is not a data set of images: {problem}.")
 
 
 def _sha256(file: Path) -> str:

@@ -1,15 +1,15 @@
-"""What tabular data sets share: reading a file of the data root, cutting off a test pool, encoding columns."""
+"""Shared code of tabular data sets: reading a file of the data root, a fixed test pool, encoding of columns."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
-from benchmark.data.base import Split, balanced_order, file_in_root
+from benchmark.data.base import Source, Split, balanced_order, file_in_root
 from benchmark.errors import ConfigError, DataMissing
 from benchmark.seeds import generator
 
@@ -22,10 +22,10 @@ TEST_SHARE = 0.3
 def read(
     option: str, root: Path | None, path: str, publisher: str, parse: Callable[[Path], pd.DataFrame]
 ) -> pd.DataFrame:
-    """``parse`` of the file ``path`` under ``root``; ``publisher`` says where to get it.
+    """Return ``parse`` of the file ``path`` under ``root``; ``publisher`` is where to get it.
 
     Raises:
-        DataMissing: there is no root, no file, or another file.
+        DataMissing: there is no root or no file, or ``parse`` cannot read it.
     """
     remedy = f". Get it from {publisher}, or name another folder with data.root=PATH or GAUNTLET_DATA."
     file = file_in_root(option, root, path, remedy)
@@ -37,18 +37,41 @@ def read(
         ) from error
 
 
-def attribute_named(name: str, known: Mapping[str, object]) -> str:
-    if name not in known:
-        raise ConfigError(f"dataset.sensitive must be one of {', '.join(known)}, got {name!r}.")
-    return name
+class SensitiveTable(Source):
+    """Base of tables with a sensitive attribute, which may be left out of the features.
+
+    Class attributes:
+        COLUMNS_OF: sensitive attribute -> the column that holds it.
+
+    Args:
+        sensitive: a key of ``COLUMNS_OF``, as ``Split.sensitive``.
+        hide_sensitive: leave its column out of the features.
+
+    Raises:
+        ConfigError: there is no such attribute.
+    """
+
+    kind: ClassVar[str] = "tabular"
+    has_sensitive: ClassVar[bool] = True
+    COLUMNS_OF: ClassVar[Mapping[str, str]]
+
+    def __init__(self, *, sizes: Mapping[str, int | None] | None, sensitive: str, hide_sensitive: bool) -> None:
+        super().__init__(sizes=sizes)
+        if sensitive not in self.COLUMNS_OF:
+            raise ConfigError(f"dataset.sensitive must be one of {', '.join(self.COLUMNS_OF)}, got {sensitive!r}.")
+        self.sensitive, self.hide_sensitive = sensitive, hide_sensitive
+
+    def _excluded(self) -> set[str]:
+        """Return the columns left out of the features."""
+        return {self.COLUMNS_OF[self.sensitive]} if self.hide_sensitive else set()
 
 
 def pools(
     table: pd.DataFrame, y: Tensor, sensitive: Tensor, *, numeric: Sequence[str], categorical: Sequence[str], name: str
 ) -> tuple[Split, Split, int]:
-    """A fixed, class-balanced 70/30 cut into training and test pool, the same for every seed; two classes.
+    """Return a fixed, class-balanced 70/30 cut into training and test pool, the same for every seed, and two classes.
 
-    Numeric columns come first, min-max scaled to [0, 1] (test values outside are cut off), then one-hot categories.
+    Numeric columns come first, min-max scaled to [0, 1] (test values outside are clipped), then one-hot categories.
     All encoding is fitted on the training pool; a category that it lacks is a row of zeros.
     """
     from sklearn.compose import ColumnTransformer

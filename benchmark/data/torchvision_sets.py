@@ -1,4 +1,4 @@
-"""MNIST, Fashion-MNIST and CIFAR-10, read (and on request downloaded) by torchvision's own classes."""
+"""MNIST, Fashion-MNIST and CIFAR-10, read (and on request downloaded) by torchvision."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ VERSION = 1
 
 
 class TorchvisionSource(Source):
-    """Base: a set that torchvision keeps under ``<root>/<folder>``.
+    """Base of sets that torchvision keeps under ``<root>/<folder>``.
 
     Args:
-        download: whether torchvision may fetch a missing set into the root; it checks the archives' MD5.
+        download: whether torchvision may download a missing set into the root; it checks the archives' MD5.
     """
 
     option: ClassVar[str]
@@ -27,7 +27,7 @@ class TorchvisionSource(Source):
     folder: ClassVar[str]
     num_classes: ClassVar[int] = 10
 
-    def __init__(self, *, sizes: Mapping[str, int | None], download: bool) -> None:
+    def __init__(self, *, sizes: Mapping[str, int | None] | None = None, download: bool = False) -> None:
         super().__init__(sizes=sizes)
         self.download = download
 
@@ -64,11 +64,15 @@ class TorchvisionSource(Source):
 class MNIST(TorchvisionSource):
     """70,000 handwritten digits, 1x28x28 (LeCun, Cortes, Burges)."""
 
+    SIZES = {"owner": 40000, "attacker": 15000, "public": 2500, "calibration": 2500, "test": None}
+
     option, loader, folder = "mnist", "MNIST", "MNIST/raw"
 
 
 class Digit17(MNIST):
-    """The ones and sevens of MNIST, SafeNet's binary task Digit-1/7: class 0 is the digit 1, class 1 the digit 7."""
+    """Ones and sevens of MNIST, SafeNet's binary task Digit-1/7: class 0 is the digit 1, class 1 the digit 7."""
+
+    SIZES = {"owner": 10000, "attacker": 2000, "public": 500, "calibration": 500, "test": None}
 
     option, num_classes = "digit17", 2
 
@@ -81,10 +85,14 @@ class Digit17(MNIST):
 class FashionMNIST(TorchvisionSource):
     """70,000 pictures of clothes, 1x28x28 (Xiao, Rasul, Vollgraf 2017)."""
 
+    SIZES = {"owner": 40000, "attacker": 15000, "public": 2500, "calibration": 2500, "test": None}
+
     option, loader, folder = "fashion_mnist", "FashionMNIST", "FashionMNIST/raw"
 
 
 class CIFAR10(TorchvisionSource):
     """60,000 colour photographs, 3x32x32 (Krizhevsky 2009)."""
+
+    SIZES = {"owner": 35000, "attacker": 10000, "public": 2500, "calibration": 2500, "test": None}
 
     option, loader, folder = "cifar10", "CIFAR10", "cifar-10-batches-py"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,13 +20,18 @@ RANGES = (2.0, 2.0, 2.0, 5.0, 5.0, 5.0, 2.0, 2.0, 2.0)
 class UciHar(GroupedSource):
     """10,299 windows of 9 channels x 128 steps at 50 Hz; the task is one of six activities (Anguita et al. 2013).
 
-    Channels are mapped to [0, 1] by fixed ranges around 0.5 (+-2 g, +-5 rad/s), what leaves them is cut off. Time is
-    cut within each person's windows of an activity, since persons do the activities one after the other.
+    Channels are mapped to [0, 1] by fixed ranges around 0.5 (+-2 g, +-5 rad/s) and clipped. Time is cut within each
+    person's windows of an activity, because persons do the activities one after the other.
     """
+
+    SIZES = {"owner": 4000, "attacker": 2000, "public": 2000, "calibration": 2000, "test": None}
 
     kind: ClassVar[str] = "signal"
     GAP = 1  # a window shares half of its samples with the one before
     WITHIN_CLASS = True
+
+    def __init__(self, *, sizes: Mapping[str, int | None] | None = None, insiders: int = 15) -> None:
+        super().__init__(sizes=sizes, insiders=insiders)
 
     def everything(self, root: Path | None) -> tuple[Split, int]:
         found = arrays("uci_har", root, "uci_har/uci_har.npz", ("X", "activity", "subject"))

@@ -1,1 +1,1 @@
-"""Defenses: one per file. A defense overrides the hooks that it changes; ``base.py`` says what they are."""
+"""Defenses, one per file, sorted by the setting that they act in."""

@@ -1,4 +1,4 @@
-"""No defense: every hook is the base's, so the honest side does what it would do anyway."""
+"""No defense: every hook is that of the base, so the honest side behaves as without protection."""
 
 from benchmark.settings.stack import UniversalDefense
 
@@ -6,4 +6,4 @@ VERSION = 1
 
 
 class NoDefense(UniversalDefense):
-    """The row that every other row is compared with."""
+    """Baseline with which all defenses are compared."""

@@ -1,1 +1,1 @@
-"""Architectures: called with ``shape=`` and ``num_classes=``, they take inputs in [0, 1] and give logits."""
+"""Architectures: called with ``shape=`` and ``num_classes=``, they map inputs in [0, 1] to logits."""

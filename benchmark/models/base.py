@@ -1,4 +1,4 @@
-"""What the architectures share: a body that gives features, a linear head that gives logits, activations by name."""
+"""Shared code of architectures: a classifier of body and head, activations by name, initialisation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "si
 
 
 class Classifier(nn.Module):
-    """A body and a linear head. The head is registered last, so its weight and bias are a model's last parameters.
+    """A body and a linear head, registered last, so that its weight and bias are a model's last parameters.
 
     Class attributes:
         first_layer: ``linear`` or ``conv``; attacks that invert the first layer in closed form need to know.
@@ -32,7 +32,7 @@ class Classifier(nn.Module):
         self.head = head
 
     def features(self, x: Tensor) -> Tensor:
-        """The penultimate representation, (n, features)."""
+        """Return the penultimate representation, (n, features)."""
         return self.body(x)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ class Classifier(nn.Module):
 
 
 def activation(name: str) -> nn.Module:
-    """The activation called ``name``.
+    """Return the activation called ``name``.
 
     Raises:
         ConfigError: there is none of that name.
@@ -53,7 +53,7 @@ def activation(name: str) -> nn.Module:
 
 
 def initialise(module: nn.Module, init: str) -> None:
-    """Give all parameters U(-0.5, 0.5) for ``uniform``, as in the code of DLG; ``default`` leaves PyTorch's.
+    """Draw all parameters from U(-0.5, 0.5) for ``uniform``, as in the code of DLG; ``default`` keeps PyTorch's.
 
     Raises:
         ConfigError: ``init`` is neither.
@@ -66,7 +66,7 @@ def initialise(module: nn.Module, init: str) -> None:
 
 
 def image_shape(model: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """``shape`` as (channels, height, width).
+    """Return ``shape`` as (channels, height, width).
 
     Raises:
         ConfigError: the samples are not images.

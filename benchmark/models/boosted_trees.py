@@ -1,4 +1,4 @@
-"""Gradient-boosted trees (XGBoost) in the shape of a module, for tabular data."""
+"""Gradient-boosted trees (XGBoost) behind the interface of a module, for tabular data."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ VERSION = 1
 
 
 class BoostedTrees(nn.Module):
-    """Trees behind the interface of a classifier: logits out, the fitted booster in the state dict.
+    """Gradient-boosted trees as a classifier: logits out, the fitted booster in the state dict.
 
     The booster is kept as the bytes of XGBoost's own format in a buffer, so that caches and checkpoints treat it like
     any weights. No gradient reaches the inputs.
 
     Args:
-        shape: of one sample, flattened; num_classes: logits.
-        rounds: boosting rounds; eta: learning rate; max_depth: of a tree; min_child_weight: least weight of a leaf.
-        subsample, colsample: share of the samples and of the features that each tree sees.
+        shape: of one sample, flattened.
+        num_classes: number of logits.
+        rounds: boosting rounds.
+        eta: learning rate.
+        max_depth: of a tree.
+        min_child_weight: least weight of a leaf.
+        subsample, colsample: share of the samples and of the features for each tree.
     """
 
     first_layer = "trees"
@@ -33,14 +37,14 @@ class BoostedTrees(nn.Module):
     def __init__(
         self,
         *,
-        shape: tuple[int, ...],
-        num_classes: int,
-        rounds: int,
-        eta: float,
-        max_depth: int,
-        min_child_weight: float,
-        subsample: float,
-        colsample: float,
+        shape: tuple[int, ...] = (9,),
+        num_classes: int = 2,
+        rounds: int = 10,
+        eta: float = 0.1,
+        max_depth: int = 6,
+        min_child_weight: float = 1.0,
+        subsample: float = 0.8,
+        colsample: float = 0.8,
     ) -> None:
         super().__init__()
         if num_classes < 2:
@@ -76,7 +80,7 @@ class BoostedTrees(nn.Module):
         return self
 
     def features(self, x: Tensor) -> Tensor:
-        """Trees learn no representation: the inputs themselves, (n, features)."""
+        """Return the inputs themselves, (n, features), because trees learn no representation."""
         return x.flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:

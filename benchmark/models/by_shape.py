@@ -1,4 +1,4 @@
-"""A network for whatever shape samples have, for mechanisms whose own networks are not the cell's kind of model."""
+"""A network for any shape of samples, for mechanisms whose networks are not the cell's model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmark.models.mlp import MLP
 
 
 def network_for(shape: tuple[int, ...], num_classes: int, width: float = 1.0) -> Classifier:
-    """Convolutions for images (c, h, w) and signals (c, steps), dense layers for tables (d,); ``width`` scales them."""
+    """Return a network of relative ``width``: convolutions for images and signals (c, steps), dense for tables."""
 
     def wide(count: int) -> int:
         return max(1, round(width * count))

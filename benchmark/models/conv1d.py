@@ -13,14 +13,15 @@ from benchmark.models.base import Classifier
 VERSION = 1
 
 KERNELS = (9, 9, 5)
-SUMMARY = 4  # time steps that are left of a signal before the hidden layer
+POOLED_STEPS = 4  # time steps to which a signal is pooled before the hidden layer
 
 
 class Conv1d(Classifier):
     """Convolutions along time (the first with stride 2, pooling by 2 between them), a hidden layer and the head.
 
     Args:
-        shape: (channels, steps); num_classes: logits.
+        shape: (channels, steps).
+        num_classes: number of logits.
         channels: of each convolution, at most three.
         hidden: width of the hidden linear layer, whose output are the features.
     """
@@ -28,7 +29,13 @@ class Conv1d(Classifier):
     first_layer = "conv"
 
     def __init__(
-        self, *, shape: tuple[int, ...], num_classes: int, channels: Sequence[int], hidden: int, activation: str
+        self,
+        *,
+        shape: tuple[int, ...] = (9, 128),
+        num_classes: int = 6,
+        channels: Sequence[int] = (16, 32, 32),
+        hidden: int = 64,
+        activation: str = "relu",
     ) -> None:
         if len(shape) != 2:
             raise ConfigError(
@@ -45,6 +52,6 @@ class Conv1d(Classifier):
             stride = 1 if number else 2
             layers += [nn.Conv1d(inputs, outputs, kernel, stride, kernel // 2), base.activation(activation)]
             inputs = outputs
-        layers += [nn.AdaptiveAvgPool1d(SUMMARY), nn.Flatten()]
-        layers += [nn.Linear(inputs * SUMMARY, hidden), base.activation(activation)]
+        layers += [nn.AdaptiveAvgPool1d(POOLED_STEPS), nn.Flatten()]
+        layers += [nn.Linear(inputs * POOLED_STEPS, hidden), base.activation(activation)]
         super().__init__(nn.Sequential(*layers), nn.Linear(hidden, num_classes))

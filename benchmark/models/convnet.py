@@ -17,7 +17,8 @@ class ConvNet(Classifier):
     """3x3 convolutions, each with an activation and 2x2 max-pooling, a hidden linear layer and the head.
 
     Args:
-        shape: (channels, height, width); num_classes: logits.
+        shape: (channels, height, width).
+        num_classes: number of logits.
         channels: of each convolution; the image is halved (rounded down) after each.
         hidden: width of the hidden linear layer, whose output are the features.
         activation: after every layer but the head.
@@ -26,7 +27,13 @@ class ConvNet(Classifier):
     first_layer = "conv"
 
     def __init__(
-        self, *, shape: tuple[int, ...], num_classes: int, channels: Sequence[int], hidden: int, activation: str
+        self,
+        *,
+        shape: tuple[int, ...] = (3, 32, 32),
+        num_classes: int = 10,
+        channels: Sequence[int] = (32, 64),
+        hidden: int = 128,
+        activation: str = "relu",
     ) -> None:
         inputs, height, width = image_shape("convnet", shape)
         if min(height, width) >> len(channels) == 0:

@@ -1,4 +1,4 @@
-"""A convolutional network with batch normalisation, which keeps the logits of a class together."""
+"""A convolutional network with batch normalisation, which pulls the logits of a class together."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ class ConvNetBN(Classifier):
     """3x3 convolutions with batch normalisation and ReLU, average-pooled to 2x2; no hidden linear layer.
 
     Args:
-        shape: (channels, height, width); num_classes: logits.
+        shape: (channels, height, width).
+        num_classes: number of logits.
         channels: of each convolution; the second one has stride 2.
     """
 
     first_layer = "conv"
 
-    def __init__(self, *, shape: tuple[int, ...], num_classes: int, channels: Sequence[int]) -> None:
+    def __init__(
+        self, *, shape: tuple[int, ...] = (3, 32, 32), num_classes: int = 10, channels: Sequence[int] = (32, 64, 64)
+    ) -> None:
         inputs, _, _ = image_shape("convnet_bn", shape)
         layers: list[nn.Module] = []
         for index, outputs in enumerate(channels):

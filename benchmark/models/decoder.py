@@ -1,4 +1,4 @@
-"""A decoder of model outputs into images, and the loss that it is trained with."""
+"""Decoders of model outputs into images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from benchmark.models.wide_resnet import PreActivation
 class Decoder(nn.Module):
     """Outputs (n, classes) -> images (n, *shape) in [0, 1]: linear to 2x2, then stride-2 transposed convolutions.
 
-    A small stand-in for the residual decoder of the authors' code; sides that are no power of two are cut.
+    A small substitute for the residual decoder of the authors' code (arXiv 2212.04223); sides that are no power of two
+    are cut.
 
     Args:
         width: channels of the coarsest map, halved at each but the last doubling of the resolution.
@@ -70,7 +71,7 @@ class ResidualDecoder(nn.Module):
 
 
 def new_decoder(*, num_classes: int, shape: tuple[int, ...], width: int, blocks: int) -> nn.Module:
-    """A residual decoder, or the small one where ``blocks`` is 0."""
+    """Return a residual decoder, or the small one if ``blocks`` is 0."""
     if blocks:
         return ResidualDecoder(num_classes=num_classes, shape=shape, width=width, blocks=blocks)
     return Decoder(num_classes=num_classes, shape=shape, width=width)

@@ -12,12 +12,15 @@ SLOPE = 0.2
 
 
 class Generator(nn.Module):
-    """Base: noise and label to a sample.
+    """Base of generators of a sample from noise and a label.
 
-    Batch statistics are used when sampling too, as in the published code: they are of generated data only.
+    Batch statistics are used when sampling too, as in the published code (Cao et al., 2021): they are of generated data
+    only.
 
     Args:
-        shape: of one sample; num_classes: of the labels; latent: dimensions of the noise, uniform in [0, 1).
+        shape: of one sample.
+        num_classes: of the labels.
+        latent: dimensions of the noise, uniform in [0, 1).
     """
 
     body: nn.Module
@@ -28,24 +31,25 @@ class Generator(nn.Module):
         self.embedding = nn.Embedding(num_classes, EMBEDDING)
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        """(n, latent), int64 (n,) -> (n, *shape) in [-1, 1]."""
+        """Return samples (n, *shape) in [-1, 1] of noise (n, latent) and labels int64 (n,)."""
         return self.body(torch.cat([z, self.embedding(y)], dim=1)).view(-1, *self.shape)
 
     def noise(self, count: int, rng: torch.Generator) -> Tensor:
+        """Return uniform noise (count, latent)."""
         return torch.rand((count, self.latent), generator=rng).to(self.embedding.weight.device)
 
     def labels(self, count: int, rng: torch.Generator) -> Tensor:
-        """Uniform ones, int64 (count,): never the private histogram."""
+        """Return uniform labels, int64 (count,), never from the private histogram."""
         return torch.randint(self.num_classes, (count,), generator=rng).to(self.embedding.weight.device)
 
     @torch.no_grad()
     def sample(self, y: Tensor, rng: torch.Generator, batch_size: int = 500) -> Tensor:
-        """Samples (n, *shape) in [0, 1] of the labels ``y``."""
+        """Return samples (n, *shape) in [0, 1] of the labels ``y``."""
         return torch.cat([(self(self.noise(len(part), rng), part) + 1) / 2 for part in y.split(batch_size)])
 
 
 class DenseGenerator(Generator):
-    """Two hidden layers, for small images and tables."""
+    """Generator with two hidden layers, for small images and tables."""
 
     def __init__(self, shape: tuple[int, ...], num_classes: int, latent: int, hidden: int = 128) -> None:
         super().__init__(shape, num_classes, latent)
@@ -56,7 +60,7 @@ class DenseGenerator(Generator):
 
 
 class ConvGenerator(Generator):
-    """Transposed convolutions from 7x7 (28x28 images) or 4x4 (32x32) up, as in Cao et al. 2021."""
+    """Generator of transposed convolutions from 7x7 (28x28 images) or 4x4 (32x32) up, as in Cao et al. 2021."""
 
     def __init__(self, shape: tuple[int, ...], num_classes: int, latent: int) -> None:
         super().__init__(shape, num_classes, latent)

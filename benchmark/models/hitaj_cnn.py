@@ -14,7 +14,7 @@ SIDE = 32
 
 
 class Padded(nn.Module):
-    """(n, c, h, w) -> (n, c, 32, 32) with a black border, which is how 28 pixels become the paper's 32."""
+    """Black border around images (n, c, h, w) up to (n, c, 32, 32), which turns 28 pixels into the paper's 32."""
 
     def forward(self, x: Tensor) -> Tensor:
         down, right = SIDE - x.shape[-2], SIDE - x.shape[-1]
@@ -24,13 +24,13 @@ class Padded(nn.Module):
 class HitajCNN(Classifier):
     """5x5 convolutions of 32 and 64 channels with tanh and max-pooling by 3 and 2, then 256-200-classes with tanh.
 
-    With one channel and ten classes it has 105,506 parameters. Layer sizes are recalled, not read: the papers' text was
-    not at hand. It takes images of at most 32x32 pixels in [0, 1].
+    With one channel and ten classes it has 105,506 parameters. Layer sizes are from memory, because the papers' text
+    was not at hand. It takes images of at most 32x32 pixels in [0, 1].
     """
 
     first_layer = "conv"
 
-    def __init__(self, *, shape: tuple[int, ...], num_classes: int) -> None:
+    def __init__(self, *, shape: tuple[int, ...] = (1, 28, 28), num_classes: int = 10) -> None:
         channels, height, width = image_shape("hitaj_cnn", shape)
         if max(height, width) > SIDE:
             raise ConfigError(f"model=hitaj_cnn takes images of at most {SIDE}x{SIDE} pixels, got {height}x{width}.")

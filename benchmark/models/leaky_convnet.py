@@ -1,4 +1,4 @@
-"""The strided convolutional classifier of GAN attacks: smooth enough to teach a generator, small enough for digits."""
+"""Strided convolutional classifier of GAN attacks, with gradients that train a generator, small enough for digits."""
 
 from __future__ import annotations
 
@@ -13,27 +13,35 @@ SLOPE = 0.2
 
 
 class Centre(nn.Module):
-    """[0, 1] -> [-1, 1], the range that the attacks' papers train on."""
+    """Map of [0, 1] to [-1, 1], the range of the attacks' papers."""
 
     def forward(self, x: Tensor) -> Tensor:
         return 2 * x - 1
 
 
 class LeakyConvNet(Classifier):
-    """3x3 convolutions, the first of stride ``stem`` and the others of stride 2, leaky ReLUs, a hidden layer, the head.
+    """3x3 convolutions (strides ``stem``, 2, 2, ...), leaky ReLUs, a hidden layer and the head.
 
-    It has no pooling, whose gradient reaches few pixels, and takes images in [0, 1], which it centres itself.
+    It has no pooling, whose gradient reaches few pixels. It takes images in [0, 1] and centres them itself.
 
     Args:
-        shape: (channels, height, width); num_classes: logits.
-        channels: of each convolution; stem: stride of the first.
+        shape: (channels, height, width).
+        num_classes: number of logits.
+        channels: of each convolution.
+        stem: stride of the first convolution.
         hidden: width of the hidden linear layer, whose output are the features.
     """
 
     first_layer = "conv"
 
     def __init__(
-        self, *, shape: tuple[int, ...], num_classes: int, channels: Sequence[int], stem: int, hidden: int
+        self,
+        *,
+        shape: tuple[int, ...] = (1, 28, 28),
+        num_classes: int = 10,
+        channels: Sequence[int] = (32, 64, 64),
+        stem: int = 1,
+        hidden: int = 200,
     ) -> None:
         inputs, height, width = image_shape("leaky_convnet", shape)
         layers: list[nn.Module] = [Centre()]

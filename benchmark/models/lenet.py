@@ -1,4 +1,4 @@
-"""The LeNet that gradient-leakage papers attack."""
+"""LeNet as attacked in gradient-leakage papers."""
 
 from __future__ import annotations
 
@@ -18,21 +18,28 @@ CHANNELS, KERNEL = 12, 5
 class LeNet(Classifier):
     """Three 5x5 convolutions of 12 channels and a linear layer (Zhu, Liu, Han, NeurIPS 2019, section 5 and their code).
 
-    The paper's own has strides (2, 2, 1), sigmoids and every parameter from U(-0.5, 0.5): it leaks well but hardly
-    trains. Smooth activations are what matching attacks by second-order optimisers need.
+    The paper's version has strides (2, 2, 1), sigmoids and every parameter from U(-0.5, 0.5): it leaks well but hardly
+    trains. Matching attacks by second-order optimisers need smooth activations.
 
     Args:
-        shape: (channels, height, width); num_classes: logits.
+        shape: (channels, height, width).
+        num_classes: number of logits.
         activation: after each convolution.
         init: ``default`` (PyTorch's) or ``uniform``, U(-0.5, 0.5).
         strides: of the three convolutions; None is the paper's (2, 2, 1), or (1, 2, 1) for images with a side below 16,
-            of which the paper's would leave too little to train on.
+            which the paper's strides would shrink too much.
     """
 
     first_layer = "conv"
 
     def __init__(
-        self, *, shape: tuple[int, ...], num_classes: int, activation: str, init: str, strides: Sequence[int] | None
+        self,
+        *,
+        shape: tuple[int, ...] = (3, 32, 32),
+        num_classes: int = 10,
+        activation: str = "tanh",
+        init: str = "default",
+        strides: Sequence[int] | None = None,
     ) -> None:
         channels, height, width = image_shape("lenet", shape)
         if strides is None:

@@ -1,4 +1,4 @@
-"""A recurrent network for signals."""
+"""Recurrent network for signals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VERSION = 1
 
 
 class Recurrence(nn.Module):
-    """(n, channels, steps) to the last hidden state (n, hidden) of an LSTM that reads ``frame`` steps at a time."""
+    """LSTM that reads ``frame`` steps at a time: (n, channels, steps) -> last hidden state (n, hidden)."""
 
     def __init__(self, channels: int, frame: int, hidden: int) -> None:
         super().__init__()
@@ -27,16 +27,20 @@ class Recurrence(nn.Module):
 
 
 class LSTM(Classifier):
-    """An LSTM over frames of a signal; the last hidden state are the features.
+    """LSTM over frames of a signal, whose last hidden state is the feature vector.
 
     Args:
-        shape: (channels, steps); num_classes: logits.
-        frame: steps that are read at once. hidden: width of the state.
+        shape: (channels, steps).
+        num_classes: number of logits.
+        frame: steps read at once.
+        hidden: width of the state.
     """
 
     first_layer = "recurrent"
 
-    def __init__(self, *, shape: tuple[int, ...], num_classes: int, frame: int, hidden: int) -> None:
+    def __init__(
+        self, *, shape: tuple[int, ...] = (9, 128), num_classes: int = 6, frame: int = 8, hidden: int = 32
+    ) -> None:
         if len(shape) != 2:
             raise ConfigError(
                 f"model=lstm needs signals, but a sample of this dataset has shape {tuple(shape)}; "

@@ -1,4 +1,4 @@
-"""A multi-layer perceptron for images and tables."""
+"""Multi-layer perceptron for images and tables."""
 
 from __future__ import annotations
 
@@ -18,14 +18,22 @@ class MLP(Classifier):
     """Fully connected layers.
 
     Args:
-        shape: of one sample, any number of dimensions; num_classes: logits.
+        shape: of one sample, any number of dimensions.
+        num_classes: number of logits.
         hidden: width of each hidden layer.
         activation: after each hidden layer.
     """
 
     first_layer = "linear"
 
-    def __init__(self, *, shape: tuple[int, ...], num_classes: int, hidden: Sequence[int], activation: str) -> None:
+    def __init__(
+        self,
+        *,
+        shape: tuple[int, ...] = (1, 28, 28),
+        num_classes: int = 10,
+        hidden: Sequence[int] = (128,),
+        activation: str = "relu",
+    ) -> None:
         widths = [math.prod(shape), *hidden]
         layers: list[nn.Module] = [nn.Flatten()]
         for inputs, outputs in pairwise(widths):

@@ -1,4 +1,4 @@
-"""The network of the defensive distillation paper, which Carlini and Wagner attacked as well."""
+"""Network of the defensive distillation paper, also attacked by Carlini and Wagner."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ class PapernotCNN(Classifier):
     Papernot et al., S&P 2016, table I; Carlini and Wagner, S&P 2017, table I. Every layer but the head ends in a ReLU.
 
     Args:
-        shape: (channels, height, width); num_classes: logits.
+        shape: (channels, height, width).
+        num_classes: number of logits.
         width: channels of the first two convolutions, doubled in the others (32 for MNIST, 64 for CIFAR-10).
         hidden: of both linear layers (200, 256).
         padding: 0 as in the papers, 1 for images too small for that.
@@ -26,10 +27,17 @@ class PapernotCNN(Classifier):
     first_layer = "conv"
 
     def __init__(
-        self, *, shape: tuple[int, ...], num_classes: int, width: int, hidden: int, padding: int, dropout: float
+        self,
+        *,
+        shape: tuple[int, ...] = (1, 28, 28),
+        num_classes: int = 10,
+        width: int = 32,
+        hidden: int = 200,
+        padding: int = 1,
+        dropout: float = 0.5,
     ) -> None:
         inputs, height, width_in = image_shape("papernot_cnn", shape)
-        sides = [_after(_after(side, padding), padding) for side in (height, width_in)]
+        sides = [_side_after(_side_after(side, padding), padding) for side in (height, width_in)]
         if min(sides) < 1:
             raise ConfigError(f"{height}x{width_in} pixels are too few for model.padding={padding}; use 1.")
         layers: list[nn.Module] = []
@@ -43,6 +51,6 @@ class PapernotCNN(Classifier):
         super().__init__(nn.Sequential(*layers), nn.Linear(hidden, num_classes))
 
 
-def _after(side: int, padding: int) -> int:
-    """The side of the map after two convolutions and a pooling."""
+def _side_after(side: int, padding: int) -> int:
+    """Return the side of the map after two convolutions and a pooling."""
     return (side - 4 * (1 - padding)) // 2

@@ -1,4 +1,4 @@
-"""ResNet-18, torchvision's, for large and small images."""
+"""ResNet-18 of torchvision, for large and small images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class ResNet18(Classifier):
     """Residual network of 18 layers (He et al. 2016).
 
     Args:
-        shape: (channels, height, width); num_classes: logits.
+        shape: (channels, height, width).
+        num_classes: number of logits.
         norm: ``group``, or ``batch``, which keeps running statistics and so cannot be trained through updates.
         stem: ``small`` is a 3x3 convolution without pooling, as is usual for images of 32x32 and below;
             ``imagenet`` is the paper's 7x7 with stride 2 and pooling.
@@ -28,7 +29,9 @@ class ResNet18(Classifier):
 
     first_layer = "conv"
 
-    def __init__(self, *, shape: tuple[int, ...], num_classes: int, norm: str, stem: str) -> None:
+    def __init__(
+        self, *, shape: tuple[int, ...] = (3, 32, 32), num_classes: int = 10, norm: str = "group", stem: str = "small"
+    ) -> None:
         from torchvision.models import resnet18
 
         channels, _, _ = image_shape("resnet18", shape)

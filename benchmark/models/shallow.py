@@ -1,4 +1,4 @@
-"""Models of scikit-learn in the shape of a module: random forest, support vector machine, nearest neighbours."""
+"""Models of scikit-learn behind the interface of a module: random forest, support vector machine, neighbours."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from benchmark.seeds import child
 VERSION = 1
 
 KINDS = ("random_forest", "svm", "knn")
-LEAST = 1e-6  # probability, below which a logarithm says no more
+MIN_PROBABILITY = 1e-6  # lower bound of a probability before its logarithm
 
 
 class Shallow(nn.Module):
-    """A classifier without gradients behind the interface of a module; it learns the likeliest of soft labels.
+    """Classifier without gradients; of soft labels it learns the likeliest.
 
-    State dict: the training samples and the seed, from which the estimator is fitted again when it is first asked.
-    That takes no pickle, and caches treat it like any weights.
+    State dict: the training samples and the seed, from which the estimator is fitted again at its first call.
+    That needs no pickle, and caches treat it like any weights.
 
     Args:
-        shape: of one sample, flattened; num_classes: logits.
-        kind: random_forest, svm (Gaussian kernel) or knn.
-        trees: of a forest; neighbours: of knn.
+        shape: of one sample, flattened.
+        num_classes: number of logits.
+        kind: ``random_forest``, ``svm`` (Gaussian kernel) or ``knn``.
+        trees: of a forest.
+        neighbours: of knn.
     """
 
     first_layer = "none"
@@ -35,7 +37,15 @@ class Shallow(nn.Module):
     y: Tensor
     seed: Tensor
 
-    def __init__(self, *, shape: tuple[int, ...], num_classes: int, kind: str, trees: int, neighbours: int) -> None:
+    def __init__(
+        self,
+        *,
+        shape: tuple[int, ...] = (9, 128),
+        num_classes: int = 6,
+        kind: str = "random_forest",
+        trees: int = 100,
+        neighbours: int = 5,
+    ) -> None:
         super().__init__()
         if kind not in KINDS:
             raise ConfigError(f"model.kind must be one of {list(KINDS)}, got {kind!r}.")
@@ -53,12 +63,12 @@ class Shallow(nn.Module):
         return self
 
     def features(self, x: Tensor) -> Tensor:
-        """Nothing is learnt: the inputs themselves, (n, features)."""
+        """Return the inputs themselves, (n, features), because no representation is learned."""
         return x.flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (n, classes): log-probabilities, or an SVM's decision values."""
-        logits = torch.full((len(x), self.num_classes), float(np.log(LEAST)))
+        """Return logits (n, classes): log-probabilities, or an SVM's decision values."""
+        logits = torch.full((len(x), self.num_classes), float(np.log(MIN_PROBABILITY)))
         if len(self.x) == 0:
             return torch.zeros_like(logits).to(x.device)
         known = self.y.unique().cpu()
@@ -85,7 +95,7 @@ class Shallow(nn.Module):
 
     def _scores(self, x: np.ndarray) -> np.ndarray:
         if self.kind != "svm":
-            return np.log(self.estimator.predict_proba(x).clip(LEAST))
+            return np.log(self.estimator.predict_proba(x).clip(MIN_PROBABILITY))
         margin = self.estimator.decision_function(x)
         return np.stack([-margin / 2, margin / 2], axis=1) if margin.ndim == 1 else margin
 

@@ -1,4 +1,4 @@
-"""Strided convolutions and then fully connected layers: the two kinds that layer-wise measures compare."""
+"""Strided convolutions followed by fully connected layers: the two kinds of layers that layer-wise measures compare."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ class StridedConvNet(Classifier):
     Without pooling, so that gradients can be matched through it. Its layers are conv1, conv2, ..., fc1, fc2.
 
     Args:
-        shape: (channels, height, width); num_classes: logits.
+        shape: (channels, height, width).
+        num_classes: number of logits.
         channels: of each convolution; the first keeps the size of images with a side below 16.
         hidden: width of the hidden linear layer, whose output are the features.
         activation: after every layer but the head.
@@ -32,13 +33,13 @@ class StridedConvNet(Classifier):
     def __init__(
         self,
         *,
-        shape: tuple[int, ...],
-        num_classes: int,
-        channels: Sequence[int],
-        hidden: int,
-        activation: str,
-        init: str,
-        kernel: int,
+        shape: tuple[int, ...] = (3, 32, 32),
+        num_classes: int = 10,
+        channels: Sequence[int] = (8, 16),
+        hidden: int = 32,
+        activation: str = "relu",
+        init: str = "default",
+        kernel: int = 3,
     ) -> None:
         inputs, height, width = image_shape("strided_convnet", shape)
         small = min(height, width) < 16

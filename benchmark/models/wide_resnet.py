@@ -1,4 +1,4 @@
-"""Wide residual network of 28 layers in pre-activation form, the classifier of the vicious classifiers' authors."""
+"""Wide residual network of 28 layers in pre-activation form, the classifier of the *Vicious Classifiers* paper."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ class WideResNet28(Classifier):
     """Three groups of residual blocks with 16, 32 and 64 times ``width`` channels (Zagoruyko, Komodakis, BMVC 2016).
 
     Args:
-        shape: (channels, height, width); num_classes: logits.
+        shape: (channels, height, width).
+        num_classes: number of logits.
         width: 1 for MNIST and 5 for colour images in arXiv 2212.04223.
     """
 
     first_layer = "conv"
 
-    def __init__(self, *, shape: tuple[int, ...], num_classes: int, width: int) -> None:
+    def __init__(self, *, shape: tuple[int, ...] = (1, 28, 28), num_classes: int = 10, width: int = 1) -> None:
         channels, _, _ = image_shape("wide_resnet28", shape)
         layers: list[nn.Module] = [nn.BatchNorm2d(channels, affine=False), nn.Conv2d(channels, 16, 3, padding=1)]
         inputs = 16
@@ -34,15 +35,15 @@ class WideResNet28(Classifier):
 
 
 class PreActivation(nn.Module):
-    """BN-ReLU-convolution twice beside a shortcut; (n, inputs, h, w) -> (n, outputs, h / stride, w / stride).
+    """BN-ReLU-convolution twice with a shortcut; (n, inputs, h, w) -> (n, outputs, h / stride, w / stride).
 
     Args:
-        transposed: convolve upwards, so that a stride multiplies the side instead.
+        transposed: use transposed convolutions, so that the stride multiplies the side instead.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, *, transposed: bool = False) -> None:
         super().__init__()
-        convolution = _up if transposed else _down
+        convolution = _transposed_convolution if transposed else _convolution
         self.before = nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU())
         self.residual = nn.Sequential(
             convolution(inputs, outputs, 3, stride),
@@ -59,9 +60,9 @@ class PreActivation(nn.Module):
         return self.residual(active) + kept
 
 
-def _down(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:
     return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2)
 
 
-def _up(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:
+def _transposed_convolution(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:
     return nn.ConvTranspose2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, output_padding=stride - 1)

@@ -1,1 +1,1 @@
-"""Shared training machinery: the one training loop, models as functions of a flat vector, privacy accounting."""
+"""Shared training code: the training loop, models as functions of a flat vector, privacy accounting."""

@@ -1,4 +1,4 @@
-"""Privacy budgets, computed by dp-accounting for what a run really did."""
+"""Privacy budgets, computed by dp-accounting for the steps that a run really took."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from benchmark.errors import ConfigError
 def sampled_gaussian_epsilon(
     *, noise_multiplier: float, samples: int, batch_size: int, steps: int, delta: float
 ) -> float:
-    """Epsilon of ``steps`` Gaussian steps on batches drawn without replacement, for replacing one record.
+    """Return the epsilon of ``steps`` Gaussian steps on batches drawn without replacement, for replacing a record.
 
     Replacing a record moves a clipped sum by up to 2 C, so noise of ``noise_multiplier`` x C is ``noise_multiplier``/2
     sensitivities. Renyi accounting of Wang, Balle, Kasiviswanathan 2019 (subsampling without replacement).
 
     Args:
         noise_multiplier: standard deviation of the noise on the sum of clipped gradients, over the clipping bound C.
-        samples, batch_size: records of one party, and how many each step draws.
+        samples, batch_size: records of one party, and those that each step draws.
 
     Returns:
         epsilon >= 0; infinite without noise.
+
+    Raises:
+        ConfigError: there are fewer samples than a batch draws.
     """
     if noise_multiplier == 0:
         return float("inf")
@@ -43,7 +46,7 @@ def sampled_gaussian_epsilon(
 
 @lru_cache(maxsize=256)
 def gaussian_epsilon(*, noise_multiplier: float, steps: int, delta: float) -> float:
-    """Epsilon of ``steps`` Gaussian releases without any sampling, for adding or removing what is protected.
+    """Return the epsilon of ``steps`` Gaussian releases without sampling, for adding or removing the protected unit.
 
     Args:
         noise_multiplier: standard deviation of the noise over the L2 sensitivity.
@@ -65,9 +68,9 @@ def gaussian_epsilon(*, noise_multiplier: float, steps: int, delta: float) -> fl
 
 @lru_cache(maxsize=256)
 def shard_epsilon(*, noise_multiplier: float, shards: int, queries: int, delta: float) -> float:
-    """Epsilon of ``queries`` Gaussian queries, each of one of ``shards`` disjoint parts of the records, drawn afresh.
+    """Return the epsilon of ``queries`` Gaussian queries, each of one of ``shards`` disjoint parts drawn afresh.
 
-    For replacing a record, which changes one shard: a shard is drawn without replacement from all of them.
+    It holds for replacing a record, which changes one shard: a shard is drawn without replacement from all of them.
 
     Args:
         noise_multiplier: standard deviation of the noise over a query's L2 sensitivity.
@@ -84,7 +87,7 @@ def shard_epsilon(*, noise_multiplier: float, shards: int, queries: int, delta: 
 
 @lru_cache(maxsize=256)
 def laplace_epsilon(*, scale: float, queries: int, delta: float) -> float:
-    """Epsilon of ``queries`` answers with Laplace's noise, without any sampling.
+    """Return the epsilon of ``queries`` answers with Laplace noise, without sampling.
 
     Args:
         scale: of the noise over an answer's L1 sensitivity.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,24 +25,26 @@ def train_adversarially(
         train: ``train(module, x, y)``, a training loop.
         steps, step_size: of the inner ascent.
     """
-    # The loop hands out what it is given to learn from: here positions, which become altered inputs.
-    train(_Altering(model, data, eps, steps, step_size), torch.arange(len(data)), data.y)
+    # The training loop gets positions in the data in place of inputs; the wrapper turns them into altered inputs.
+    train(_AlteredInputs(model, data, eps, steps, step_size), torch.arange(len(data)), data.y)
     return model
 
 
-def worst_inputs(model: nn.Module, x: Tensor, y: Tensor, *, eps: float, steps: int, step_size: float) -> Tensor:
-    """Return inputs (n, ...) in [0, 1] within the box on which the classifier is as wrong as the ascent can make it."""
+def worst_inputs(
+    model: nn.Module, x: Float[Tensor, "n ..."], y: Int[Tensor, " n"], *, eps: float, steps: int, step_size: float
+) -> Float[Tensor, "n ..."]:
+    """Return inputs (n, ...) in [0, 1] within the box at which the ascent maximises the classifier's loss."""
     altered = (x + eps * (2 * torch.rand_like(x) - 1)).clamp(0, 1)
     for _ in range(steps):
         altered.requires_grad_()
-        (slope,) = torch.autograd.grad(F.cross_entropy(model(altered), y), altered)
-        altered = altered.detach() + step_size * slope.sign()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(altered), y), altered)
+        altered = altered.detach() + step_size * gradient.sign()
         altered = torch.minimum(torch.maximum(altered, x - eps), x + eps).clamp(0, 1)
     return altered.detach()
 
 
-class _Altering(nn.Module):
-    """Positions (n,) in the data -> the model's logits of the altered inputs there."""
+class _AlteredInputs(nn.Module):
+    """Wrapper that maps positions (n,) in the data to the model's logits of the altered inputs there."""
 
     def __init__(self, model: nn.Module, data: Split, eps: float, steps: int, step_size: float) -> None:
         super().__init__()

@@ -1,15 +1,16 @@
-"""Losses and networks of maps between groups: a Wasserstein critic, and a discriminator of the sensitive attribute.
+"""Losses and networks of maps between groups: a Wasserstein critic and a discriminator of the sensitive attribute.
 
-Gulrajani et al. 2017 (gradient penalty); Gambs, Ngueveu, *Fair mapping*, 2022, arXiv 2209.00617 (terms as our protocol
-reconstructs them, since the paper's equations were not at hand).
+Gulrajani et al. 2017 (gradient penalty); Gambs, Ngueveu, *Fair mapping*, 2022, arXiv 2209.00617 (terms reconstructed,
+since the paper's equations were not at hand).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 SLOPE = 0.2
@@ -17,7 +18,7 @@ PENALTY = 10.0
 
 
 def dense(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
-    """Linear layers with LeakyReLU between. No dropout: it breaks a gradient penalty."""
+    """Return linear layers with LeakyReLU between them, without dropout, which breaks a gradient penalty."""
     layers: list[nn.Module] = []
     for width in hidden:
         layers += [nn.Linear(inputs, width), nn.LeakyReLU(SLOPE)]
@@ -25,8 +26,8 @@ def dense(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(inputs, outputs))
 
 
-class Judges(nn.Module):
-    """The critic, (n, d) -> (n,), and the attribute discriminator, (n, d) -> logits (n, groups).
+class CriticAndDiscriminator(nn.Module):
+    """A critic, (n, d) -> (n,), and an attribute discriminator, (n, d) -> logits (n, groups).
 
     Args:
         shared: both are heads of one trunk (an ablation) instead of two networks.
@@ -48,24 +49,31 @@ class Judges(nn.Module):
         return self.group_net(x)
 
 
-class Judge(Protocol):
+@runtime_checkable
+class SupportsCritic(Protocol):
+    """A network with a critic."""
+
     def critic(self, x: Tensor) -> Tensor:
-        """(n, d) -> (n,)."""
+        """Return scores (n,) of points (n, d)."""
 
 
-def gradient_penalty(critic: Judge, real: Tensor, mapped: Tensor, rng: torch.Generator) -> Tensor:
-    """``10 E[(|grad C| - 1)^2]`` on random points between pairs of real and mapped records of equal number."""
+def gradient_penalty(
+    critic: SupportsCritic, real: Float[Tensor, "n d"], mapped: Float[Tensor, "n d"], rng: torch.Generator
+) -> Float[Tensor, ""]:
+    """Return ``10 E[(|grad C| - 1)^2]`` at random points between pairs of real and mapped records of equal number."""
     mix = torch.rand((len(real), 1), generator=rng).to(real.device)
     between = (mix * real + (1 - mix) * mapped).detach().requires_grad_()
-    (slope,) = torch.autograd.grad(critic.critic(between).sum(), between, create_graph=True)
-    return PENALTY * (slope.norm(dim=1) - 1).square().mean()
+    (gradient,) = torch.autograd.grad(critic.critic(between).sum(), between, create_graph=True)
+    return PENALTY * (gradient.norm(dim=1) - 1).square().mean()
 
 
-def soft_ber(logits: Tensor, groups: Tensor, count: int) -> Tensor:
-    """``(1/k) sum_g E_{x in g}[1 - D_g(x)]``, (): the balanced error rate with probabilities in place of decisions.
+def soft_ber(logits: Float[Tensor, "n k"], groups: Int[Tensor, " n"], count: int) -> Float[Tensor, ""]:
+    """Return the balanced error rate with probabilities in place of decisions, ().
+
+    It is ``(1/k) sum_g E_{x in g}[1 - D_g(x)]``.
 
     Args:
-        logits: (n, k); groups: int64 (n,); count: k. A group that is absent counts as told at chance.
+        logits: (n, k); groups: int64 (n,); count: k. An absent group counts with the error of chance.
     """
     wrong = 1 - logits.softmax(dim=1).gather(1, groups.unsqueeze(1)).squeeze(1)
     chance = torch.tensor((count - 1) / count, device=logits.device)
@@ -73,6 +81,6 @@ def soft_ber(logits: Tensor, groups: Tensor, count: int) -> Tensor:
     return torch.stack(rates).mean()
 
 
-def protection_loss(logits: Tensor, groups: Tensor, count: int) -> Tensor:
-    """How far the discriminator's soft balanced error is from its chance value, ()."""
+def protection_loss(logits: Float[Tensor, "n k"], groups: Int[Tensor, " n"], count: int) -> Float[Tensor, ""]:
+    """Return the distance of the discriminator's soft balanced error from its chance value, ()."""
     return (soft_ber(logits, groups, count) - (count - 1) / count).abs()

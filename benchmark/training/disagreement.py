@@ -1,7 +1,7 @@
 """Constrained disagreement classifiers (Ginsberg, Liang, Krishnan, ICLR 2023, section 3; arXiv 2212.02742).
 
-A copy of a classifier is trained to agree with it on its training data and to disagree with it on other inputs. Where
-the classifier knows what it does, the copy cannot do both.
+A copy of a classifier is trained to agree with it on its training data and to disagree with it on other inputs. On
+inputs like the training data the copy cannot do both.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import copy
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,7 +23,7 @@ from benchmark.training.loop import predict
 
 @dataclass(frozen=True)
 class Tuning:
-    """How one copy is trained.
+    """Training parameters of one copy.
 
     Attributes:
         epochs, lr, batch_size: of gradient descent (trees are grown from scratch instead).
@@ -36,8 +37,8 @@ class Tuning:
     tolerance: float | None
 
 
-def disagreement_loss(logits: Tensor, predicted: Tensor) -> Tensor:
-    """Cross-entropy to the uniform distribution over all classes but ``predicted``, (n,).
+def disagreement_loss(logits: Float[Tensor, "n classes"], predicted: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Return the cross-entropy to the uniform distribution over all classes but ``predicted``, (n,).
 
     ``logsumexp(z) - sum_{c != predicted} z_c / (C - 1)``; with two classes, cross-entropy with the flipped label.
 
@@ -48,17 +49,21 @@ def disagreement_loss(logits: Tensor, predicted: Tensor) -> Tensor:
     return logits.logsumexp(dim=1) - others / (logits.shape[1] - 1)
 
 
-def disagreeing(
+def train_disagreeing(
     model: nn.Module, train: Split, validation: Split, x: Tensor, tuning: Tuning, rng: torch.Generator, member: int
 ) -> nn.Module:
-    """A copy of ``model`` that agrees with it on ``train`` and disagrees on ``x`` (n, ...), as far as it can do both.
+    """Return a copy of ``model`` trained to agree with it on ``train`` and to disagree on ``x`` (n, ...).
 
     Neural networks start from the weights of ``model`` and are held to its predictions on ``train``; trees are grown
-    anew with the true labels, as in the paper's code. One more training sample agreed on weighs more than all of ``x``.
+    anew with the true labels, as in the paper's code. Agreeing on one more training sample weighs more than all of
+    ``x``.
 
     Args:
-        member: which copy of an ensemble this is. Trees draw their samples and features by it, as in the paper's code:
-            the same for every batch, so that batches differ by what is in them and not by the draw.
+        member: index of this copy in an ensemble. Trees draw their samples and features by it, as in the paper's code:
+            the same for every batch, so that batches differ by their content and not by the draw.
+
+    Raises:
+        ConfigError: trees of more than two classes, or no training sample fits into a batch beside ``x``.
     """
     if isinstance(model, BoostedTrees):
         return _trees(model, train, x, member)
@@ -77,8 +82,8 @@ def _trees(model: BoostedTrees, train: Split, x: Tensor, member: int) -> Boosted
 def _network(
     model: nn.Module, train: Split, validation: Split, x: Tensor, tuning: Tuning, rng: torch.Generator
 ) -> nn.Module:
-    room = tuning.batch_size - len(x)
-    count = len(train) // room if room > 0 else 0  # of batches, each with all of x; what is left over is dropped
+    fresh = tuning.batch_size - len(x)
+    count = len(train) // fresh if fresh > 0 else 0  # of batches, each with all of x; the remainder is dropped
     if count == 0:
         raise ConfigError(
             f"Every batch of {tuning.batch_size} holds all {len(x)} judged inputs beside training samples, of "
@@ -89,18 +94,18 @@ def _network(
     floor = 0.0
     if tuning.tolerance is not None and len(validation) > 0:
         floor = accuracy(predict(model, validation.x), validation.y) - tuning.tolerance
-    twin = copy.deepcopy(model).requires_grad_(True).eval()  # eval: x must not move the statistics of batch norm
-    optimizer = torch.optim.Adam(twin.parameters(), lr=tuning.lr)
+    copied = copy.deepcopy(model).requires_grad_(True).eval()  # eval: x must not move the statistics of batch norm
+    optimizer = torch.optim.Adam(copied.parameters(), lr=tuning.lr)
     for _ in range(tuning.epochs):
-        before = copy.deepcopy(twin.state_dict())
-        for index in torch.randperm(len(train), generator=rng)[: count * room].view(count, room).to(x.device):
-            logits = twin(torch.cat([train.x[index], x]))
-            agree = F.cross_entropy(logits[:room], agreed[index], reduction="sum")
-            disagree = disagreement_loss(logits[room:], avoided).sum()
+        before = copy.deepcopy(copied.state_dict())
+        for index in torch.randperm(len(train), generator=rng)[: count * fresh].view(count, fresh).to(x.device):
+            logits = copied(torch.cat([train.x[index], x]))
+            agree = F.cross_entropy(logits[:fresh], agreed[index], reduction="sum")
+            disagree = disagreement_loss(logits[fresh:], avoided).sum()
             optimizer.zero_grad(set_to_none=True)
             ((agree + weight * disagree) / tuning.batch_size).backward()
             optimizer.step()
-        if floor > 0 and accuracy(predict(twin, validation.x), validation.y) < floor:
-            twin.load_state_dict(before)
+        if floor > 0 and accuracy(predict(copied, validation.x), validation.y) < floor:
+            copied.load_state_dict(before)
             break
-    return twin.requires_grad_(False)
+    return copied.requires_grad_(False)

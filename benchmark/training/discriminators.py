@@ -1,10 +1,11 @@
-"""Judges of labelled samples: a critic that sees sample and label, and many discriminators on disjoint shards."""
+"""Discriminators of labelled samples: a critic of sample and label, and many discriminators on disjoint shards."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import grad, vmap
 from torch.nn import functional as F
@@ -16,18 +17,18 @@ from benchmark.training.functional import Net
 FAKE, REAL = 0, 1
 
 
-def labelled(x: Tensor, y: Tensor, num_classes: int) -> Tensor:
-    """Flattened samples in [-1, 1] with their labels as one-hot vectors: (n, ...), (n,) -> (n, d + classes)."""
+def labelled(x: Float[Tensor, "n ..."], y: Int[Tensor, " n"], num_classes: int) -> Float[Tensor, "n d"]:
+    """Return flattened samples in [-1, 1] with one-hot labels, (n, d + classes), from (n, ...) and (n,)."""
     return torch.cat([x.flatten(1), F.one_hot(y, num_classes).to(x.dtype)], dim=1)
 
 
-def points(private: Split, num_classes: int) -> Tensor:
-    """Private samples as a judge sees them, (n, d + classes)."""
+def labelled_private(private: Split, num_classes: int) -> Tensor:
+    """Return private samples as a discriminator reads them, (n, d + classes)."""
     return labelled(2 * private.x - 1, private.y, num_classes)
 
 
 class Critic(nn.Module):
-    """One score for a labelled sample, (n, ..., d + classes) -> (n, ...); higher is more real."""
+    """Network with one score for a labelled sample, (n, ..., d + classes) -> (n, ...); higher is more real."""
 
     def __init__(self, inputs: int, hidden: Sequence[int]) -> None:
         super().__init__()
@@ -39,14 +40,14 @@ class Critic(nn.Module):
     critic = forward
 
 
-def shards_of(count: int, shards: int, rng: torch.Generator) -> Tensor:
-    """Rows of disjoint shards of equal size, int64 (shards, size); what is left over is in none of them."""
+def shards_of(count: int, shards: int, rng: torch.Generator) -> Int[Tensor, "shards size"]:
+    """Return the rows of disjoint shards of equal size, int64 (shards, size); the remainder is in none of them."""
     size = count // shards
     return torch.randperm(count, generator=rng)[: shards * size].view(shards, size)
 
 
 class Teachers:
-    """Discriminators, each of which sees the records of its own shard only, trained as one.
+    """Discriminators, each trained on its own shard only, all in one vectorised step.
 
     Args:
         shards: (k, size, d) labelled samples of every teacher.
@@ -62,7 +63,7 @@ class Teachers:
         self.optimizer = torch.optim.Adam([self.params], lr=lr)
 
     def learn(self, fake: Tensor, rng: torch.Generator) -> None:
-        """One step of every teacher, on generated samples (n, d) and as many of its own."""
+        """Take one step of every teacher, on generated samples (n, d) and as many of its own."""
         count, size = self.shards.shape[:2]
         rows = torch.randint(size, (count, len(fake)), generator=rng).to(fake.device)
         own = self.shards.gather(1, rows.unsqueeze(2).expand(-1, -1, self.shards.shape[2]))
@@ -72,16 +73,16 @@ class Teachers:
         self.optimizer.step()
 
     def votes(self, fake: Tensor) -> Tensor:
-        """How many teachers take each sample (n, d) for a real one, int64 (n,)."""
+        """Return the number of teachers that classify each sample (n, d) as real, int64 (n,)."""
         logits = vmap(self.net.logits, in_dims=(0, None))(self.params, fake)
         return (logits.argmax(dim=2) == REAL).sum(dim=0)
 
     def directions(self, fake: Tensor) -> Tensor:
-        """Where each teacher wants each sample (n, d) to move to look real: gradients of norm 1, (k, n, d)."""
+        """Return each teacher's gradient at each sample (n, d) away from looking real, of norm 1, (k, n, d)."""
 
         def looks_fake(x: Tensor, params: Tensor) -> Tensor:
             logits = self.net.logits(params, x)
             return F.cross_entropy(logits, logits.new_full((len(x),), REAL, dtype=torch.long), reduction="sum")
 
-        slopes = vmap(grad(looks_fake), in_dims=(None, 0))(fake, self.params)
-        return F.normalize(slopes, dim=2)
+        gradients = vmap(grad(looks_fake), in_dims=(None, 0))(fake, self.params)
+        return F.normalize(gradients, dim=2)

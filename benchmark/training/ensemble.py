@@ -1,4 +1,4 @@
-"""Several models of one architecture that vote."""
+"""Voting ensemble of models of one architecture."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from benchmark.training.functional import Net
 
 @dataclass
 class VotingEnsemble:
-    """One vote an owner; the most votes win, and of equal ones the smallest label.
+    """One vote per owner; the most votes win, and on a tie the smallest label.
 
-    As a predictor it gives the votes as logits, (n, ...) -> (n, classes). Who uses it gets the winner only.
+    As a predictor it returns the votes as logits, (n, ...) -> (n, classes). Users get only the winner.
 
     Attributes:
-        net, models: architecture and the owners' parameters (owners, d).
+        net: architecture.
+        models: the owners' parameters (owners, d).
         counted: bool (owners,), whose votes count.
-        scores: (owners,), accuracy on the common validation samples, which decided that.
+        scores: (owners,), accuracy on the common validation samples, which decides whose votes count.
         threshold: that a score had to exceed.
-        noise_std: of Gaussian noise on each number of votes, for each prediction anew.
+        noise_std: of Gaussian noise on each number of votes, drawn anew for each prediction.
         rng: of that noise.
-        answered: predictions given so far, each of which spends privacy.
-        fixed: owner -> the label that this owner's model says to every input, whatever its parameters.
+        answered: predictions so far, each of which spends privacy.
+        fixed: owner -> the label that this owner's model predicts for every input, whatever its parameters.
     """
 
     net: Net
@@ -48,20 +49,20 @@ class VotingEnsemble:
 
     @torch.no_grad()
     def ballots(self, x: Tensor, batch_size: int = 1024) -> Tensor:
-        """What each owner's model says, int64 (owners, n)."""
-        say = vmap(self.net.logits, in_dims=(0, None))
-        said = torch.cat([say(self.models, part).argmax(dim=2) for part in x.split(batch_size)], dim=1)
+        """Return the predictions of each owner's model, int64 (owners, n)."""
+        logits = vmap(self.net.logits, in_dims=(0, None))
+        predicted = torch.cat([logits(self.models, part).argmax(dim=2) for part in x.split(batch_size)], dim=1)
         for owner, label in (self.fixed or {}).items():
-            said[owner] = label
-        return said
+            predicted[owner] = label
+        return predicted
 
     def votes(self, x: Tensor) -> Tensor:
-        """How many owners whose votes count say each class, float (n, classes)."""
+        """Return the number of counted votes for each class, float (n, classes)."""
         classes = self.net.logits(self.models[0], x[:1]).shape[1]
         return F.one_hot(self.ballots(x)[self.counted], classes).sum(dim=0).float()
 
     def with_fixed(self, owners: Tensor, label: int) -> VotingEnsemble:
-        """The same, but these owners' models pass the filter and then always say ``label``."""
+        """Return a copy in which these owners' models pass the filter and always predict ``label``."""
         counted = self.counted.clone()
         counted[owners] = True
         return replace(self, counted=counted, fixed=dict.fromkeys(owners.tolist(), label))

@@ -16,13 +16,14 @@ from benchmark.errors import ConfigError
 
 @dataclass(frozen=True)
 class Layout:
-    """How a flat vector of size d is cut into a model's named parameters."""
+    """Division of a flat vector of size d into a model's named parameters."""
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
 
     @classmethod
     def of(cls, module: nn.Module) -> Layout:
+        """Return the layout of a module's parameters."""
         named = list(module.named_parameters())
         return cls(tuple(name for name, _ in named), tuple(tuple(p.shape) for _, p in named))
 
@@ -35,7 +36,7 @@ class Layout:
         return sum(self.sizes)
 
     def split(self, flat: Tensor) -> dict[str, Tensor]:
-        """(..., d) -> name -> (..., *shape), as views."""
+        """Return name -> (..., *shape), as views of a flat vector (..., d)."""
         parts = flat.split(self.sizes, dim=-1)
         return {
             name: part.reshape(*flat.shape[:-1], *shape)
@@ -43,12 +44,12 @@ class Layout:
         }
 
     def join(self, parts: Sequence[Tensor] | dict[str, Tensor], batch_dims: int = 0) -> Tensor:
-        """The inverse of :meth:`split`; ``batch_dims`` leading dimensions are kept."""
+        """Invert :meth:`split`; ``batch_dims`` leading dimensions are kept."""
         ordered = [parts[name] for name in self.names] if isinstance(parts, dict) else list(parts)
         return torch.cat([part.flatten(start_dim=batch_dims) for part in ordered], dim=-1)
 
     def slices(self) -> dict[str, slice]:
-        """name -> the slice of the flat vector that holds this parameter."""
+        """Return name -> the slice of the flat vector that holds this parameter."""
         found, start = {}, 0
         for name, size in zip(self.names, self.sizes, strict=True):
             found[name] = slice(start, start + size)
@@ -78,25 +79,25 @@ class Net:
         self.layout = Layout.of(module)
 
     def initial(self) -> Tensor:
-        """The module's own parameters as one vector (d,)."""
+        """Return the module's own parameters as one vector (d,)."""
         return self.layout.join([p.detach() for p in self.module.parameters()])
 
     def logits(self, params: Tensor, x: Tensor) -> Tensor:
-        """(d,), (n, ...) -> (n, classes)."""
+        """Return logits (n, classes) of x (n, ...) for parameters (d,)."""
         return functional_call(self.module, self.layout.split(params), (x,))
 
     def loss(self, params: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Mean cross-entropy; ``y`` is int64 (n,) or a distribution over classes (n, classes)."""
+        """Return the mean cross-entropy; ``y`` is int64 (n,) or a distribution over classes (n, classes)."""
         return F.cross_entropy(self.logits(params, x), y)
 
     def gradient(self, params: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Gradient of the mean loss, (d,). Differentiable in ``x`` and in a soft ``y``."""
+        """Return the gradient of the mean loss, (d,), differentiable in ``x`` and in a soft ``y``."""
         return grad(self.loss)(params, x, y)
 
     def gradients(self, params: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """One gradient a client: x (n, batch, ...), y (n, batch) -> (n, d); ``params`` is (d,) or a row a client."""
+        """Return one gradient per client (n, d): x (n, batch, ...), y (n, batch), params (d,) or a row per client."""
         return vmap(self.gradient, in_dims=(0 if params.ndim == 2 else None, 0, 0))(params, x, y)
 
     def per_sample_gradients(self, params: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """x (n, ...), y (n,) -> (n, d): the gradient of each sample's own loss."""
+        """Return the gradient of each sample's own loss, (n, d), for x (n, ...) and y (n,)."""
         return self.gradients(params, x.unsqueeze(1), y.unsqueeze(1))

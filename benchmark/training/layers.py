@@ -1,10 +1,11 @@
-"""A model's layers as parts of its flat parameter vector: the pieces that layer-wise measures and defenses speak of."""
+"""A model's layers as parts of its flat parameter vector, for layer-wise measures and defenses."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from benchmark.errors import ConfigError
@@ -14,9 +15,9 @@ KINDS = {1: "norm", 2: "fc", 4: "conv"}
 
 
 def layer_slices(layout: Layout) -> dict[str, slice]:
-    """Layer -> its slice of the flat vector, in the order of the parameters: ``conv1``, ``conv2``, ``fc1``, ...
+    """Return layer -> its slice of the flat vector, in the order of the parameters: ``conv1``, ``conv2``, ``fc1``, ...
 
-    A layer is a module with its weight and bias; its kind is told by the weight's dimensions.
+    A layer is a module with its weight and bias; the dimensions of the weight determine its kind.
     """
     found: dict[str, slice] = {}
     counts: dict[str, int] = {}
@@ -35,7 +36,7 @@ def layer_slices(layout: Layout) -> dict[str, slice]:
 
 
 def select_layers(layout: Layout, wanted: Sequence[str], option: str) -> list[str]:
-    """The layers that ``wanted`` names: layers themselves, ``first``, ``last`` or ``fc`` (all fully connected ones).
+    """Return the layers that ``wanted`` names: single layers, ``first``, ``last`` or ``fc`` (all fully connected ones).
 
     Raises:
         ConfigError: the model has no such layer; ``option`` is the config's name for ``wanted``.
@@ -49,8 +50,8 @@ def select_layers(layout: Layout, wanted: Sequence[str], option: str) -> list[st
     return [layer for layer in layers if layer in chosen]
 
 
-def layer_mask(layout: Layout, layers: Sequence[str]) -> Tensor:
-    """bool (d,), True on the parameters of ``layers``."""
+def layer_mask(layout: Layout, layers: Sequence[str]) -> Bool[Tensor, " d"]:
+    """Return bool (d,), True on the parameters of ``layers``."""
     mask = torch.zeros(layout.size, dtype=torch.bool)
     slices = layer_slices(layout)
     for layer in layers:

@@ -1,7 +1,7 @@
-"""L-BFGS on many independent problems at once: one row a problem, one function call for all.
+"""L-BFGS on many independent problems at once: one problem per row, one function call for all.
 
-``torch.optim.LBFGS`` treats all it is given as one problem, so a batch of inversions would share one step length and
-one curvature history. Here each row has its own; a row's path is the same whatever the other rows are.
+``torch.optim.LBFGS`` treats its input as one problem, so a batch of inversions would share one step length and
+one curvature history. Here each row has its own; a row's path does not depend on the other rows.
 """
 
 from __future__ import annotations
@@ -9,36 +9,37 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Points (k, d) and int64 (k,), which problems these are -> values (k,) and gradients (k, d)."""
+"""Function of points (k, d) and their problems' indices, int64 (k,), that returns values (k,) and gradients (k, d)."""
 
 SUFFICIENT_DECREASE, CURVATURE = 1e-4, 0.9
-STALLED = 1e-7  # relative decrease of one iteration below which a row is finished (single precision ends about there)
+STALLED = 1e-7  # relative decrease of one iteration below which a row is finished, about single precision
 
 
 def minimize(
     objective: Objective,
-    start: Tensor,
+    start: Float[Tensor, "n d"],
     *,
     iterations: int,
     history: int = 20,
     line_search: int = 12,
     tolerance: float = 0.0,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, " n"]]:
     """Minimise every row of ``start`` (n, d).
 
     Steps satisfy the weak Wolfe conditions, found by bisection and doubling (Lewis & Overton, *Nonsmooth optimization
-    via quasi-Newton methods*, 2013, Algorithm 2.6); a row whose line search fails, whose value is not finite, no longer
-    falls or is at most ``tolerance`` stays where it is. Only rows that still search are evaluated.
+    via quasi-Newton methods*, 2013, Algorithm 2.6). A row stops if its line search fails, or its value is not finite,
+    no longer falls or is at most ``tolerance``. Only rows that still search are evaluated.
 
     Returns:
         (n, d) the best points and (n,) the values measured there.
     """
     x = start.clone()
     value, gradient = objective(x, torch.arange(len(x), device=x.device))
-    alive = torch.isfinite(value) & torch.isfinite(gradient).all(dim=1)
+    active = torch.isfinite(value) & torch.isfinite(gradient).all(dim=1)
     steps: list[Tensor] = []
     changes: list[Tensor] = []
     for _ in range(iterations):
@@ -48,7 +49,9 @@ def minimize(
         direction[uphill] = -gradient[uphill]
         slope[uphill] = -gradient[uphill].square().sum(dim=1)
         first = torch.ones_like(value) if steps else (1 / gradient.abs().sum(dim=1).clamp_min(1e-12)).clamp_max(1.0)
-        x_new, value_new, gradient_new, moved = _wolfe(objective, x, value, direction, slope, first, alive, line_search)
+        x_new, value_new, gradient_new, moved = _wolfe(
+            objective, x, value, direction, slope, first, active, line_search
+        )
         steps.append(torch.where(moved[:, None], x_new - x, 0.0))
         changes.append(torch.where(moved[:, None], gradient_new - gradient, 0.0))
         del steps[:-history], changes[:-history]
@@ -56,14 +59,14 @@ def minimize(
         gradient = torch.where(moved[:, None], gradient_new, gradient)
         stalled = value - value_new <= STALLED * value.abs()
         value = torch.where(moved, value_new, value)
-        alive = alive & moved & ~stalled & (value > tolerance)
-        if not alive.any():
+        active = active & moved & ~stalled & (value > tolerance)
+        if not active.any():
             break
     return x, value
 
 
 def _precondition(gradient: Tensor, steps: list[Tensor], changes: list[Tensor]) -> Tensor:
-    """The two-loop recursion (Nocedal & Wright, Algorithm 7.4), row by row; pairs without curvature are skipped."""
+    """Return the two-loop recursion (Nocedal & Wright, Algorithm 7.4) by row, without pairs of no curvature."""
     q = gradient.clone()
     kept = []
     for s, y in zip(reversed(steps), reversed(changes), strict=True):
@@ -89,31 +92,31 @@ def _wolfe(
     direction: Tensor,
     slope: Tensor,
     first: Tensor,
-    alive: Tensor,
-    tries: int,
+    active: Tensor,
+    evaluations: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """One step length a row; gives the new points, values, gradients and which rows moved downhill."""
+    """Search one step length per row; return the new points, values, gradients and which rows moved downhill."""
     low, high = torch.zeros_like(value), torch.full_like(value, float("inf"))
     length = first.clone()
     best, best_value, best_gradient = x.clone(), value.clone(), torch.zeros_like(x)
-    moved, searching = torch.zeros_like(alive), alive.clone()
+    moved, searching = torch.zeros_like(active), active.clone()
     trial_value, trial_gradient = value.clone(), torch.zeros_like(x)
-    for _ in range(tries):
+    for _ in range(evaluations):
         trial = x + length[:, None] * direction
         rows = searching.nonzero().squeeze(1)
         trial_value[rows], trial_gradient[rows] = objective(trial[rows], rows)
-        enough = trial_value <= value + SUFFICIENT_DECREASE * length * slope
-        flat = (trial_gradient * direction).sum(dim=1) >= CURVATURE * slope
-        # Keep every point that decreases enough: if no point is flat enough in time, the last of them still moves.
-        accept = searching & enough
+        decreased = trial_value <= value + SUFFICIENT_DECREASE * length * slope
+        curvature_met = (trial_gradient * direction).sum(dim=1) >= CURVATURE * slope
+        # Keep every point with sufficient decrease: if none also meets the curvature condition, the row still moves.
+        accept = searching & decreased
         best = torch.where(accept[:, None], trial, best)
         best_gradient = torch.where(accept[:, None], trial_gradient, best_gradient)
         best_value = torch.where(accept, trial_value, best_value)
         moved = moved | accept
-        searching = searching & ~(enough & flat)
+        searching = searching & ~(decreased & curvature_met)
         if not searching.any():
             break
-        high = torch.where(enough, high, length)
-        low = torch.where(enough, length, low)
+        high = torch.where(decreased, high, length)
+        low = torch.where(decreased, length, low)
         length = torch.where(torch.isinf(high), 2 * low, (low + high) / 2)
     return best, best_value, best_gradient, moved

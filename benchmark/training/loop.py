@@ -1,4 +1,4 @@
-"""The one training loop for models that are trained in one place."""
+"""Training loop for models that are trained in one place."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @runtime_checkable
 class SelfFitting(Protocol):
-    """A model with a way of training of its own, e.g. boosted trees."""
+    """A model with its own training, e.g. boosted trees."""
 
     def fit(self, x: Tensor, y: Tensor, rng: torch.Generator) -> object: ...
 
 
 def batches(count: int, batch_size: int, rng: torch.Generator) -> Iterator[Tensor]:
-    """Shuffled index batches that cover ``count`` samples once; the last may be smaller."""
+    """Yield shuffled index batches that cover ``count`` samples once; the last may be smaller."""
     yield from torch.randperm(count, generator=rng).split(batch_size)
 
 
@@ -39,7 +39,7 @@ def train(
 ) -> nn.Module:
     """Fit ``module`` to (x, y) with Adam and return it in eval mode.
 
-    A model that no gradient trains brings its own ``fit(x, y, rng)``, which then counts instead of all that follows.
+    A model with its own ``fit(x, y, rng)`` is trained by that instead, without the other arguments.
 
     Args:
         x: (n, ...) inputs.
@@ -66,5 +66,5 @@ def train(
 
 @torch.no_grad()
 def predict(module: Callable[[Tensor], Tensor], x: Tensor, batch_size: int = 1024) -> Tensor:
-    """``module(x)`` in batches, without gradients."""
+    """Return ``module(x)``, computed in batches without gradients."""
     return torch.cat([module(part) for part in x.split(batch_size)])

@@ -1,10 +1,10 @@
-"""The gradients of single samples from one forward and one backward pass over the whole batch.
+"""Gradients of single samples from one forward and one backward pass over the whole batch.
 
 For one sample the gradient of a linear layer's weight is the outer product of the layer's input and of the signal that
-the loss sends back to its output (Goodfellow, *Efficient Per-Example Gradient Computations*, 2015, arXiv 1510.01799); a
-convolution is such a layer at every position of the image (Rochette et al., 2019, arXiv 1912.06015). Norms need the
-products themselves or, where there are few positions, only inner products ("ghost norms": Bu, Mao, Xu, *Scalable and
-Efficient Training of Large Convolutional Neural Networks with Differential Privacy*, NeurIPS 2022).
+the loss propagates back to its output (Goodfellow, *Efficient Per-Example Gradient Computations*, 2015, arXiv
+1510.01799); a convolution is such a layer at every position of the image (Rochette et al., 2019, arXiv 1912.06015).
+Norms need the products themselves or, where there are few positions, only inner products ("ghost norms": Bu, Mao, Xu,
+*Scalable and Efficient Training of Large Convolutional Neural Networks with Differential Privacy*, NeurIPS 2022).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -26,21 +26,24 @@ from benchmark.training.functional import Net
 from benchmark.training.patches import is_plain, patches
 
 Total = Callable[[Tensor, Tensor], Tensor]
-"""What a network gives for n samples and their targets -> the sum of their losses, ()."""
+"""Function of a network's outputs for n samples and their targets that returns the sum of their losses, ()."""
 
 
 def total_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Return the sum of the samples' cross-entropies, ()."""
     return F.cross_entropy(logits, y, reduction="sum")
 
 
 def clipped_sum(
     net: Net, params: Tensor, x: Tensor, y: Tensor, max_norm: float, total: Total = total_cross_entropy
 ) -> Tensor:
-    """The sum (d,) of the samples' gradients, each scaled down to L2 norm ``max_norm`` (Abadi et al. 2016).
+    """Return the sum (d,) of the samples' gradients, each scaled down to L2 norm ``max_norm`` (Abadi et al. 2016).
 
     Args:
-        params: (d,). x: (n, ...). y: int64 (n,) or a distribution over classes (n, classes).
-        total: the samples' summed loss; another one than cross-entropy needs a net that :func:`captured` takes apart.
+        params: (d,).
+        x: (n, ...).
+        y: int64 (n,) or a distribution over classes (n, classes).
+        total: the samples' summed loss; any loss but cross-entropy needs a net that :func:`captured` can decompose.
     """
     calls = captured(net, params, x, y, total)
     if calls is None:
@@ -54,11 +57,12 @@ def clipped_sum(
 
 @dataclass(frozen=True)
 class Call:
-    """A layer's part in a forward and a backward pass.
+    """A layer's input and output signal in a forward and a backward pass.
 
     Attributes:
         name: of the layer within the module.
-        x: (n, ...) what it was given. signal: (n, ...) gradient of the samples' summed loss in its output.
+        x: (n, ...) input.
+        signal: (n, ...) gradient of the samples' summed loss in its output.
     """
 
     name: str
@@ -67,40 +71,41 @@ class Call:
     signal: Tensor
 
     def parameter(self, own: str) -> str:
-        """How the module calls the layer's parameter ``own``."""
+        """Return the module's name of the layer's parameter ``own``."""
         return _joined(self.name, own)
 
 
 def captured(net: Net, params: Tensor, x: Tensor, y: Tensor, total: Total = total_cross_entropy) -> list[Call] | None:
-    """Every layer's call for a batch at ``params``; together the layers hold every parameter once.
+    """Return every layer's call for a batch at ``params``; together the layers hold every parameter once.
 
-    None where there is no such list: a parameter is used outside a layer, more than once or not at all, a layer takes
-    or gives anything but one tensor, or samples meet in it (batch normalisation). Arguments as of :func:`clipped_sum`.
+    None if there is no such list: a parameter is used outside a layer, more than once or not at all, a layer takes
+    or returns anything but one tensor, or samples interact in it (batch normalisation). Arguments as of
+    :func:`clipped_sum`.
     """
     layers = {name: layer for name, layer in net.module.named_modules() if own_parameters(layer)}
     held = [_joined(name, own) for name, layer in layers.items() for own in own_parameters(layer)]
     if sorted(held) != sorted(net.layout.names) or any(map(_opaque, layers.values())):
         return None
-    notes: dict[str, list[_Note | None]] = {name: [] for name in layers}
+    captures: dict[str, list[_Capture | None]] = {name: [] for name in layers}
     with ExitStack() as hooks, torch.enable_grad():
         for name, layer in layers.items():
-            hooks.enter_context(layer.register_forward_hook(partial(_take_note, notes[name]), with_kwargs=True))
+            hooks.enter_context(layer.register_forward_hook(partial(_capture, captures[name]), with_kwargs=True))
         weights = params.detach().requires_grad_()  # so that every layer's output has a gradient
         loss = total(net.logits(weights, x), y)
-    once = [taken[0] for taken in notes.values() if len(taken) == 1 and taken[0] is not None]
+    once = [taken[0] for taken in captures.values() if len(taken) == 1 and taken[0] is not None]
     if len(once) < len(layers):
         return None
-    signals = torch.autograd.grad(loss, [note.output for note in once], allow_unused=True)
+    signals = torch.autograd.grad(loss, [capture.output for capture in once], allow_unused=True)
     if any(signal is None for signal in signals):
         return None
     return [
-        Call(name, layer, note.x.detach(), signal)
-        for (name, layer), note, signal in zip(layers.items(), once, signals, strict=True)
+        Call(name, layer, capture.x.detach(), signal)
+        for (name, layer), capture, signal in zip(layers.items(), once, signals, strict=True)
     ]
 
 
 def own_parameters(layer: nn.Module) -> dict[str, nn.Parameter]:
-    """Those that are not a sub-module's."""
+    """Return the parameters that are not those of a sub-module."""
     return dict(layer.named_parameters(recurse=False))
 
 
@@ -109,36 +114,37 @@ def _joined(layer: str, own: str) -> str:
 
 
 def _opaque(layer: nn.Module) -> bool:
-    """Whether a gradient of one sample cannot be had from what goes in and what comes back."""
+    """Return whether one sample's gradient cannot be computed from the layer's input and output signal."""
     return any(True for _ in layer.children()) or isinstance(layer, nn.modules.batchnorm._BatchNorm)
 
 
-class _Note(NamedTuple):
-    """A layer's input, and the place of its output in the graph, before anybody changes it in place."""
+class _Capture(NamedTuple):
+    """A layer's input, and its output's place in the graph, before any in-place change."""
 
     x: Tensor
     output: GradientEdge
 
 
-def _take_note(notes: list[_Note | None], layer: nn.Module, given: Any, named: Any, output: Any) -> None:
-    """A forward hook: append what was seen, None where it is not one tensor to one tensor."""
+def _capture(captures: list[_Capture | None], layer: nn.Module, given: Any, named: Any, output: Any) -> None:
+    """Forward hook that appends a layer's call, or None unless it maps one tensor to one tensor."""
     plain = len(given) == 1 and not named and isinstance(given[0], Tensor) and isinstance(output, Tensor)
-    notes.append(_Note(given[0], get_gradient_edge(output)) if plain else None)
+    captures.append(_Capture(given[0], get_gradient_edge(output)) if plain else None)
 
 
+@runtime_checkable
 class PerSample(Protocol):
-    """The gradients of n samples in one parameter, however they are kept."""
+    """Gradients of n samples in one parameter, in any representation."""
 
     def squares(self) -> Tensor:
-        """Squared L2 norms, (n,)."""
+        """Return squared L2 norms, (n,)."""
 
     def weighted(self, factors: Tensor) -> Tensor:
-        """Their sum, each times its factor (n,): the shape of the parameter, or flat."""
+        """Return their sum weighted by factors (n,), in the shape of the parameter or flat."""
 
 
 @dataclass(frozen=True)
 class Explicit:
-    """As they are, (n, ...)."""
+    """Gradients stored as they are, (n, ...)."""
 
     gradients: Tensor
 
@@ -151,10 +157,11 @@ class Explicit:
 
 @dataclass(frozen=True)
 class Products:
-    """Of a weight (outputs, inputs): ``signals @ inputs^T`` for every sample.
+    """Gradients of a weight (outputs, inputs), stored as factors: ``signals @ inputs^T`` for every sample.
 
     Attributes:
-        signals: (n, outputs, positions). inputs: (n, inputs, positions).
+        signals: (n, outputs, positions).
+        inputs: (n, inputs, positions).
     """
 
     signals: Tensor
@@ -170,8 +177,11 @@ class Products:
 
 
 def products(signals: Tensor, inputs: Tensor) -> PerSample:
-    """The cheaper form: with k inputs, m outputs and p positions the product takes k m p multiplications and its Gram
-    form (k + m) p^2; arguments as of :class:`Products`."""
+    """Return the cheaper representation of the gradients ``signals @ inputs^T``.
+
+    With k inputs, m outputs and p positions the product takes k m p multiplications and its Gram form (k + m) p^2;
+    arguments as of :class:`Products`.
+    """
     outputs, width, positions = signals.shape[1], inputs.shape[1], inputs.shape[2]
     if (outputs + width) * positions < outputs * width:
         return Products(signals, inputs)
@@ -179,7 +189,7 @@ def products(signals: Tensor, inputs: Tensor) -> PerSample:
 
 
 def per_sample(call: Call, net: Net, params: Tensor) -> dict[str, PerSample]:
-    """Gradients of every parameter of a layer, by its name in the module."""
+    """Return the gradients of every parameter of a layer, by its name in the module."""
     layer = call.layer
     if isinstance(layer, nn.Linear):
         signals, inputs = (part.reshape(len(part), -1, part.shape[-1]).mT for part in (call.signal, call.x))
@@ -187,15 +197,15 @@ def per_sample(call: Call, net: Net, params: Tensor) -> dict[str, PerSample]:
         seen = patches(layer, call.x)  # (n, channels, *kernel, *positions)
         signals, inputs = call.signal.flatten(2), seen.flatten(1, 1 + len(layer.kernel_size)).flatten(2)
     else:
-        return {call.parameter(own): Explicit(part) for own, part in pulled_back(call, net, params).items()}
+        return {call.parameter(own): Explicit(part) for own, part in layer_vjp(call, net, params).items()}
     found = {call.parameter("weight"): products(signals, inputs)}
     if layer.bias is not None:
         found[call.parameter("bias")] = Explicit(signals.sum(dim=2))
     return found
 
 
-def pulled_back(call: Call, net: Net, params: Tensor) -> dict[str, Tensor]:
-    """Of any layer, sample by sample but vectorised: name within the layer -> gradients (n, ...)."""
+def layer_vjp(call: Call, net: Net, params: Tensor) -> dict[str, Tensor]:
+    """Return name within the layer -> gradients (n, ...), for any layer, vectorised over samples."""
     split = net.layout.split(params.detach())
     own = {name: split[call.parameter(name)] for name in own_parameters(call.layer)}
 

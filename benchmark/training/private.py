@@ -1,4 +1,4 @@
-"""Training in one place with differential privacy: DP-SGD (Abadi et al., CCS 2016) with Adam's step."""
+"""Differentially private training in one place: DP-SGD (Abadi et al., CCS 2016) with Adam's step."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def train_privately(
     """Fit ``module`` in place and return the epsilon that was spent.
 
     Each step draws a batch without replacement, clips every sample's gradient to ``max_norm`` and adds noise of
-    ``noise_multiplier * max_norm`` to the sum; Adam on top is post-processing. Arguments else as for ``train``.
+    ``noise_multiplier * max_norm`` to the sum; Adam's step is post-processing. Other arguments as for ``train``.
     """
     net, batch_size = Net(module), min(batch_size, len(x))
     steps = epochs * max(1, len(x) // batch_size)

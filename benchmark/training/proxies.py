@@ -1,4 +1,4 @@
-"""Proxy networks trained on public samples, and what of an image they let through: their few outputs, no pixels."""
+"""Proxy networks trained on public samples, and the features of an image that they reveal."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,13 +23,13 @@ MATCHED = ("logits", "features")
 LR = 2e-3
 
 Targets = tuple[list[Tensor], Tensor, list[Tensor]]
-"""Features wanted of n images, M tensors (n, k_m); their classes (M, n); which entries count, M tensors (n, k_m)."""
+"""Target features of n images, M tensors (n, k_m); their classes (M, n); which entries count, M tensors (n, k_m)."""
 
 
 def trained_proxies(
     public: Split, num_classes: int, *, widths: Sequence[int], epochs: int, eps: float, ascent_steps: int, seed: int
 ) -> list[Classifier]:
-    """Strided ConvNets of ``widths``, each with a seed of its own, trained on ``public``; eval mode, no gradients kept.
+    """Return strided ConvNets of ``widths``, each with its own seed, trained on ``public`` and frozen, in eval mode.
 
     Args:
         eps: L-infinity box of adversarial training in ``ascent_steps`` steps of eps / 2 each; 0: plain training.
@@ -56,13 +57,14 @@ def trained_proxies(
 
 
 class FeatureMatch:
-    """How far images are from others in what the proxies make of them.
+    """Distance of images from others in the proxies' features.
 
     Args:
-        proxies: the networks f_m. matched: ``logits`` or ``features`` (penultimate).
+        proxies: the networks f_m.
+        matched: ``logits`` or ``features`` (penultimate).
         public: (n, ...) over which the variance of each phi_m is taken.
-        top: only so many of each proxy's largest target logits are matched; None: all of them.
-        quantum: targets are rounded to its multiples; 0: not rounded.
+        top: match only so many of each proxy's largest target logits; None: all of them.
+        quantum: round targets to multiples of it; 0: not rounded.
     """
 
     def __init__(
@@ -75,22 +77,22 @@ class FeatureMatch:
             self.variance = [phi.var(dim=0).sum().clamp_min(1e-9) for phi in self(public)[0]]
 
     def __call__(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """phi_m(x), M tensors (n, k_m), and the proxies' classes (M, n)."""
+        """Return phi_m(x), M tensors (n, k_m), and the proxies' classes (M, n)."""
         hidden = [proxy.features(x) for proxy in self.proxies]
         logits = [proxy.head(features) for proxy, features in zip(self.proxies, hidden, strict=True)]
         return (logits if self.matched == "logits" else hidden), torch.stack([row.argmax(dim=1) for row in logits])
 
     @torch.no_grad()
     def targets(self, x: Tensor) -> Targets:
-        """All that crosses over from x: its features, its classes, and which entries count, M tensors (n, k_m)."""
+        """Return all that the mechanism reads of x: features, classes, and which entries count, M tensors (n, k_m)."""
         features, classes = self(x)
-        counted = [torch.ones_like(phi) if self.top is None else largest(phi, self.top) for phi in features]
+        counted = [torch.ones_like(phi) if self.top is None else top_mask(phi, self.top) for phi in features]
         if self.quantum:
             features = [(phi / self.quantum).round() * self.quantum for phi in features]
         return features, classes, counted
 
     def error(self, x: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
-        """``(1/M) sum_m |phi_m(x) - target_m|^2 / Var(phi_m)``, (n,), and whether all proxies agree on the class."""
+        """Return ``(1/M) sum_m |phi_m(x) - target_m|^2 / Var(phi_m)``, (n,), and whether all proxies agree."""
         features, classes = self(x)
         wanted, wanted_classes, counted = targets
         parts = [
@@ -100,21 +102,23 @@ class FeatureMatch:
         return torch.stack(parts).mean(dim=0), (classes == wanted_classes).all(dim=0)
 
 
-def only(targets: Targets, rows: Tensor) -> Targets:
-    """The targets of these images, int64 (n',)."""
+def select_rows(targets: Targets, rows: Tensor) -> Targets:
+    """Return the targets of these images, int64 (n',)."""
     features, classes, counted = targets
     return [phi[rows] for phi in features], classes[:, rows], [counts[rows] for counts in counted]
 
 
-def largest(values: Tensor, count: int) -> Tensor:
-    """1 at the ``count`` largest entries of each row (n, k), else 0."""
+def top_mask(values: Float[Tensor, "n k"], count: int) -> Float[Tensor, "n k"]:
+    """Return 1 at the ``count`` largest entries of each row (n, k), else 0."""
     return torch.zeros_like(values).scatter(1, values.topk(min(count, values.shape[1]), dim=1).indices, 1.0)
 
 
-def learner_loss(x: Tensor, y: Tensor, pool: Split, classes: int, *, steps: int, lr: float) -> Tensor:
-    """What a linear learner of (x, y) loses on ``pool`` after ``steps`` full-batch SGD steps, differentiable in x, ().
+def learner_loss(
+    x: Float[Tensor, "n ..."], y: Int[Tensor, " n"], pool: Split, classes: int, *, steps: int, lr: float
+) -> Float[Tensor, ""]:
+    """Return the loss () on ``pool`` of a linear learner of (x, y) after full-batch SGD steps, differentiable in x.
 
-    Capped at log(classes), which is chance: a learner that is worse than that would only have to be read upside down.
+    It is capped at log(classes), the loss of chance: the predictions of a worse learner would only have to be inverted.
     """
     rows, held = (F.pad(images.flatten(1), (0, 1), value=1.0) for images in (x, pool.x))
     weights = torch.zeros((rows.shape[1], classes), device=x.device)

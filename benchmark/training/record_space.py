@@ -1,26 +1,27 @@
-"""The space that records of a table live in: how to bring a network's raw output back into it."""
+"""Space of the records of a table, and the projection of a network's raw output onto it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.data.base import Split
 
 GRID = 256
-"""A numeric column with at most so many distinct values counts as discrete (ages, counts)."""
+"""Most distinct values of a numeric column that counts as discrete (ages, counts)."""
 
 
 @dataclass(frozen=True)
 class RecordSpace:
-    """Learned from private training records; outputs that are off this grid would tell who was mapped.
+    """Space of records, learned from private training records; outputs off its grid would reveal who was mapped.
 
     Attributes:
         blocks: column ranges [start, end) that are one-hot in every training record.
-        grids: column -> its distinct training values, sorted, where they are few.
+        grids: column -> its distinct training values, sorted, for discrete columns.
     """
 
     blocks: tuple[tuple[int, int], ...]
@@ -28,7 +29,7 @@ class RecordSpace:
 
     @classmethod
     def of(cls, x: Tensor) -> RecordSpace:
-        """The space of records (n, d)."""
+        """Return the space of records (n, d)."""
         blocks = one_hot_blocks(x)
         categorical = {column for start, end in blocks for column in range(start, end)}
         grids = {}
@@ -39,7 +40,7 @@ class RecordSpace:
         return cls(blocks, grids)
 
     def decode(self, raw: Tensor) -> Tensor:
-        """Raw records (n, d) with the largest entry of each block set to 1, numbers clipped and put on their grid."""
+        """Return raw records (n, d) with each block made one-hot and numbers clipped and rounded to their grid."""
         x = raw.clamp(0, 1)
         for start, end in self.blocks:
             x[:, start:end] = F.one_hot(raw[:, start:end].argmax(dim=1), end - start).to(x)
@@ -50,7 +51,7 @@ class RecordSpace:
 
 
 def one_hot_blocks(x: Tensor) -> tuple[tuple[int, int], ...]:
-    """Runs of at least two neighbouring 0/1 columns, as short as can be, that sum to one in every record (n, d)."""
+    """Return the shortest runs of at least two adjacent 0/1 columns that sum to one in every record (n, d)."""
     binary = ((x == 0) | (x == 1)).all(dim=0).tolist()
     blocks, start = [], 0
     while start < x.shape[1]:
@@ -76,6 +77,6 @@ def _end_of_block(x: Tensor, binary: list[bool], start: int) -> int | None:
     return None
 
 
-def with_decision(people: Split, num_classes: int) -> Tensor:
-    """Features and one-hot decision of each person, (n, d + classes): a map may change both."""
+def with_decision(people: Split, num_classes: int) -> Float[Tensor, "n columns"]:
+    """Return features and one-hot decision of each record, (n, d + classes): a map may change both."""
     return torch.cat([people.x.flatten(1), F.one_hot(people.y, num_classes).to(people.x)], dim=1)

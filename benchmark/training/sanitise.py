@@ -1,4 +1,4 @@
-"""The Gaussian mechanism on a block of gradients, and the accountant for Poisson-sampled batches."""
+"""Gaussian mechanism on a block of gradients, and the accountant for Poisson-sampled batches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmark.seeds import normal_like
 
 
 def clip_block(block: Tensor, bound: float) -> Tensor:
-    """``block`` scaled down to a Frobenius norm of at most ``bound``."""
+    """Return ``block`` scaled down to a Frobenius norm of at most ``bound``."""
     return block * (bound / block.norm().clamp_min(torch.finfo(block.dtype).tiny)).clamp_max(1)
 
 
@@ -27,7 +27,7 @@ def sanitise(block: Tensor, bound: float, noise_multiplier: float, rng: torch.Ge
 
 @lru_cache(maxsize=256)
 def poisson_epsilon(*, noise_multiplier: float, rate: float, steps: int, delta: float) -> float:
-    """Epsilon of ``steps`` Gaussian steps on Poisson-sampled batches, for adding or removing one record.
+    """Return the epsilon of ``steps`` Gaussian steps on Poisson-sampled batches, for adding or removing one record.
 
     Args:
         noise_multiplier: standard deviation of the noise over the L2 sensitivity.
@@ -49,9 +49,9 @@ def poisson_epsilon(*, noise_multiplier: float, rate: float, steps: int, delta: 
 
 
 def most_steps(spent: Callable[[int], float | None], *, epsilon: float | None, limit: int) -> int:
-    """The most steps, up to ``limit``, after which ``spent(steps)`` is at most ``epsilon``.
+    """Return the most steps, up to ``limit``, after which ``spent(steps)`` is at most ``epsilon``.
 
-    All of them where there is no budget (None), or nothing that spends it (``spent`` gives None).
+    It is ``limit`` if there is no budget (None) or nothing spends it (``spent`` returns None).
     """
     if epsilon is None:
         return limit

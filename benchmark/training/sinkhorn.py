@@ -1,6 +1,6 @@
 """Entropic optimal transport between two small point clouds, in the log domain.
 
-Source: Feydy et al., AISTATS 2019 (epsilon scaling, symmetric updates); Cao et al., NeurIPS 2021 (costs, semi-debiased
+Feydy et al., AISTATS 2019 (epsilon scaling, symmetric updates); Cao et al., NeurIPS 2021 (costs, semi-debiased
 loss; arXiv 2111.01177, section 3).
 """
 
@@ -11,18 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 Cost = Callable[[Tensor, Tensor], Tensor]
-"""(n, d), (m, d) -> (n, m)."""
+"""Function of points (n, d) and (m, d) that returns costs (n, m)."""
 
 SMALL, LARGE = 1e-25, 1e30
-"""Means of float32 exponentials between these are exact: what underflows beside them does not count."""
+"""Means of float32 exponentials between these are exact: terms that underflow beside them are negligible."""
 
 
 @dataclass(frozen=True)
 class MixedCost:
-    """``l2 * |u - v|_2^2 + l1 * |u - v|_1``, summed over the coordinates. No (n, m, d) tensor is kept."""
+    """Cost ``l2 * |u - v|_2^2 + l1 * |u - v|_1``, summed over the coordinates, without an (n, m, d) tensor."""
 
     l2: float
     l1: float
@@ -39,7 +40,7 @@ class MixedCost:
 
 @dataclass(frozen=True)
 class Sinkhorn:
-    """``W(x, y) = min_P <P, C> + blur * KL(P || uniform)`` for uniform weights, with its gradient.
+    """Transport cost ``W(x, y) = min_P <P, C> + blur * KL(P || uniform)`` for uniform weights, with its gradient.
 
     The gradient is that of ``<P, C>`` with the optimal plan held fixed (envelope theorem); iterations are not unrolled.
 
@@ -57,7 +58,7 @@ class Sinkhorn:
     settle: int = 0
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        """The transport cost, (). From a cloud to itself, the same tensor, symmetry saves half the work."""
+        """Return the transport cost, (). For x and y the same tensor, symmetry halves the work."""
         symmetric = x is y
         cost = self.cost(x, y.detach() if symmetric else y)
         with torch.no_grad():
@@ -68,7 +69,7 @@ class Sinkhorn:
         return value + spent - spent.detach()
 
     def potentials(self, cost: Tensor, start: float, *, symmetric: bool = False) -> tuple[Tensor, Tensor]:
-        """Dual potentials (n,) and (m,) of the cost (n, m), after one last update that does not average."""
+        """Return dual potentials (n,) and (m,) of the cost (n, m), after one last update without averaging."""
         both = cost.new_zeros(len(cost) if symmetric else sum(cost.shape))
         both = both + _shift(cost, both, start)
         for weight in schedule(start, self.blur, self.scaling) + self.settle * [self.blur]:
@@ -77,8 +78,10 @@ class Sinkhorn:
         return both[: len(cost)], both[-cost.shape[1] :]
 
 
-def semi_debiased(transport: Sinkhorn, generated: Tensor, real: Tensor, extra: int) -> Tensor:
-    """``2 W(X[:n], Y) - W(X[:n], X[n':])`` with n' = ``extra`` (Cao et al., section 3.2).
+def semi_debiased(
+    transport: Sinkhorn, generated: Float[Tensor, "n d"], real: Float[Tensor, "m d"], extra: int
+) -> Float[Tensor, ""]:
+    """Return ``2 W(X[:n], Y) - W(X[:n], X[n':])`` with n' = ``extra`` (Cao et al., section 3.2).
 
     Args:
         generated: (n + n', d); with n' = 0 the loss is biased, with n' = n debiased with independent samples.
@@ -89,20 +92,20 @@ def semi_debiased(transport: Sinkhorn, generated: Tensor, real: Tensor, extra: i
     return 2 * transport(first, real) - transport(first, second)
 
 
-def divergence(transport: Sinkhorn, x: Tensor, y: Tensor) -> Tensor:
-    """``2 W(x, y) - W(x, x) - W(y, y)``, at least 0 and 0 for equal clouds."""
+def divergence(transport: Sinkhorn, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, ""]:
+    """Return ``2 W(x, y) - W(x, x) - W(y, y)``, at least 0 and 0 for equal clouds."""
     return 2 * transport(x, y) - transport(x, x) - transport(y, y)
 
 
 def diameter(x: Tensor, y: Tensor) -> float:
-    """Diagonal of the bounding box of both clouds: a scale to start from."""
+    """Return the diagonal of the bounding box of both clouds, the initial scale."""
     low = torch.minimum(x.amin(dim=0), y.amin(dim=0))
     high = torch.maximum(x.amax(dim=0), y.amax(dim=0))
     return (high - low).norm().item()
 
 
 def schedule(start: float, blur: float, scaling: float) -> list[float]:
-    """Weights of the entropy: ``start``, falling by ``scaling`` while above ``blur``, and ``blur``."""
+    """Return weights of the entropy: ``start``, falling by ``scaling`` while above ``blur``, then ``blur``."""
     if start <= blur:
         return [blur]
     falls = math.ceil(math.log(blur / start) / math.log(scaling))
@@ -110,19 +113,19 @@ def schedule(start: float, blur: float, scaling: float) -> list[float]:
 
 
 def _density(cost: Tensor, f: Tensor, g: Tensor, weight: float) -> Tensor:
-    """``exp((f_i + g_j - cost_ij) / weight)``, (n, m).
+    """Return ``exp((f_i + g_j - cost_ij) / weight)``, (n, m).
 
-    To base 2: torch's ``exp`` takes ten times as long where results underflow, as most of these do.
+    It is computed to base 2: torch's ``exp`` takes ten times as long where results underflow, as most of these do.
     """
     return torch.sub(g, cost).add_(f.unsqueeze(1)).mul_(1 / (weight * math.log(2))).exp2_()
 
 
 def _shift(cost: Tensor, both: Tensor, weight: float) -> Tensor:
-    """What an update without averaging adds to the potentials f (n,) and g (m,), one after the other in ``both``.
+    """Return the increments of f (n,) and g (m,), concatenated in ``both``, by an update without averaging.
 
-    ``-weight * log mean_j exp((f_i + g_j - cost_ij) / weight)`` for f and the same over i for g. Both come of one
+    ``-weight * log mean_j exp((f_i + g_j - cost_ij) / weight)`` for f and the same over i for g. Both use one
     density, whose means are near 1 where f and g fit; where a mean would overflow or lose its largest terms, every row
-    and column is scaled by its own maximum. Of a symmetric cost ``both`` may hold f alone, which equals g.
+    and column is scaled by its own maximum. For a symmetric cost ``both`` may hold f alone, which equals g.
     """
     rows, columns = cost.shape
     f, g = both[:rows], both[-columns:]

@@ -1,8 +1,9 @@
-"""How much noise on its weights a model tolerates."""
+"""Tolerance of a model to noise on its weights."""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmark.metrics.classification import accuracy
@@ -14,8 +15,10 @@ DRAWS = 5
 
 
 @torch.no_grad()
-def tolerance_curve(net: Net, params: Tensor, x: Tensor, y: Tensor, rng: torch.Generator) -> list[float]:
-    """Accuracy on (x, y), for each amount a of ``AMOUNTS``, under W_l + a x rms(W_l) x N(0, I) in every tensor l.
+def tolerance_curve(
+    net: Net, params: Float[Tensor, " d"], x: Float[Tensor, "n ..."], y: Int[Tensor, " n"], rng: torch.Generator
+) -> list[float]:
+    """Return accuracy on (x, y) under W_l + a x rms(W_l) x N(0, I) in every tensor l, for each a of ``AMOUNTS``.
 
     Returns:
         Means over ``DRAWS`` draws, each in [0, 1].

@@ -1,7 +1,7 @@
 """Adversarial training: the classifier learns from inputs altered against itself, batch by batch.
 
 Madry et al., *Towards Deep Learning Models Resistant to Adversarial Attacks*, ICLR 2018 (arXiv 1706.06083): the inner
-maximisation is untargeted PGD on the cross-entropy from a random start. The modern baseline to hold defenses against.
+maximisation is untargeted PGD on the cross-entropy from a random start. The modern baseline of robust training.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class AdversarialTraining(DeploymentDefense):
         steps, step_size: of the inner ascent.
     """
 
-    def __init__(self, *, eps: float, steps: int, step_size: float) -> None:
+    def __init__(self, *, eps: float = 0.3, steps: int = 40, step_size: float = 0.01) -> None:
         positive("adversarial_training.eps", eps)
         positive("adversarial_training.steps", steps)
         positive("adversarial_training.step_size", step_size)

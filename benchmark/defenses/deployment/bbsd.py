@@ -1,4 +1,4 @@
-"""Black box shift detection: a batch is shifted when the classifier's outputs are distributed otherwise than usual."""
+"""Black box shift detection: test whether the classifier's outputs are distributed as usual."""
 
 from __future__ import annotations
 
@@ -29,16 +29,17 @@ OUTPUTS = {
 
 
 class BBSD(DeploymentDefense):
-    """Detecting and Correcting for Label Shift with Black Box Predictors (Lipton, Wang, Smola, ICML 2018).
+    """Shift detector by two-sample Kolmogorov-Smirnov tests on the outputs.
 
-    A two-sample Kolmogorov-Smirnov test for each output between validation data and the batch; the smallest p-value
-    counts (Bonferroni: the number of outputs is the same for every batch, so it only scales the alarm).
+    Lipton, Wang, Smola, *Detecting and Correcting for Label Shift with Black Box Predictors*, ICML 2018. One test for
+    each output between validation data and the batch; the smallest p-value counts (the Bonferroni factor is the same
+    for every batch, so it only scales the alarm).
 
     Args:
         outputs: ``logits``, ``softmax``, or one number: ``entropy``, ``max_softmax`` or ``max_logit``.
     """
 
-    def __init__(self, *, outputs: str) -> None:
+    def __init__(self, *, outputs: str = "logits") -> None:
         if outputs not in OUTPUTS:
             raise ConfigError(f"defense.bbsd.outputs must be one of {list(OUTPUTS)}, got {outputs!r}.")
         self.outputs = outputs

@@ -1,4 +1,4 @@
-"""Independently trained classifiers that disagree, or are unsure, about a batch: Detectron without its training."""
+"""Independently trained classifiers that disagree, or are uncertain, about a batch: Detectron without its training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TESTS = ("disagreement", "entropy")
 
 
 class DeepEnsemble(DeploymentDefense):
-    """Deep ensembles (Lakshminarayanan et al., 2017) as a test of batches: an ablation of Detectron.
+    """Shift detector by deep ensembles (Lakshminarayanan et al., 2017): an ablation of Detectron.
 
     Args:
         test: ``disagreement``, the share of inputs on which any member differs from the deployed classifier; or
@@ -25,7 +25,7 @@ class DeepEnsemble(DeploymentDefense):
         members: classifiers besides the deployed one, each with its own initialisation and order of samples.
     """
 
-    def __init__(self, *, test: str, members: int) -> None:
+    def __init__(self, *, test: str = "disagreement", members: int = 9) -> None:
         if test not in TESTS:
             raise ConfigError(f"defense.deep_ensemble.test must be one of {list(TESTS)}, got {test!r}.")
         positive("defense.deep_ensemble.members", members)

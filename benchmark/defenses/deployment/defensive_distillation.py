@@ -2,7 +2,7 @@
 
 Papernot, McDaniel, Wu, Jha, Swami, *Distillation as a Defense to Adversarial Perturbations against Deep Neural
 Networks*, IEEE S&P 2016 (arXiv 1511.04508). Broken by Carlini, Wagner, 2016 (arXiv 1607.04311): the student's logits
-are about T times larger, so that its softmax saturates and hides the gradient, no more. Deviations: a warm-up at
+are about T times larger, so its softmax saturates and only hides the gradient. Deviations: a warm-up at
 temperature 1 initialises teacher and student, as in Carlini and Wagner's reproduction; Adam in place of SGD.
 """
 
@@ -24,15 +24,15 @@ VERSION = 2
 
 
 class DefensiveDistillation(DeploymentDefense):
-    """Teacher and student of the same architecture, trained one after the other on the same samples at ``temperature``.
+    """Teacher and student of one architecture, trained one after the other on the same samples at ``temperature``.
 
     Args:
         temperature: T of ``softmax(z / T)`` in both trainings and in the teacher's soft labels.
         warmup_epochs: at temperature 1 before both.
-        student: false deploys the teacher, which shows what the temperature does without any distillation.
+        student: False deploys the teacher, an ablation that isolates the effect of the temperature.
     """
 
-    def __init__(self, *, temperature: float, warmup_epochs: int, student: bool) -> None:
+    def __init__(self, *, temperature: float = 100.0, warmup_epochs: int = 1, student: bool = True) -> None:
         positive("defensive_distillation.temperature", temperature)
         if warmup_epochs < 0:
             raise ConfigError(f"defensive_distillation.warmup_epochs must be at least 0, got {warmup_epochs}.")
@@ -46,10 +46,10 @@ class DefensiveDistillation(DeploymentDefense):
         teacher = train(copy.deepcopy(start), data.x, data.y, loss=self.loss)
         if not self.student:
             return teacher
-        # `train` leaves the teacher in evaluation mode: dropout would blur the labels.
+        # `train` leaves the teacher in evaluation mode: dropout would perturb the labels.
         soft = (predict(teacher, data.x) / self.temperature).softmax(dim=1)
         return train(copy.deepcopy(start), data.x, soft, loss=self.loss)
 
     def loss(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Cross-entropy of ``softmax(logits / T)`` with labels (n,) or soft labels (n, classes)."""
+        """Return the cross-entropy of ``softmax(logits / T)`` with labels (n,) or soft labels (n, classes)."""
         return F.cross_entropy(logits / self.temperature, y)

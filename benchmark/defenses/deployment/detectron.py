@@ -1,4 +1,4 @@
-"""Detectron: a batch is shifted when copies of the classifier can learn to disagree with it there."""
+"""Detectron: train copies of the classifier to disagree with it on a batch; success indicates a shift."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmark.errors import ConfigError, positive
 from benchmark.settings.deployment.defense import DeploymentDefense, DetectorContext
-from benchmark.training.disagreement import Tuning, disagreeing
+from benchmark.training.disagreement import Tuning, train_disagreeing
 from benchmark.training.loop import predict
 
 VERSION = 2
@@ -18,31 +18,33 @@ TESTS = ("disagreement", "entropy")
 
 
 class Detectron(DeploymentDefense):
-    """A Learning Based Hypothesis Test for Harmful Covariate Shift (Ginsberg, Liang, Krishnan, ICLR 2023).
+    """Shift detector by constrained disagreement classifiers.
 
-    Up to ``ensemble`` constrained disagreement classifiers are trained one after the other, each on the inputs of the
-    batch that all before it still agreed on. The disagreement test asks what share of the batch any of them disagrees
-    on; the entropy test compares the entropies of the ensemble's mean prediction with those of usual batches.
+    Ginsberg, Liang, Krishnan, *A Learning Based Hypothesis Test for Harmful Covariate Shift*, ICLR 2023. Up to
+    ``ensemble`` constrained disagreement classifiers are trained one after the other, each on the inputs of the batch
+    on which all before it still agree. The disagreement test uses the share of the batch on which any of them
+    disagrees; the entropy test compares the entropies of the ensemble's mean prediction with those of usual batches.
 
-    Deviations: p-values are compared over the usual batches of the setting, and false alarms are counted on further
-    ones, where the paper's code uses the same batches for both.
+    Deviations: p-values are computed over the usual batches of the setting, and false alarms are counted on further
+    ones, whereas the paper's code uses the same batches for both.
 
     Args:
         test: ``disagreement`` or ``entropy``.
-        ensemble: most classifiers; patience: training stops when this many in a row won no input over.
+        ensemble: maximum number of classifiers.
+        patience: training stops after this many classifiers in a row without a new disagreement.
         epochs, lr, batch_size, tolerance: see :class:`benchmark.training.disagreement.Tuning`.
     """
 
     def __init__(
         self,
         *,
-        test: str,
-        ensemble: int,
-        patience: int,
-        epochs: int,
-        lr: float,
-        batch_size: int,
-        tolerance: float | None,
+        test: str = "disagreement",
+        ensemble: int = 5,
+        patience: int = 2,
+        epochs: int = 5,
+        lr: float = 0.001,
+        batch_size: int = 512,
+        tolerance: float | None = 0.05,
     ) -> None:
         if test not in TESTS:
             raise ConfigError(f"defense.detectron.test must be one of {list(TESTS)}, got {test!r}.")
@@ -56,28 +58,30 @@ class Detectron(DeploymentDefense):
 
     def screen_batches(self, batches: Tensor, context: DetectorContext) -> Tensor:
         def run() -> dict[str, Tensor]:
-            judged = [self.judge(batch, context, context.rng(index)) for index, batch in enumerate(batches)]
-            rates, entropies = zip(*judged, strict=True)
+            measured = [self.statistics(batch, context, context.rng(index)) for index, batch in enumerate(batches)]
+            rates, entropies = zip(*measured, strict=True)
             return {"disagreement": torch.stack(rates).cpu(), "entropy": torch.stack(entropies).cpu()}
 
-        # Both tests read the same ensembles, so that whichever comes second finds them trained.
+        # Both tests read the same ensembles, so the second one finds them trained.
         name = f"detectron.{self.ensemble}.{self.patience}.{self.tuning}"
         return context.remember(name, run)[self.test]
 
-    def judge(self, x: Tensor, context: DetectorContext, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The disagreement rate, (), and the entropy in nats of each mean prediction, (n,), of one batch (n, ...)."""
+    def statistics(self, x: Tensor, context: DetectorContext, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return a batch's (n, ...) disagreement rate, (), and the entropies in nats of its mean predictions, (n,)."""
         logits = predict(context.model, x)
         predicted, probabilities = logits.argmax(dim=1), logits.softmax(dim=1)
         agreed = torch.ones(len(x), dtype=torch.bool, device=x.device)
-        members, stuck = 1, 0
+        members, without_progress = 1, 0
         for member in range(1, self.ensemble + 1):
-            twin = disagreeing(context.model, context.train, context.validation, x[agreed], self.tuning, rng, member)
-            answers = predict(twin, x)
+            disagreer = train_disagreeing(
+                context.model, context.train, context.validation, x[agreed], self.tuning, rng, member
+            )
+            answers = predict(disagreer, x)
             probabilities, members = probabilities + answers.softmax(dim=1), members + 1
-            won = agreed & (answers.argmax(dim=1) != predicted)
-            agreed = agreed & ~won
-            stuck = 0 if won.any() else stuck + 1
-            if not agreed.any() or stuck >= self.patience:
+            disagrees = agreed & (answers.argmax(dim=1) != predicted)
+            agreed = agreed & ~disagrees
+            without_progress = 0 if disagrees.any() else without_progress + 1
+            if not agreed.any() or without_progress >= self.patience:
                 break
         mean = (probabilities / members).clamp_min(torch.finfo(probabilities.dtype).tiny)
         return 1 - agreed.double().mean(), -(mean * mean.log()).sum(dim=1)

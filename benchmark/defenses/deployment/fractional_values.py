@@ -1,4 +1,4 @@
-"""A trivial detector: counts inputs that show the fingerprint of imputation."""
+"""Trivial detector that counts inputs with the fingerprint of imputation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ VERSION = 1
 
 
 class FractionalValues(DeploymentDefense):
-    """Share of the inputs in which any feature is negative or no whole number.
+    """Shift detector by the share of inputs with a negative or fractional feature.
 
-    A sanity row for tables of whole numbers: in UCI heart disease as published for Detectron, imputed values betray the
-    shifted hospitals, so a test that beats every method there need not have found any harm.
+    A sanity check for tables of whole numbers: in UCI heart disease as published for Detectron, imputed values identify
+    the shifted hospitals, so a test that beats every method there has not necessarily found a harmful shift.
     """
 
     def facts(self) -> dict[str, Any]:

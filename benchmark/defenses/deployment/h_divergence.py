@@ -1,10 +1,11 @@
-"""H-divergence: two samples differ when their mixture is harder to model than either of them."""
+"""H-divergence: two samples differ if their mixture is harder to model than either of them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.errors import positive
@@ -14,20 +15,21 @@ VERSION = 1
 
 
 class HDivergence(DeploymentDefense):
-    """Comparing Distributions by Measuring Differences that Affect Decision Making (Zhao et al., ICLR 2022).
+    """Shift detector by the H-divergence between the batch and validation inputs.
 
+    Zhao et al., *Comparing Distributions by Measuring Differences that Affect Decision Making*, ICLR 2022:
     ``H((p + q) / 2) - min(H(p), H(q))``, where the entropy ``H(p)`` is the least loss of an action on held-out samples
     of p. The action here is to choose a Gaussian density (Ledoit-Wolf covariance) on the first principal components of
     the training data, its loss the negative log-likelihood in nats.
 
-    Deviation: the paper's actions on images are autoencoders; the setting calibrates on usual batches instead of
+    Deviations: the paper's actions on images are autoencoders; the setting calibrates on usual batches instead of
     permuting.
 
     Args:
-        components: principal components.
+        components: number of principal components.
     """
 
-    def __init__(self, *, components: int) -> None:
+    def __init__(self, *, components: int = 10) -> None:
         positive("defense.h_divergence.components", components)
         self.components = components
 
@@ -44,15 +46,15 @@ class HDivergence(DeploymentDefense):
             StandardScaler(), PCA(min(self.components, flat.shape[1]), svd_solver="full", whiten=True)
         ).fit(flat)
 
-        def seen(x: Tensor) -> Tensor:
+        def projected(x: Tensor) -> Tensor:
             return torch.from_numpy(project.transform(x.flatten(1).cpu().double().numpy()))
 
-        usual = seen(context.validation.x)
-        return torch.tensor([divergence(seen(x), usual, context.rng(i)) for i, x in enumerate(batches)])
+        usual = projected(context.validation.x)
+        return torch.tensor([divergence(projected(x), usual, context.rng(i)) for i, x in enumerate(batches)])
 
 
-def divergence(x: Tensor, usual: Tensor, rng: torch.Generator) -> float:
-    """H-Min of a batch (n, d) and as many of ``usual`` (m, d)."""
+def divergence(x: Float[Tensor, "n d"], usual: Float[Tensor, "m d"], rng: torch.Generator) -> float:
+    """Return H-Min of a batch (n, d) and as many of ``usual`` (m, d)."""
     usual = usual[torch.randperm(len(usual), generator=rng)[: len(x)]]
     x = x[torch.randperm(len(x), generator=rng)]
     half = len(x) // 2
@@ -61,7 +63,7 @@ def divergence(x: Tensor, usual: Tensor, rng: torch.Generator) -> float:
 
 
 def entropy(samples: Tensor, fitted: int) -> float:
-    """Mean negative log-likelihood, in nats, of all but the first ``fitted`` samples under the Gaussian of those."""
+    """Return the mean negative log-likelihood, in nats, of samples after the ``fitted`` first under their Gaussian."""
     from sklearn.covariance import LedoitWolf
 
     return -float(LedoitWolf().fit(samples[:fitted].numpy()).score(samples[fitted:].numpy()))

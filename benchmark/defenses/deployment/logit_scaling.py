@@ -1,7 +1,7 @@
-"""Logits multiplied by a constant: the look of defensive distillation without any of it.
+"""Logits multiplied by a constant: a control that imitates the effect of defensive distillation on the softmax.
 
-A control (ours, after Carlini and Wagner's reading of arXiv 1511.04508): predictions, and so real robustness, stay
-exactly as they were, but the softmax saturates and gradients through it vanish.
+A control of this suite, after Carlini and Wagner's analysis of arXiv 1511.04508: predictions, and so true robustness,
+stay exactly the same, but the softmax saturates and gradients through it vanish.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ VERSION = 1
 
 
 class LogitScaling(DeploymentDefense):
-    """An undefended classifier whose last layer is multiplied by ``factor`` after training."""
+    """Undefended classifier whose last layer is multiplied by ``factor`` after training."""
 
-    def __init__(self, *, factor: float) -> None:
+    def __init__(self, *, factor: float = 100.0) -> None:
         positive("logit_scaling.factor", factor)
         self.factor = factor
 

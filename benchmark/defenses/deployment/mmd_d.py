@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from benchmark.errors import positive
@@ -19,21 +20,22 @@ DEVIATION_FLOOR = 1e-3
 
 
 class MMDD(DeploymentDefense):
-    """Learning Deep Kernels for Non-Parametric Two-Sample Tests (Liu et al., ICML 2020).
+    """Shift detector by the MMD of batch and validation inputs under a deep kernel learned on half of them.
 
-    ``k(x, y) = [(1 - e) a(phi(x), phi(y)) + e] q(x, y)`` with Gaussian ``a`` and ``q``; the features ``phi``, both
-    bandwidths and ``e`` maximise ``MMD_u^2 / sqrt(variance under H1)`` on one half of the batch and as many validation
-    inputs, and the MMD of the other halves, in units of its deviation over permutations, is the statistic.
+    Liu et al., *Learning Deep Kernels for Non-Parametric Two-Sample Tests*, ICML 2020: ``k(x, y) = [(1 - e) a(phi(x),
+    phi(y)) + e] q(x, y)`` with Gaussian ``a`` and ``q``; the features ``phi``, both bandwidths and ``e`` maximise
+    ``MMD_u^2 / sqrt(variance under H1)`` on one half of the batch and as many validation inputs. The statistic is the
+    MMD of the other halves, in units of its standard deviation over permutations.
 
-    Deviations: ``phi`` is a small network on standardised inputs for images too, since a batch of ten images trains no
-    convolution; the setting calibrates the statistic on usual batches.
+    Deviations: ``phi`` is a small network on standardised inputs for images too, since a batch of ten images cannot
+    train a convolution; the setting calibrates the statistic on usual batches.
 
     Args:
         steps, lr: of Adam on the kernel.
         permutations: of the held-out halves.
     """
 
-    def __init__(self, *, steps: int, lr: float, permutations: int) -> None:
+    def __init__(self, *, steps: int = 100, lr: float = 0.005, permutations: int = 50) -> None:
         positive("defense.mmd_d.permutations", permutations)
         self.steps, self.lr, self.permutations = steps, lr, permutations
 
@@ -66,14 +68,14 @@ class MMDD(DeploymentDefense):
         with torch.no_grad():
             gram = kernel(torch.cat([usual[half:], x[half:]]))
         size = len(x) - half
-        found = mmd(gram, size)[0]
+        observed = mmd(gram, size)[0]
         orders = [torch.randperm(len(gram), generator=rng).to(gram.device) for _ in range(self.permutations)]
         null = torch.stack([mmd(gram[order][:, order], size)[0] for order in orders])
-        return ((found - null.mean()) / null.std().clamp_min(VARIANCE_FLOOR)).item()
+        return ((observed - null.mean()) / null.std().clamp_min(VARIANCE_FLOOR)).item()
 
 
 class DeepKernel(nn.Module):
-    """Gram matrix (m, m) of standardised samples (m, d)."""
+    """Gram matrix (m, m) of standardised samples (m, d) under a learned kernel."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -87,14 +89,14 @@ class DeepKernel(nn.Module):
         return ((1 - share) * features + share) * gaussian(x, self.log_input_width)
 
 
-def gaussian(z: Tensor, log_width: Tensor) -> Tensor:
-    """``exp(-|z_i - z_j|^2 / (2 w^2))``, (m, m)."""
+def gaussian(z: Float[Tensor, "m d"], log_width: Tensor) -> Float[Tensor, "m m"]:
+    """Return ``exp(-|z_i - z_j|^2 / (2 w^2))``, (m, m)."""
     squared = (z.unsqueeze(0) - z.unsqueeze(1)).square().sum(dim=2)
     return (-squared / (2 * (2 * log_width).exp())).exp()
 
 
-def mmd(gram: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Unbiased ``MMD_u^2`` of the first ``size`` samples against the rest, and its variance under H1 (Liu et al.)."""
+def mmd(gram: Float[Tensor, "m m"], size: int) -> tuple[Tensor, Tensor]:
+    """Return the unbiased ``MMD_u^2`` of the first ``size`` samples against the rest and its variance under H1."""
     xx, yy, xy = gram[:size, :size], gram[size:, size:], gram[:size, size:]
     h = xx + yy - xy - xy.T
     h = h - h.diagonal().diag()

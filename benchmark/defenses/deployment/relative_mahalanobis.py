@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from benchmark.metrics.detection import ks_suspicion
@@ -14,16 +15,17 @@ from benchmark.training.loop import predict
 
 VERSION = 1
 
-CONSTANT = 1e-7  # features that vary less carry no distance
+MIN_STD = 1e-7  # features of a smaller standard deviation are left out
 RIDGE = 1e-6  # of the mean variance, so that a covariance of dependent features can be inverted
 
 
 class RelativeMahalanobis(DeploymentDefense):
-    """A Simple Fix to Mahalanobis Distance for Improving Near-OOD Detection (Ren et al., 2021).
+    """Shift detector by the relative Mahalanobis distance of features.
 
-    The score of an input is ``min_c M_c(z) - M_0(z)``: distance to the nearest class, with the pooled within-class
-    covariance, minus distance to all training data. A Kolmogorov-Smirnov test compares the batch's scores with those
-    of validation data. Features are the model's penultimate representation (trees: the inputs).
+    Ren et al., *A Simple Fix to Mahalanobis Distance for Improving Near-OOD Detection*, 2021. The score of an input is
+    ``min_c M_c(z) - M_0(z)``: distance to the nearest class, with the pooled within-class covariance, minus distance to
+    all training data. A Kolmogorov-Smirnov test compares the batch's scores with those of validation data. Features are
+    the model's penultimate representation (trees: the inputs).
 
     Deviation: the pooled covariance is inverted; the notebook of the Detectron paper sums inverses class by class.
     """
@@ -33,7 +35,7 @@ class RelativeMahalanobis(DeploymentDefense):
 
     def screen_batches(self, batches: Tensor, context: DetectorContext) -> Tensor:
         z = features(context.model, context.train.x)
-        keep = z.std(dim=0) > CONSTANT
+        keep = z.std(dim=0) > MIN_STD
         z, y = z[:, keep], context.train.y
         means = torch.stack([z[y == label].mean(dim=0) for label in y.unique()])
         within = torch.cat([z[y == label] - z[y == label].mean(dim=0) for label in y.unique()])
@@ -48,19 +50,21 @@ class RelativeMahalanobis(DeploymentDefense):
 
 
 def features(model: nn.Module, x: Tensor) -> Tensor:
-    """Penultimate representation in double precision, (n, f)."""
+    """Return the penultimate representation in double precision, (n, f)."""
     extract = cast("Callable[[Tensor], Tensor]", model.features)
     return predict(extract, x).flatten(1).double()
 
 
-def precision(centred: Tensor) -> Tensor:
-    """Inverse covariance (f, f) of centred samples (n, f)."""
+def precision(centred: Float[Tensor, "n f"]) -> Float[Tensor, "f f"]:
+    """Return the inverse covariance (f, f) of centred samples (n, f)."""
     covariance = centred.T @ centred / len(centred)
     ridge = RIDGE * covariance.diagonal().mean()
     return torch.linalg.inv(covariance + ridge * torch.eye(len(covariance), dtype=centred.dtype, device=centred.device))
 
 
-def distances(z: Tensor, centres: Tensor, inverse: Tensor) -> Tensor:
-    """Squared Mahalanobis distance of each row of ``z`` to each centre, (n, centres)."""
+def distances(
+    z: Float[Tensor, "n f"], centres: Float[Tensor, "c f"], inverse: Float[Tensor, "f f"]
+) -> Float[Tensor, "n c"]:
+    """Return the squared Mahalanobis distance of each row of ``z`` to each centre, (n, centres)."""
     apart = z.unsqueeze(1) - centres.unsqueeze(0)
     return torch.einsum("ncf,fg,ncg->nc", apart, inverse, apart)

@@ -1,1 +1,1 @@
-"""Release mechanisms: what an owner publishes in place of private data."""
+"""Release mechanisms: data published in place of private data."""

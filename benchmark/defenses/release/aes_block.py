@@ -1,8 +1,8 @@
 """AES image disguising: blocks of an image, encrypted one by one.
 
 Sharma, Gu, Chen, *A Comparative Study of Image Disguising Methods for Confidential Outsourced Learning*, 2022
-(arXiv 2301.00252); Chen, Gu, Sharma, *DisguisedNets*, ACM TOIT 2023. Electronic codebook mode on purpose: equal blocks
-give equal ciphertexts, which is all the signal that a model can learn from. Deviations: blocks below 16 bytes stay
+(arXiv 2301.00252); Chen, Gu, Sharma, *DisguisedNets*, ACM TOIT 2023. Electronic codebook mode is intended: equal blocks
+give equal ciphertexts, the only signal that a model can learn from. Deviations: blocks below 16 bytes stay
 enlarged (averaging them back down would lose the bijection), and images are not stored as JPEG.
 """
 
@@ -24,20 +24,21 @@ GREY_LEVELS = 255
 
 
 class AESBlock(ReleaseMechanism):
-    """Releases every b x b block of every channel as its AES-128 ciphertext, read as grey levels.
+    """Mechanism that releases every b x b block of every channel as its AES-128 ciphertext, read as grey levels.
 
     Pixels are rounded to 256 grey levels first. A block of a multiple of 16 bytes is encrypted 16 by 16; below 16 bytes
     its pixels are repeated until they fill a 4 x 4 block, so that height and width grow by 4 / b.
 
     Args:
-        block: edge b of a block in pixels: 1, 2, or a multiple of 4; sides that b does not divide are padded by edges.
+        block: edge b of a block in pixels: 1, 2, or a multiple of 4; sides that b does not divide are padded with edge
+            values.
         one_cipher: one key for all block positions; otherwise a key for each.
         permute: shuffle the blocks by one secret permutation.
     """
 
     needs = {"dataset.kind": "image"}
 
-    def __init__(self, *, block: int, one_cipher: bool, permute: bool) -> None:
+    def __init__(self, *, block: int = 4, one_cipher: bool = True, permute: bool = True) -> None:
         positive("aes_block.block", block)
         if block not in (1, 2) and block % 4:
             raise ConfigError(f"aes_block.block must be 1, 2 or a multiple of 4, to fill 16 bytes; got {block}.")
@@ -63,25 +64,26 @@ class AESBlock(ReleaseMechanism):
         return Release(self.encode(private.x), private.y, torch.arange(len(private)))
 
     def encode(self, x: Tensor) -> Tensor:
+        """Return x (n, channels, height, width) encrypted, grey levels / 255."""
         levels = to_blocks((x * GREY_LEVELS).round().clamp(0, GREY_LEVELS), self.block)
         enlarged = levels.repeat_interleave(self.factor, dim=-1).repeat_interleave(self.factor, dim=-2)
         crypted = self._crypt(enlarged, decrypt=False)[:, :, self.order]
         return from_blocks(crypted, self._size(x)).to(x) / GREY_LEVELS
 
     def decode(self, encoded: Tensor) -> Tensor:
-        """The inverse of :meth:`encode` for the owner of the key: (n, ...) -> grey levels / 255, exact, padded."""
+        """Invert :meth:`encode` for the owner of the key: (n, ...) -> grey levels / 255, exact, padded."""
         levels = to_blocks((encoded * GREY_LEVELS).round(), self.block * self.factor)[:, :, self.order.argsort()]
         plain = self._crypt(levels, decrypt=True)[..., :: self.factor, :: self.factor]
         height, width = (side // self.factor for side in encoded.shape[-2:])
         return from_blocks(plain, (height, width)).to(encoded) / GREY_LEVELS
 
     def _size(self, x: Tensor) -> tuple[int, int]:
-        """Height and width of the encoding of ``x``."""
+        """Return height and width of the encoding of ``x``."""
         height, width = (-(-side // self.block) * self.block * self.factor for side in x.shape[-2:])
         return height, width
 
     def _crypt(self, blocks: Tensor, *, decrypt: bool) -> Tensor:
-        """Grey levels (n, channels, positions, b, b) through the cipher of each position, uint8 of the same shape."""
+        """Return grey levels (n, channels, positions, b, b) passed through the cipher of each position, uint8."""
         levels = blocks.to(torch.uint8).movedim(2, 0).contiguous().cpu()
         if len(self.keys) == 1:
             return _aes(self.keys[0], levels, decrypt).movedim(0, 2).to(blocks.device)

@@ -1,7 +1,7 @@
-"""Stimuli whose participants are suppressed: identity networks must not recognise anybody in them (system 04).
+"""Stimuli with suppressed participants: identity networks must not recognise anybody in them.
 
-Nikolaidis et al., JAIR 72, 2021 for the idea. Our choices: the weight, the ensemble, and the gradient reversal (Ganin
-and Lempitsky, ICML 2015) that keeps participants out of the teacher itself.
+Nikolaidis et al., JAIR 72, 2021 for the idea. Choices of this suite: the weight, the ensemble, and the gradient
+reversal (Ganin and Lempitsky, ICML 2015) that keeps participants out of the teacher itself.
 """
 
 from __future__ import annotations
@@ -19,21 +19,23 @@ from benchmark.errors import ConfigError, Refused, positive
 from benchmark.models.base import Classifier
 from benchmark.models.by_shape import network_for
 from benchmark.training.loop import train
-from benchmark.training.stimulus_optimisation import Extra, anonymity_loss, person_loss
+from benchmark.training.stimulus_optimisation import ExtraLoss, anonymity_loss, person_loss
 
 VERSION = 1
 
 
 class AnonymousStimuli(Stimuli):
-    """Excitation with ``suppress * KL(uniform || softmax I(x))`` for one of several frozen networks I at each step.
+    """Stimuli whose loss has a further term ``suppress * KL(uniform || softmax I(x))``.
+
+    I is one of several frozen identity networks, drawn at each step.
 
     Args:
         suppress: weight s of that term.
         identity_epochs: of each identity network.
-        identity_widths: one network each, in shares of ``width``, so that not only one is fooled.
-        poi: the place, among the participants in order, of one person of interest, the only one then suppressed.
-        reversal: weight of a gradient-reversal head on participants when the teacher is trained; 0: none.
-        arguments: as of :class:`Stimuli`; a private teacher is refused, for the identity networks are not private.
+        identity_widths: one network each, as factors of ``width``, so that more than one network is fooled.
+        poi: index, among the participants in order, of one person of interest, the only one then suppressed.
+        reversal: weight of a gradient-reversal head on participants in the teacher's training; 0: none.
+        arguments: as of :class:`Stimuli`; a private teacher is refused, because the identity networks are not private.
     """
 
     needs = {"dataset.group": "yes"}
@@ -42,25 +44,25 @@ class AnonymousStimuli(Stimuli):
     def __init__(
         self,
         *,
-        suppress: float,
-        identity_epochs: int,
-        identity_widths: Sequence[float],
-        poi: int | None,
-        reversal: float,
-        epochs: int,
-        width: float,
-        variant: str,
-        layer: str,
-        rows: int | None,
-        steps: int,
-        lr: float,
-        exponent: float,
-        l2: float,
-        variation: float,
-        generators: int,
-        spread: float,
-        moments: Sequence[float] | None,
-        publish_teacher: bool,
+        suppress: float = 5.0,
+        identity_epochs: int = 12,
+        identity_widths: Sequence[float] = (1.0, 0.75, 1.25),
+        poi: int | None = None,
+        reversal: float = 0.0,
+        epochs: int = 12,
+        width: float = 1.0,
+        variant: str = "direct",
+        layer: str = "logits",
+        rows: int | None = None,
+        steps: int = 200,
+        lr: float = 0.05,
+        exponent: float = 1.0,
+        l2: float = 0.01,
+        variation: float = 0.05,
+        generators: int = 12,
+        spread: float = 0.1,
+        moments: Sequence[float] | None = None,
+        publish_teacher: bool = False,
     ) -> None:
         super().__init__(
             epochs=epochs,
@@ -92,38 +94,40 @@ class AnonymousStimuli(Stimuli):
         return super().facts() | {"identity_suppressed": True}
 
     def models(self) -> Mapping[str, nn.Module]:
-        """Also the identity networks, for the attacker who got hold of them; nobody needs them to use the stimuli."""
+        """Return also the identity networks, for an attacker who obtained them; using the stimuli needs none."""
         return {**super().models(), **{f"identity_{i}": network for i, network in enumerate(self.identity_networks)}}
 
-    def teach(self, teacher: Classifier, private: Split, rng: torch.Generator) -> float | None:
+    def train_teacher(self, teacher: Classifier, private: Split, rng: torch.Generator) -> float | None:
         if self.reversal == 0:
-            return super().teach(teacher, private, rng)
-        people, count = participants(private)
-        both = TwoHeads(teacher, count, self.reversal).to(private.x.device)
-        labels = torch.stack([private.y, people], dim=1)
-        train(both, private.x, labels, epochs=self.epochs, rng=rng, batch_size=128, loss=both.loss)
+            return super().train_teacher(teacher, private, rng)
+        persons, count = participants(private)
+        with_reversal = ReversalTeacher(teacher, count, self.reversal).to(private.x.device)
+        labels = torch.stack([private.y, persons], dim=1)
+        train(with_reversal, private.x, labels, epochs=self.epochs, rng=rng, batch_size=128, loss=with_reversal.loss)
         return None
 
-    def suppression(self, private: Split, mean: float, sd: float, rng: torch.Generator) -> Extra:
-        people, count = participants(private)
+    def suppression(self, private: Split, mean: float, sd: float, rng: torch.Generator) -> ExtraLoss:
+        persons, count = participants(private)
         networks: list[nn.Module] = []
         for width in self.identity_widths:
             network = network_for(tuple(private.x.shape[1:]), count, width * self.width).to(private.x.device)
-            train(network, private.x, people, epochs=self.identity_epochs, rng=rng)
+            train(network, private.x, persons, epochs=self.identity_epochs, rng=rng)
             networks.append(network.requires_grad_(False))
         self.identity_networks = networks
 
         def loss(x: Tensor) -> Tensor:
             network = networks[int(torch.randint(len(networks), (), generator=rng))]
             logits = network(mean + sd * x)
-            belief = anonymity_loss(logits) if self.poi is None else person_loss(logits, min(self.poi, count - 1))
-            return self.suppress * belief
+            identity_loss = (
+                anonymity_loss(logits) if self.poi is None else person_loss(logits, min(self.poi, count - 1))
+            )
+            return self.suppress * identity_loss
 
         return loss
 
 
-class TwoHeads(nn.Module):
-    """The teacher's head and a head on participants, through which its features get reversed gradients."""
+class ReversalTeacher(nn.Module):
+    """The teacher with a second head on participants, from which its features get reversed gradients."""
 
     def __init__(self, teacher: Classifier, persons: int, weight: float) -> None:
         super().__init__()
@@ -131,26 +135,26 @@ class TwoHeads(nn.Module):
         self.persons = nn.Linear(teacher.head.in_features, persons)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, ...) -> (n, classes + persons)."""
+        """Return logits (n, classes + persons) of x (n, ...)."""
         hidden = self.teacher.features(x)
         return torch.cat([self.teacher.head(hidden), self.persons(reversed_gradient(hidden, self.weight))], dim=1)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Labels are int64 (n, 2): class and participant."""
+        """Return the sum of both cross-entropies; labels are int64 (n, 2): class and participant."""
         task = F.cross_entropy(logits[:, : self.classes], labels[:, 0])
         return task + F.cross_entropy(logits[:, self.classes :], labels[:, 1])
 
 
 def reversed_gradient(x: Tensor, weight: float) -> Tensor:
-    """``x`` itself, whose gradient comes back times ``-weight``."""
+    """Return ``x`` with a gradient multiplied by ``-weight``."""
     return (1 + weight) * x.detach() - weight * x
 
 
 def participants(private: Split) -> tuple[Tensor, int]:
-    """Who each record is of, int64 (n,) in 0 .. count - 1, and the count.
+    """Return the participant of each record, int64 (n,) in 0 .. count - 1, and the count.
 
     Raises:
-        Refused: the data do not say.
+        Refused: the data have no groups.
     """
     if private.group is None:
         raise Refused("Suppressing identities needs records that say whose they are: use a data set with groups.")

@@ -1,8 +1,8 @@
-"""Dataset condensation: a few images of each class whose training gradients are those of the private data.
+"""Dataset condensation: a few images of each class whose training gradients match those of the private data.
 
 Zhao, Mopuri, Bilen, *Dataset Condensation with Gradient Matching*, ICLR 2021 (arXiv 2006.05929). Deviations: strided
 convolutions instead of an instance-normalised ConvNet, Adam on the images, one matching step for each step of the
-network, which is drawn anew every ``network_steps`` steps.
+network, which is reinitialised every ``network_steps`` steps.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ VERSION = 1
 
 
 class DatasetCondensation(ReleaseMechanism):
-    """Learns ``per_class`` images for each class by matching gradients, class by class.
+    """Mechanism that learns ``per_class`` images of each class by matching gradients, class by class.
 
     Args:
         per_class: released images of each class.
-        descent_steps, lr: of Adam on the images. batch_size: private images of a class behind one gradient.
-        network_steps, network_lr: SGD on the condensed images between fresh networks. width: of the networks.
+        descent_steps, lr: of Adam on the images.
+        batch_size: private images of a class for one gradient.
+        network_steps, network_lr: SGD on the condensed images between reinitialisations of the network.
+        width: of the networks.
     """
 
     needs = {"dataset.kind": "image"}
@@ -36,13 +38,13 @@ class DatasetCondensation(ReleaseMechanism):
     def __init__(
         self,
         *,
-        per_class: int,
-        descent_steps: int,
-        lr: float,
-        batch_size: int,
-        network_steps: int,
-        network_lr: float,
-        width: int,
+        per_class: int = 10,
+        descent_steps: int = 1000,
+        lr: float = 0.1,
+        batch_size: int = 64,
+        network_steps: int = 10,
+        network_lr: float = 0.01,
+        width: int = 8,
     ) -> None:
         for name, value in (("per_class", per_class), ("lr", lr), ("network_steps", network_steps), ("width", width)):
             positive(f"dataset_condensation.{name}", value)
@@ -66,12 +68,12 @@ class DatasetCondensation(ReleaseMechanism):
                 real = real[torch.randperm(len(real), generator=rng)[: self.batch_size].to(real.device)]
                 wanted = gradient(network, real, label.expand(len(real)))
                 own = y == label
-                apart(gradient(network, x[own], y[own], graph=True), wanted).backward()
+                gradient_distance(gradient(network, x[own], y[own], graph=True), wanted).backward()
             optimizer.step()
             with torch.no_grad():
                 x.clamp_(0, 1)
-                for parameter, slope in zip(network.parameters(), gradient(network, x.detach(), y), strict=True):
-                    parameter.sub_(self.network_lr * slope)
+                for parameter, grad in zip(network.parameters(), gradient(network, x.detach(), y), strict=True):
+                    parameter.sub_(self.network_lr * grad)
         return Release(x.detach(), y)
 
     def _network(self, private: Split) -> nn.Module:
@@ -88,14 +90,14 @@ class DatasetCondensation(ReleaseMechanism):
 
 
 def gradient(network: nn.Module, x: Tensor, y: Tensor, *, graph: bool = False) -> tuple[Tensor, ...]:
-    """The mean cross-entropy's gradient by each parameter; with ``graph`` differentiable in x."""
+    """Return the mean cross-entropy's gradient by each parameter; with ``graph`` differentiable in x."""
     with torch.enable_grad():
         loss = F.cross_entropy(network(x), y)
         return torch.autograd.grad(loss, list(network.parameters()), create_graph=graph)
 
 
-def apart(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> Tensor:
-    """Sum over layers and output units of 1 - cosine of their gradients (equation 10 of the paper), ()."""
+def gradient_distance(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> Tensor:
+    """Return the sum over layers and output units of 1 - cosine of their gradients (equation 10 of the paper), ()."""
     total = found[0].new_zeros(())
     for a, b in zip(found, wanted, strict=True):
         rows = (a.flatten(1), b.flatten(1)) if a.ndim > 1 else (a.unsqueeze(0), b.unsqueeze(0))

@@ -1,4 +1,4 @@
-"""Disparate impact remover: every number takes the value of the median group at the same rank."""
+"""Disparate impact remover: every number takes the value of the median group at its rank."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.data.base import Split
@@ -19,10 +20,11 @@ QUANTILES = torch.linspace(0, 1, 201, dtype=torch.float64)
 
 
 class DisparateImpactRemover(ReleaseMechanism):
-    """Certifying and Removing Disparate Impact (Feldman et al., KDD 2015).
+    """Mechanism that repairs numeric columns group by group.
 
-    Per numeric column, a value moves to the median over the groups of their quantile functions at its rank within its
-    own group. Categories, the decision and the joint structure stay as they are; the attribute is needed at test time.
+    Feldman et al., *Certifying and Removing Disparate Impact*, KDD 2015. In each numeric column, a value moves to the
+    median over the groups of their quantile functions at its rank within its own group. Categories, the decision and
+    the joint structure stay as they are; the attribute is needed at test time.
 
     Args:
         repair: level in [0, 1]; 0 changes nothing.
@@ -30,7 +32,7 @@ class DisparateImpactRemover(ReleaseMechanism):
 
     needs = {"dataset.kind": "tabular", "dataset.sensitive": "yes"}
 
-    def __init__(self, *, repair: float) -> None:
+    def __init__(self, *, repair: float = 1.0) -> None:
         if not 0 <= repair <= 1:
             raise ConfigError(f"disparate_impact_remover.repair must be in [0, 1], got {repair}.")
         self.repair = repair
@@ -52,7 +54,7 @@ class DisparateImpactRemover(ReleaseMechanism):
         return Release(mapped.x, private.y, source=torch.arange(len(private)), sensitive=private.sensitive)
 
     def encode_people(self, people: Split) -> Split:
-        """Everybody repaired; people of a group that the private data lack stay as they are."""
+        """Return all records repaired; records of a group that the private data lack stay as they are."""
         assert people.sensitive is not None
         x, middle = people.x.clone(), self.curves.quantile(0.5, dim=0)
         for group, curve in zip(self.groups, self.curves, strict=True):
@@ -64,12 +66,14 @@ class DisparateImpactRemover(ReleaseMechanism):
         return replace(people, x=x)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Without the attribute nothing can be repaired: the input as it is."""
+        """Return the input unchanged, because a repair needs the attribute."""
         return x
 
 
-def interpolate(values: Tensor, quantiles: Tensor, target: Tensor) -> Tensor:
-    """The value of the quantile function ``target`` (q,) at the mid-rank of ``values`` (n,) in ``quantiles`` (q,)."""
+def interpolate(
+    values: Float[Tensor, " n"], quantiles: Float[Tensor, " q"], target: Float[Tensor, " q"]
+) -> Float[Tensor, " n"]:
+    """Return the quantile function ``target`` (q,) at the mid-ranks of ``values`` (n,) in ``quantiles`` (q,)."""
     low, high = torch.searchsorted(quantiles, values), torch.searchsorted(quantiles, values, right=True)
     rank = ((low + high - 1).double() / 2).clamp(0, len(target) - 1)
     below = rank.floor().long()

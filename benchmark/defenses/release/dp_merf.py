@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmark.data.base import Split
@@ -19,40 +19,47 @@ VERSION = 1
 
 
 class DPMERF(GeneratorDefense):
-    """DP-MERF: Differentially Private Mean Embeddings with Random Features (Harder, Adamczewski, Park, AISTATS 2021).
+    """Generator that matches one noisy release of class-wise mean embeddings.
 
-    The class-wise mean embedding ``mu = (1/N) sum phi(x) onehot(y)^T`` with random Fourier features of norm 1 is
-    released once with Gaussian noise; the generator then matches it, at no further privacy cost.
+    Harder, Adamczewski, Park, *DP-MERF: Differentially Private Mean Embeddings with Random Features*, AISTATS 2021. The
+    embedding ``mu = (1/N) sum phi(x) onehot(y)^T`` with random Fourier features of norm 1 is released once with
+    Gaussian noise; the generator then matches it, at no further privacy cost.
 
     Args:
         noise_multiplier: noise over the L2 sensitivity of mu, which is 2/N (replacing one record); 0: not private.
-        delta: of the guarantee.
-        features: random Fourier features (an even number). width: variance scale of the Gaussian kernel.
-        steps, batch_size, lr: of training the generator with Adam.
-        latent: dimensions of the noise.
-        rows: released samples; None: as many as there are private ones.
+        features: random Fourier features (an even number).
+        width: variance scale of the Gaussian kernel.
+        delta, steps, batch_size, lr, latent, rows: as for :class:`GeneratorDefense`.
     """
+
+    mechanism = "dp_merf"
 
     def __init__(
         self,
         *,
-        noise_multiplier: float,
-        delta: float,
-        features: int,
-        width: float,
-        steps: int,
-        batch_size: int,
-        lr: float,
-        latent: int,
-        rows: int | None,
+        noise_multiplier: float = 5.0,
+        delta: float = 1e-5,
+        features: int = 10000,
+        width: float = 105.0,
+        steps: int = 6000,
+        batch_size: int = 500,
+        lr: float = 0.01,
+        latent: int = 16,
+        rows: int | None = None,
     ) -> None:
-        for name, value in (("features", features), ("width", width), ("batch_size", batch_size), ("lr", lr)):
-            positive(f"dp_merf.{name}", value)
-        self.noise_multiplier, self.delta, self.features, self.width = noise_multiplier, delta, features, width
-        self.steps, self.batch_size, self.lr, self.latent, self.rows = steps, batch_size, lr, latent, rows
-
-    def facts(self) -> dict[str, Any]:
-        return {"mechanism": "dp_merf", "synthetic": True}
+        positive("dp_merf.features", features)
+        positive("dp_merf.width", width)
+        super().__init__(
+            batch_size=batch_size,
+            steps=steps,
+            target_epsilon=None,
+            delta=delta,
+            lr=lr,
+            hidden=(),
+            latent=latent,
+            rows=rows,
+        )
+        self.noise_multiplier, self.features, self.width = noise_multiplier, features, width
 
     def release(self, private: Split, rng: torch.Generator) -> Release:
         generator = self.untrained(private)
@@ -64,28 +71,27 @@ class DPMERF(GeneratorDefense):
         optimizer = torch.optim.Adam(generator.parameters(), lr=self.lr)
         for _ in range(self.steps):
             y = torch.randint(num_classes, (self.batch_size,), generator=rng).to(device)
-            found = embedding(fourier(generator(generator.noise(len(y), rng), y), frequencies), y, num_classes)
+            generated = embedding(fourier(generator(generator.noise(len(y), rng), y), frequencies), y, num_classes)
             optimizer.zero_grad(set_to_none=True)
-            (found / len(y) - target).square().sum().backward()
+            (generated / len(y) - target).square().sum().backward()
             optimizer.step()
-        rows = len(private) if self.rows is None else self.rows
-        y = torch.randint(num_classes, (rows,), generator=rng).to(device)
-        private_run = self.noise_multiplier > 0
-        epsilon = gaussian_epsilon(noise_multiplier=self.noise_multiplier, steps=1, delta=self.delta)
-        return Release(
-            generator.sample(y, rng),
-            y,
-            epsilon=epsilon if private_run else None,
-            delta=self.delta if private_run else None,
-        )
+        return self.sampled(generator, private, rng, self.spent())
+
+    def spent(self) -> float | None:
+        """Return the epsilon of the one noisy embedding, by the accountant."""
+        if self.noise_multiplier == 0:
+            return None
+        return gaussian_epsilon(noise_multiplier=self.noise_multiplier, steps=1, delta=self.delta)
 
 
-def fourier(x: Tensor, frequencies: Tensor) -> Tensor:
-    """Random Fourier features (n, features) of norm 1 of samples (n, ...)."""
+def fourier(x: Float[Tensor, "n ..."], frequencies: Float[Tensor, "d half"]) -> Float[Tensor, "n features"]:
+    """Return random Fourier features (n, features) of norm 1 of samples (n, ...)."""
     angles = x.flatten(1) @ frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1) / math.sqrt(frequencies.shape[1])
 
 
-def embedding(features: Tensor, y: Tensor, num_classes: int) -> Tensor:
-    """``sum phi(x) onehot(y)^T``, (features, classes)."""
+def embedding(
+    features: Float[Tensor, "n features"], y: Int[Tensor, " n"], num_classes: int
+) -> Float[Tensor, "features classes"]:
+    """Return ``sum phi(x) onehot(y)^T``, (features, classes)."""
     return features.T @ torch.nn.functional.one_hot(y, num_classes).to(features.dtype)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 from benchmark.data.base import Split
 from benchmark.defenses.release.generators import GeneratorDefense
-from benchmark.errors import ConfigError, Diverged, positive
+from benchmark.errors import ConfigError, positive
 from benchmark.models.generators import Generator
 from benchmark.settings.release.defense import Release
-from benchmark.training.sanitise import clip_block, most_steps, poisson_epsilon, sanitise
+from benchmark.training.sanitise import clip_block, poisson_epsilon, sanitise
 from benchmark.training.sinkhorn import MixedCost, Sinkhorn, semi_debiased
 
 VERSION = 1
@@ -23,12 +23,13 @@ PERTURB = ("image", "param")
 
 
 class DPSinkhorn(GeneratorDefense):
-    """Don't Generate Me: Training Differentially Private Generative Models with Sinkhorn Divergence (Cao et al., 2021).
+    """Generator trained on sanitised image gradients of a Sinkhorn loss.
 
-    Every step draws a Poisson batch of private samples, takes the gradient of the loss at the *generated images*,
-    clips that block as a whole to ``clip``, adds noise of standard deviation ``2 * clip * noise_multiplier`` and only
-    then passes it through the generator. Private data reach the parameters on no other way. Labels enter through the
-    cost as scaled one-hot vectors; generated labels are uniform, never the private histogram.
+    Cao et al., *Don't Generate Me: Training Differentially Private Generative Models with Sinkhorn Divergence*, 2021.
+    Every step draws a Poisson batch of private samples, takes the gradient of the loss at the *generated images*, clips
+    that block as a whole to ``clip``, adds noise of standard deviation ``2 * clip * noise_multiplier`` and only then
+    passes it through the generator. Private data reach the parameters in no other way. Labels enter the cost as scaled
+    one-hot vectors; generated labels are uniform, never the private histogram.
 
     Deviations: the number of generated samples is fixed, as in the paper (the published code reveals the realised batch
     size); an empty batch is a step without a private term; Gaussian noise is float32, which is not cryptographic DP.
@@ -39,55 +40,61 @@ class DPSinkhorn(GeneratorDefense):
         perturb: ``image`` (the paper), or ``param``: the private term's gradient at the generator's parameters.
         clip: bound of the block's norm.
         batch_size: expected private batch and number of generated samples.
-        steps: of training. target_epsilon: training stops before the accountant exceeds it; None: never.
-        delta: of the guarantee.
-        lr, weight_decay: of Adam.
+        weight_decay: of Adam.
         debias: share p in [0, 1] of further generated samples: 0 biased, between semi-debiased, 1 debiased.
-        l1, l2: weights of the two norms in the cost. blur: weight of the entropy.
+        l1, l2: weights of the two norms in the cost.
+        blur: weight of the entropy.
         label_weight: factor of the one-hot label in the cost.
-        latent: dimensions of the noise.
-        rows: released samples; None: as many as there are private ones.
         threshold: released values below 1/2 become 0, as before the paper's evaluation (post-processing).
+        steps, target_epsilon, delta, lr, latent, rows: as for :class:`GeneratorDefense`.
     """
+
+    mechanism = "dp_sinkhorn"
 
     def __init__(
         self,
         *,
-        noise_multiplier: float,
-        private: bool,
-        perturb: str,
-        clip: float,
-        batch_size: int,
-        steps: int,
-        target_epsilon: float | None,
-        delta: float,
-        lr: float,
-        weight_decay: float,
-        debias: float,
-        l1: float,
-        l2: float,
-        blur: float,
-        label_weight: float,
-        latent: int,
-        rows: int | None,
-        threshold: bool,
+        noise_multiplier: float = 1.1,
+        private: bool = True,
+        perturb: str = "image",
+        clip: float = 0.5,
+        batch_size: int = 50,
+        steps: int = 3446203,
+        target_epsilon: float | None = 10.0,
+        delta: float = 1e-5,
+        lr: float = 1e-5,
+        weight_decay: float = 1e-5,
+        debias: float = 0.2,
+        l1: float = 1.0,
+        l2: float = 1.0,
+        blur: float = 0.05,
+        label_weight: float = 15.0,
+        latent: int = 16,
+        rows: int | None = None,
+        threshold: bool = False,
     ) -> None:
-        for name, value in (("clip", clip), ("batch_size", batch_size), ("lr", lr), ("blur", blur)):
-            positive(f"dp_sinkhorn.{name}", value)
+        positive("dp_sinkhorn.clip", clip)
+        positive("dp_sinkhorn.blur", blur)
         if perturb not in PERTURB or not 0 <= debias <= 1 or noise_multiplier < 0:
             raise ConfigError(
                 f"dp_sinkhorn: perturb is one of {list(PERTURB)}, debias in [0, 1] and noise_multiplier at least 0; "
                 f"got {perturb!r}, {debias} and {noise_multiplier}."
             )
+        super().__init__(
+            batch_size=batch_size,
+            steps=steps,
+            target_epsilon=target_epsilon,
+            delta=delta,
+            lr=lr,
+            hidden=(),
+            latent=latent,
+            rows=rows,
+        )
         self.noise_multiplier, self.private, self.perturb, self.clip = noise_multiplier, private, perturb, clip
-        self.batch_size, self.steps, self.target_epsilon, self.delta = batch_size, steps, target_epsilon, delta
-        self.lr, self.weight_decay = lr, weight_decay
-        self.extra, self.label_weight, self.latent = int(debias * batch_size), label_weight, latent
+        self.weight_decay = weight_decay
+        self.extra, self.label_weight = int(debias * batch_size), label_weight
         self.transport = Sinkhorn(MixedCost(l2=l2, l1=l1), blur)
-        self.rows, self.threshold = rows, threshold
-
-    def facts(self) -> dict[str, Any]:
-        return {"mechanism": "dp_sinkhorn", "synthetic": True}
+        self.threshold = threshold
 
     def release(self, private: Split, rng: torch.Generator) -> Release:
         generator = self.untrained(private)
@@ -98,26 +105,20 @@ class DPSinkhorn(GeneratorDefense):
             optimizer.zero_grad(set_to_none=True)
             self.step(generator, batch, rng)
             optimizer.step()
-        rows = len(private) if self.rows is None else self.rows
-        y = torch.randint(generator.num_classes, (rows,), generator=rng).to(private.y.device)
-        x = generator.sample(y, rng)
-        if not torch.isfinite(x).all():
-            raise Diverged("training of the DP-Sinkhorn generator gave values that are no numbers.")
-        if self.threshold:
-            x = x.where(x >= 0.5, 0)
-        return Release(x, y, epsilon=self.spent(rate, steps), delta=self.delta if self.is_private else None)
+        sampled = self.sampled(generator, private, rng, self.spent(rate, steps))
+        return replace(sampled, x=sampled.x.where(sampled.x >= 0.5, 0)) if self.threshold else sampled
 
     @property
     def is_private(self) -> bool:
         return self.private and self.noise_multiplier > 0
 
     def plan(self, samples: int) -> tuple[int, float]:
-        """Steps and sampling rate of a run on ``samples`` records."""
+        """Return steps and sampling rate of a run on ``samples`` records."""
         rate = min(1.0, self.batch_size / samples)
-        return most_steps(partial(self.spent, rate), epsilon=self.target_epsilon, limit=self.steps), rate
+        return self.affordable_steps(partial(self.spent, rate)), rate
 
     def spent(self, rate: float, steps: int) -> float | None:
-        """Epsilon of the run, by the accountant."""
+        """Return the epsilon of the run, by the accountant."""
         if not self.is_private:
             return None
         return poisson_epsilon(noise_multiplier=self.noise_multiplier, rate=rate, steps=steps, delta=self.delta)
@@ -135,16 +136,16 @@ class DPSinkhorn(GeneratorDefense):
             x.backward(self.image_gradient(x, y, batch, rng))
 
     def image_gradient(self, x: Tensor, y: Tensor, batch: Split, rng: torch.Generator) -> Tensor:
-        """The gradient at the generated images, (n + n', ...), as it may leave the curator."""
-        held = x.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(self.loss(held, y, batch), held)
+        """Return the sanitised gradient at the generated images, (n + n', ...)."""
+        images = x.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(self.loss(images, y, batch), images)
         if not self.private:
             return gradient
         first, rest = gradient[: self.batch_size], gradient[self.batch_size :]
         return torch.cat([sanitise(first, self.clip, self.noise_multiplier, rng), clip_block(rest, self.clip)])
 
     def loss(self, x: Tensor, y: Tensor, batch: Split) -> Tensor:
-        """The semi-debiased Sinkhorn loss, (); without private samples only the generated ones repel each other."""
+        """Return the semi-debiased Sinkhorn loss, (); without private samples only the repulsion of generated ones."""
         generated = self._points(x, y)
         if len(batch):
             real = self._points(2 * batch.x - 1, batch.y)
@@ -152,7 +153,7 @@ class DPSinkhorn(GeneratorDefense):
         return -self.transport(generated[: self.batch_size], generated[self.extra :])
 
     def _points(self, x: Tensor, y: Tensor) -> Tensor:
-        """Flattened sample and scaled one-hot label, (n, d + classes)."""
+        """Return flattened samples with scaled one-hot labels, (n, d + classes)."""
         assert self.generator is not None
         labels = F.one_hot(y, self.generator.num_classes).to(x.dtype)
         return torch.cat([x.flatten(1), self.label_weight * labels], dim=1)
@@ -160,18 +161,21 @@ class DPSinkhorn(GeneratorDefense):
     def _step_at_parameters(
         self, generator: Generator, x: Tensor, y: Tensor, batch: Split, rng: torch.Generator
     ) -> None:
-        """The ablation: clip and noise the private term's gradient where it arrives, in the parameters."""
+        """Clip and noise the private term's gradient at the parameters instead of the images (the ablation)."""
         parameters = list(generator.parameters())
         generated = self._points(x, y)
         repulsion = -self.transport(generated[: self.batch_size], generated[self.extra :])
         attraction = self.loss(x, y, batch) - repulsion if len(batch) else 0 * x.sum()
-        free = torch.autograd.grad(repulsion, parameters, retain_graph=True)
-        bound = torch.autograd.grad(attraction, parameters, allow_unused=True)
+        free_gradients = torch.autograd.grad(repulsion, parameters, retain_graph=True)
+        private_gradients = torch.autograd.grad(attraction, parameters, allow_unused=True)
         flat = torch.cat(
-            [(torch.zeros_like(p) if g is None else g).flatten() for g, p in zip(bound, parameters, strict=True)]
+            [
+                (torch.zeros_like(p) if g is None else g).flatten()
+                for g, p in zip(private_gradients, parameters, strict=True)
+            ]
         )
         if self.private:
             flat = sanitise(flat, self.clip, self.noise_multiplier, rng)
         sizes = [p.numel() for p in parameters]
-        for parameter, own, part in zip(parameters, free, flat.split(sizes), strict=True):
+        for parameter, own, part in zip(parameters, free_gradients, flat.split(sizes), strict=True):
             parameter.grad = own + part.view_as(parameter)

@@ -1,4 +1,4 @@
-"""Fair mapping by attribute editing: everybody is decoded with the code of the target group (AttGAN)."""
+"""Fair mapping by attribute editing: every record is decoded with the code of the target group (AttGAN)."""
 
 from __future__ import annotations
 
@@ -15,27 +15,37 @@ VERSION = 1
 
 
 class FairAttGAN(FairMapping):
-    """The earlier form of fair mapping (Gambs, Ngueveu, v1), on AttGAN (He et al., IEEE TIP 2019).
+    """Mechanism of the earlier form of fair mapping (Gambs, Ngueveu, v1), on AttGAN (He et al., IEEE TIP 2019).
 
-    ``G(x) = Dec(Enc(x), code)`` with the one-hot code of a group: the own one must give the record back
+    ``G(x) = Dec(Enc(x), code)`` with the one-hot code of a group: the own code must reconstruct the record
     (*reconstruction*), that of the target must convince a classifier of groups trained on real records
-    (*classification*) and the critic. Encoder and decoder begin as an auto-encoder. With ``protection`` 0 it is AttGAN.
+    (*classification*) and the critic. Encoder and decoder are pretrained as an auto-encoder. With ``protection`` 0 it
+    is AttGAN.
 
     Args:
         reconstruction, classification: weights of the two terms.
         warmup: steps of the auto-encoder, and of the classifier.
-        others: as for :class:`FairMapping`.
+        identity, fidelity, others: as for :class:`FairMapping`.
     """
 
-    def __init__(self, *, reconstruction: float, classification: float, warmup: int, **others: Any) -> None:
-        super().__init__(**others)
+    def __init__(
+        self,
+        *,
+        reconstruction: float = 0.95,
+        classification: float = 0.75,
+        warmup: int = 5000,
+        identity: float = 0.0,
+        fidelity: float = 0.0,
+        **others: Any,
+    ) -> None:
+        super().__init__(identity=identity, fidelity=fidelity, **others)
         self.reconstruction, self.classification, self.warmup = reconstruction, classification, warmup
 
     def mapped(self, records: Tensor, rng: torch.Generator) -> Tensor:
         return self.decoded_as(records, torch.full((len(records),), self.target, device=records.device))
 
     def decoded_as(self, records: Tensor, groups: Tensor) -> Tensor:
-        """``Dec(Enc(x), onehot(group))``, (n, d)."""
+        """Return ``Dec(Enc(x), onehot(group))``, (n, d)."""
         code = F.one_hot(groups, self.count).to(records)
         return self.decoder(torch.cat([self.encoder(records), code], dim=1))
 
@@ -46,20 +56,20 @@ class FairAttGAN(FairMapping):
         return nn.ModuleList([self.encoder, self.decoder])
 
     def prepare(self, records: Tensor, groups: Tensor, rng: torch.Generator) -> None:
-        """Encoder and decoder as an auto-encoder, and the classifier of groups, which is then left as it is."""
+        """Train encoder and decoder as an auto-encoder, and the classifier of groups, which is then frozen."""
         self.classifier = dense(records.shape[1], self.hidden, self.count).to(records.device)
-        auto, told = self._adam(self.generator), self._adam(self.classifier)
+        autoencoder, classifier = self._adam(self.generator), self._adam(self.classifier)
         for _ in range(self.warmup):
             index = torch.randint(len(records), (self.batch_size,), generator=rng).to(records.device)
             x, group = records[index], groups[index]
-            self._improve(auto, F.l1_loss(self.decoded_as(x, group), x))
-            self._improve(told, F.cross_entropy(self.classifier(x), group))
+            self._improve(autoencoder, F.l1_loss(self.decoded_as(x, group), x))
+            self._improve(classifier, F.cross_entropy(self.classifier(x), group))
         self.classifier.requires_grad_(False)
 
     def _map_loss(self, records: Tensor, groups: Tensor, count: int, rng: torch.Generator) -> Tensor:
         own = F.l1_loss(self.decoded_as(records, groups), records)
         edited = self.mapped(records, rng)
         wanted = torch.full((len(records),), self.target, device=records.device)
-        told = F.cross_entropy(self.classifier(edited), wanted)
+        group_loss = F.cross_entropy(self.classifier(edited), wanted)
         rest = super()._map_loss(records, groups, count, rng)
-        return rest + self.reconstruction * own + self.classification * told
+        return rest + self.reconstruction * own + self.classification * group_loss

@@ -1,4 +1,4 @@
-"""Fair mapping: protected people are moved onto a target group's distribution, so that their attribute is hidden."""
+"""Fair mapping: protected records are mapped onto a target group's distribution to hide the attribute."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from torch.nn import functional as F
 from benchmark.data.base import Split
 from benchmark.errors import ConfigError, Refused, positive
 from benchmark.settings.release.defense import Release, ReleaseMechanism
-from benchmark.training.adversarial_groups import Judges, dense, gradient_penalty, protection_loss, soft_ber
+from benchmark.training.adversarial_groups import (
+    CriticAndDiscriminator,
+    dense,
+    gradient_penalty,
+    protection_loss,
+    soft_ber,
+)
 from benchmark.training.record_space import RecordSpace, with_decision
 
 VERSION = 2
@@ -24,9 +30,9 @@ COMPOSITIONS = ("all_mapped", "target_original")
 
 
 class RecordMap(nn.Module):
-    """A fitted map as those have it who were handed its weights: differentiable, and not yet decoded.
+    """Fitted map for an adversary who has its weights: differentiable, and not yet decoded.
 
-    ``forward(records, rng)``: records with their decision (n, d + classes) as they are mapped, with noise from ``rng``.
+    ``forward(records, rng)``: mapped records with their decision (n, d + classes), with noise from ``rng``.
     """
 
     def __init__(self, defense: FairMapping) -> None:
@@ -38,28 +44,32 @@ class RecordMap(nn.Module):
 
 
 class FairMapping(ReleaseMechanism):
-    """Fair mapping (Gambs, Ngueveu, arXiv 2209.00617); its terms as our protocol reconstructs them from the abstract.
+    """Fair mapping (Gambs, Ngueveu, arXiv 2209.00617), reconstructed from the abstract.
 
     A residual generator G moves records (features and decision). Four terms: *transport*, the Wasserstein-1 distance of
     mapped protected records to the target group's, by a critic with gradient penalty; *protection*, the distance of an
     attribute discriminator's soft balanced error from chance; *identity*, L1 change of target records; *fidelity*, L1
-    change of the others (or of all). With weights zeroed it specialises to its baselines: WGAN (transport alone) and
-    GANSan (protection and fidelity on all records). What is released is decoded into the space of records.
+    change of the others (or of all). With some weights at 0 it specialises to its baselines: WGAN (transport alone) and
+    GANSan (protection and fidelity on all records). The release is decoded into the space of records.
 
     Args:
         target: group that the others are mapped onto (the privileged one).
         transport, protection, identity, fidelity: weights of the terms.
         fidelity_on_all: the fidelity term counts target records too (GANSan has no target group).
         shared_trunk: critic and discriminator are two heads of one network (an ablation).
-        sees_originals: the discriminator is also shown the target group as it was, so that the map hides from one who
-            knows real members of it.
-        composition: ``all_mapped`` (R-M) passes everybody through G; ``target_original`` (O-M) leaves the target group.
-        decode: outputs are clipped, rounded and made one-hot; raw ones betray who was mapped.
-        hidden: widths of all networks. noise: uniform inputs added to a record.
-        steps: of the generator; critic_steps: of critic and discriminator for each.
-        checkpoints: how many maps of the second half of the steps are judged by :meth:`_heuristic`; the best is kept,
+        sees_originals: the discriminator also sees the target group's original records, so that the map hides from an
+            adversary who knows real members of it.
+        composition: ``all_mapped`` (R-M) passes all records through G; ``target_original`` (O-M) leaves the target
+            group.
+        decode: clip and round outputs and make them one-hot; raw outputs reveal who was mapped.
+        hidden: widths of all networks.
+        noise: number of uniform inputs added to a record.
+        steps: of the generator.
+        critic_steps: of critic and discriminator for each step of the generator.
+        checkpoints: number of maps of the second half of the steps that :meth:`_heuristic` compares; the best is kept,
             or with 0 the last.
-        batch_size: half of it from the target group; lr: of Adam with betas (0.5, 0.9).
+        batch_size: half of it from the target group.
+        lr: of Adam with betas (0.5, 0.9).
     """
 
     needs = {"dataset.kind": "tabular", "dataset.sensitive": "yes"}
@@ -68,23 +78,23 @@ class FairMapping(ReleaseMechanism):
     def __init__(
         self,
         *,
-        target: int,
-        transport: float,
-        protection: float,
-        identity: float,
-        fidelity: float,
-        fidelity_on_all: bool,
-        shared_trunk: bool,
-        sees_originals: bool,
-        composition: str,
-        decode: bool,
-        hidden: Sequence[int],
-        noise: int,
-        steps: int,
-        critic_steps: int,
-        checkpoints: int,
-        batch_size: int,
-        lr: float,
+        target: int = 1,
+        transport: float = 1.0,
+        protection: float = 2.0,
+        identity: float = 1.0,
+        fidelity: float = 0.3,
+        fidelity_on_all: bool = False,
+        shared_trunk: bool = False,
+        sees_originals: bool = False,
+        composition: str = "all_mapped",
+        decode: bool = True,
+        hidden: Sequence[int] = (64, 64),
+        noise: int = 1,
+        steps: int = 20000,
+        critic_steps: int = 5,
+        checkpoints: int = 20,
+        batch_size: int = 128,
+        lr: float = 0.001,
     ) -> None:
         if composition not in COMPOSITIONS:
             raise ConfigError(f"fair_mapping.composition must be one of {list(COMPOSITIONS)}, got {composition!r}.")
@@ -118,7 +128,7 @@ class FairMapping(ReleaseMechanism):
         return Release(mapped.x, mapped.y, source=index, sensitive=private.sensitive)
 
     def encode_people(self, people: Split) -> Split:
-        """Everybody mapped; by ``target_original`` all but the target group, whom the attribute must name."""
+        """Return all records mapped; ``target_original`` leaves the target group, which needs the attribute."""
         x, y = self._map(with_decision(people, self.num_classes))
         if self.composition == "target_original":
             assert people.sensitive is not None
@@ -127,65 +137,65 @@ class FairMapping(ReleaseMechanism):
         return replace(people, x=x.view_as(people.x), y=y)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Features alone, with a decision left open (equal shares of all classes)."""
+        """Return mapped features for records without a decision (equal shares of all classes)."""
         undecided = torch.full((len(x), self.num_classes), 1 / self.num_classes, device=x.device)
         return self._map(torch.cat([x.flatten(1), undecided], dim=1))[0].view_as(x)
 
     @torch.no_grad()
     def _map(self, records: Tensor) -> tuple[Tensor, Tensor]:
-        """Mapped features (n, d) and decision (n,) of records with their decision, (n, d + classes)."""
+        """Return mapped features (n, d) and decision (n,) of records with their decision, (n, d + classes)."""
         raw = self.mapped(records, self.rng)
         decision = raw[:, -self.num_classes :].argmax(dim=1)
         x = (self.space.decode(raw) if self.decoded else raw)[:, : -self.num_classes]
         return x, decision
 
     def mapped(self, records: Tensor, rng: torch.Generator) -> Tensor:
-        """``G(x) = x + f(x, noise)``, (n, d)."""
+        """Return ``G(x) = x + f(x, noise)``, (n, d)."""
         noise = torch.rand((len(records), self.noise), generator=rng).to(records)
         return records + self.generator(torch.cat([records, noise], dim=1))
 
-    # -- learning ----------------------------------------------------------------------------------
+    # -- training ----------------------------------------------------------------------------------
     def build(self, width: int, count: int) -> nn.Module:
-        """The untrained generator for records of ``width`` columns and ``count`` groups."""
+        """Return the untrained generator for records of ``width`` columns and ``count`` groups."""
         return dense(width + self.noise, self.hidden, width)
 
     def prepare(self, records: Tensor, groups: Tensor, rng: torch.Generator) -> None:
-        """What is trained before the map; nothing here."""
+        """Train parts that the map needs before its own training; none here."""
 
     def fit_map(self, records: Tensor, groups: Tensor, rng: torch.Generator) -> None:
         """Train generator, critic and discriminator on private records (n, d) with groups int64 (n,)."""
         count, width = int(groups.max()) + 1, records.shape[1]
         self.generator = self.build(width, count).to(records.device)
-        self.judges = Judges(width, self.hidden, count, self.shared_trunk).to(records.device)
+        self.judges = CriticAndDiscriminator(width, self.hidden, count, self.shared_trunk).to(records.device)
         self.prepare(records, groups, rng)
-        for_map, for_judges = self._adam(self.generator), self._adam(self.judges)
+        map_optimizer, judges_optimizer = self._adam(self.generator), self._adam(self.judges)
         pools = (groups == self.target).nonzero().squeeze(1), (groups != self.target).nonzero().squeeze(1)
         if not (len(pools[0]) and len(pools[1])):
             raise Refused(f"Nobody to map: all or none of the private records are of group {self.target}.")
-        judged = set(torch.linspace(self.steps / 2, self.steps, self.checkpoints).int().tolist())
+        checkpoints = set(torch.linspace(self.steps / 2, self.steps, self.checkpoints).int().tolist())
         best: tuple[float, dict[str, Any], dict[str, Any]] = (float("inf"), {}, {})
         for step in range(1, self.steps + 1):
             for _ in range(self.critic_steps):
                 index = self._draw(pools, rng)
-                self._improve(for_judges, self._judges_loss(records[index], groups[index], count, rng))
+                self._improve(judges_optimizer, self._judges_loss(records[index], groups[index], count, rng))
             index = self._draw(pools, rng)
-            self._improve(for_map, self._map_loss(records[index], groups[index], count, rng))
-            if step in judged:
+            self._improve(map_optimizer, self._map_loss(records[index], groups[index], count, rng))
+            if step in checkpoints:
                 states = copy.deepcopy((self.generator.state_dict(), self.judges.state_dict()))
                 best = min(best, (self._heuristic(records, groups, count), *states), key=lambda found: found[0])
-        if judged:
+        if checkpoints:
             self.generator.load_state_dict(best[1])
             self.judges.load_state_dict(best[2])
 
     def _heuristic(self, records: Tensor, groups: Tensor, count: int) -> float:
-        """How the papers' family picks a map, lower is better: MAE + (chance - BER)^2 on private records.
+        """Return the papers' selection criterion, lower is better: MAE + (chance - BER)^2 on private records.
 
         BER is that of gradient boosting, fitted on one half of the mapped records and scored on the other.
         """
         x, y = self._map(records)
         mapped = torch.cat([x, F.one_hot(y, self.num_classes).to(x)], dim=1)
-        told = GradientBoostingClassifier(random_state=0).fit(mapped[::2].cpu(), groups[::2].cpu())
-        wrong = torch.as_tensor(told.predict(mapped[1::2].cpu())) != groups[1::2].cpu()
+        classifier = GradientBoostingClassifier(random_state=0).fit(mapped[::2].cpu(), groups[::2].cpu())
+        wrong = torch.as_tensor(classifier.predict(mapped[1::2].cpu())) != groups[1::2].cpu()
         rates = [wrong[groups[1::2].cpu() == group].double().mean() for group in range(count)]
         ber = torch.stack(rates).nanmean()
         return float((mapped - records).abs().mean() + ((count - 1) / count - ber).square())
@@ -201,12 +211,12 @@ class FairMapping(ReleaseMechanism):
         optimizer.step()
 
     def _draw(self, pools: tuple[Tensor, Tensor], rng: torch.Generator) -> Tensor:
-        """Half a batch of the target group, then as many others."""
+        """Return indices of half a batch of the target group, then as many others."""
         half = self.batch_size // 2
         return torch.cat([pool[torch.randint(len(pool), (half,), generator=rng).to(pool.device)] for pool in pools])
 
     def _judges_loss(self, records: Tensor, groups: Tensor, count: int, rng: torch.Generator) -> Tensor:
-        """Discriminator on mapped records of all groups; critic on the target group against the mapped others."""
+        """Return the loss of the discriminator on mapped records and of the critic between target and mapped others."""
         with torch.no_grad():
             mapped = self.mapped(records, rng)
         half = len(records) // 2
@@ -215,9 +225,9 @@ class FairMapping(ReleaseMechanism):
             shown, of = torch.cat([records[:half], mapped]), torch.cat([groups[:half], groups])
         loss = soft_ber(self.judges.groups(shown), of, count)
         if self.transport:
-            real, moved = records[:half], mapped[half:]
-            distance = self.judges.critic(real).mean() - self.judges.critic(moved).mean()
-            loss = loss - distance + gradient_penalty(self.judges, real, moved, rng)
+            real, mapped_others = records[:half], mapped[half:]
+            distance = self.judges.critic(real).mean() - self.judges.critic(mapped_others).mean()
+            loss = loss - distance + gradient_penalty(self.judges, real, mapped_others, rng)
         return loss
 
     def _map_loss(self, records: Tensor, groups: Tensor, count: int, rng: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Releases of images with their detail taken away, or mixed two by two: baselines without proxies."""
+"""Baselines without proxies: images of reduced detail, or mixed in pairs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmark.data.base import Split
-from benchmark.defenses.release.instahide import others
+from benchmark.defenses.release.instahide import random_partners
 from benchmark.errors import ConfigError
 from benchmark.settings.release.defense import Release, ReleaseMechanism
 
@@ -14,7 +14,7 @@ VERSION = 1
 
 
 class Blur(ReleaseMechanism):
-    """Releases images averaged over a window.
+    """Mechanism that releases images averaged over a window.
 
     Args:
         side: of the window in pixels, odd.
@@ -22,7 +22,7 @@ class Blur(ReleaseMechanism):
 
     needs = {"dataset.kind": "image"}
 
-    def __init__(self, *, side: int) -> None:
+    def __init__(self, *, side: int = 5) -> None:
         if side < 1 or side % 2 == 0:
             raise ConfigError(f"blur.side must be odd and positive, got {side}.")
         self.side = side
@@ -33,7 +33,7 @@ class Blur(ReleaseMechanism):
 
 
 class Pixelate(ReleaseMechanism):
-    """Releases images averaged over a grid of cells, each cell of one value.
+    """Mechanism that releases images averaged over a grid of cells, each cell with one value.
 
     Args:
         cells: along each side.
@@ -41,7 +41,7 @@ class Pixelate(ReleaseMechanism):
 
     needs = {"dataset.kind": "image"}
 
-    def __init__(self, *, cells: int) -> None:
+    def __init__(self, *, cells: int = 8) -> None:
         if cells < 1:
             raise ConfigError(f"pixelate.cells must be at least 1, got {cells}.")
         self.cells = cells
@@ -53,7 +53,7 @@ class Pixelate(ReleaseMechanism):
 
 
 class PairMix(ReleaseMechanism):
-    """Releases ``share * x + (1 - share) * x'`` with x' another private image, and the label of x.
+    """Mechanism that releases ``share * x + (1 - share) * x'``, x' another private image, with the label of x.
 
     Args:
         share: of the image whose label is kept, in (0.5, 1].
@@ -61,12 +61,12 @@ class PairMix(ReleaseMechanism):
 
     needs = {"dataset.kind": "image"}
 
-    def __init__(self, *, share: float) -> None:
+    def __init__(self, *, share: float = 0.6) -> None:
         if not 0.5 < share <= 1:
             raise ConfigError(f"pair_mix.share must be above 0.5 and at most 1, got {share}.")
         self.share = share
 
     def release(self, private: Split, rng: torch.Generator) -> Release:
         first = torch.arange(len(private))
-        partner = others(first, len(private), rng).to(private.x.device)
+        partner = random_partners(first, len(private), rng).to(private.x.device)
         return Release(self.share * private.x + (1 - self.share) * private.x[partner], private.y, first)

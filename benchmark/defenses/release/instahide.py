@@ -1,8 +1,8 @@
-"""InstaHide: images mixed with others, and every pixel's sign drawn by lot.
+"""InstaHide: images mixed with others under random pixel signs.
 
-Huang, Song, Li, Arora, *InstaHide: Instance-hiding Schemes for Private Distributed Learning*, ICML 2020
-(arXiv 2010.02772). Deviations: the public samples are the data set's own ``public`` split, and the released set holds
-``encodings`` draws of each image where the paper draws anew in every epoch.
+Huang, Song, Li, Arora, *InstaHide: Instance-hiding Schemes for Private Distributed Learning*, ICML 2020 (arXiv
+2010.02772). Deviations: the public samples are the data set's own ``public`` split, and the released set holds
+``encodings`` draws of each image, whereas the paper draws anew in every epoch.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,30 +21,31 @@ from benchmark.settings.collaboration.defense import FederatedDefense
 from benchmark.settings.release.defense import Release, ReleaseMechanism
 
 VERSION = 1
-LARGEST = 0.65  # c1: no image may dominate a mixture
-SMALLEST_PAIR = 0.3  # c2: in cross mode the two private images must count
+MAX_WEIGHT = 0.65  # c1, bound of one image's weight
+MIN_PAIR_WEIGHT = 0.3  # c2, least weight of the two private images in cross mode
 
 
 class InstaHide(ReleaseMechanism, FederatedDefense):
-    """Releases ``sigma * sum_j lambda_j x_j`` with soft labels, sigma a fresh sign for every pixel.
+    """Mechanism that releases ``sigma * sum_j lambda_j x_j`` with soft labels, sigma a random sign for every pixel.
 
-    Images are standardised by the mean and twice the deviation of the public samples first, so that they lie
-    about zero.
-    Labels count private images only and are not renormalised.
+    Images are first standardised by the mean and twice the standard deviation of the public samples, so that they lie
+    about zero. Labels count private images only and are not renormalised.
 
     Args:
         k: images in one mixture.
         mode: ``inside``: all of them private; ``cross``: two private ones, the others public.
         encodings: T, released mixtures of each private image (it is the first one in each of them).
         signs: draw signs; without them it is mixup.
-        inference: what test inputs are encoded to: ``plain`` (standardised only, as the public code does) or ``mixed``
-            with public images.
+        inference: encoding of test inputs: ``plain`` (only standardised, as in the public code) or ``mixed`` with
+            public images.
     """
 
     needs = {"dataset.kind": "image"}
     releases = frozenset({"attributes", "mixtures"})
 
-    def __init__(self, *, k: int, mode: str, encodings: int, signs: bool, inference: str) -> None:
+    def __init__(
+        self, *, k: int = 4, mode: str = "cross", encodings: int = 1, signs: bool = True, inference: str = "plain"
+    ) -> None:
         if k < 2 or encodings < 1:
             raise ConfigError(f"instahide.k must be at least 2 and encodings at least 1, got {k} and {encodings}.")
         if mode not in ("inside", "cross") or inference not in ("plain", "mixed"):
@@ -54,7 +56,7 @@ class InstaHide(ReleaseMechanism, FederatedDefense):
         return {"mixing": {"k": self.k, "mode": self.mode, "encodings": self.encodings, "signs": self.signs}}
 
     def secrets(self) -> dict[str, Tensor]:
-        """``parts`` (m, 2) the first two private images of each row, ``weights`` (m, 2) theirs."""
+        """Return ``parts`` (m, 2), the first two private images of each row, and ``weights`` (m, 2), theirs."""
         return {"parts": self.parts, "weights": self.weights}
 
     def release(self, private: Split, rng: torch.Generator) -> Release:
@@ -73,11 +75,11 @@ class InstaHide(ReleaseMechanism, FederatedDefense):
         return self._signed(mixed, self.fresh)
 
     def local_data(self, data: Split, rng: torch.Generator) -> Split:
-        """One mixture of each of a party's samples, with partners of its own and, in cross mode, public ones."""
+        """Return one mixture of each of a party's samples, with partners of its own and, in cross mode, public ones."""
         return self._mixtures(data, 1, rng)[0]
 
     def _mixtures(self, private: Split, encodings: int, rng: torch.Generator) -> tuple[Split, Tensor]:
-        """Mixtures and the first private image of each, int64 (m,)."""
+        """Return mixtures and the first private image of each, int64 (m,)."""
         if private.x.ndim != 4:
             raise ConfigError("instahide mixes images; choose an image dataset.")
         n, classes = len(private), self._classes(private)
@@ -85,7 +87,7 @@ class InstaHide(ReleaseMechanism, FederatedDefense):
         first = torch.arange(n).repeat(encodings)
         weights = mixing_weights(len(first), self.k, self.mode, rng).to(x)
         count = self.k if self.mode == "inside" else 2
-        parts = torch.stack([first, *(others(first, n, rng) for _ in range(count - 1))], dim=1).to(x.device)
+        parts = torch.stack([first, *(random_partners(first, n, rng) for _ in range(count - 1))], dim=1).to(x.device)
         self.parts, self.weights = parts[:, :2], weights[:, :2]
         mixed = sum(weights[:, j].view(-1, 1, 1, 1) * x[parts[:, j]] for j in range(count))
         labels = sum(weights[:, j, None] * onehot[parts[:, j]] for j in range(count))
@@ -115,22 +117,22 @@ class InstaHide(ReleaseMechanism, FederatedDefense):
         return self.context.public
 
 
-def mixing_weights(count: int, k: int, mode: str, rng: torch.Generator) -> Tensor:
-    """lambda (count, k): absolute normals over their sum, drawn again while one exceeds c1 or the first two miss c2."""
+def mixing_weights(count: int, k: int, mode: str, rng: torch.Generator) -> Float[Tensor, "count k"]:
+    """Return lambda (count, k): normalised absolute normals, redrawn while one exceeds c1 or the first two miss c2."""
     weights = torch.empty(count, k)
-    open_rows = torch.arange(count)
-    largest = max(LARGEST, 1 / k + 0.05)
-    while len(open_rows):
-        drawn = torch.randn((len(open_rows), k), generator=rng).abs()
+    pending = torch.arange(count)
+    largest = max(MAX_WEIGHT, 1 / k + 0.05)
+    while len(pending):
+        drawn = torch.randn((len(pending), k), generator=rng).abs()
         drawn = drawn / drawn.sum(dim=1, keepdim=True)
-        weights[open_rows] = drawn
+        weights[pending] = drawn
         bad = drawn.max(dim=1).values > largest
         if mode == "cross":
-            bad |= drawn[:, :2].sum(dim=1) < SMALLEST_PAIR
-        open_rows = open_rows[bad]
+            bad |= drawn[:, :2].sum(dim=1) < MIN_PAIR_WEIGHT
+        pending = pending[bad]
     return weights
 
 
-def others(first: Tensor, n: int, rng: torch.Generator) -> Tensor:
-    """A random partner of each of ``first`` among n images, never itself unless it is alone."""
+def random_partners(first: Int[Tensor, " m"], n: int, rng: torch.Generator) -> Int[Tensor, " m"]:
+    """Return a random partner among n images for each of ``first``, never itself unless it is alone."""
     return (first + torch.randint(1, n, (len(first),), generator=rng)) % n if n > 1 else torch.zeros_like(first)

@@ -1,8 +1,8 @@
-"""IPProtect: images that models read like the originals, made without the originals' pixels.
+"""IPProtect: images with the features of the originals, made without the originals' pixels.
 
 Singh, Wang, Tazwar, Wang, Zhang, *IPProtect: protecting the intellectual property of visual datasets during data
-valuation*, 2022 (arXiv 2212.11468). Only the abstract could be read: this is a reconstruction that keeps every property
-it states, and equations are ours. What is sanitised is a buyer's evaluation set, the ``owner`` split.
+valuation*, 2022 (arXiv 2212.11468). A reconstruction from the abstract, which keeps every property that it states; the
+equations are choices of this suite. The sanitised data are a buyer's evaluation set, the ``owner`` split.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,7 +21,7 @@ from benchmark.metrics.images import ssim, variation
 from benchmark.models.base import Classifier
 from benchmark.seeds import child
 from benchmark.settings.release.defense import Release, ReleaseMechanism
-from benchmark.training.proxies import MATCHED, FeatureMatch, learner_loss, only, trained_proxies
+from benchmark.training.proxies import MATCHED, FeatureMatch, learner_loss, select_rows, trained_proxies
 
 VERSION = 1
 KNOWN_SEED = 0
@@ -34,25 +35,28 @@ CHOICES = {
 
 
 class IPSanitize(ReleaseMechanism):
-    """Descends from an unrelated start to an image with the proxies' features of the original.
+    """Mechanism that optimises an unrelated start image until it has the proxies' features of the original.
 
     ``L = feature error + b1 |x^ - x0|^2 + b2 max(0, likeness - tau) + b3 TV - b4 loss of a learner of the release``,
-    per image, by Adam within [0, 1]; an image rests once all proxies give it the original's class and its feature
-    error is below ``stop_error`` (and its likeness below tau where b2 counts).
+    per image, by Adam within [0, 1]; an image is finished once all proxies give it the original's class and its feature
+    error is below ``stop_error`` (and its likeness below tau if b2 is used).
 
     Args:
-        widths: of the proxies, one each. proxy_epochs: of training them on the public samples.
+        widths: of the proxies, one each.
+        proxy_epochs: of their training on the public samples.
         eps, ascent_steps: of their adversarial training; eps 0: plain proxies.
         proxies: ``known``: anybody who runs the mechanism gets the same ones; ``secret``: they belong to the key.
-        matched: ``logits`` or ``features``. top, quantum: levers to let less through, see :class:`FeatureMatch`.
+        matched: ``logits`` or ``features``.
+        top, quantum: reduce the information that passes, see :class:`FeatureMatch`.
         start: ``noise``, or a random ``public`` image, whose class then is random too ("swap").
-        descent_steps, lr, batch_size: of Adam. stop_error: 0: never rest.
+        descent_steps, lr, batch_size: of Adam.
+        stop_error: 0: no early stop.
         pull, unlike, smooth, unlearnable: b1, b2, b3, b4.
         likeness: cosine of centred ``pixels``, ``ssim``, or cosine of ``features`` of a further network.
         unlike_to: the ``source`` itself (which opens a second channel from it), or public samples' ``class_mean``.
-        tau: likeness that is put up with.
-        learner_steps, learner_lr: of the learner that b4 hinders; it also keeps images from resting.
-        releases: sanitised copies of each image, each from a start of its own.
+        tau: tolerated likeness.
+        learner_steps, learner_lr: of the learner that b4 hinders; with b4 no image stops early.
+        releases: sanitised copies of each image, each from its own start.
     """
 
     needs = {"dataset.kind": "image"}
@@ -60,29 +64,29 @@ class IPSanitize(ReleaseMechanism):
     def __init__(
         self,
         *,
-        widths: Sequence[int],
-        proxy_epochs: int,
-        eps: float,
-        ascent_steps: int,
-        proxies: str,
-        matched: str,
-        top: int | None,
-        quantum: float,
-        start: str,
-        descent_steps: int,
-        lr: float,
-        batch_size: int,
-        stop_error: float,
-        pull: float,
-        unlike: float,
-        smooth: float,
-        unlearnable: float,
-        likeness: str,
-        unlike_to: str,
-        tau: float,
-        learner_steps: int,
-        learner_lr: float,
-        releases: int,
+        widths: Sequence[int] = (8, 12, 16),
+        proxy_epochs: int = 60,
+        eps: float = 0.15,
+        ascent_steps: int = 2,
+        proxies: str = "known",
+        matched: str = "logits",
+        top: int | None = None,
+        quantum: float = 0.0,
+        start: str = "noise",
+        descent_steps: int = 200,
+        lr: float = 0.05,
+        batch_size: int = 500,
+        stop_error: float = 0.05,
+        pull: float = 0.0,
+        unlike: float = 0.0,
+        smooth: float = 0.0,
+        unlearnable: float = 0.0,
+        likeness: str = "pixels",
+        unlike_to: str = "source",
+        tau: float = 0.1,
+        learner_steps: int = 10,
+        learner_lr: float = 0.5,
+        releases: int = 1,
     ) -> None:
         chosen = {"proxies": proxies, "start": start, "likeness": likeness, "unlike_to": unlike_to, "matched": matched}
         for name, value in chosen.items():
@@ -94,7 +98,7 @@ class IPSanitize(ReleaseMechanism):
             positive(f"ip_sanitize.{name}", number)
         self.widths, self.proxy_epochs, self.eps, self.ascent_steps = list(widths), proxy_epochs, eps, ascent_steps
         self.proxies, self.matched, self.top, self.quantum = proxies, matched, top, quantum
-        self.beginning, self.descent_steps, self.lr, self.batch_size = start, descent_steps, lr, batch_size
+        self.start_from, self.descent_steps, self.lr, self.batch_size = start, descent_steps, lr, batch_size
         self.stop_error, self.pull, self.unlike, self.smooth = stop_error, pull, unlike, smooth
         self.unlearnable, self.likeness, self.unlike_to, self.tau = unlearnable, likeness, unlike_to, tau
         self.learner_steps, self.learner_lr, self.copies = learner_steps, learner_lr, releases
@@ -104,7 +108,7 @@ class IPSanitize(ReleaseMechanism):
         return {"mechanism": "ip_sanitize", "proxies": len(self.widths), "releases": self.copies}
 
     def models(self) -> Mapping[str, nn.Module]:
-        """The proxies; an adversary of level L3 knows them."""
+        """Return the proxies, which an adversary of knowledge level L3 has."""
         return {f"proxy_{number}": network for number, network in enumerate(self.networks)}
 
     def release(self, private: Split, rng: torch.Generator) -> Release:
@@ -124,50 +128,50 @@ class IPSanitize(ReleaseMechanism):
         match = FeatureMatch(self.networks, self.matched, public.x, top=self.top, quantum=self.quantum)
         rows = []
         for _ in range(self.copies):
-            begin = self._begin(private.x, public, rng)
+            start = self._start_images(private.x, public, rng)
             for part in torch.arange(len(private), device=private.y.device).split(self.batch_size):
-                rows.append(self.sanitised(private[part], begin[part], match, public, classes))
+                rows.append(self.sanitised(private[part], start[part], match, public, classes))
         source = torch.arange(len(private)).repeat(self.copies)
         return Release(torch.cat(rows), private.y.repeat(self.copies), source)
 
-    def sanitised(self, private: Split, begin: Tensor, match: FeatureMatch, public: Split, classes: int) -> Tensor:
-        """Images (n, ...) in [0, 1] with the features of ``private``, reached from ``begin`` (n, ...)."""
-        targets, apart_from = match.targets(private.x), self._apart_from(private, public, classes)
-        x = begin.clone().requires_grad_()
+    def sanitised(self, private: Split, start: Tensor, match: FeatureMatch, public: Split, classes: int) -> Tensor:
+        """Return images (n, ...) in [0, 1] with the features of ``private``, optimised from ``begin`` (n, ...)."""
+        targets, unlike_targets = match.targets(private.x), self._dissimilarity_targets(private, public, classes)
+        x = start.clone().requires_grad_()
         optimizer = torch.optim.Adam([x], lr=self.lr)
-        awake = torch.arange(len(private), device=x.device)
+        active = torch.arange(len(private), device=x.device)
         for _ in range(self.descent_steps):
-            moving = x[awake]
-            loss, agreed = match.error(moving, only(targets, awake))
-            rests = agreed & (loss.detach() < self.stop_error)
+            current = x[active]
+            loss, agreed = match.error(current, select_rows(targets, active))
+            finished = agreed & (loss.detach() < self.stop_error)
             if self.unlike:
-                alike = self.alike(moving, apart_from[awake])
-                loss = loss + self.unlike * (alike - self.tau).clamp_min(0)
-                rests &= alike.detach() <= self.tau
+                likeness = self.likeness_to(current, unlike_targets[active])
+                loss = loss + self.unlike * (likeness - self.tau).clamp_min(0)
+                finished &= likeness.detach() <= self.tau
             if self.unlearnable:
-                rests &= False
-            if rests.all():
+                finished &= False
+            if finished.all():
                 break
             if self.pull:
-                loss = loss + self.pull * (moving - begin[awake]).square().flatten(1).mean(dim=1)
+                loss = loss + self.pull * (current - start[active]).square().flatten(1).mean(dim=1)
             if self.smooth:
-                loss = loss + self.smooth * variation(moving)
-            total = loss[~rests].sum()
+                loss = loss + self.smooth * variation(current)
+            total = loss[~finished].sum()
             if self.unlearnable:
                 steps, rate = self.learner_steps, self.learner_lr
                 left = learner_loss(x, private.y, public, classes, steps=steps, lr=rate)
                 total = total - self.unlearnable * len(x) * left
-            before, awake = x.detach().clone(), awake[~rests]
+            before, active = x.detach().clone(), active[~finished]
             optimizer.zero_grad(set_to_none=True)
             total.backward()
             optimizer.step()
-            with torch.no_grad():  # the optimizer's momentum would move resting images too
-                before[awake] = x[awake].clamp(0, 1)
+            with torch.no_grad():  # the optimizer's momentum would move finished images too
+                before[active] = x[active].clamp(0, 1)
                 x.copy_(before)
         return x.detach()
 
-    def alike(self, x: Tensor, other: Tensor) -> Tensor:
-        """How alike images are, (n,), 1 for copies."""
+    def likeness_to(self, x: Tensor, other: Tensor) -> Tensor:
+        """Return the likeness of images, (n,), 1 for copies."""
         if self.likeness == "ssim":
             return ssim(x, other)
         if self.likeness == "features":
@@ -175,12 +179,12 @@ class IPSanitize(ReleaseMechanism):
         a, b = (images.flatten(1) - images.flatten(1).mean(dim=1, keepdim=True) for images in (x, other))
         return F.cosine_similarity(a, b, dim=1)
 
-    def _begin(self, like: Tensor, public: Split, rng: torch.Generator) -> Tensor:
-        if self.beginning == "noise":
+    def _start_images(self, like: Tensor, public: Split, rng: torch.Generator) -> Tensor:
+        if self.start_from == "noise":
             return torch.rand(like.shape, generator=rng).to(like)
         return public.x[torch.randint(len(public), (len(like),), generator=rng).to(like.device)]
 
-    def _apart_from(self, private: Split, public: Split, classes: int) -> Tensor:
+    def _dissimilarity_targets(self, private: Split, public: Split, classes: int) -> Tensor:
         if self.unlike_to == "source":
             return private.x
         return class_means(public, classes)[private.y]
@@ -194,8 +198,8 @@ class IPSanitize(ReleaseMechanism):
         return self.context.public
 
 
-def class_means(split: Split, classes: int) -> Tensor:
-    """The mean sample of each class, (classes, ...); the mean of all for a class that is absent."""
+def class_means(split: Split, classes: int) -> Float[Tensor, "classes ..."]:
+    """Return the mean sample of each class, (classes, ...); the overall mean for an absent class."""
     everything = split.x.mean(dim=0)
     rows = [split.x[split.y == label] for label in range(classes)]
     return torch.stack([own.mean(dim=0) if len(own) else everything for own in rows])

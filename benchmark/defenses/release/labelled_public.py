@@ -1,4 +1,4 @@
-"""Knowledge distillation on public records: the baseline of system 04 that invents no inputs."""
+"""Knowledge distillation on public records: a baseline of stimuli that invents no inputs."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ VERSION = 1
 
 
 class LabelledPublic(ReleaseMechanism):
-    """Everybody's records, labelled by a teacher that was trained on the private ones.
+    """Mechanism that releases public records, labelled by a teacher trained on the private ones.
 
-    Deviation: they come from other people of the same data set, not from another one.
+    Deviation: the public records come from the same data set, not from another one.
 
     Args:
-        epochs: of the teacher. width: of its layers, 1 being the full size.
+        epochs: of the teacher.
+        width: of its layers, 1 being the full size.
     """
 
     releases = frozenset({"synthetic"})
 
-    def __init__(self, *, epochs: int, width: float) -> None:
+    def __init__(self, *, epochs: int = 12, width: float = 1.0) -> None:
         positive("labelled_public.epochs", epochs)
         positive("labelled_public.width", width)
         self.epochs, self.width = epochs, width

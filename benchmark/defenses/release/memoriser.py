@@ -1,4 +1,4 @@
-"""Controls of every attack on released data: releases of private samples as they are, or of other people's."""
+"""Controls for attacks on released data: releases of private samples, or of other people's."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ VERSION = 1
 
 
 class Memoriser(ReleaseMechanism):
-    """Releases private samples with a little noise, and other people's (public samples) in place of the rest.
+    """Mechanism that releases private samples with a little noise, filled up with public samples.
 
-    Called synthetic, for it claims nothing about whom a row stems from: it is what an over-fitted generator does.
+    It counts as synthetic, because a row carries no link to its source: it is what an over-fitted generator does.
 
     Args:
         share: of the released rows that are private samples, in [0, 1]. 1 is the positive control (memoriser), 0 the
-            negative one (disjoint), 0.05 a release that averages and the DCR test let pass.
+            negative one (disjoint), 0.05 a release that averages and the DCR test do not detect.
         noise: standard deviation of the noise on every row.
     """
 
     releases = frozenset({"attributes", "synthetic"})
 
-    def __init__(self, *, share: float, noise: float) -> None:
+    def __init__(self, *, share: float = 1.0, noise: float = 0.05) -> None:
         if not 0 <= share <= 1 or noise < 0:
             raise ConfigError(f"memoriser.share must be in [0, 1] and noise at least 0, got {share} and {noise}.")
         self.share, self.noise = share, noise
@@ -34,10 +34,10 @@ class Memoriser(ReleaseMechanism):
         own = round(self.share * len(private))
         rows = private[torch.randperm(len(private), generator=rng)[:own].to(private.y.device)]
         if own < len(private):
-            rows = rows.joined(self._others(len(private) - own, rng))
+            rows = rows.joined(self._public_samples(len(private) - own, rng))
         return Release(rows.x + self.noise * normal_like(rows.x, rng), rows.y, sensitive=rows.sensitive)
 
-    def _others(self, count: int, rng: torch.Generator) -> Split:
+    def _public_samples(self, count: int, rng: torch.Generator) -> Split:
         public = None if self.context is None else self.context.public
         if public is None or not len(public):
             raise Refused("The memoriser fills up with public samples, but there are none: raise dataset.sizes.public.")

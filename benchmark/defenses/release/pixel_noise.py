@@ -1,4 +1,4 @@
-"""Gaussian noise on released inputs: the baseline that every disguise has to beat."""
+"""Gaussian noise on released inputs: the baseline of every disguise."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ VERSION = 1
 
 
 class PixelNoise(ReleaseMechanism):
-    """Releases x plus normal noise; test inputs are used as they are.
+    """Mechanism that releases x plus normal noise; test inputs are used as they are.
 
     Args:
         std: standard deviation of the noise, for inputs in [0, 1].
-        clip: cut the result to [0, 1], as a file of images has to.
+        clip: clip the result to [0, 1], as an image file requires.
     """
 
-    def __init__(self, *, std: float, clip: bool = False) -> None:
+    def __init__(self, *, std: float = 0.5, clip: bool = False) -> None:
         positive("pixel_noise.std", std)
         self.std, self.clip = std, clip
 

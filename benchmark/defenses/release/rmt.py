@@ -1,4 +1,4 @@
-"""Random multidimensional projection: images cut into blocks, each projected by a secret matrix, then shuffled.
+"""Random multidimensional projection: image blocks, each projected by a secret matrix, then shuffled.
 
 Sharma, Gu, Chen, *A Comparative Study of Image Disguising Methods for Confidential Outsourced Learning*, 2022
 (arXiv 2301.00252); Chen, Gu, Sharma, *DisguisedNets*, ACM TOIT 2023. Deviations: one key for the whole dataset (a fresh
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.data.base import Split
@@ -23,7 +24,7 @@ GREY_LEVELS = 255.0
 
 
 class RMT(ReleaseMechanism):
-    """Releases ``E_pi(i) = (X_i + D) R_i`` for every block position i, with D fresh noise and R_i orthogonal.
+    """Mechanism that releases ``E_pi(i) = (X_i + D) R_i`` at every block position i, D fresh noise and R_i orthogonal.
 
     Args:
         block: edge b of a block in pixels; sides that b does not divide are padded by edge values.
@@ -35,7 +36,7 @@ class RMT(ReleaseMechanism):
 
     needs = {"dataset.kind": "image"}
 
-    def __init__(self, *, block: int, noise: float, form: str, permute: bool) -> None:
+    def __init__(self, *, block: int = 4, noise: float = 0.0, form: str = "matrix", permute: bool = True) -> None:
         positive("rmt.block", block)
         if noise < 0:
             raise ConfigError(f"rmt.noise must be at least 0, got {noise}.")
@@ -59,6 +60,7 @@ class RMT(ReleaseMechanism):
         return Release(self.encode(private.x), private.y, torch.arange(len(private)))
 
     def encode(self, x: Tensor) -> Tensor:
+        """Return x (n, channels, height, width) projected and shuffled, with fresh noise."""
         blocks = to_blocks(x, self.block)
         noise = torch.rand(blocks.shape, generator=self.fresh).to(blocks) * (self.noise / GREY_LEVELS)
         projected = as_rows(blocks + noise, self.form) @ self.key
@@ -66,18 +68,18 @@ class RMT(ReleaseMechanism):
         return from_blocks(projected.reshape(blocks.shape)[:, :, self.order], (height, width))
 
     def decode(self, encoded: Tensor) -> Tensor:
-        """The inverse of :meth:`encode` for the owner of the key, exact without noise: (n, ...) -> (n, ...), padded."""
+        """Invert :meth:`encode` for the owner of the key, exact without noise: (n, ...) -> (n, ...), padded."""
         blocks = to_blocks(encoded, self.block)[:, :, self.order.argsort()]
         plain = as_rows(blocks, self.form) @ self.key.transpose(1, 2)
         return from_blocks(plain.reshape(blocks.shape), (encoded.shape[-2], encoded.shape[-1]))
 
 
-def haar_orthogonal(count: int, size: int, rng: torch.Generator) -> Tensor:
-    """``count`` matrices (count, size, size), uniform over the orthogonal group (Mezzadri 2007)."""
+def haar_orthogonal(count: int, size: int, rng: torch.Generator) -> Float[Tensor, "count size size"]:
+    """Return ``count`` matrices (count, size, size), uniform over the orthogonal group (Mezzadri 2007)."""
     q, r = torch.linalg.qr(torch.randn((count, size, size), generator=rng, dtype=torch.float64))
     return (q * r.diagonal(dim1=1, dim2=2).sign().unsqueeze(1)).float()
 
 
 def as_rows(blocks: Tensor, form: str) -> Tensor:
-    """The row vectors that one matrix multiplies: (..., positions, b, b) as it is, or as (..., positions, 1, b * b)."""
+    """Return the row vectors that one matrix multiplies: blocks as they are, or as (..., positions, 1, b * b)."""
     return blocks if form == "matrix" else blocks.flatten(-2).unsqueeze(-2)

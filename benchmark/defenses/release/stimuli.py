@@ -1,7 +1,8 @@
-"""Stimuli with soft labels in place of data (system 04): inputs that excite a teacher trained on the private data.
+"""Stimuli with soft labels in place of data: inputs optimised to activate a teacher trained on the private data.
 
 Nikolaidis et al., *Learning Realistic Patterns from Unrealistic Stimuli: Generalization and Data Anonymization*,
-JAIR 72, 2021. Deviations: a reconstruction (see ``benchmark.training.stimulus_optimisation``); the teacher has no weight decay.
+JAIR 72, 2021. Deviations: a reconstruction (see :mod:`benchmark.training.stimulus_optimisation`); the teacher has no
+weight decay.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from benchmark.settings.release.defense import Release, ReleaseMechanism
 from benchmark.training.loop import predict, train
 from benchmark.training.private import train_privately
 from benchmark.training.stimulus_optimisation import (
-    Extra,
+    ExtraLoss,
     Outputs,
     Regulariser,
     StimulusGenerator,
     coloured_noise,
-    excite,
-    excite_generator,
-    generated,
-    wanted,
+    optimise_stimuli,
+    sample_stimuli,
+    target_outputs,
+    train_stimulus_generator,
 )
 
 VERSION = 1
@@ -39,24 +40,28 @@ LATENT = 16
 
 
 class Stimuli(ReleaseMechanism):
-    """A teacher of its own kind (not the cell's model, which learns from the release) labels what excites it.
+    """Mechanism that releases optimised stimuli with the soft labels of a teacher.
 
-    No stimulus starts from a private record: of the data it takes the overall mean and standard deviation at most.
-    With ``steps: 0`` nothing is excited and coloured (or, with exponent 0, white) noise is labelled, the baselines.
+    The teacher has its own architecture, which is not that of the cell's model. No stimulus starts from a private
+    record: the start uses at most the overall mean and standard deviation of the data. With ``steps: 0`` nothing is
+    optimised and coloured (or, with exponent 0, white) noise is labelled, the baselines.
 
     Args:
-        epochs: of the teacher. width: of its layers, 1 being the full size.
+        epochs: of the teacher.
+        width: of its layers, 1 being the full size.
         variant: ``direct`` optimises each stimulus from noise; ``generator`` trains small generators.
-        layer: what is driven, ``logits`` or ``penultimate`` (two hidden neurons against the others).
+        layer: target of the optimisation, ``logits`` or ``penultimate`` (two hidden neurons against the others).
         rows: released stimuli; None: as many as there are private records.
         steps, lr: of Adam on stimuli (in standard deviations) or on a generator's weights.
         exponent: the start's amplitude falls as frequency to the minus this.
         l2, variation: weights of the mean square and of the total variation of a stimulus.
-        generators, spread: how many there are, and the weight of their diversity term.
+        generators: how many there are.
+        spread: weight of their diversity term.
         moments: mean and standard deviation of the noise; None: those of the private data.
-        publish_teacher: hand the teacher out too.
+        publish_teacher: release the teacher too.
         noise_multiplier: of DP-SGD on the teacher, which makes the stimuli differentially private; 0: plain training.
-        max_norm, delta: its clipping bound, and what epsilon is reported at.
+        max_norm: clipping bound of DP-SGD.
+        delta: at which its epsilon is reported.
     """
 
     releases = frozenset({"synthetic"})
@@ -64,23 +69,23 @@ class Stimuli(ReleaseMechanism):
     def __init__(
         self,
         *,
-        epochs: int,
-        width: float,
-        variant: str,
-        layer: str,
-        rows: int | None,
-        steps: int,
-        lr: float,
-        exponent: float,
-        l2: float,
-        variation: float,
-        generators: int,
-        spread: float,
-        moments: Sequence[float] | None,
-        publish_teacher: bool,
-        noise_multiplier: float,
-        max_norm: float,
-        delta: float,
+        epochs: int = 12,
+        width: float = 1.0,
+        variant: str = "direct",
+        layer: str = "logits",
+        rows: int | None = None,
+        steps: int = 200,
+        lr: float = 0.05,
+        exponent: float = 1.0,
+        l2: float = 0.01,
+        variation: float = 0.05,
+        generators: int = 12,
+        spread: float = 0.1,
+        moments: Sequence[float] | None = None,
+        publish_teacher: bool = False,
+        noise_multiplier: float = 0.0,
+        max_norm: float = 1.0,
+        delta: float = 1e-5,
     ) -> None:
         for name, value in (("epochs", epochs), ("width", width), ("lr", lr), ("generators", generators)):
             positive(f"stimuli.{name}", value)
@@ -104,7 +109,7 @@ class Stimuli(ReleaseMechanism):
         classes = int(private.y.max()) + 1 if self.context is None else self.context.num_classes
         shape, device = tuple(private.x.shape[1:]), private.x.device
         teacher = self.teacher = network_for(shape, classes, self.width).to(device)
-        epsilon = self.teach(teacher, private, rng)
+        epsilon = self.train_teacher(teacher, private, rng)
         teacher.requires_grad_(False)
         mean, sd = self.moments or (float(private.x.mean()), max(float(private.x.std()), 1e-6))
 
@@ -115,14 +120,14 @@ class Stimuli(ReleaseMechanism):
         extra = self.suppression(private, mean, sd, rng)
         count = classes if self.layer == "logits" else teacher.head.in_features
         rows = len(private) if self.rows is None else self.rows
-        target = wanted(rows, count, rng).to(device)
+        target = target_outputs(rows, count, rng).to(device)
         stimuli = self._stimuli(outputs, target, shape, extra, rng)
         x = mean + sd * stimuli
         labels = predict(teacher, x).softmax(dim=1)
         return Release(x, labels, epsilon=epsilon, delta=None if epsilon is None else self.delta)
 
-    def teach(self, teacher: Classifier, private: Split, rng: torch.Generator) -> float | None:
-        """Train the teacher in place; the epsilon that it cost, if there is a guarantee."""
+    def train_teacher(self, teacher: Classifier, private: Split, rng: torch.Generator) -> float | None:
+        """Train the teacher in place and return the epsilon spent, None without a guarantee."""
         if self.noise_multiplier == 0:
             train(teacher, private.x, private.y, epochs=self.epochs, rng=rng, batch_size=128)
             return None
@@ -139,20 +144,22 @@ class Stimuli(ReleaseMechanism):
             rng=rng,
         )
 
-    def suppression(self, private: Split, mean: float, sd: float, rng: torch.Generator) -> Extra:
-        """A further loss of each stimulus; none here."""
+    def suppression(self, private: Split, mean: float, sd: float, rng: torch.Generator) -> ExtraLoss:
+        """Return a further loss of each stimulus; zero here."""
         return lambda x: x.new_zeros(len(x))
 
     def _stimuli(
-        self, outputs: Outputs, target: Tensor, shape: tuple[int, ...], extra: Extra, rng: torch.Generator
+        self, outputs: Outputs, target: Tensor, shape: tuple[int, ...], extra: ExtraLoss, rng: torch.Generator
     ) -> Tensor:
         if self.variant == "direct":
             start = coloured_noise(len(target), shape, self.exponent, rng).to(target.device)
-            return excite(outputs, target, start, steps=self.steps, lr=self.lr, penalty=self.penalty, extra=extra)
-        found = []
+            return optimise_stimuli(
+                outputs, target, start, steps=self.steps, lr=self.lr, penalty=self.penalty, extra=extra
+            )
+        stimuli = []
         for part in target.chunk(self.generators):
             generator = StimulusGenerator(shape, target.shape[1], LATENT).to(target.device)
-            excite_generator(
+            train_stimulus_generator(
                 generator,
                 outputs,
                 target.shape[1],
@@ -163,5 +170,5 @@ class Stimuli(ReleaseMechanism):
                 extra=extra,
                 rng=rng,
             )
-            found.append(generated(generator, part, rng))
-        return torch.cat(found)
+            stimuli.append(sample_stimuli(generator, part, rng))
+        return torch.cat(stimuli)

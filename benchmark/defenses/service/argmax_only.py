@@ -1,4 +1,4 @@
-"""The user reveals the predicted label and nothing else."""
+"""Labels only: the user reveals the predicted class and nothing else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ VERSION = 1
 
 
 class ArgmaxOnly(ServiceDefense):
-    """Outputs become one-hot: the least that still tells the prediction."""
+    """Output defense that makes outputs one-hot, the least that still tells the prediction."""
 
     def reveal(self, logits: Tensor) -> Tensor:
         return F.one_hot(logits.argmax(dim=1), logits.shape[1]).to(logits.dtype)

@@ -1,4 +1,4 @@
-"""The user adds noise to what is revealed."""
+"""Noise on the outputs that the user reveals."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ VERSION = 1
 
 
 class OutputNoise(ServiceDefense):
-    """Gaussian noise of standard deviation ``std`` on every output, drawn anew at every call from the global state."""
+    """Output defense that adds Gaussian noise of standard deviation ``std`` to every output.
 
-    def __init__(self, *, std: float) -> None:
+    The noise is drawn anew at every call from the global state.
+    """
+
+    def __init__(self, *, std: float = 2.0) -> None:
         positive("output_noise.std", std)
         self.std = std
 

@@ -1,4 +1,4 @@
-"""The user reveals outputs with few digits."""
+"""Outputs revealed with few digits."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ VERSION = 1
 
 
 class OutputRounding(ServiceDefense):
-    """Outputs rounded to multiples of ``2 ** -bits``: so many bits after the point, before it where negative."""
+    """Output defense that rounds to multiples of ``2 ** -bits``.
 
-    def __init__(self, *, bits: int) -> None:
+    A negative ``bits`` rounds bits before the binary point.
+    """
+
+    def __init__(self, *, bits: int = 0) -> None:
         self.step = 2.0**-bits
 
     def reveal(self, logits: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The user reveals probabilities in place of logits."""
+"""Probabilities revealed in place of logits."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ VERSION = 1
 
 
 class OutputSoftmax(ServiceDefense):
-    """Softmax of the logits over ``temperature``; drops their common offset, squeezes what is far from the top."""
+    """Output defense that reveals the softmax of the logits over ``temperature``, which drops their common offset."""
 
-    def __init__(self, *, temperature: float) -> None:
+    def __init__(self, *, temperature: float = 1.0) -> None:
         positive("output_softmax.temperature", temperature)
         self.temperature = temperature
 

@@ -1,4 +1,4 @@
-"""The user reveals the largest outputs only."""
+"""Only the largest outputs revealed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ VERSION = 1
 
 
 class OutputTopK(ServiceDefense):
-    """The ``k`` largest logits as they are, relative to the k-th; all others become 0, so they tell nothing."""
+    """Output defense that reveals the ``k`` largest logits relative to the next smaller one; the others become 0."""
 
-    def __init__(self, *, k: int) -> None:
+    def __init__(self, *, k: int = 3) -> None:
         positive("output_top_k.k", k)
         self.k = k
 
     def reveal(self, logits: Tensor) -> Tensor:
         kept = logits.topk(min(self.k + 1, logits.shape[1]), dim=1)
-        # The next smaller one is the zero point: the kept ones stay the largest, and a common offset is dropped.
+        # With the next smaller logit as zero the kept ones stay the largest and a common offset is dropped.
         above = (kept.values - kept.values[:, -1:])[:, : self.k]
         return logits.new_zeros(logits.shape).scatter(1, kept.indices[:, : self.k], above)

@@ -1,6 +1,6 @@
-"""A detector of dishonest models: the user tries the attack and sees how much its own decoder recovers.
+"""Detector of dishonest models by trying the attack: the user trains a decoder of the outputs and measures its success.
 
-Ours (the authors of arXiv 2212.04223 announce a detector without publishing it).
+A detector of this suite: the authors of arXiv 2212.04223 announce one without publishing it.
 """
 
 from __future__ import annotations
@@ -15,31 +15,35 @@ from benchmark.models.decoder import Decoder
 from benchmark.seeds import child
 from benchmark.settings.service.defense import ServiceDefense
 from benchmark.training.loop import predict, train
-from benchmark.training.rebuilding import rebuilding_loss
+from benchmark.training.reconstruction_loss import reconstruction_loss
 
 VERSION = 1
 
 
 class ReconstructionAudit(ServiceDefense):
-    """Suspicion is the reconstruction risk (ridge form) of a decoder that is trained on the user's samples.
+    """Model screen by the reconstruction risk (ridge form) of a decoder trained on the user's samples.
 
     Args:
-        share: of the samples that train the decoder, in (0, 1); the others are rebuilt.
-        epochs, lr, width: of the decoder's training, and of its coarsest map.
+        share: of the samples that train the decoder, in (0, 1); the others are reconstructed.
+        epochs, lr: of the decoder's training.
+        width: channels of the decoder's coarsest map.
         mse_weight, ssim_weight: of the reconstruction loss.
         ridge: of the risk.
+
+    Raises:
+        ConfigError: when it screens with fewer than two samples to train or to reconstruct.
     """
 
     def __init__(
         self,
         *,
-        share: float,
-        epochs: int,
-        lr: float,
-        width: int,
-        mse_weight: float,
-        ssim_weight: float,
-        ridge: float,
+        share: float = 0.67,
+        epochs: int = 50,
+        lr: float = 0.003,
+        width: int = 32,
+        mse_weight: float = 5.0,
+        ssim_weight: float = 1.0,
+        ridge: float = 0.01,
     ) -> None:
         if not 0 < share < 1:
             raise ConfigError(f"reconstruction_audit.share must be in (0, 1), got {share}.")
@@ -57,8 +61,8 @@ class ReconstructionAudit(ServiceDefense):
         decoder = Decoder(num_classes=logits.shape[1], shape=shape, width=self.width).to(logits.device)
 
         def loss(guess: Tensor, x: Tensor) -> Tensor:
-            return rebuilding_loss(guess, x, mse_weight=self.mse_weight, ssim_weight=self.ssim_weight)
+            return reconstruction_loss(guess, x, mse_weight=self.mse_weight, ssim_weight=self.ssim_weight)
 
         train(decoder, logits[:cut], data.x[:cut], epochs=self.epochs, lr=self.lr, rng=rng, loss=loss)
-        rebuilt = predict(decoder, logits[cut:])
-        return reconstruction_risk(data.x[cut:], rebuilt, Pixels.of(data.x[:cut]), ridge=self.ridge).mean().item()
+        reconstructed = predict(decoder, logits[cut:])
+        return reconstruction_risk(data.x[cut:], reconstructed, Pixels.of(data.x[:cut]), ridge=self.ridge).mean().item()

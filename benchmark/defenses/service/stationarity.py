@@ -1,7 +1,7 @@
-"""A detector of dishonest models: they are not where training for the task alone would have left them.
+"""Detector of dishonest models that are not stationary for the classification loss.
 
-Ours (spec of arXiv 2212.04223 has no detector): a vicious model is stationary for the sum of two losses, not for the
-classification loss.
+A detector of this suite (arXiv 2212.04223 publishes none): a vicious model is stationary for the sum of two losses, not
+for the classification loss alone.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ MEASURES = ("gradient", "gain")
 
 
 class Stationarity(ServiceDefense):
-    """Suspicion from the classification loss on the user's samples, in training mode.
+    """Model screen by the classification loss on the user's samples, in training mode.
 
     Args:
-        measure: ``gradient`` (the L2 norm of its gradient) or ``gain`` (how much it falls by fine-tuning).
+        measure: ``gradient`` (the L2 norm of its gradient) or ``gain`` (how much fine-tuning lowers it).
         steps, lr: full-batch Adam steps of ``gain``.
     """
 
-    def __init__(self, *, measure: str, steps: int, lr: float) -> None:
+    def __init__(self, *, measure: str = "gradient", steps: int = 20, lr: float = 0.001) -> None:
         if measure not in MEASURES:
             raise ConfigError(f"stationarity.measure must be one of {list(MEASURES)}, got {measure!r}.")
         positive("stationarity.steps", steps)
@@ -38,8 +38,8 @@ class Stationarity(ServiceDefense):
     def screen_model(self, model: nn.Module, data: Split) -> float:
         own = copy.deepcopy(model).train().requires_grad_(True)
         if self.measure == "gradient":
-            slopes = torch.autograd.grad(F.cross_entropy(own(data.x), data.y), list(own.parameters()))
-            return torch.cat([slope.flatten() for slope in slopes]).norm().item()
+            gradients = torch.autograd.grad(F.cross_entropy(own(data.x), data.y), list(own.parameters()))
+            return torch.cat([gradient.flatten() for gradient in gradients]).norm().item()
         optimizer = torch.optim.Adam(own.parameters(), lr=self.lr)
         losses = []
         for _ in range(self.steps + 1):

@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmark.data.base import Split
 from benchmark.seeds import generator
 from benchmark.settings.collaboration.defense import FederatedDefense, Federation, LocalPlan, LocalStep, Round
-from benchmark.training.clients import client_gradients
+from benchmark.training.client_gradients import client_gradients
 from benchmark.training.functional import Net
 
 BYTES_PER_FLOAT = 4

@@ -15,7 +15,7 @@ from benchmark.metrics.distances import nearest
 from benchmark.settings.release.games.attributes import AttributeGuess, AttributeSurface
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.threats.attribute_inference.attackers import guess, known_attackers
-from benchmark.training.adversarial_groups import Judges
+from benchmark.training.adversarial_groups import CriticAndDiscriminator
 from benchmark.training.record_space import RecordSpace, with_decision
 
 VERSION = 1
@@ -156,6 +156,6 @@ def network_features(models: Mapping[str, nn.Module], x: Tensor, rng: torch.Gene
     """Return the outputs of the owner's networks for records (n, d): the map's second change, critic, discriminator."""
     outputs = [models["map"](x, rng) - x]
     judges = models.get("judges")
-    if isinstance(judges, Judges):
+    if isinstance(judges, CriticAndDiscriminator):
         outputs += [judges.critic(x).unsqueeze(1), judges.groups(x)]
     return outputs

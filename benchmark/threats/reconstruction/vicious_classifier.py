@@ -29,7 +29,7 @@ from benchmark.settings.service.games.outputs import (
 )
 from benchmark.settings.threat import Floor
 from benchmark.training.loop import Loss, predict, train
-from benchmark.training.rebuilding import rebuilding_loss
+from benchmark.training.reconstruction_loss import reconstruction_loss
 
 VERSION = 2
 
@@ -63,7 +63,7 @@ class ViciousClassifier(ProviderThreat):
         super().__init__(adaptive=adaptive)
         self.class_weight, self.rebuild_weight = class_weight, rebuild_weight
         self.decoder = partial(new_decoder, width=width, blocks=blocks)
-        self.rebuilding = partial(rebuilding_loss, mse_weight=mse_weight, ssim_weight=ssim_weight)
+        self.rebuilding = partial(reconstruction_loss, mse_weight=mse_weight, ssim_weight=ssim_weight)
 
     def secret(self, view: ProviderSurface) -> nn.Module:
         return self.decoder(num_classes=view.num_classes, shape=view.shape)
@@ -122,7 +122,7 @@ class HonestPosthoc(OutputThreat):
     ) -> None:
         super().__init__(adaptive=adaptive)
         self.decoder = partial(new_decoder, width=width, blocks=blocks)
-        self.rebuilding = partial(rebuilding_loss, mse_weight=mse_weight, ssim_weight=ssim_weight)
+        self.rebuilding = partial(reconstruction_loss, mse_weight=mse_weight, ssim_weight=ssim_weight)
 
     def attack(self, surface: OutputSurface, rng: torch.Generator) -> Reconstruction:
         view = surface.provider

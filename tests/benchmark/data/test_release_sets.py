@@ -11,7 +11,7 @@ import torch
 from benchmark.data.apnea_ecg import ApneaEcg, windows
 from benchmark.data.base import Split
 from benchmark.data.compas import Compas
-from benchmark.data.crossed_groups import AdultCrossed, CompasCrossed, GermanCreditCrossed, crossed
+from benchmark.data.crossed_groups import AdultCrossed, CompasCrossed, GermanCreditCrossed, cross
 from benchmark.data.digits_writers import DigitsWriters
 from benchmark.data.german_credit import GermanCredit
 from benchmark.data.grouped import GroupedSource
@@ -143,7 +143,7 @@ def test_hidden_attributes_are_no_columns():
 
 
 def test_two_attributes_make_four_groups():
-    assert crossed(pd.Series([False, False, True, True]), pd.Series([False, True, False, True])).tolist() == [
+    assert cross(pd.Series([False, False, True, True]), pd.Series([False, True, False, True])).tolist() == [
         0,
         1,
         2,

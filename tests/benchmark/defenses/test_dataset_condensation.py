@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmark.defenses.release.dataset_condensation import DatasetCondensation, apart
+from benchmark.defenses.release.dataset_condensation import DatasetCondensation, gradient_distance
 from tests.benchmark.helpers import digits_like
 
 DEFAULTS = {"per_class": 2, "lr": 0.1, "batch_size": 30, "network_steps": 5, "network_lr": 0.01, "width": 4}
@@ -13,8 +13,8 @@ DEFAULTS = {"per_class": 2, "lr": 0.1, "batch_size": 30, "network_steps": 5, "ne
 
 def test_gradients_are_compared_by_direction_alone() -> None:
     a = (torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([1.0, 1.0]))
-    assert apart(a, tuple(3 * part for part in a)).item() == pytest.approx(0, abs=1e-6)
-    assert apart(a, tuple(-part for part in a)).item() == pytest.approx(6)  # two rows and a bias, 2 each
+    assert gradient_distance(a, tuple(3 * part for part in a)).item() == pytest.approx(0, abs=1e-6)
+    assert gradient_distance(a, tuple(-part for part in a)).item() == pytest.approx(6)  # two rows and a bias, 2 each
 
 
 def test_a_few_images_of_each_class_come_nearer_to_its_mean() -> None:

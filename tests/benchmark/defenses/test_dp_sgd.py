@@ -41,6 +41,6 @@ def test_one_record_moves_the_sum_by_at_most_twice_the_bound(step):
 
 
 def test_epsilon_comes_from_the_accountant_with_its_delta():
-    epsilon, delta = DPSGD(max_norm=1, noise_multiplier=1.0, delta=1e-3).epsilon(samples=70, batch_size=16, steps=40)
+    epsilon, delta = DPSGD(max_norm=1.0, noise_multiplier=1.0, delta=1e-3).epsilon(samples=70, batch_size=16, steps=40)
     assert delta == 1e-3
     assert 1 < epsilon < 200

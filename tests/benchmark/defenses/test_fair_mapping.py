@@ -12,7 +12,7 @@ from benchmark.defenses.release.disparate_impact_remover import DisparateImpactR
 from benchmark.defenses.release.fair_attgan import FairAttGAN
 from benchmark.defenses.release.fair_mapping import FairMapping
 from benchmark.errors import ConfigError, Refused
-from benchmark.training.adversarial_groups import Judges, gradient_penalty, protection_loss, soft_ber
+from benchmark.training.adversarial_groups import CriticAndDiscriminator, gradient_penalty, protection_loss, soft_ber
 from benchmark.training.record_space import RecordSpace, one_hot_blocks, with_decision
 
 DEFAULTS = {
@@ -70,7 +70,7 @@ def test_soft_ber_is_chance_for_a_constant_and_zero_for_an_oracle() -> None:
 
 
 def test_the_penalty_of_a_linear_critic_is_that_of_its_slope() -> None:
-    judges = Judges(2, [4], 2, shared=False)
+    judges = CriticAndDiscriminator(2, [4], 2, shared=False)
     judges.critic_net = torch.nn.Linear(2, 1)
     torch.nn.init.constant_(judges.critic_net.weight, 3.0)
     x = torch.rand(6, 2)

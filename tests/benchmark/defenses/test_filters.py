@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from benchmark.defenses.collaboration.aggregation.bucketing import Bucketing
-from benchmark.defenses.collaboration.aggregation.clipped_clustering import ClippedClustering, larger_part
+from benchmark.defenses.collaboration.aggregation.clipped_clustering import ClippedClustering, larger_cluster
 from benchmark.defenses.collaboration.aggregation.coordinate_median import CoordinateMedian
-from benchmark.defenses.collaboration.aggregation.dnc import DnC, projections
+from benchmark.defenses.collaboration.aggregation.dnc import DnC, squared_projections
 from benchmark.defenses.collaboration.aggregation.foolsgold import FoolsGold
 from benchmark.defenses.collaboration.aggregation.krum import Krum
 from benchmark.defenses.collaboration.aggregation.mda import MDA
@@ -63,7 +63,7 @@ def test_projections_are_those_on_the_top_singular_vector():
     uploads = rows(9, 40)
     centred = (uploads - uploads.mean(dim=0)).double()
     along = (centred @ torch.linalg.svd(centred, full_matrices=False).Vh[0]).square()
-    ours = projections(uploads)
+    ours = squared_projections(uploads)
     torch.testing.assert_close(ours / ours.sum(), along / along.sum())
 
 
@@ -122,8 +122,8 @@ def test_clipped_clustering_remembers_lengths_until_it_starts_anew():
     assert rule.aggregate(long, turn(2)).norm() == pytest.approx(5 * 0.5**0.5)
 
 
-def test_two_uploads_have_no_larger_part():
-    assert larger_part(torch.eye(2)).all()
+def test_two_uploads_have_no_larger_cluster():
+    assert larger_cluster(torch.eye(2)).all()
 
 
 # -- before any rule -------------------------------------------------------------------------------

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from benchmark.data.base import Split
-from benchmark.defenses.release.instahide import InstaHide, mixing_weights, others
+from benchmark.defenses.release.instahide import InstaHide, mixing_weights, random_partners
 from benchmark.errors import ConfigError, Refused
 from benchmark.settings.release.defense import MechanismContext
 from tests.benchmark.helpers import TinyNet, digits_like
@@ -59,7 +59,7 @@ def test_mixup_keeps_the_signs():
 
 def test_nobody_is_mixed_with_himself():
     first = torch.arange(20).repeat(5)
-    assert not (others(first, 20, rng()) == first).any()
+    assert not (random_partners(first, 20, rng()) == first).any()
 
 
 def test_the_same_randomness_gives_the_same_release():

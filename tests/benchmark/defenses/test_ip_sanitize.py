@@ -20,7 +20,7 @@ from benchmark.settings.release.setting import ReleaseSetting
 from benchmark.threats.identity_inference.feature_linkage import NearestFeatures
 from benchmark.threats.reconstruction.feature_inversion import FeatureInversion
 from benchmark.threats.reconstruction.look import Look
-from benchmark.training.proxies import FeatureMatch, largest, learner_loss, trained_proxies
+from benchmark.training.proxies import FeatureMatch, learner_loss, top_mask, trained_proxies
 from tests.benchmark.helpers import TinyNet, context, digits_like
 
 DEFAULTS = {
@@ -100,7 +100,7 @@ def test_images_with_the_same_features_exist_far_from_the_original() -> None:
     match = matcher()
     error, agreed = match.error(release.x, match.targets(private.x))
     assert error.max() < 0.06 and agreed.all()
-    assert defense.alike(release.x, private.x).mean() < 0.6
+    assert defense.likeness_to(release.x, private.x).mean() < 0.6
     assert release.x.min() >= 0 and release.x.max() <= 1
     assert torch.equal(release.y, private.y) and release.source is not None
 
@@ -141,7 +141,7 @@ def test_every_variant_stays_in_range(changes: dict[str, object]) -> None:
 
 
 def test_levers_let_less_through() -> None:
-    assert torch.equal(largest(torch.tensor([[3.0, 1.0, 2.0]]), 2), torch.tensor([[1.0, 0.0, 1.0]]))
+    assert torch.equal(top_mask(torch.tensor([[3.0, 1.0, 2.0]]), 2), torch.tensor([[1.0, 0.0, 1.0]]))
     features, _, counted = matcher(top=2, quantum=0.5).targets(PUBLIC.x)
     assert torch.equal(features[0] * 2, (features[0] * 2).round())
     assert (counted[0].sum(dim=1) == 2).all()
@@ -171,8 +171,8 @@ def test_hindering_the_learner_raises_its_loss() -> None:
 
 def test_likeness_is_blind_to_brightness_and_contrast() -> None:
     defense, x = sanitiser(), PUBLIC.x[:4]
-    torch.testing.assert_close(defense.alike(0.3 * x + 0.2, x), torch.ones(4))
-    torch.testing.assert_close(defense.alike(1 - x, x), -torch.ones(4))
+    torch.testing.assert_close(defense.likeness_to(0.3 * x + 0.2, x), torch.ones(4))
+    torch.testing.assert_close(defense.likeness_to(1 - x, x), -torch.ones(4))
 
 
 def test_class_means() -> None:

@@ -206,7 +206,10 @@ def test_dropout_changes_gradients_and_leaves_no_hooks():
         (lambda: GradientCompression(method="x", share=0.1, error_feedback=True), "top_k, random_k, sign"),
         (lambda: GradientQuantisation(method="x"), "sign, int8, fp16"),
         (lambda: observe(LayerWithholding(layers=["x"])), "layer_withholding.layers"),
-        (lambda: observe(Stack([GradientNoise(std=0.1, distribution="gaussian"), Soteria(ratio=-1, probes=1)])), "got"),
+        (
+            lambda: observe(Stack([GradientNoise(std=0.1, distribution="gaussian"), Soteria(ratio=-1.0, probes=1)])),
+            "got",
+        ),
     ],
 )
 def test_bad_parameters_are_refused(make, message):

@@ -103,8 +103,12 @@ def test_an_audit_finds_the_image_in_outputs_that_hold_it():
     data = Digits(sizes={"calibration": 250}).load(None, seed=0).calibration
     audit = ReconstructionAudit(share=0.6, epochs=40, lr=5e-3, width=16, mse_weight=5.0, ssim_weight=1.0, ridge=1e-2)
     torch.manual_seed(0)
-    label_only = lambda x: F.one_hot(data.y, 10).float()[: len(x)]  # noqa: E731
-    assert audit.screen_model(nn.Flatten(), data) > audit.screen_model(label_only, data) + 0.1
+
+    class LabelOnly(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.one_hot(data.y, 10).float()[: len(x)]
+
+    assert audit.screen_model(nn.Flatten(), data) > audit.screen_model(LabelOnly(), data) + 0.1
     with pytest.raises(ConfigError, match="sizes.calibration"):
         audit.screen_model(nn.Flatten(), data[:3])
 

@@ -15,7 +15,7 @@ from benchmark.defenses.release.gs_wgan import GSWGAN
 from benchmark.defenses.release.pate_gan import PATEGAN
 from benchmark.errors import ConfigError
 from benchmark.training.accounting import gaussian_epsilon, laplace_epsilon, shard_epsilon
-from benchmark.training.discriminators import Critic, Teachers, labelled, points, shards_of
+from benchmark.training.discriminators import Critic, Teachers, labelled, labelled_private, shards_of
 from benchmark.training.functional import Net
 from benchmark.training.sanitise import poisson_epsilon
 from tests.benchmark.helpers import digits_like
@@ -108,13 +108,15 @@ def test_every_images_gradient_is_clipped_and_noised() -> None:
 def test_one_private_record_moves_the_judges_gradient_by_the_bound_at_most(objective: str) -> None:
     defense, private = dp_gan(objective, noise_multiplier=0.0, clip=0.5), digits_like(9)
     generator = defense.untrained(digits_like(10))
-    judge, known = Net(Critic(74, [16])), points(private, 10)
+    judge, known = Net(Critic(74, [16])), labelled_private(private, 10)
     generator.eval()  # running statistics: the generated samples of a pair do not depend on other records
-    all_, fewer = (defense.judge_gradient(judge, generator, known[:n], private.y[:n], rng()) * 8 for n in (9, 8))
+    all_, fewer = (
+        defense.discriminator_gradient(judge, generator, known[:n], private.y[:n], rng()) * 8 for n in (9, 8)
+    )
     if objective == "cross_entropy":
         assert (all_ - fewer).norm() <= 0.5 + 1e-5
     assert all_.norm() <= 0.5 * (9 if objective == "wasserstein" else 17) + 1e-5
-    nobody = defense.judge_gradient(judge, generator, known[:0], private.y[:0], rng())
+    nobody = defense.discriminator_gradient(judge, generator, known[:0], private.y[:0], rng())
     assert torch.isfinite(nobody).all()
     assert (nobody.abs().max() == 0) == (objective == "wasserstein")
 
@@ -122,15 +124,17 @@ def test_one_private_record_moves_the_judges_gradient_by_the_bound_at_most(objec
 def test_noise_on_the_judges_gradient_has_the_size_that_is_accounted_for() -> None:
     defense, private = dp_gan(noise_multiplier=4.0, clip=0.5), digits_like(8)
     generator, judge = defense.untrained(digits_like(10)), Net(Critic(74, [16]))
-    none = points(private, 10)[:0]
-    noise = torch.stack([defense.judge_gradient(judge, generator, none, private.y[:0], rng(s)) for s in range(20)])
+    none = labelled_private(private, 10)[:0]
+    noise = torch.stack(
+        [defense.discriminator_gradient(judge, generator, none, private.y[:0], rng(s)) for s in range(20)]
+    )
     assert (noise * 8).std().item() == pytest.approx(4.0 * 0.5, rel=0.02)
 
 
 def test_votes_and_directions_are_those_of_each_teacher_alone() -> None:
     torch.manual_seed(0)
     private = digits_like(40)
-    known = points(private, 10)
+    known = labelled_private(private, 10)
     teachers = Teachers(known[shards_of(40, 4, rng())], [8], 1e-2)
     for _ in range(20):
         teachers.learn(torch.rand((10, 74), generator=rng(1)), rng())

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from benchmark.defenses.collaboration.clients.selective_sharing import SelectiveSharing
-from benchmark.defenses.collaboration.clients.svt_dp import SVTDP, crossings
+from benchmark.defenses.collaboration.clients.svt_dp import SVTDP, above_thresholds
 from benchmark.defenses.collaboration.clients.user_level_dp import UserLevelDP
 from benchmark.errors import ConfigError
 from benchmark.seeds import generator
@@ -145,7 +145,7 @@ def test_crossings_equal_the_plain_loop():
         if bar < len(bars) and height >= bars[bar]:
             expected.append(position)
             bar += 1
-    assert crossings(heights, bars).tolist() == expected
+    assert above_thresholds(heights, bars).tolist() == expected
 
 
 def test_svt_charges_ten_ninths_of_the_budget_for_each_upload():

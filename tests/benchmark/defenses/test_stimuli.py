@@ -11,7 +11,7 @@ from benchmark.cell import Cell, play
 from benchmark.data.base import Split
 from benchmark.data.digits_writers import DigitsWriters
 from benchmark.defenses.none import NoDefense
-from benchmark.defenses.release.anonymous_stimuli import AnonymousStimuli, TwoHeads, reversed_gradient
+from benchmark.defenses.release.anonymous_stimuli import AnonymousStimuli, ReversalTeacher, reversed_gradient
 from benchmark.defenses.release.stimuli import Stimuli
 from benchmark.errors import ConfigError, Refused
 from benchmark.metrics.identity import claims
@@ -21,7 +21,7 @@ from benchmark.settings.release.measures.agreement import Agreement, kappa
 from benchmark.settings.release.setting import ReleaseSetting
 from benchmark.threats.identity_inference.copies import IdentityCopies, IdentityTeachers
 from benchmark.threats.membership_inference.leave_one_out import LeaveOneOut
-from benchmark.training import stimulus_optimisation as excitation
+from benchmark.training import stimulus_optimisation
 from benchmark.training.loop import predict, train
 
 NET = partial(MLP, hidden=[32], activation="relu")
@@ -63,51 +63,51 @@ def signals(n: int = 160, persons: int = 4) -> Split:
 def test_divergences_have_their_closed_forms():
     target = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
     logits = torch.tensor([[0.0, 0.0], [0.0, 0.0]])
-    assert torch.allclose(excitation.divergence(target, logits), torch.tensor([math.log(2), 0.0]))
-    assert torch.allclose(excitation.anonymity_loss(torch.full((3, 7), 2.0)), torch.zeros(3), atol=1e-6)
+    assert torch.allclose(stimulus_optimisation.kl_divergence(target, logits), torch.tensor([math.log(2), 0.0]))
+    assert torch.allclose(stimulus_optimisation.anonymity_loss(torch.full((3, 7), 2.0)), torch.zeros(3), atol=1e-6)
     logits = torch.tensor([[1.0, 2.0, 3.0]])
-    expected = excitation.divergence(torch.full((1, 3), 1 / 3), logits)
-    assert torch.allclose(excitation.anonymity_loss(logits), expected, atol=1e-6)
+    expected = stimulus_optimisation.kl_divergence(torch.full((1, 3), 1 / 3), logits)
+    assert torch.allclose(stimulus_optimisation.anonymity_loss(logits), expected, atol=1e-6)
     belief = -torch.log(1 - logits.softmax(dim=1)[:, 2])
-    assert torch.allclose(excitation.person_loss(logits, 2), belief, atol=1e-6)
-    assert torch.equal(excitation.person_loss(torch.ones(2, 1), 0), torch.zeros(2))
+    assert torch.allclose(stimulus_optimisation.person_loss(logits, 2), belief, atol=1e-6)
+    assert torch.equal(stimulus_optimisation.person_loss(torch.ones(2, 1), 0), torch.zeros(2))
 
 
 @pytest.mark.parametrize("outputs", [1, 2, 5])
 def test_wanted_values_mix_at_most_two_outputs(outputs):
-    q = excitation.wanted(200, outputs, rng())
+    q = stimulus_optimisation.target_outputs(200, outputs, rng())
     assert q.shape == (200, outputs) and torch.allclose(q.sum(dim=1), torch.ones(200))
     assert ((q > 0).sum(dim=1) <= 2).all() and (q >= 0).all()
 
 
 def test_coloured_noise_is_standardised_and_falls_with_frequency():
-    white, red = (excitation.coloured_noise(100, (1, 128), exponent, rng()) for exponent in (0.0, 1.0))
+    white, red = (stimulus_optimisation.coloured_noise(100, (1, 128), exponent, rng()) for exponent in (0.0, 1.0))
     for noise in (white, red):
         assert torch.allclose(noise.mean(dim=2), torch.zeros(100, 1), atol=1e-5)
         assert torch.allclose(noise.std(dim=2), torch.ones(100, 1), atol=1e-5)
     power = torch.fft.rfft(red).abs().square().mean(dim=(0, 1))
     assert power[1:5].mean() > 50 * power[30:60].mean()
-    assert excitation.total_variation(red).mean() < excitation.total_variation(white).mean() / 3
-    assert excitation.coloured_noise(3, (2, 8, 8), 1.0, rng()).shape == (3, 2, 8, 8)
-    assert excitation.coloured_noise(3, (9,), 1.0, rng()).shape == (3, 9)
+    assert stimulus_optimisation.total_variation(red).mean() < stimulus_optimisation.total_variation(white).mean() / 3
+    assert stimulus_optimisation.coloured_noise(3, (2, 8, 8), 1.0, rng()).shape == (3, 2, 8, 8)
+    assert stimulus_optimisation.coloured_noise(3, (9,), 1.0, rng()).shape == (3, 9)
 
 
 def test_total_variation_of_a_ramp():
     ramp = torch.arange(5.0).view(1, 1, 5)
-    assert excitation.total_variation(ramp).item() == 1
-    assert excitation.total_variation(torch.arange(5.0).view(1, 5)).item() == 0
-    assert excitation.total_variation(ramp.unsqueeze(2).expand(1, 1, 3, 5)).item() == 1
+    assert stimulus_optimisation.total_variation(ramp).item() == 1
+    assert stimulus_optimisation.total_variation(torch.arange(5.0).view(1, 5)).item() == 0
+    assert stimulus_optimisation.total_variation(ramp.unsqueeze(2).expand(1, 1, 3, 5)).item() == 1
 
 
 def test_excitation_reaches_the_wanted_values_of_a_linear_teacher():
     target = torch.tensor([[0.9, 0.1], [0.3, 0.7]])
-    x = excitation.excite(
+    x = stimulus_optimisation.optimise_stimuli(
         lambda x: x,
         target,
         torch.zeros(2, 2),
         steps=300,
         lr=0.05,
-        penalty=excitation.Regulariser(0.0, 0.0),
+        penalty=stimulus_optimisation.Regulariser(0.0, 0.0),
         extra=lambda x: x.new_zeros(len(x)),
     )
     assert torch.allclose(x.softmax(dim=1), target, atol=1e-2)
@@ -115,8 +115,8 @@ def test_excitation_reaches_the_wanted_values_of_a_linear_teacher():
 
 def test_diversity_counts_collapse_as_nothing():
     z = torch.randn((6, 3), generator=rng())
-    assert excitation.diversity(z, torch.ones(6, 1, 4)).item() == 0
-    assert excitation.diversity(z, 1000 * torch.randn((6, 1, 4), generator=rng())).item() == 1
+    assert stimulus_optimisation.diversity(z, torch.ones(6, 1, 4)).item() == 0
+    assert stimulus_optimisation.diversity(z, 1000 * torch.randn((6, 1, 4), generator=rng())).item() == 1
 
 
 def test_reversed_gradients_leave_values_alone():
@@ -124,7 +124,7 @@ def test_reversed_gradients_leave_values_alone():
     y = reversed_gradient(x, 3.0)
     y.backward()
     assert y.item() == 2 and x.grad.item() == -3
-    both = TwoHeads(network_for((1, 48), 2), 4, 1.0)
+    both = ReversalTeacher(network_for((1, 48), 2), 4, 1.0)
     assert both(torch.rand(3, 1, 48)).shape == (3, 6)
 
 

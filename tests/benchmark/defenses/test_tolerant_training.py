@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from benchmark.defenses.collaboration.clients.tolerant_training import TolerantTraining, jolted
+from benchmark.defenses.collaboration.clients.tolerant_training import TolerantTraining, perturbed_parameters
 from benchmark.errors import ConfigError
 from benchmark.seeds import generator
 from benchmark.settings.collaboration.defense import LocalStep
@@ -23,7 +23,7 @@ def test_without_noise_it_is_the_plain_gradient():
 
 def test_weights_move_by_the_asked_share_of_their_own_size_in_every_tensor():
     mine = step()
-    noise = jolted(mine, 0.3) - mine.params
+    noise = perturbed_parameters(mine, 0.3) - mine.params
     for part in mine.net.layout.slices().values():
         if part.stop - part.start > 500:
             ratio = noise[part].square().mean().sqrt() / mine.params[part].square().mean().sqrt()

@@ -17,7 +17,7 @@ from benchmark.settings.service.setting import Service
 from benchmark.threats.reconstruction.output_controls import ClassMeanImage
 from benchmark.threats.reconstruction.vicious_classifier import HonestPosthoc, ViciousClassifier, trainable
 from benchmark.threats.reconstruction.vicious_evasive import Carrier, HiddenCarrier, HonestFinish, SpreadPenalty
-from benchmark.training.rebuilding import rebuilding_loss
+from benchmark.training.reconstruction_loss import reconstruction_loss
 from tests.benchmark.helpers import context
 
 SETTING = {"lr": 1e-3, "victims": None, "references": 3, "population": 1, "false_alarm_rate": 0.25}
@@ -55,10 +55,10 @@ def test_the_decoder_refuses_tables():
 def test_the_loss_is_half_the_squared_error_and_the_lack_of_likeness():
     x, guess = torch.rand(4, 1, 8, 8), torch.rand(4, 1, 8, 8)
     huber = torch.nn.functional.huber_loss(guess, x)
-    assert rebuilding_loss(guess, x, mse_weight=2.0, ssim_weight=0.0).item() == pytest.approx(
+    assert reconstruction_loss(guess, x, mse_weight=2.0, ssim_weight=0.0).item() == pytest.approx(
         2 * huber.item(), rel=1e-4
     )
-    assert rebuilding_loss(x, x, mse_weight=5.0, ssim_weight=1.0).item() == pytest.approx(0, abs=1e-4)
+    assert reconstruction_loss(x, x, mse_weight=5.0, ssim_weight=1.0).item() == pytest.approx(0, abs=1e-4)
 
 
 def test_a_vicious_provider_reconstructs_more_than_the_posthoc_decoder_and_keeps_its_accuracy():

@@ -24,7 +24,7 @@ def test_one_full_batch_step_is_bounded_by_the_classical_gaussian_mechanism():
 
 
 def test_no_noise_is_no_privacy():
-    assert epsilon(noise_multiplier=0) == math.inf
+    assert epsilon(noise_multiplier=0.0) == math.inf
 
 
 def test_a_batch_larger_than_the_share_is_refused():

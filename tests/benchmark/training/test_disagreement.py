@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from benchmark.data.base import Split
 from benchmark.errors import ConfigError
 from benchmark.models.boosted_trees import BoostedTrees
-from benchmark.training.disagreement import Tuning, disagreeing, disagreement_loss
+from benchmark.training.disagreement import Tuning, disagreement_loss, train_disagreeing
 
 TUNING = Tuning(epochs=20, lr=1e-2, batch_size=64, tolerance=0.05)
 
@@ -61,7 +61,7 @@ def test_a_copy_disagrees_far_from_the_training_data_only(kind: str) -> None:
     far, near = torch.tensor([[-8.0, 9.0]]).repeat(10, 1), blobs(10, 2).x
 
     def disagreed(x: torch.Tensor) -> float:
-        twin = disagreeing(model, train, validation, x, TUNING, torch.Generator().manual_seed(0), 1)
+        twin = train_disagreeing(model, train, validation, x, TUNING, torch.Generator().manual_seed(0), 1)
         agreement = (twin(train.x).argmax(1) == model(train.x).argmax(1)).double().mean()
         assert agreement > 0.94
         return (twin(x).argmax(1) != model(x).argmax(1)).double().mean().item()
@@ -78,7 +78,7 @@ def test_a_copy_that_loses_agreement_is_undone() -> None:
     model = nn.Linear(2, 2)
     perfect = Split(train.x, model(train.x).argmax(1))
     tuning = Tuning(epochs=3, lr=10.0, batch_size=40, tolerance=0.0)
-    twin = disagreeing(model, perfect, perfect, train.x[:20], tuning, torch.Generator().manual_seed(0), 1)
+    twin = train_disagreeing(model, perfect, perfect, train.x[:20], tuning, torch.Generator().manual_seed(0), 1)
     assert (twin(train.x).argmax(1) == perfect.y).all()
 
 
@@ -90,7 +90,7 @@ def test_a_tree_of_an_ensemble_draws_the_same_for_every_batch() -> None:
 
     def grown(seed: int, member: int) -> torch.Tensor:
         rng = torch.Generator().manual_seed(seed)
-        return disagreeing(model, train, train, train.x[:5], TUNING, rng, member)(train.x)
+        return train_disagreeing(model, train, train, train.x[:5], TUNING, rng, member)(train.x)
 
     assert torch.equal(grown(0, 1), grown(1, 1))
     assert not torch.equal(grown(0, 1), grown(0, 2))
@@ -99,7 +99,7 @@ def test_a_tree_of_an_ensemble_draws_the_same_for_every_batch() -> None:
 def test_too_large_a_batch_is_refused_with_the_remedy() -> None:
     train = blobs(20, 0)
     with pytest.raises(ConfigError, match=r"raise the detector's batch_size or lower setting\.batch"):
-        disagreeing(nn.Linear(2, 2), train, train, train.x, Tuning(1, 1e-3, 16, None), torch.Generator(), 1)
+        train_disagreeing(nn.Linear(2, 2), train, train, train.x, Tuning(1, 1e-3, 16, None), torch.Generator(), 1)
 
 
 def test_trees_survive_their_state_dict_and_give_log_odds() -> None:

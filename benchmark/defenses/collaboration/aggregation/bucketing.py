@@ -1,4 +1,4 @@
-"""Bucketing: uploads are averaged in small random groups before any rule aggregates (Karimireddy et al., ICLR 2022)."""
+"""Bucketing: average uploads in small random groups before any rule aggregates (Karimireddy et al., ICLR 2022)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ VERSION = 1
 
 
 class Bucketing(FederatedDefense):
-    """Puts the uploads in random buckets of ``size`` and hands on each bucket's mean, so that uploads of parties with
-    different data come nearer to each other, at the price of a larger share of spoilt rows.
+    """Pre-aggregator that replaces the uploads by the means of random buckets of ``size`` uploads.
+
+    Uploads of parties with different data come closer to each other, but a larger share of the rows is corrupted.
 
     Karimireddy, He, Jaggi, *Byzantine-Robust Learning on Heterogeneous Datasets via Bucketing*, ICLR 2022, algorithm 1.
-    A pre-aggregator: stack it with a rule, ``defense=[bucketing,coordinate_median]``. The rule gets ceil(n / size)
-    rows, which are no single party's: rules that remember parties refuse them.
+    Stack it with a rule, ``defense=[bucketing,coordinate_median]``. The rule gets ceil(n / size) rows, none of which
+    belongs to a single party: rules that keep a history of parties refuse them.
 
     Args:
         size: s, uploads in a bucket; the last one may hold fewer.
     """
 
-    def __init__(self, *, size: int) -> None:
+    def __init__(self, *, size: int = 2) -> None:
         positive("bucketing.size", size)
         self.size = size
 

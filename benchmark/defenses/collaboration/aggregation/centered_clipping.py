@@ -1,4 +1,4 @@
-"""Uploads clipped around the last aggregate (Karimireddy, He, Jaggi, ICML 2021)."""
+"""Centred clipping: uploads clipped around the last aggregate (Karimireddy, He, Jaggi, ICML 2021)."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ VERSION = 1
 
 
 class CenteredClipping(FederatedDefense):
-    """Repeats v <- v + mean_i of (u_i - v) min(1, tau / ||u_i - v||); v starts from the last round's aggregate.
+    """Aggregation rule that iterates v <- v + mean_i of (u_i - v) min(1, tau / ||u_i - v||) from the last aggregate v.
 
     Karimireddy, He, Jaggi, *Learning from History for Byzantine Robust Optimization*, ICML 2021, algorithm 2. The first
-    round starts from v = 0. Deviation: the paper's parties upload a momentum of their gradients, ours plain updates.
-    Every v is the round's first one c plus a mixture of the u_i - c, so that the repetitions run on mixture weights and
-    the (n, n) inner products and cost nothing in d.
+    round starts from v = 0. Deviation: the paper's parties upload the momentum of their gradients, here plain updates.
+    Every v is the round's start c plus a linear combination of the u_i - c, so the iterations work on its weights and
+    the (n, n) inner products, at a cost that does not depend on d.
 
     Args:
-        radius: tau, in gradient units; iterations: repetitions a round.
+        radius: tau, in gradient units.
+        iterations: per round.
     """
 
-    def __init__(self, *, radius: float, iterations: int) -> None:
+    def __init__(self, *, radius: float = 0.5, iterations: int = 1) -> None:
         positive("centered_clipping.radius", radius)
         positive("centered_clipping.iterations", iterations)
         self.radius, self.iterations = radius, iterations
@@ -36,12 +37,12 @@ class CenteredClipping(FederatedDefense):
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
         centre = self.centre.to(uploads)
         gram = inner_products(uploads, centre)
-        mixture = torch.zeros_like(gram[0])
+        mixing = torch.zeros_like(gram[0])
         for _ in range(self.iterations):
-            # ||u_i - v||^2 for v = c + sum_j mixture_j (u_j - c)
-            squared = mixture @ gram @ mixture - 2 * gram @ mixture + gram.diagonal()
+            # ||u_i - v||^2 for v = c + sum_j mixing_j (u_j - c)
+            squared = mixing @ gram @ mixing - 2 * gram @ mixing + gram.diagonal()
             kept = (self.radius / squared.clamp_min(1e-40).sqrt()).clamp_max(1) / len(uploads)
-            mixture = mixture * (1 - kept.sum()) + kept
-        weights = mixture.to(uploads)
+            mixing = mixing * (1 - kept.sum()) + kept
+        weights = mixing.to(uploads)
         self.centre = (1 - weights.sum()) * centre + weights @ uploads
         return self.centre

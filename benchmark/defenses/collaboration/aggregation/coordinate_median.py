@@ -1,4 +1,4 @@
-"""The median of each coordinate (Yin et al., ICML 2018)."""
+"""Coordinate-wise median (Yin et al., ICML 2018)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ VERSION = 1
 
 
 class CoordinateMedian(FederatedDefense):
-    """Gives med_i u_i[k] in each coordinate k; of an even number of uploads the mean of the middle two.
+    """Aggregation rule that takes the median med_i u_i[k] of each coordinate k.
 
-    Yin, Chen, Ramchandran, Bartlett, *Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates*, ICML
-    2018, definition 1. Breaks down at one half.
+    For an even number of uploads it is the mean of the middle two. Yin, Chen, Ramchandran, Bartlett, *Byzantine-Robust
+    Distributed Learning: Towards Optimal Statistical Rates*, ICML 2018, definition 1. Its breakdown point is one half.
     """
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:

@@ -1,11 +1,12 @@
-"""Divide and conquer: uploads that stick out along the direction of greatest spread are dropped (NDSS 2021)."""
+"""Divide and conquer: drop uploads that deviate along the direction of greatest variance (NDSS 2021)."""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from benchmark.defenses.collaboration.aggregation.krum import at_least, not_negative
+from benchmark.defenses.collaboration.aggregation.krum import check_f_assumed, require_uploads
 from benchmark.errors import positive
 from benchmark.metrics.distances import inner_products
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
@@ -14,41 +15,44 @@ VERSION = 1
 
 
 class DnC(FederatedDefense):
-    """Drops, on each of several random samples of the coordinates, the c f uploads with the largest projections on the
-    top singular vector of the centred uploads; gives the mean of those that no sample dropped.
+    """Aggregation rule that drops outliers along the top singular vector of the centred uploads.
 
-    Shejwalkar, Houmansadr, *Manipulating the Byzantine: Optimizing Model Poisoning Attacks and Defenses for Federated
-    Learning*, NDSS 2021, algorithm 2. The projections are read off the top eigenvector of the (n, n) Gram matrix of the
-    centred uploads, to whose square they are proportional. An upload that is not finite counts as dropped; where none
-    is left, all are kept.
+    On each of several random samples of the coordinates it drops the c f uploads with the largest projections on that
+    vector, and it averages the uploads that no sample dropped. Shejwalkar, Houmansadr, *Manipulating the Byzantine:
+    Optimizing Model Poisoning Attacks and Defenses for Federated Learning*, NDSS 2021, algorithm 2. The squared
+    projections are proportional to the squared entries of the top eigenvector of the (n, n) Gram matrix of the centred
+    uploads. A non-finite upload counts as dropped; if all are dropped, all are kept.
 
     Args:
         f_assumed: as for :class:`benchmark.defenses.collaboration.aggregation.krum.Krum`.
-        filter_factor: c, how many uploads are dropped for each assumed malicious one.
-        coordinates: of each sample; samples: how many.
+        filter_factor: c, uploads dropped for each assumed malicious one.
+        coordinates: in each sample.
+        samples: number of samples of coordinates.
     """
 
-    def __init__(self, *, f_assumed: int, filter_factor: float, coordinates: int, samples: int) -> None:
+    def __init__(
+        self, *, f_assumed: int = 3, filter_factor: float = 1.0, coordinates: int = 1000, samples: int = 5
+    ) -> None:
         for name, value in (("filter_factor", filter_factor), ("coordinates", coordinates), ("samples", samples)):
             positive(f"dnc.{name}", value)
-        self.f = not_negative("dnc", f_assumed)
+        self.f = check_f_assumed("dnc", f_assumed)
         self.dropped = round(filter_factor * self.f)
         self.coordinates, self.samples = coordinates, samples
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
-        at_least("dnc", len(uploads), self.dropped + 1, "filter_factor f + 1", self.f)
+        require_uploads("dnc", len(uploads), self.dropped + 1, "filter_factor f + 1", self.f)
         finite = uploads.isfinite().all(dim=1).nonzero().squeeze(1)
-        good = torch.ones(len(finite), dtype=torch.bool, device=uploads.device)
+        not_dropped = torch.ones(len(finite), dtype=torch.bool, device=uploads.device)
         for _ in range(self.samples):
             sample = torch.randperm(uploads.shape[1], generator=round.rng)[: self.coordinates]
-            outliers = projections(uploads[finite][:, sample.to(uploads.device)])
-            good[outliers.argsort(descending=True)[: self.dropped]] = False
-        kept = finite[good] if good.any() else torch.arange(len(uploads), device=uploads.device)
+            outliers = squared_projections(uploads[finite][:, sample.to(uploads.device)])
+            not_dropped[outliers.argsort(descending=True)[: self.dropped]] = False
+        kept = finite[not_dropped] if not_dropped.any() else torch.arange(len(uploads), device=uploads.device)
         return uploads[kept].mean(dim=0)
 
 
-def projections(rows: Tensor) -> Tensor:
-    """Squared projections of centred rows (n, b) on their top singular vector, but for a common factor: (n,)."""
+def squared_projections(rows: Float[Tensor, "n b"]) -> Float[Tensor, " n"]:
+    """Return squared projections (n,) of centred rows (n, b) on their top singular vector, up to a factor."""
     if not len(rows):
         return rows.new_zeros(0)
     return torch.linalg.eigh(inner_products(rows, rows.mean(dim=0))).eigenvectors[:, -1].square()

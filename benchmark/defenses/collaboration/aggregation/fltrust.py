@@ -1,4 +1,4 @@
-"""FLTrust: uploads are trusted as far as they point where the server's own update points (Cao et al., NDSS 2021)."""
+"""FLTrust: weigh uploads by their cosine with the server's own update (Cao et al., NDSS 2021)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from benchmark.errors import ConfigError
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 
 VERSION = 1
-SMALLEST = 1e-12  # stands for the norm of an all-zero update
+MIN_NORM = 1e-12  # in place of the norm of an all-zero update
 
 
 class FLTrust(FederatedDefense):
-    """Gives sum_i TS_i (||u_0|| / ||u_i||) u_i / sum_i TS_i with TS_i = max(0, cos(u_i, u_0)).
+    """Aggregation rule sum_i TS_i (||u_0|| / ||u_i||) u_i / sum_i TS_i with trust scores TS_i = max(0, cos(u_i, u_0)).
 
     Cao, Fang, Liu, Gong, *FLTrust: Byzantine-robust Federated Learning via Trust Bootstrapping*, NDSS 2021,
-    equations 2-4. u_0 is the update that the server computes on its own clean samples (the calibration split). A round
-    in which nobody is trusted changes nothing.
+    equations 2-4. u_0 is the update that the server computes on its own clean samples (the calibration split). If all
+    trust scores are 0, the round changes nothing.
+
+    Raises:
+        ConfigError: when it aggregates and the server has no samples.
     """
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
@@ -27,8 +30,8 @@ class FLTrust(FederatedDefense):
                 "uses 100)."
             )
         own = round.server_update()
-        norms = uploads.norm(dim=1).clamp_min(SMALLEST)
-        trust = (uploads @ own / (norms * own.norm().clamp_min(SMALLEST))).clamp_min(0)
+        norms = uploads.norm(dim=1).clamp_min(MIN_NORM)
+        trust = (uploads @ own / (norms * own.norm().clamp_min(MIN_NORM))).clamp_min(0)
         if not trust.sum() > 0:
             return torch.zeros_like(own)
         return (trust * own.norm() / norms) @ uploads / trust.sum()

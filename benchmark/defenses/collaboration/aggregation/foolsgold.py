@@ -1,8 +1,9 @@
-"""FoolsGold: parties whose updates resemble each other too much lose their weight (Fung et al., RAID 2020)."""
+"""FoolsGold: down-weigh parties whose updates resemble each other too much (Fung et al., RAID 2020)."""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -11,22 +12,23 @@ from benchmark.settings.collaboration.defense import FederatedDefense, Round
 from benchmark.training.functional import Layout
 
 VERSION = 1
-CERTAIN = 0.99  # stands for a weight of 1, whose logit is infinite (the authors' code)
+MAX_WEIGHT = 0.99  # in place of a weight of 1, whose logit is infinite (as in the authors' code)
 
 
 class FoolsGold(FederatedDefense):
-    """Weighs uploads by how little a party's summed history H_i resembles any other's.
+    """Aggregation rule that weighs each upload by how little its party's summed history H_i resembles any other.
 
     Fung, Yoon, Beschastnikh, *The Limitations of Federated Learning in Sybil Settings*, RAID 2020, algorithm 1. It
-    targets parties with a common goal and presumes that honest data are non-IID: with IID data honest parties resemble
-    each other as well. Deviation: weights are normalised to sum 1, so that the step keeps its size.
+    targets parties with a common goal and assumes non-IID honest data: with IID data honest parties resemble each other
+    as well. Deviation: weights are normalised to sum 1, so that the step keeps its size.
 
     Args:
-        features: ``last_layer`` compares the last weight and bias only (the paper's indicative features), ``all`` all.
+        features: ``last_layer`` compares only the last weight and bias (the paper's indicative features), ``all`` every
+            parameter.
         confidence: kappa of the logit.
     """
 
-    def __init__(self, *, features: str, confidence: float) -> None:
+    def __init__(self, *, features: str = "last_layer", confidence: float = 1.0) -> None:
         if features not in ("last_layer", "all"):
             raise ConfigError(f"defense.foolsgold.features must be last_layer or all, got {features!r}.")
         self.features, self.confidence = features, confidence
@@ -47,20 +49,20 @@ class FoolsGold(FederatedDefense):
         return weights @ uploads / weights.sum().clamp_min(1e-20)
 
 
-def foolsgold_weights(history: Tensor, confidence: float) -> Tensor:
-    """(n, features) -> (n,) in [0, 1]: 0 for a party with a double.
+def foolsgold_weights(history: Float[Tensor, "n features"], confidence: float) -> Float[Tensor, " n"]:
+    """Return weights (n,) in [0, 1] from histories (n, features): 0 for a party with an identical twin.
 
     cs_ij is the cosine of H_i and H_j (0 for i = j), v_i = max_j cs_ij; "pardoning" scales cs_ij by v_i / v_j where
-    v_i < v_j; the weight is a = 1 - max_j cs_ij, scaled to a maximum of 1, then kappa (ln(a / (1 - a)) + 1/2), all cut
-    to [0, 1].
+    v_i < v_j; the weight is a = 1 - max_j cs_ij, scaled to a maximum of 1, then kappa (ln(a / (1 - a)) + 1/2), all
+    clipped to [0, 1].
     """
     if len(history) == 1:
         return torch.ones(1)
     unit = F.normalize(history, dim=1)
     cosine = (unit @ unit.T).fill_diagonal_(0)
-    likeness = cosine.max(dim=1).values
-    forgiven = likeness[:, None] < likeness[None, :]
-    cosine = torch.where(forgiven, cosine * likeness[:, None] / likeness[None, :], cosine)
+    max_cosine = cosine.max(dim=1).values
+    pardoned = max_cosine[:, None] < max_cosine[None, :]
+    cosine = torch.where(pardoned, cosine * max_cosine[:, None] / max_cosine[None, :], cosine)
     weights = (1 - cosine.max(dim=1).values).clamp(0, 1)
-    weights = (weights / weights.max().clamp_min(1e-20)).clamp_max(CERTAIN)
+    weights = (weights / weights.max().clamp_min(1e-20)).clamp_max(MAX_WEIGHT)
     return (confidence * (torch.log(weights / (1 - weights)) + 0.5)).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""Minimum diameter averaging: the mean of the n - f uploads that lie closest together (El Mhamdi et al., ICML 2018)."""
+"""Minimum diameter averaging: mean of the n - f uploads closest together (El Mhamdi et al., ICML 2018)."""
 
 from __future__ import annotations
 
@@ -8,33 +8,36 @@ from math import comb
 import torch
 from torch import Tensor
 
-from benchmark.defenses.collaboration.aggregation.krum import at_least, not_negative
+from benchmark.defenses.collaboration.aggregation.krum import check_f_assumed, require_uploads
 from benchmark.errors import ConfigError
 from benchmark.metrics.distances import squared_distances
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 
 VERSION = 1
-MOST = 200_000  # subsets that are looked at; more would take longer than the round itself
+MAX_SUBSETS = 200_000  # more would take longer than the round itself
 
 
 class MDA(FederatedDefense):
-    """Gives the mean of the subset of n - f uploads whose largest distance between two members is least.
+    """Aggregation rule that averages the subset of n - f uploads with the least diameter (largest pairwise distance).
 
     Rousseeuw's minimum diameter estimator; El Mhamdi, Guerraoui, Rouault, *The Hidden Vulnerability of Distributed
-    Learning in Byzantium*, ICML 2018, section 3. All n over f subsets are looked at, so it is for few parties. Needs
+    Learning in Byzantium*, ICML 2018, section 3. It compares all "n choose f" subsets, so it suits few parties. Needs
     n >= 2f + 1.
 
     Args:
         f_assumed: as for :class:`benchmark.defenses.collaboration.aggregation.krum.Krum`.
+
+    Raises:
+        ConfigError: a round would need more than ``MAX_SUBSETS`` subsets.
     """
 
-    def __init__(self, *, f_assumed: int) -> None:
-        self.f = not_negative("mda", f_assumed)
+    def __init__(self, *, f_assumed: int = 3) -> None:
+        self.f = check_f_assumed("mda", f_assumed)
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
         n = len(uploads)
-        at_least("mda", n, 2 * self.f + 1, "2 f + 1", self.f)
-        if comb(n, self.f) > MOST:
+        require_uploads("mda", n, 2 * self.f + 1, "2 f + 1", self.f)
+        if comb(n, self.f) > MAX_SUBSETS:
             raise ConfigError(
                 f"mda would compare {comb(n, self.f):,} subsets of {n} uploads; lower defense.mda.f_assumed or "
                 "setting.parties."

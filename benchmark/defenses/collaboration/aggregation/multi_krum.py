@@ -1,10 +1,10 @@
-"""Multi-Krum: the mean of the uploads with the best Krum scores (Blanchard et al., NeurIPS 2017)."""
+"""Multi-Krum: mean of the uploads with the best Krum scores (Blanchard et al., NeurIPS 2017)."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from benchmark.defenses.collaboration.aggregation.krum import at_least, krum_scores, not_negative
+from benchmark.defenses.collaboration.aggregation.krum import check_f_assumed, krum_scores, require_uploads
 from benchmark.metrics.distances import squared_distances
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 
@@ -12,18 +12,18 @@ VERSION = 1
 
 
 class MultiKrum(FederatedDefense):
-    """Gives the mean of the k uploads with the least Krum scores, all scored once.
+    """Aggregation rule that averages the k uploads with the least Krum scores, all scored once.
 
-    Blanchard et al., NeurIPS 2017, section 6, with k = n - f, the usual choice. Needs n >= 2f + 3.
+    Blanchard et al., NeurIPS 2017, section 6, with k = n - f, the common choice. Needs n >= 2f + 3.
 
     Args:
         f_assumed: as for :class:`benchmark.defenses.collaboration.aggregation.krum.Krum`.
     """
 
-    def __init__(self, *, f_assumed: int) -> None:
-        self.f = not_negative("multi_krum", f_assumed)
+    def __init__(self, *, f_assumed: int = 3) -> None:
+        self.f = check_f_assumed("multi_krum", f_assumed)
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
-        at_least("multi_krum", len(uploads), 2 * self.f + 3, "2 f + 3", self.f)
+        require_uploads("multi_krum", len(uploads), 2 * self.f + 3, "2 f + 3", self.f)
         scores = krum_scores(squared_distances(uploads), len(uploads) - self.f - 2)
         return uploads[scores.argsort()[: len(uploads) - self.f]].mean(dim=0)

@@ -1,4 +1,4 @@
-"""The server scales long uploads down, and may add noise to the mean (Sun et al. 2019)."""
+"""Norm bound on the server, with optional noise on the mean (Sun et al. 2019)."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ VERSION = 1
 
 
 class ServerNormBound(FederatedDefense):
-    """Gives mean_i of u_i min(1, c / ||u_i||), plus N(0, noise_std^2) in each coordinate.
+    """Aggregation rule mean_i of u_i min(1, c / ||u_i||), plus N(0, noise_std^2) in each coordinate.
 
     Sun, Kairouz, Suresh, McMahan, *Can You Really Backdoor Federated Learning?*, arXiv 1911.07963, section 4 ("norm
-    thresholding" and "weak differential privacy"). Not ``gradient_clipping``, which honest parties do themselves, and
-    malicious ones need not.
+    thresholding" and "weak differential privacy"). Unlike ``gradient_clipping``, which only honest parties apply, it
+    bounds malicious uploads too.
 
     Args:
         max_norm: c, in gradient units.
         noise_std: of the noise on the mean; it carries no DP guarantee by itself.
     """
 
-    def __init__(self, *, max_norm: float, noise_std: float) -> None:
+    def __init__(self, *, max_norm: float = 0.5, noise_std: float = 0.0) -> None:
         positive("server_norm_bound.max_norm", max_norm)
         self.max_norm, self.noise_std = max_norm, noise_std
 

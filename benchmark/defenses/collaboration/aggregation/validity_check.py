@@ -1,4 +1,4 @@
-"""The server throws away uploads that are no numbers."""
+"""Rejection of uploads that hold NaN or infinity."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ VERSION = 1
 
 
 class ValidityCheck(FederatedDefense):
-    """Drops every upload with a NaN or infinite coordinate; its party contributes nothing in this round.
+    """Pre-aggregator that drops every upload with a NaN or infinite coordinate; its party contributes nothing in this
+    round.
 
-    What any deployed server does first. Published rules are silent about it and some of them (the plain mean, Krum,
-    anything with a distance) give NaN back when one upload holds one. A pre-aggregator: stack it with a rule,
-    ``defense=[validity_check,krum]``.
+    Any deployed server does this first. Published rules do not mention it, and some of them (the mean, Krum, anything
+    with a distance) return NaN when one upload holds one. Stack it with a rule, ``defense=[validity_check,krum]``.
     """
 
     def preaggregate(self, uploads: Tensor, round: Round) -> Tensor:

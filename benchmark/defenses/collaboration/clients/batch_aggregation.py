@@ -1,4 +1,4 @@
-"""More samples and more local steps behind every upload."""
+"""Larger batches and more local steps behind every upload."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ VERSION = 1
 
 
 class BatchAggregation(FederatedDefense):
-    """Raises the plan to at least ``batch_size`` samples a step and ``local_steps`` steps an upload."""
+    """Client defense that sets least numbers of samples a local step and of local steps an upload."""
 
-    def __init__(self, *, batch_size: int, local_steps: int) -> None:
+    def __init__(self, *, batch_size: int = 8, local_steps: int = 2) -> None:
         positive("batch_aggregation.batch_size", batch_size)
         positive("batch_aggregation.local_steps", local_steps)
         self.batch_size, self.local_steps = batch_size, local_steps

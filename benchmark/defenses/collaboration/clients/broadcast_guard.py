@@ -1,8 +1,8 @@
-"""A guard on the broadcast: parties look at the model that the server sends before they train it.
+"""Guard on the broadcast: parties inspect the model that the server sends before they train it.
 
-The variant "guard" of noise tolerance, a baseline detector of ours (after Gilbert 2022, arXiv 2211.06324; status:
-reconstruction). It knows two signs: a first linear layer whose rows are nearly all parallel, which is what imprint
-modules are made of, and a tensor that has moved much further in one round than its own entries spread.
+A baseline detector of this suite (after Gilbert 2022, arXiv 2211.06324; a reconstruction). It looks for two signs: a
+first linear layer whose rows are nearly all parallel, as in imprint modules, and a tensor that has moved much further
+in one round than its own entries spread.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from benchmark.settings.collaboration.defense import FederatedDefense, Round
 from benchmark.training.functional import Layout, Net
 
 VERSION = 1
-TINY = 1e-12
+EPS = 1e-12
 
 
 class BroadcastGuard(FederatedDefense):
-    """Parties refuse a model that looks made to be read; a party that refuses uploads nothing.
+    """Client defense that refuses a model that looks manipulated; a party that refuses uploads nothing.
 
     Args:
         cosine: rows of the first layer with an absolute cosine above this count as parallel.
         parallel: share of parallel pairs of rows above which a model is refused.
         deviations: k; a model is refused when the root mean square change of any tensor since the last model exceeds k
-            times the standard deviation of all parameters of that last model. Only models of one architecture compare.
+            times the standard deviation of all parameters of that model. Only models of one architecture are compared.
     """
 
-    def __init__(self, *, cosine: float, parallel: float, deviations: float) -> None:
+    def __init__(self, *, cosine: float = 0.999, parallel: float = 0.9, deviations: float = 3.0) -> None:
         for name, value in (("cosine", cosine), ("parallel", parallel)):
             if not 0 < value <= 1:
                 raise ConfigError(f"broadcast_guard.{name} must be in (0, 1], got {value}.")
@@ -45,7 +45,7 @@ class BroadcastGuard(FederatedDefense):
         self.last: tuple[Layout, Tensor] | None = None
 
     def screen_broadcast(self, net: Net, params: Tensor, round: Round) -> Tensor:
-        """A party judges what it was sent itself; all remember the first row as the last model."""
+        """Return the parties that accept their model; the first row is kept as the last model."""
         models = params if params.ndim == 2 else params[None]
         verdicts = torch.tensor([not self._suspicious(net.layout, model) for model in models])
         if bool(verdicts[0]):
@@ -63,11 +63,13 @@ class BroadcastGuard(FederatedDefense):
 
 
 def parallel_share(layout: Layout, params: Tensor, cosine: float) -> float:
-    """Share of pairs of rows of the first parameter, (rows, inputs), with an absolute cosine above ``cosine``; 0 when
-    the first layer is not linear or has one row."""
+    """Return the share of pairs of rows of the first parameter (rows, inputs) with an absolute cosine above ``cosine``.
+
+    It is 0 when the first layer is not linear or has one row.
+    """
     if len(layout.shapes[0]) != 2 or layout.shapes[0][0] < 2:
         return 0.0
-    rows = F.normalize(next(iter(layout.split(params).values())), dim=1, eps=TINY)
+    rows = F.normalize(next(iter(layout.split(params).values())), dim=1, eps=EPS)
     count = len(rows)
     alike = ((rows @ rows.T).abs() > cosine).sum().item() - count
     return max(0.0, alike / (count * (count - 1)))

@@ -1,7 +1,7 @@
 """Differentially private SGD on every party's records.
 
-Abadi et al., *Deep Learning with Differential Privacy*, CCS 2016, Algorithm 1. Deviation: batches of fixed size drawn
-without replacement instead of Poisson sampling, and the accountant is told so.
+Abadi et al., *Deep Learning with Differential Privacy*, CCS 2016, Algorithm 1. Deviation: batches have a fixed size and
+are drawn without replacement instead of by Poisson sampling; the accountant accounts for that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ VERSION = 1
 
 
 class DPSGD(FederatedDefense):
-    """Per-sample clipping and Gaussian noise in every local step.
+    """Client defense with per-sample clipping and Gaussian noise in every local step.
 
     Args:
         max_norm: clipping bound C of a sample's gradient (L2).
@@ -28,7 +28,7 @@ class DPSGD(FederatedDefense):
         delta: at which epsilon is reported.
     """
 
-    def __init__(self, *, max_norm: float, noise_multiplier: float, delta: float) -> None:
+    def __init__(self, *, max_norm: float = 1.0, noise_multiplier: float = 1.0, delta: float = 0.001) -> None:
         positive("dp_sgd.max_norm", max_norm)
         if noise_multiplier < 0:
             raise ConfigError(f"dp_sgd.noise_multiplier must be at least 0, got {noise_multiplier}.")

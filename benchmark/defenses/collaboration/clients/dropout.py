@@ -1,4 +1,4 @@
-"""Dropout on what fully connected layers read, as a defense: the server does not know which units took part.
+"""Dropout on the inputs of fully connected layers as a defense: the server does not know which units took part.
 
 Srivastava et al. 2014; named as a mitigation of gradient leakage by Mo et al. (arXiv 2105.13929, third version).
 """
@@ -18,25 +18,25 @@ VERSION = 1
 
 
 class Dropout(FederatedDefense):
-    """Drops inputs of every fully connected layer but a first one that reads the samples themselves.
+    """Client defense that drops inputs of every fully connected layer, except of a first layer that reads the samples.
 
-    Each batch of a local step shares one draw for each unit and sample; the survivors are scaled up by 1 / (1 - rate).
+    Each local step draws one mask entry for each sample and unit; kept inputs are scaled up by 1 / (1 - rate).
 
     Args:
         rate: probability that an input is dropped, in [0, 1).
     """
 
-    def __init__(self, *, rate: float) -> None:
+    def __init__(self, *, rate: float = 0.5) -> None:
         if not 0 <= rate < 1:
             raise ConfigError(f"dropout.rate must be in [0, 1), got {rate}.")
         self.rate = rate
 
     def local_step(self, step: LocalStep) -> Tensor:
-        with self._dropping(step.net.module, len(step.x), step.rng):
+        with self._input_dropout(step.net.module, len(step.x), step.rng):
             return step.gradient()
 
     @contextmanager
-    def _dropping(self, module: nn.Module, samples: int, rng: torch.Generator) -> Iterator[None]:
+    def _input_dropout(self, module: nn.Module, samples: int, rng: torch.Generator) -> Iterator[None]:
         layers = [inner for inner in module.modules() if isinstance(inner, nn.Linear | nn.Conv2d)]
         with ExitStack() as hooks:
             for layer in layers[1:]:

@@ -1,4 +1,4 @@
-"""A bound on the L2 norm of every upload."""
+"""Bound on the L2 norm of every upload."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ VERSION = 1
 
 
 class GradientClipping(FederatedDefense):
-    """Scales an upload down to L2 norm ``max_norm`` (gradient units); its direction stays, which is why cosine matching
-    does not notice."""
+    """Client defense that scales an upload down to L2 norm ``max_norm`` (gradient units).
 
-    def __init__(self, *, max_norm: float) -> None:
+    Its direction stays, so attacks that match gradients by cosine are not affected.
+    """
+
+    def __init__(self, *, max_norm: float = 0.5) -> None:
         positive("gradient_clipping.max_norm", max_norm)
         self.max_norm = max_norm
 

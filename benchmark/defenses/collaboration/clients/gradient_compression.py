@@ -1,4 +1,4 @@
-"""Compressed uploads whose error a party remembers and adds to its next upload.
+"""Compressed uploads with error feedback: a party adds the error of an upload to its next one.
 
 Seide et al. 2014 (1-bit SGD); Stich, Cordonnier, Jaggi, *Sparsified SGD with Memory*, NeurIPS 2018, Algorithm 1;
 Karimireddy et al., *Error Feedback Fixes SignSGD*, ICML 2019, Algorithm 2.
@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from benchmark.defenses.collaboration.clients.selective_sharing import check_share, sparse
+from benchmark.defenses.collaboration.clients.selective_sharing import check_share, count_sparse_upload
 from benchmark.errors import ConfigError
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 from benchmark.training.functional import Layout
@@ -21,17 +21,17 @@ METHODS = ("top_k", "random_k", "sign")
 
 
 class GradientCompression(FederatedDefense):
-    """What an upload leaves out is sent later, so that compression costs delay instead of accuracy.
+    """Client defense that sends part of an update now and the rest later, at the cost of delay instead of accuracy.
 
-    To an adversary that means that a party's uploads on the same data sum to its whole update.
+    An adversary therefore sees uploads whose sum over rounds is the party's whole update.
 
     Args:
         method: ``top_k`` (largest magnitudes), ``random_k``, or ``sign`` (signs times the mean magnitude).
-        share: of the coordinates that are sent by ``top_k`` and ``random_k``, in (0, 1].
-        error_feedback: whether the error is remembered; without it, it is lost.
+        share: of the coordinates that ``top_k`` and ``random_k`` send, in (0, 1].
+        error_feedback: whether the error is kept for the next upload; otherwise it is lost.
     """
 
-    def __init__(self, *, method: str, share: float, error_feedback: bool) -> None:
+    def __init__(self, *, method: str = "top_k", share: float = 0.05, error_feedback: bool = True) -> None:
         if method not in METHODS:
             raise ConfigError(f"gradient_compression.method must be one of {', '.join(METHODS)}, got {method!r}.")
         check_share("gradient_compression", share)
@@ -61,5 +61,5 @@ class GradientCompression(FederatedDefense):
         kept = order.topk(math.ceil(self.share * rows.shape[1]), dim=1).indices
         mask = torch.zeros_like(rows, dtype=torch.bool).scatter(1, kept, True)
         round.publish(mask=mask)
-        sparse(round, len(rows), kept.shape[1], rows.shape[1])
+        count_sparse_upload(round, len(rows), kept.shape[1], rows.shape[1])
         return rows * mask

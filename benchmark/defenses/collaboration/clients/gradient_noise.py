@@ -15,13 +15,13 @@ VERSION = 1
 
 
 class GradientNoise(FederatedDefense):
-    """Adds noise of standard deviation ``std`` (in gradient units); no guarantee without clipping, see ``dp_sgd``.
+    """Client defense that adds noise of standard deviation ``std`` (gradient units); no DP guarantee, see ``dp_sgd``.
 
     Args:
         distribution: ``gaussian`` or ``laplace``.
     """
 
-    def __init__(self, *, std: float, distribution: str) -> None:
+    def __init__(self, *, std: float = 0.1, distribution: str = "gaussian") -> None:
         if std < 0:
             raise ConfigError(f"gradient_noise.std must be at least 0, got {std}.")
         if distribution not in ("gaussian", "laplace"):

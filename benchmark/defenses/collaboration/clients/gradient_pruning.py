@@ -1,4 +1,4 @@
-"""Only the largest coordinates of an upload are sent."""
+"""Sparse uploads: only the largest coordinates are sent."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ VERSION = 1
 
 
 class GradientPruning(FederatedDefense):
-    """Zeroes the share ``ratio`` of the smallest magnitudes of every parameter tensor (Zhu et al. 2019, section 5.2).
+    """Client defense that zeroes the share ``ratio`` of smallest magnitudes in every parameter tensor.
 
-    The survivors' positions are public: they are the non-zero entries.
+    Zhu et al. 2019, section 5.2. The positions of the kept coordinates are public: they are the non-zero entries.
     """
 
-    def __init__(self, *, ratio: float) -> None:
+    def __init__(self, *, ratio: float = 0.9) -> None:
         if not 0 <= ratio < 1:
             raise ConfigError(f"gradient_pruning.ratio must be in [0, 1), got {ratio}.")
         self.ratio = ratio

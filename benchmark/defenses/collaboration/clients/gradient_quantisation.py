@@ -14,14 +14,14 @@ BITS = {"sign": 1, "int8": 8, "fp16": 16}
 
 
 class GradientQuantisation(FederatedDefense):
-    """Rounds every coordinate of an upload.
+    """Client defense that rounds every coordinate of an upload.
 
     Args:
         method: ``sign`` (Bernstein et al. 2018, scaled by the tensor's mean magnitude), ``int8`` (255 even levels over
             the range of each parameter tensor, to the nearest) or ``fp16``.
     """
 
-    def __init__(self, *, method: str) -> None:
+    def __init__(self, *, method: str = "sign") -> None:
         if method not in BITS:
             raise ConfigError(f"gradient_quantisation.method must be one of {', '.join(BITS)}, got {method!r}.")
         self.method = method

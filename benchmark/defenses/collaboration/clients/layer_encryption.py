@@ -1,8 +1,8 @@
-"""Some layers' updates are encrypted on their way to the server, which adds them up without reading them.
+"""Encrypted updates of some layers, which the server adds up without reading them.
 
-Selective encryption as an ideal functionality: the server sees zeros in place of an encrypted coordinate and the
-parties decrypt the mean; the cryptography itself (a homomorphic scheme, or the masks of ``secure_aggregation``) is left
-out, and so is its cost.
+Selective encryption as an ideal functionality: the server sees zeros in place of encrypted coordinates and the parties
+decrypt the mean. The cryptography (a homomorphic scheme, or the masks of ``secure_aggregation``) and its cost are left
+out.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ VERSION = 1
 
 
 class LayerEncryption(FederatedDefense):
-    """Like ``layer_withholding``, but the hidden layers are trained.
+    """Client defense that hides the updates of the chosen layers from the server but still trains these layers.
 
     Args:
         layers: names (``conv1``, ``fc2``, ...), ``first``, ``last`` or ``fc``; see :mod:`benchmark.training.layers`.
     """
 
-    def __init__(self, *, layers: Sequence[str]) -> None:
+    def __init__(self, *, layers: Sequence[str] = ("first",)) -> None:
         self.layers = layers
         self.readable: Tensor | None = None
         self.hidden: Tensor | None = None

@@ -1,6 +1,6 @@
-"""Some layers' updates never leave the parties, so that those layers stay as they are: freezing, withholding.
+"""Updates of some layers never leave the parties, so that these layers stay frozen.
 
-The layer-wise protection that layer-wise measures suggest (Mo et al., arXiv 2105.13929 and 2010.08762).
+The layer-wise protection that layer-wise leakage measures suggest (Mo et al., arXiv 2105.13929 and 2010.08762).
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ VERSION = 1
 
 
 class LayerWithholding(FederatedDefense):
-    """Uploads zeros for the chosen layers. Which they are is public, and the global model keeps their first weights.
+    """Client defense that uploads zeros for the chosen layers.
+
+    The choice is public, and the global model keeps the initial weights of these layers.
 
     Args:
         layers: names (``conv1``, ``fc2``, ...), ``first``, ``last`` or ``fc``; see :mod:`benchmark.training.layers`.
     """
 
-    def __init__(self, *, layers: Sequence[str]) -> None:
+    def __init__(self, *, layers: Sequence[str] = ("first",)) -> None:
         self.layers = layers
         self.sent: Tensor | None = None
 

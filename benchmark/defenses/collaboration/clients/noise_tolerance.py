@@ -1,8 +1,8 @@
 """Noise tolerance: parties add noise that only averaging over parties and rounds removes.
 
 After Gilbert, *Secure Aggregation Is Not All You Need: Mitigating Privacy Attacks with Noise Tolerance in Federated
-Learning*, 2022 (arXiv 2211.06324). Status: reconstruction. Only its abstract was at hand, so the details are ours:
-don't trust the server, add noise at the party, and let learning tolerate it.
+Learning*, 2022 (arXiv 2211.06324). A reconstruction from the abstract; the details are choices of this suite: the
+server is not trusted, each party adds its own noise, and learning has to tolerate it.
 """
 
 from __future__ import annotations
@@ -27,38 +27,38 @@ KINDS = ("rel", "abs", "clip", "calibrated")
 
 
 class NoiseTolerance(FederatedDefense):
-    """Gaussian noise on every upload, drawn for each party by itself.
+    """Client defense that adds Gaussian noise to every upload, independently for each party.
 
     Only ``clip`` has a guarantee. The noise of ``rel`` depends on the private data, so it has no finite epsilon, and a
-    tensor without a gradient stays without noise and so tells that it had none.
+    tensor with a zero gradient gets no noise, which reveals that it is zero.
 
     Args:
         kind: ``rel``: standard deviation ``amount`` x root mean square of the tensor's update, tensor by tensor.
             ``abs``: ``amount``, in gradient units. ``clip``: the update is scaled down to the L2 norm ``max_norm`` and
             gets noise of ``amount`` x ``max_norm`` / sqrt(``shares``). ``calibrated``: ``rel`` with the largest amount
             of ``grid`` that the party's validation accuracy tolerates.
-        amount: at least 0; floor: ``rel`` and ``calibrated`` never use less (a server must not steer it down).
-        grid, drop: of ``calibrated``. After the party's own noisy update, noise averaged as among the round's parties,
-            accuracy may be lower by ``drop`` at most. Where the model is no better than chance, nothing can be told
-            and the floor is used.
+        amount: at least 0.
+        floor: least amount of ``rel`` and ``calibrated`` (a server must not steer it down).
+        grid, drop: of ``calibrated``. After the party's own noisy update, with noise averaged as among the round's
+            parties, accuracy may fall by ``drop`` at most. Where the model is no better than chance the floor is used.
         max_norm, shares, delta: of ``clip``. With ``shares`` above 1 the epsilon holds for the sum of at least so many
             honest uploads, so only under secure aggregation and without Sybils; with 1 it holds for each upload.
-        memo: noise follows from the party's secret and its batch, so that asking again gives nothing new. A server
-            that asks for the same batch on another model meets the same noise at another scale.
+        memo: derive noise from the party's secret and its batch, so that repeated queries give nothing new. A server
+            that asks for the same batch on another model gets the same noise at another scale.
     """
 
     def __init__(
         self,
         *,
-        kind: str,
-        amount: float,
-        floor: float,
-        grid: Sequence[float],
-        drop: float,
-        max_norm: float,
-        shares: int,
-        delta: float,
-        memo: bool,
+        kind: str = "rel",
+        amount: float = 1.0,
+        floor: float = 0.1,
+        grid: Sequence[float] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+        drop: float = 0.01,
+        max_norm: float = 1.0,
+        shares: int = 1,
+        delta: float = 0.001,
+        memo: bool = False,
     ) -> None:
         if kind not in KINDS:
             raise ConfigError(f"noise_tolerance.kind must be one of {', '.join(KINDS)}, got {kind!r}.")
@@ -102,7 +102,7 @@ class NoiseTolerance(FederatedDefense):
         return updates + torch.tensor(amounts)[:, None].to(updates) * scale * noise
 
     def _calibrated(self, row: int, update: Tensor, scale: Tensor, round: Round) -> float:
-        """The amount of the party in ``row``: it tries its own noise on samples that it does not train on."""
+        """Return the amount for the party in ``row``, tried on samples that the party does not train on."""
         if round.net is None or round.validation is None:
             raise ConfigError(
                 "noise_tolerance.kind=calibrated needs validation samples for every party, which are dealt from "
@@ -112,18 +112,18 @@ class NoiseTolerance(FederatedDefense):
         start = round.params if round.held is None else round.held[row]
         rng = generator(child(round.rng), "noise_tolerance.rehearsal")
 
-        def reached(amount: float) -> float:
-            tried = update + amount / len(round.parties) ** 0.5 * scale * normal_like(update, rng)
-            return accuracy(net.logits(start - round.lr * tried, data.x), data.y)
+        def accuracy_at(amount: float) -> float:
+            noisy = update + amount / len(round.parties) ** 0.5 * scale * normal_like(update, rng)
+            return accuracy(net.logits(start - round.lr * noisy, data.x), data.y)
 
-        quiet = reached(0.0)
+        baseline = accuracy_at(0.0)
         chance = float(data.y.bincount().max()) / len(data)
-        if quiet <= chance + 2 * (chance * (1 - chance) / len(data)) ** 0.5:
+        if baseline <= chance + 2 * (chance * (1 - chance) / len(data)) ** 0.5:
             return self.floor
-        return next((amount for amount in self.grid if reached(amount) >= quiet - self.drop), self.floor)
+        return next((amount for amount in self.grid if accuracy_at(amount) >= baseline - self.drop), self.floor)
 
     def _noise(self, updates: Tensor, round: Round) -> Tensor:
-        """Standard normal (n, d), row by row from the party's own stream."""
+        """Return standard normal noise (n, d), row by row from the party's own stream."""
         if not self.memo:
             return normal_like(updates, round.rng)
         if round.inputs is None:
@@ -138,7 +138,7 @@ class NoiseTolerance(FederatedDefense):
         return torch.stack(rows)
 
     def epsilon(self, *, samples: int, batch_size: int, steps: int) -> tuple[float, float] | None:
-        """For replacing all of one party's data, over the rounds that have been played (before any: ``steps``)."""
+        """Return (epsilon, delta) for replacing all data of a party, over the rounds played (before any: ``steps``)."""
         if self.kind != "clip":
             return None
         rounds = self.uploads or steps

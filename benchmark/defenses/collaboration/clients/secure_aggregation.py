@@ -1,8 +1,8 @@
 """Secure aggregation: the server learns the sum of the uploads and nothing else.
 
 Bonawitz et al., CCS 2017; the protocol is :mod:`benchmark.crypto.secure_sum`. Updates become fixed-point numbers modulo
-2^32. It does not restrain a server that chooses the model (Gilbert 2022, arXiv 2211.06324): see the ``broadcast``
-surface.
+2^32. It does not protect against a server that chooses the model (Gilbert 2022, arXiv 2211.06324): see the
+``broadcast`` surface.
 """
 
 from __future__ import annotations
@@ -22,18 +22,32 @@ VERSION = 1
 
 
 class SecureAggregation(FederatedDefense):
-    """Masks that cancel in the sum.
+    """Client defense with pairwise masks that cancel in the sum.
 
     Args:
-        mode: ``ideal`` gives what the protocol computes without running it (every row is the mean of the survivors);
-            ``masked`` runs it: rows are masked vectors, float64, whose ordinary sum is the sum of the updates.
+        mode: ``ideal`` returns the protocol's result without running it (every row is the mean of the remaining
+            parties); ``masked`` runs it: rows are masked vectors, float64, whose ordinary sum is the sum of the
+            updates.
         max_value: entries of an update, in gradient units, are clipped to +- this.
         fraction_bits: the fixed-point step is 2^-fraction_bits.
-        threshold: share of a round's parties, in (0, 1], without whom no sum is opened.
-        dropout: share of a round's parties, in [0, 1), that are gone after masking.
+        threshold: share of a round's parties, in (0, 1], needed to open a sum.
+        dropout: share of a round's parties, in [0, 1), that drop out after masking.
+
+    Raises:
+        Refused: fewer than two parties take part in a round.
+        ProtocolAborted: fewer parties than the threshold remain.
+        ConfigError: the sum does not fit into 32 bits.
     """
 
-    def __init__(self, *, mode: str, max_value: float, fraction_bits: int, threshold: float, dropout: float) -> None:
+    def __init__(
+        self,
+        *,
+        mode: str = "ideal",
+        max_value: float = 16.0,
+        fraction_bits: int = 20,
+        threshold: float = 0.6,
+        dropout: float = 0.0,
+    ) -> None:
         if mode not in ("ideal", "masked"):
             raise ConfigError(f"secure_aggregation.mode must be ideal or masked, got {mode!r}.")
         positive("secure_aggregation.max_value", max_value)
@@ -45,9 +59,9 @@ class SecureAggregation(FederatedDefense):
         self.threshold, self.dropout = threshold, dropout
 
     def exchange(self, updates: Tensor, round: Round) -> Tensor:
-        """Everybody masks; who dropped out uploads zeros, is inactive and belongs to no sum."""
+        """Mask all updates; a party that drops out uploads zeros, is inactive and belongs to no sum."""
         n = len(updates)
-        self._admit(n)
+        self._check_capacity(n)
         order = torch.randperm(n, generator=round.rng)
         gone = order[: int(self.dropout * n)]
         round.active[gone] = False
@@ -74,15 +88,15 @@ class SecureAggregation(FederatedDefense):
         return uploads.double().mean(dim=0).to(round.params)
 
     def encode_fixed(self, updates: Tensor) -> Tensor:
-        """(n, d) -> int64 (n, d), multiples of the step; NaN counts as 0."""
+        """Return updates (n, d) as int64 (n, d) multiples of the step; NaN counts as 0."""
         clipped = updates.double().nan_to_num(0.0).clamp(-self.max_value, self.max_value)
         return (clipped * self.scale).round().to(torch.int64)
 
     def _masked(self, protocol: SecureSum, fixed: Tensor, survivors: Tensor) -> Tensor:
-        """Masked rows (n, d) as the server holds them once the sum is open.
+        """Return masked rows (n, d) as the server holds them once the sum is open.
 
-        A masked row is known modulo 2^32 only. The first survivor's is shifted to that representative with which the
-        rows add up to the opened sum without a modulus, which is the form in which other code reads uploads.
+        A masked row is known modulo 2^32 only. The first remaining party's row is shifted to the representative for
+        which the rows add up to the opened sum without a modulus, the form in which other code reads uploads.
         """
         rows = fixed.cpu().numpy().astype(np.uint32)
         uploads = {party: protocol.mask(party, rows[party]) for party in survivors.tolist()}
@@ -93,7 +107,7 @@ class SecureAggregation(FederatedDefense):
         lifted[survivors[0]] += torch.from_numpy(total) - lifted.sum(dim=0)
         return lifted.double() / self.scale
 
-    def _admit(self, n: int) -> None:
+    def _check_capacity(self, n: int) -> None:
         if n < 2:
             raise Refused("Secure aggregation hides a party among others, but one party alone takes part in the round.")
         if n * self.max_value * self.scale >= 2 ** (MODULUS_BITS - 1):

@@ -1,8 +1,8 @@
-"""Only a share of the coordinates of an upload is sent.
+"""Selective sharing: a party uploads only a share of its update's coordinates.
 
-Shokri, Shmatikov, *Privacy-Preserving Deep Learning*, CCS 2015 (DSSGD): the upload share theta_u with the ``largest``
-or with ``random`` coordinates, each clipped to [-gamma, gamma]; the download share theta_d of those coordinates that
-uploads have changed most often of late, by a count on the server that halves with every upload.
+Shokri, Shmatikov, *Privacy-Preserving Deep Learning*, CCS 2015 (DSSGD): the upload share theta_u of the ``largest`` or
+of ``random`` coordinates, each clipped to [-gamma, gamma]; the download share theta_d of the coordinates that uploads
+changed most often recently, by a count on the server that halves with every upload.
 """
 
 from __future__ import annotations
@@ -19,22 +19,24 @@ from benchmark.training.functional import Layout
 
 VERSION = 2
 BYTES_PER_INDEX = 4
-TIE = 1e-6  # below any difference of two counts that matters: it only breaks ties
+TIE_BREAK = 1e-6  # far below any relevant difference of two counts
 
 
 class SelectiveSharing(FederatedDefense):
-    """DSSGD's upload without any noise.
+    """Client defense: the upload of DSSGD without noise.
 
     Args:
         share: theta_u, share of the coordinates that a party uploads, in (0, 1]; ceil(share d) of them.
-        download: theta_d, share of the coordinates that a party takes from the global model, in (0, 1]; the others keep
-            the values of its own last model.
+        download_share: theta_d, share of the coordinates that a party takes from the global model, in (0, 1]; the
+            others keep the values of its own last model.
         choice: ``largest`` magnitudes, or ``random`` ones.
         clip: bound on the magnitude of an uploaded coordinate, in gradient units (the paper's gamma over the learning
             rate), or None.
     """
 
-    def __init__(self, *, share: float, download_share: float, choice: str, clip: float | None) -> None:
+    def __init__(
+        self, *, share: float = 0.1, download_share: float = 1.0, choice: str = "largest", clip: float | None = None
+    ) -> None:
         check_share("selective_sharing", share)
         check_share("selective_sharing", download_share)
         if choice not in ("largest", "random"):
@@ -44,17 +46,17 @@ class SelectiveSharing(FederatedDefense):
         self.share, self.download_share, self.choice, self.clip = share, download_share, choice, clip
 
     def start(self, parties: int, layout: Layout) -> None:
-        self.traffic = torch.zeros(layout.size)
+        self.upload_counts = torch.zeros(layout.size)
 
     def download(self, params: Tensor, local: Tensor, round: Round) -> Tensor | None:
         if self.download_share == 1:
             return None
         size = len(params)
-        order = self.traffic + torch.rand((len(local), size), generator=round.rng) * TIE
+        order = self.upload_counts + torch.rand((len(local), size), generator=round.rng) * TIE_BREAK
         kept = order.topk(math.ceil(self.download_share * size), dim=1).indices.to(params.device)
         mask = torch.zeros_like(local, dtype=torch.bool).scatter(1, kept, True)
         round.publish(downloaded=mask)
-        sparse(round, len(local), kept.shape[1], size)
+        count_sparse_upload(round, len(local), kept.shape[1], size)
         return torch.where(mask, params, local)
 
     def protect(self, updates: Tensor, round: Round) -> Tensor:
@@ -69,22 +71,22 @@ class SelectiveSharing(FederatedDefense):
         mask = torch.zeros_like(updates, dtype=torch.bool).scatter(1, kept, True)
         round.publish(mask=mask)
         self._count(mask)
-        sparse(round, len(updates), kept.shape[1], size)
+        count_sparse_upload(round, len(updates), kept.shape[1], size)
         return updates * mask
 
     def _count(self, mask: Tensor) -> None:
-        """Note which coordinates (n, d) have just been uploaded."""
-        self.traffic = self.traffic / 2 + mask.sum(dim=0).cpu()
+        """Update the server's counts by the coordinates (n, d) that were just uploaded."""
+        self.upload_counts = self.upload_counts / 2 + mask.sum(dim=0).cpu()
 
 
 def check_share(name: str, share: float) -> None:
-    """Refuse a share that is none."""
+    """Raise ConfigError unless 0 < share <= 1."""
     if not 0 < share <= 1:
         raise ConfigError(f"{name}.share must be in (0, 1], got {share}.")
 
 
-def sparse(round: Round, parties: int, kept: int, size: int) -> None:
-    """Count an upload of ``kept`` of ``size`` coordinates with their positions in place of a full one, if smaller."""
+def count_sparse_upload(round: Round, parties: int, kept: int, size: int) -> None:
+    """Count an upload of ``kept`` of ``size`` coordinates with positions in place of a full one, if that is smaller."""
     full = size * BYTES_PER_FLOAT
     saved = max(0, full - kept * (BYTES_PER_FLOAT + BYTES_PER_INDEX))
     round.send(bytes_sent=-parties * saved, messages=0)

@@ -1,4 +1,4 @@
-"""Soteria: the representation that tells most of the input and least of the loss is cut out of one layer's gradient.
+"""Soteria: remove from one layer's gradient the part of the representation that reveals most of the input.
 
 Sun, Li, Wang, Yang, Zhang, Chen, *Provable Defense against Privacy Leakage in Federated Learning from Representation
 Perspective*, CVPR 2021, section 4. Known break: an adversary who leaves that layer out of the matching loss (Balunović
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -27,18 +28,21 @@ VERSION = 1
 
 
 class Soteria(FederatedDefense):
-    """Zeroes the gradient of the protected layer where its representation scores highest.
+    """Client defense that zeroes the gradient of the protected layer where its representation scores highest.
 
-    The protected layer is the first fully connected one and its output the representation: rows of its gradient are
-    zeroed. Where the only such layer is the head, the representation is the head's input, and columns are zeroed (the
-    paper's own networks).
+    The protected layer is the first fully connected one and the representation is its output: rows of its gradient are
+    zeroed. If the only such layer is the head, the representation is the head's input and columns are zeroed (as in the
+    paper's networks).
 
     Args:
-        ratio: share of the representation that is cut.
-        probes: forward-mode products behind every ranking.
+        ratio: share of the representation that is removed.
+        probes: forward-mode products for each ranking.
+
+    Raises:
+        ConfigError: in a step, if the model has no fully connected layer.
     """
 
-    def __init__(self, *, ratio: float, probes: int) -> None:
+    def __init__(self, *, ratio: float = 0.5, probes: int = 8) -> None:
         if not 0 <= ratio < 1:
             raise ConfigError(f"soteria.ratio must be in [0, 1), got {ratio}.")
         if probes < 1:
@@ -58,18 +62,23 @@ class Soteria(FederatedDefense):
         cut = scores.topk(int(self.ratio * len(scores))).indices
         gradient = step.gradient().clone()
         part = layer_slices(step.net.layout)[layer]
-        units = step.net.layout.split(gradient)
-        weight, bias = _tensors(step.net.layout, part)
-        units[weight][(cut,) if by_rows else (slice(None), cut)] = 0
+        tensors = step.net.layout.split(gradient)
+        weight, bias = _weight_and_bias(step.net.layout, part)
+        tensors[weight][(cut,) if by_rows else (slice(None), cut)] = 0
         if by_rows and bias is not None:
-            units[bias][cut] = 0
-        return step.net.layout.join(units)
+            tensors[bias][cut] = 0
+        return step.net.layout.join(tensors)
 
 
 def representation_scores(
-    net: Net, params: Tensor, x: Tensor, by_rows: bool, probes: int, rng: torch.Generator
-) -> Tensor:
-    """Mean over the batch of |h_i| / ||dh_i/dx||_2 for every unit of the representation h, (units,)."""
+    net: Net,
+    params: Float[Tensor, " d"],
+    x: Float[Tensor, "batch ..."],
+    by_rows: bool,
+    probes: int,
+    rng: torch.Generator,
+) -> Float[Tensor, " units"]:
+    """Return the batch mean of |h_i| / ||dh_i/dx||_2 for every unit of the representation h, (units,)."""
 
     def represent(x: Tensor) -> Tensor:
         return _representation(net, params, x, by_rows)
@@ -81,12 +90,12 @@ def representation_scores(
     return (h.abs() / (squares / probes).sqrt().clamp_min(1e-12)).mean(dim=0)
 
 
-def _representation(net: Net, params: Tensor, x: Tensor, of_output: bool) -> Tensor:
-    """(n, ...) -> (n, units): the first fully connected layer's output after its activation, or else its input."""
+def _representation(net: Net, params: Tensor, x: Tensor, use_output: bool) -> Tensor:
+    """Return the first fully connected layer's activated output, or else its input, (n, units) for x (n, ...)."""
     seen: list[Tensor] = []
     linear = [module for module in net.module.modules() if isinstance(module, nn.Linear)]
     # The layer after the protected one reads the activated output.
-    reader = linear[1] if of_output else linear[0]
+    reader = linear[1] if use_output else linear[0]
     handle = reader.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:
         functional_call(net.module, net.layout.split(params), (x,))
@@ -96,14 +105,14 @@ def _representation(net: Net, params: Tensor, x: Tensor, of_output: bool) -> Ten
 
 
 def _protected(layout: Layout) -> tuple[str, bool]:
-    """The protected layer, and whether its rows (else its columns) are cut."""
+    """Return the protected layer, and whether its rows (else its columns) are zeroed."""
     connected: Sequence[str] = [layer for layer in layer_slices(layout) if layer.startswith("fc")]
     if not connected:
         raise ConfigError("soteria protects a fully connected layer, of which this model has none.")
     return connected[0], len(connected) > 1
 
 
-def _tensors(layout: Layout, layer: slice) -> tuple[str, str | None]:
-    """The names of a layer's weight and bias."""
+def _weight_and_bias(layout: Layout, layer: slice) -> tuple[str, str | None]:
+    """Return the names of a layer's weight and bias."""
     names = [name for name, part in layout.slices().items() if layer.start <= part.start < layer.stop]
     return names[0], names[1] if len(names) > 1 else None

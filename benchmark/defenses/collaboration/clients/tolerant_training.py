@@ -1,13 +1,14 @@
-"""Training that tolerates noise: every local gradient is taken at weights that noise has moved.
+"""Training that tolerates noise: every local gradient is taken at perturbed weights.
 
-The variant "tolerant training" of noise tolerance, after Gilbert 2022 (arXiv 2211.06324). Status: reconstruction, see
-:mod:`~.noise_tolerance`, with which it is meant to be stacked. Noise injection into weights is an old regulariser
-(An 1996); here it should make the model bear what parties add to their updates.
+A variant of noise tolerance, after Gilbert 2022 (arXiv 2211.06324); a reconstruction, to be stacked with
+:mod:`~.noise_tolerance`. Noise injection into weights is an old regulariser (An 1996); here it should make the model
+tolerate the noise that parties add to their updates.
 """
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.errors import ConfigError
@@ -18,23 +19,23 @@ VERSION = 1
 
 
 class TolerantTraining(FederatedDefense):
-    """The gradient at W_l + amount x rms(W_l) x N(0, I), tensor by tensor; the step itself starts from W_l.
+    """Client defense that takes the gradient at W_l + amount x rms(W_l) x N(0, I) and the step from W_l, by tensor l.
 
     Args:
         amount: beta, at least 0.
     """
 
-    def __init__(self, *, amount: float) -> None:
+    def __init__(self, *, amount: float = 0.3) -> None:
         if amount < 0:
             raise ConfigError(f"tolerant_training.amount must be at least 0, got {amount}.")
         self.amount = amount
 
     def local_step(self, step: LocalStep) -> Tensor:
-        return step.net.gradient(jolted(step, self.amount), step.x, step.y)
+        return step.net.gradient(perturbed_parameters(step, self.amount), step.x, step.y)
 
 
-def jolted(step: LocalStep, amount: float) -> Tensor:
-    """The step's parameters (d,) with relative noise in every tensor."""
+def perturbed_parameters(step: LocalStep, amount: float) -> Float[Tensor, " d"]:
+    """Return the step's parameters (d,) with relative noise in every tensor."""
     scale = torch.empty_like(step.params)
     for part in step.net.layout.slices().values():
         scale[part] = step.params[part].square().mean().sqrt()

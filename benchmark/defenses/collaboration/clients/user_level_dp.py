@@ -1,8 +1,8 @@
-"""Differential privacy for a whole party's data: clipped uploads and noise on their mean.
+"""Differential privacy for all data of a party: clipped uploads and noise on their mean.
 
 McMahan, Ramage, Talwar, Zhang, *Learning Differentially Private Recurrent Language Models*, ICLR 2018 (DP-FedAvg), with
 the noise added by a trusted server. Against the server itself only the clipping acts; against participants all of it.
-Deviation: the accountant claims no amplification from sampling parties, which turns taken in a fixed order do not give.
+Deviation: the accountant claims no amplification by sampling parties, which a fixed rotation of parties does not give.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ VERSION = 1
 
 
 class UserLevelDP(FederatedDefense):
-    """DP-FedAvg.
+    """Client and server defense DP-FedAvg.
 
     Args:
         max_norm: S, bound on the L2 norm of a party's update, in gradient units.
@@ -31,7 +31,7 @@ class UserLevelDP(FederatedDefense):
         delta: at which epsilon is reported.
     """
 
-    def __init__(self, *, max_norm: float, noise_multiplier: float, delta: float) -> None:
+    def __init__(self, *, max_norm: float = 1.0, noise_multiplier: float = 0.1, delta: float = 1e-5) -> None:
         positive("user_level_dp.max_norm", max_norm)
         if noise_multiplier < 0:
             raise ConfigError(f"user_level_dp.noise_multiplier must be at least 0, got {noise_multiplier}.")
@@ -52,6 +52,6 @@ class UserLevelDP(FederatedDefense):
         return mean + self.noise_multiplier * self.max_norm / len(uploads) * normal_like(mean, round.rng)
 
     def epsilon(self, *, samples: int, batch_size: int, steps: int) -> tuple[float, float]:
-        """For adding or removing the party that uploaded most often."""
+        """Return (epsilon, delta) for adding or removing the party that uploaded most often."""
         rounds = int(self.uploads.max())
         return gaussian_epsilon(noise_multiplier=self.noise_multiplier, steps=rounds, delta=self.delta), self.delta

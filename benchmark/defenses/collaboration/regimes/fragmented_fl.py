@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmark.crypto import fragments
@@ -20,28 +21,36 @@ from benchmark.training.functional import Layout
 VERSION = 2
 PAIRING_TRIES = 20
 FRACTION_BITS = 24
-LARGEST = 2.0**38  # entries of an update are cut to +- this, so that they fit into 64 bits
+MAX_ENTRY = 2.0**38  # entries of an update are clipped to +- this, so that they fit into 64 bits
 BYTES_PER_FLOAT = 4
 WIRES = ("counted", "encrypted")
 
 
 class FragmentedFL(FederatedDefense):
-    """Pairwise mixing (privacy) and reputation (poisoning), each of which may be switched off.
+    """Protocol with pairwise mixing (privacy) and reputation (poisoning), each of which may be switched off.
 
-    Updates become fixed-point numbers, in which pads cancel and sums are kept exactly; what is not a number counts
-    as 0. Who is left without a partner contributes nothing in that round.
+    Updates become fixed-point numbers, in which pads cancel and sums are exact; NaN counts as 0. A party without a
+    partner contributes nothing in that round.
 
     Args:
         p_mix: share of the coordinates that a pair exchanges; 0 turns mixing off.
-        warm_up: rounds in which everybody is selected and accepted and the median aggregates.
+        warm_up: rounds in which all parties are selected and accepted and the median aggregates.
         reputation: False aggregates by the mean of all uploads.
-        wire: ``encrypted`` sends every message of :mod:`benchmark.crypto.fragments`; ``counted`` computes what comes of
-            it, with masks drawn directly, and the same numbers of bytes and messages.
-        dropout: share of a round's parties, in [0, 1), that vanish in its course, every other one before it has sent
-            its fragment (its partner then has nothing to upload), the others after.
+        wire: ``encrypted`` sends every message of :mod:`benchmark.crypto.fragments`; ``counted`` computes the result
+            directly, with the same numbers of bytes and messages.
+        dropout: share of a round's parties, in [0, 1), that drop out: alternately before sending their fragment (the
+            partner then has nothing to upload) and after.
     """
 
-    def __init__(self, *, p_mix: float, warm_up: int, reputation: bool, wire: str, dropout: float) -> None:
+    def __init__(
+        self,
+        *,
+        p_mix: float = 0.5,
+        warm_up: int = 20,
+        reputation: bool = True,
+        wire: str = "counted",
+        dropout: float = 0.0,
+    ) -> None:
         if not 0 <= p_mix <= 1:
             raise ConfigError(f"defense.fragmented_fl.p_mix must be in [0, 1], got {p_mix}.")
         if wire not in WIRES:
@@ -60,7 +69,7 @@ class FragmentedFL(FederatedDefense):
         return self.global_reputation if self.reputation else None
 
     def select(self, candidates: Tensor, round: Round) -> Tensor:
-        """From the warm-up on only parties whose reputation is not in the lowest quarter of all."""
+        """Return the candidates whose reputation is not in the lowest quarter of all, once the warm-up is over."""
         if not self.reputation or round.index < self.warm_up:
             return candidates
         trusted = self.global_reputation[candidates] >= quartile(self.global_reputation)
@@ -68,14 +77,14 @@ class FragmentedFL(FederatedDefense):
 
     # -- the parties' side -------------------------------------------------------------------------
     def exchange(self, updates: Tensor, round: Round) -> Tensor:
-        """Every pair swaps the coordinates of a common random mask: m_k + m_j = w_k + w_j coordinate by coordinate.
+        """Swap the coordinates of a common random mask in every pair: m_k + m_j = w_k + w_j coordinate by coordinate.
 
         Rows of parties that upload nothing are zero.
         """
-        self.partner = self._pairs(round)
+        self.partner = self._draw_pairs(round)
         paired = (self.partner >= 0).nonzero().squeeze(1)
-        silent, gone = self._vanish(len(updates), round)
-        stuck = silent | silent[self.partner]  # row -1, for who has no partner, is never looked at
+        silent, gone = self._sample_dropouts(len(updates), round)
+        stuck = silent | silent[self.partner]  # row -1, of parties without a partner, is masked below
         round.active = (self.partner >= 0) & ~stuck & ~gone
         if self.p_mix == 0:
             return updates
@@ -115,21 +124,21 @@ class FragmentedFL(FederatedDefense):
 
     @staticmethod
     def _count(paired: int, silent: int, uploads: int, size: int, round: Round) -> None:
-        """Traffic beside the plain upload of d floats, which the setting counts."""
+        """Count the traffic beyond the plain upload of d floats, which the setting counts."""
         sent = fragments.traffic(paired, silent, uploads, size)
         plain = uploads * size * BYTES_PER_FLOAT
         round.send(bytes_sent=sent.bytes_sent - plain, messages=sent.messages - uploads)
 
-    def _vanish(self, n: int, round: Round) -> tuple[Tensor, Tensor]:
-        """bool (n,) twice: parties that are gone before their fragment is sent, and those gone after."""
+    def _sample_dropouts(self, n: int, round: Round) -> tuple[Tensor, Tensor]:
+        """Return bool (n,) twice: parties that drop out before sending their fragment, and those that do after."""
         silent, gone = torch.zeros(2, n, dtype=torch.bool)
         if self.dropout:
             dropped = torch.randperm(n, generator=round.rng)[: round_half_up(self.dropout * n)]
             silent[dropped[0::2]], gone[dropped[1::2]] = True, True
         return silent, gone
 
-    def _pairs(self, round: Round) -> Tensor:
-        """Row of each party's partner, -1 for those left over (spec 09, step 2)."""
+    def _draw_pairs(self, round: Round) -> Tensor:
+        """Return the row of each party's partner (-1: none), by random proposals that both sides accept."""
         partner = torch.full((len(round.parties),), -1, dtype=torch.int64)
         accepts = self._acceptance(round)
         for _ in range(PAIRING_TRIES):
@@ -144,7 +153,7 @@ class FragmentedFL(FederatedDefense):
         return partner
 
     def _acceptance(self, round: Round) -> Tensor:
-        """bool (n, n): whether row k's party takes row j's as a partner."""
+        """Return bool (n, n): whether row k's party accepts row j's as a partner."""
         n = len(round.parties)
         if not self.reputation or round.index < self.warm_up:
             return torch.ones(n, n, dtype=torch.bool)
@@ -153,7 +162,7 @@ class FragmentedFL(FederatedDefense):
 
     # -- the server's side -------------------------------------------------------------------------
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
-        """Score the mixed uploads, credit each party with its own one's score, and weigh by the credit so far."""
+        """Score the mixed uploads, credit each party with its own score, and weigh uploads by the credit so far."""
         if not self.reputation:
             return uploads.mean(dim=0)
         rows = round.active.nonzero().squeeze(1)
@@ -168,10 +177,10 @@ class FragmentedFL(FederatedDefense):
         return (weights / weights.sum()).to(uploads) @ uploads
 
 
-def similarity(uploads: Tensor, layout: Layout) -> Tensor:
-    """How much each upload (n, d) is like the others, (n,): 0.2 norm + 0.8 last-layer direction, less the quartile.
+def similarity(uploads: Float[Tensor, "n d"], layout: Layout) -> Float[Tensor, " n"]:
+    """Return the score (n,) of uploads (n, d): 0.2 norm + 0.8 last-layer direction, minus the first quartile.
 
-    A score that is not a number (an all-zero or infinite upload) counts as 0, as in the authors' code.
+    A NaN score (an all-zero or infinite upload) counts as 0, as in the authors' code.
     """
     norms = uploads.norm(dim=1)
     distance = (norms.median() - norms).abs()
@@ -184,18 +193,18 @@ def similarity(uploads: Tensor, layout: Layout) -> Tensor:
 
 
 def quartile(values: Tensor) -> Tensor:
-    """The first quartile along the last dimension, (..., n) -> (...)."""
+    """Return the first quartile along the last dimension, (..., n) -> (...)."""
     return values.quantile(0.25, dim=-1)
 
 
-def to_fixed(updates: Tensor) -> Tensor:
-    """Float (n, d) -> int64 (n, d), multiples of 2^-24; NaN becomes 0."""
-    cut = updates.double().nan_to_num(0.0, LARGEST, -LARGEST).clamp(-LARGEST, LARGEST)
+def to_fixed(updates: Float[Tensor, "n d"]) -> Int[Tensor, "n d"]:
+    """Return float (n, d) as int64 (n, d) multiples of 2^-24; NaN becomes 0."""
+    cut = updates.double().nan_to_num(0.0, MAX_ENTRY, -MAX_ENTRY).clamp(-MAX_ENTRY, MAX_ENTRY)
     return (cut * 2**FRACTION_BITS).round().to(torch.int64)
 
 
 def from_fixed(fixed: Tensor, like: Tensor) -> Tensor:
-    """The inverse of :func:`to_fixed`, exact in float32 for what it gives; type and device of ``like``."""
+    """Return the inverse of :func:`to_fixed`, exact in float32 for its outputs; type and device of ``like``."""
     return (fixed.double() / 2**FRACTION_BITS).to(like)
 
 

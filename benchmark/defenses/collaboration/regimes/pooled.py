@@ -1,4 +1,4 @@
-"""Pooled training: all data in one place, as training inside multi-party computation amounts to."""
+"""Pooled training: all data in one place, as if trained inside multi-party computation."""
 
 from __future__ import annotations
 
@@ -17,32 +17,40 @@ VERSION = 1
 
 
 class Pooled(FederatedDefense):
-    """One model, trained on everybody's samples together.
+    """Baseline that trains one model on the samples of all parties together.
 
-    What *privacy-preserving machine learning* (training inside multi-party computation) computes, up to fixed-point
-    error, and so the baseline of SafeNet: it hides the data and does nothing against poison.
+    It equals training inside multi-party computation (*privacy-preserving machine learning*) up to fixed-point error,
+    and is therefore the baseline of SafeNet: it hides the data and does nothing against poisoning.
 
     Args:
-        optimizer, lr, batch_size, epochs, body_epochs: see :class:`benchmark.settings.collaboration.local_training.TrainingPlan`.
-        mpc: whether to measure, with a real engine, what training inside multi-party computation would cost.
+        optimizer, lr, batch_size, epochs, body_epochs: of
+            :class:`benchmark.settings.collaboration.local_training.TrainingPlan`.
+        mpc: whether to measure, with a real engine, the cost of training inside multi-party computation.
     """
 
     def __init__(
-        self, *, optimizer: str, lr: float, batch_size: int, epochs: int, body_epochs: int | None, mpc: bool
+        self,
+        *,
+        optimizer: str = "sgd",
+        lr: float = 0.01,
+        batch_size: int = 128,
+        epochs: int = 20,
+        body_epochs: int | None = None,
+        mpc: bool = False,
     ) -> None:
-        self.course = TrainingPlan(optimizer, lr, batch_size, epochs, body_epochs)
+        self.plan = TrainingPlan(optimizer, lr, batch_size, epochs, body_epochs)
         self.mpc = mpc
 
-    def learn(self, lesson: TrainingTask) -> Federation:
+    def learn(self, task: TrainingTask) -> Federation:
         started = time.perf_counter()
-        pool = Split(torch.cat([s.x for s in lesson.shares]), torch.cat([s.y for s in lesson.shares]))
-        models, steps = train_each(lesson, [pool], self.course)
-        work = (len(pool), min(self.course.batch_size, len(pool)), steps)
+        pool = Split(torch.cat([s.x for s in task.shares]), torch.cat([s.y for s in task.shares]))
+        models, steps = train_each(task, [pool], self.plan)
+        work = (len(pool), min(self.plan.batch_size, len(pool)), steps)
         return Federation(models[0], models[:0], seconds=time.perf_counter() - started, work=work)
 
     def secure_costs(self, net: Net, samples: int, parties: int) -> dict[str, float | str]:
         if not self.mpc:
             return {}
-        course = self.course
-        size, steps = min(course.batch_size, samples), course.steps(samples)
-        return pooled_costs(course.shared_part(net), batch_size=size, steps=steps, lr=course.lr)
+        plan = self.plan
+        size, steps = min(plan.batch_size, samples), plan.steps(samples)
+        return pooled_costs(plan.shared_part(net), batch_size=size, steps=steps, lr=plan.lr)

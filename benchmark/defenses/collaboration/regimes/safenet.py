@@ -1,4 +1,4 @@
-"""SafeNet: owners train alone, a filter drops useless models, the others vote."""
+"""SafeNet: owners train locally, a filter rejects inaccurate models, the others vote."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.crypto.secure_costs import ensemble_costs
@@ -24,50 +25,52 @@ from benchmark.training.functional import Net
 VERSION = 1
 
 NO_FILTER = -1.0  # any accuracy exceeds it
-SENSITIVITY = math.sqrt(2)  # of the vector of votes, in L2: another data set of one owner moves one vote
+SENSITIVITY = math.sqrt(2)  # of the vector of votes, in L2: replacing one owner's data moves one vote
 
 
 class SafeNet(FederatedDefense):
-    """An ensemble of models, each trained by one owner on its own samples.
+    """Ensemble of models, each trained by one owner on its own samples.
 
     Chaudhari, Jagielski, Oprea, *SafeNet: The Unreasonable Effectiveness of Ensembles in Private Collaborative
     Learning*, IEEE SaTML 2023 (arXiv 2205.09986). Each owner sets part of its samples aside; the union of these parts
-    validates all models, and those whose accuracy does not exceed a threshold do not vote. Filter and vote run inside
-    multi-party computation and depend on labels alone, so that here they are computed in the clear, exactly.
+    validates all models, and only models whose accuracy exceeds a threshold vote. Filter and vote run inside
+    multi-party computation and depend on labels alone, so here they are computed in the clear, exactly.
 
-    Deviations (the text of the paper was not at hand): each owner's part for validation is balanced over classes and of
-    one agreed size, so that nobody owns more than its share of the filter; ties go to the smallest label.
+    Deviations (the text of the paper was not at hand): the owners' validation parts are class-balanced and of one
+    agreed size, so that nobody owns more than its share of the filter; ties go to the smallest label.
 
     Args:
-        optimizer, lr, batch_size, epochs, body_epochs: see :class:`benchmark.settings.collaboration.local_training.TrainingPlan`.
+        optimizer, lr, batch_size, epochs, body_epochs: of
+            :class:`benchmark.settings.collaboration.local_training.TrainingPlan`.
         validation: share of an owner's samples that is set aside, in (0, 1).
-        threshold: phi, a number in [0, 1]; ``auto`` for (1 - delta) p_min (1 - tolerated); null for no filter.
-        p_min: accuracy that an honest model reaches at least; tolerated: share of poisoned owners, below 1/2, that may
-            answer wrongly throughout on their validation part; delta: margin. They serve ``auto``.
+        threshold: phi, a number in [0, 1]; ``auto`` for (1 - delta) p_min (1 - tolerated); None for no filter.
+        p_min: of ``auto``: least accuracy of an honest model.
+        tolerated: of ``auto``: share of poisoned owners, below 1/2, whose validation parts may be wrong throughout.
+        delta: of ``auto``: margin.
         vote_noise: standard deviation of Gaussian noise on the votes of every prediction (as in PATE); without a filter
             it makes every owner's data set differentially private.
         noise_delta: at which that epsilon is reported.
-        mpc: whether to measure, with a real engine, what filter and vote cost inside multi-party computation.
+        mpc: whether to measure, with a real engine, the cost of filter and vote inside multi-party computation.
     """
 
     def __init__(
         self,
         *,
-        optimizer: str,
-        lr: float,
-        batch_size: int,
-        epochs: int,
-        body_epochs: int | None,
-        validation: float,
-        threshold: float | str | None,
-        p_min: float,
-        tolerated: float,
-        delta: float,
-        vote_noise: float,
-        noise_delta: float,
-        mpc: bool,
+        optimizer: str = "sgd",
+        lr: float = 0.01,
+        batch_size: int = 128,
+        epochs: int = 20,
+        body_epochs: int | None = None,
+        validation: float = 0.1,
+        threshold: float | str | None = "auto",
+        p_min: float = 0.6,
+        tolerated: float = 0.45,
+        delta: float = 0.1,
+        vote_noise: float = 0.0,
+        noise_delta: float = 1e-5,
+        mpc: bool = False,
     ) -> None:
-        self.course = TrainingPlan(optimizer, lr, batch_size, epochs, body_epochs)
+        self.plan = TrainingPlan(optimizer, lr, batch_size, epochs, body_epochs)
         if not 0 < validation < 1:
             raise ConfigError(f"safenet.validation must be in (0, 1), got {validation}.")
         if not 0 <= tolerated < 0.5:
@@ -88,33 +91,33 @@ class SafeNet(FederatedDefense):
     def facts(self) -> dict[str, Any]:
         return {"filter_threshold": self.threshold}
 
-    def learn(self, lesson: TrainingTask) -> Federation:
+    def learn(self, task: TrainingTask) -> Federation:
         started = time.perf_counter()
-        training, validation = self._set_aside(lesson)
-        models, steps = train_each(lesson, training, self.course)
-        scores = validate(lesson.net, models, validation)
+        training, validation = self._set_aside(task)
+        models, steps = train_each(task, training, self.plan)
+        scores = validate(task.net, models, validation)
         samples = min(len(share) for share in training)
         return Federation(
             models.mean(dim=0),
             models,
             seconds=time.perf_counter() - started,
             scores=scores,
-            work=(samples, min(self.course.batch_size, samples), steps),
+            work=(samples, min(self.plan.batch_size, samples), steps),
         )
 
-    def _set_aside(self, lesson: TrainingTask) -> tuple[list[Split], list[Split]]:
-        """Every owner's samples for training, and for validation as it hands them over."""
-        agreed = max(1, round(self.validation * usual(lesson.shares)))
+    def _set_aside(self, task: TrainingTask) -> tuple[list[Split], list[Split]]:
+        """Return every owner's samples for training, and for validation as it hands them over."""
+        agreed = max(1, round(self.validation * usual(task.shares)))
         training, validation = [], []
-        for owner, share in enumerate(lesson.shares):
+        for owner, share in enumerate(task.shares):
             if len(share) < 2:
                 raise ConfigError(
                     "An owner needs two samples, one to train and one to validate; lower setting.parties."
                 )
             size = min(agreed, len(share) // 2)
-            order = balanced_order(share.y.cpu(), generator(lesson.seed, f"safenet.validation.{owner}"))
+            order = balanced_order(share.y.cpu(), generator(task.seed, f"safenet.validation.{owner}"))
             training.append(share[order[size:]])
-            validation.append(lesson.validation(owner, share[order[:size]]))
+            validation.append(task.validation(owner, share[order[:size]]))
         return training, validation
 
     def finish(self, net: Net, run: Federation, rng: torch.Generator) -> VotingEnsemble:
@@ -123,7 +126,7 @@ class SafeNet(FederatedDefense):
         return self.deployed
 
     def epsilon(self, *, samples: int, batch_size: int, steps: int) -> tuple[float, float] | None:
-        """Of one owner's whole data set, for the predictions answered so far (Papernot et al., ICLR 2017)."""
+        """Return (epsilon, delta) of an owner's data set for the predictions so far (Papernot et al., ICLR 2017)."""
         if self.vote_noise == 0:
             return None
         answered = 0 if self.deployed is None else self.deployed.answered
@@ -134,24 +137,26 @@ class SafeNet(FederatedDefense):
         if not self.mpc:
             return {}
         validation = parties * max(1, round(self.validation * (samples // parties)))
-        module, threshold = self.course.shared_part(net), max(self.threshold, 0.0)
+        module, threshold = self.plan.shared_part(net), max(self.threshold, 0.0)
         return ensemble_costs(module, owners=parties, validation=validation, threshold=threshold)
 
 
-def validate(net: Net, models: Tensor, validation: Sequence[Split]) -> Tensor:
-    """Accuracy (owners,) of each model (owners, d) on everybody's validation samples together."""
+def validate(net: Net, models: Float[Tensor, "owners d"], validation: Sequence[Split]) -> Float[Tensor, " owners"]:
+    """Return the accuracy (owners,) of each model (owners, d) on the validation samples of all owners."""
     x, y = torch.cat([part.x for part in validation]), torch.cat([part.y for part in validation])
-    everybody = torch.ones(len(models), dtype=torch.bool)
-    said = VotingEnsemble(net, models, everybody, everybody.float(), 0.0, 0.0, torch.Generator()).ballots(x)
-    return (said == y).double().mean(dim=1).cpu()
+    all_owners = torch.ones(len(models), dtype=torch.bool)
+    predicted = VotingEnsemble(net, models, all_owners, all_owners.float(), 0.0, 0.0, torch.Generator()).ballots(x)
+    return (predicted == y).double().mean(dim=1).cpu()
 
 
 def _threshold(given: float | str | None, p_min: float, tolerated: float, delta: float) -> float:
-    """phi. Poisoned owners hold the share ``tolerated`` of the validation samples, so that an honest model with
-    accuracy p may score as low as p (1 - tolerated).
+    """Return phi.
+
+    Poisoned owners hold the share ``tolerated`` of the validation samples, so an honest model with accuracy p may score
+    as low as p (1 - tolerated).
 
     Raises:
-        ConfigError: it is no threshold.
+        ConfigError: ``given`` is neither a number in [0, 1], ``auto`` nor None.
     """
     if given is None:
         return NO_FILTER

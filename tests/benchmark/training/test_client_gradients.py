@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from benchmark.models.conv1d import Conv1d
 from benchmark.models.convnet import ConvNet
 from benchmark.models.mlp import MLP
-from benchmark.training import clients
-from benchmark.training.clients import client_gradients
+from benchmark.training import client_gradients as module
+from benchmark.training.client_gradients import client_gradients
 from benchmark.training.functional import Net
 
 CLIENTS, BATCH = 5, 3
@@ -52,7 +52,7 @@ def some(name: str) -> tuple[Net, Tensor, Tensor, Tensor]:
 
 @pytest.fixture(autouse=True)
 def small_ones_too(monkeypatch):
-    monkeypatch.setattr(clients, "FULL", 0)
+    monkeypatch.setattr(module, "LARGE_INPUT", 0)
 
 
 def alone(net: Net, params: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -63,18 +63,18 @@ def alone(net: Net, params: Tensor, x: Tensor, y: Tensor) -> Tensor:
 @pytest.mark.parametrize("together", [1, 2, 100])
 def test_clients_have_the_gradients_that_they_have_alone(name, together, monkeypatch):
     net, params, x, y = some(name)
-    monkeypatch.setattr(clients, "BYTES_TOGETHER", together * x[0].numel() * 8)
+    monkeypatch.setattr(module, "CHUNK_BYTES", together * x[0].numel() * 8)
     torch.testing.assert_close(client_gradients(net, x)(params, x, y), alone(net, params, x, y), rtol=1e-9, atol=1e-12)
 
 
 def test_small_convolutions_and_whatever_is_no_chain_are_left_to_vmap(monkeypatch):
     played = []
-    monkeypatch.setattr(clients, "_together", lambda chain, params, x, y: played.append(len(x)) or params)
+    monkeypatch.setattr(module, "_chunk_gradients", lambda chain, params, x, y: played.append(len(x)) or params)
     for name in NETS:
         net, params, x, y = some(name)
         client_gradients(net, x)(params, x, y)
     assert played == [CLIENTS] * 4
-    monkeypatch.setattr(clients, "FULL", 10**6)
+    monkeypatch.setattr(module, "LARGE_INPUT", 10**6)
     for name in NETS:
         net, params, x, y = some(name)
         client_gradients(net, x)(params, x, y)
