@@ -87,7 +87,7 @@ def remarks(row: Row) -> str:
     return "; ".join(filter(None, [adaptive, lost(row)]))
 
 
-def lost(row: Row) -> str:
+def lost(row: Row | Cell) -> str:
     """Return the number of runs without a number, by reason."""
     return ", ".join(f"{count} {reason}" for reason, count in sorted(row.lost.items()))
 
@@ -114,15 +114,6 @@ ABOVE = "Not below half way"
 OPEN = "Below half way so far, but not every attack has a number"
 UNKNOWN = "Without any number"
 VERDICTS = (BELOW, BROKEN, ABOVE, OPEN, UNKNOWN)
-
-
-def reading(section: Section) -> str:
-    """Return the findings for each risk metric as a Markdown list, computed from the rows alone."""
-    items = []
-    for metric in section.metrics:
-        opening, *rest = findings(section, metric)
-        items += [f"* **{metric}**: {opening}", *(f"  * {finding}" for finding in rest)]
-    return "\n".join(items)
 
 
 def findings(section: Section, metric: str) -> list[str]:

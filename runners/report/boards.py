@@ -68,7 +68,9 @@ def build(records: Iterable[Record]) -> list[Board]:
     every = list(records)
     sweeps: dict[str, list[Record]] = defaultdict(list)
     for record in every:
-        sweeps[(record["sweep"] or ALONE).rpartition("/")[2]].append(record)  # a sweep may lie in a folder of conf/sweep
+        sweeps[(record["sweep"] or ALONE).rpartition("/")[2]].append(
+            record
+        )  # a sweep may lie in a folder of conf/sweep
     undefended = {_cell(record): record for record in every if _is_undefended(record)}
     boards = []
     for name in sorted(sweeps, key=lambda name: (name == ALONE, name)):

@@ -24,7 +24,12 @@ def board(shown: Board) -> str:
 def table(section: Section) -> str:
     """Return a ``table`` with utility, its price and the worst case by metric of every defense."""
     unit, lost_in = (f"{section.utility} (%)", "lost (points)") if section.fraction else (section.utility, "lost")
-    head = ["defense", unit, lost_in, *(column for metric in section.metrics for column in (f"worst {metric}", "by", "undefended"))]
+    head = [
+        "defense",
+        unit,
+        lost_in,
+        *(column for metric in section.metrics for column in (f"worst {metric}", "by", "undefended")),
+    ]
     lines = [_row(section, row) for row in section.rows]
     body = [" & ".join(map(escaped, line)) + r" \\" for line in lines]
     return "\n".join(

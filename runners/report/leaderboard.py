@@ -1,7 +1,7 @@
 """Boards of a store as Markdown and CSV: a pure function of the records, byte-identical when written again.
 
-``boards/README.md`` leads to ``boards/<board>.md``; ``boards/<board>.csv`` holds the same numbers; ``claims.csv`` holds each
-paper's claims with the measured numbers. The web site is made by :mod:`runners.report.site`.
+``boards/README.md`` leads to ``boards/<board>.md``; ``boards/<board>.csv`` holds the same numbers; ``claims.csv`` holds
+the claims of each paper with the measured numbers. The web site is made by :mod:`runners.report.site`.
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from runners.claims.claim_evaluation import STATES, Answer
 from runners.claims.claims import Paper
 from runners.report.board_text import (
+    findings,
     left,
     number,
     price,
-    reading,
     remarks,
     risk,
     scaled,
@@ -36,9 +36,10 @@ LEGEND = """\
   above chance, which the defense leaves.
 * *Cost* is the utility lost against no defense with the same attacks and seeds, in points where utility is in per
   cent; below 0 is a gain.
-* *Chance* is the risk of the strongest negative control, 0 without one. *Half way* lies in the middle between chance and
-  the undefended worst case.
-* · adaptive: the adversary knows the defense. *No adaptive threat met*: nobody who knows the defense has tried to break it.
+* *Chance* is the risk of the strongest negative control, 0 without one. *Half way* lies in the middle between chance
+  and the undefended worst case.
+* · adaptive: the adversary knows the defense. *No adaptive threat met*: nobody who knows the defense has tried to
+  break it.
 * ~~Struck~~ numbers are invalid: the attack does not work here even without a defense, so they prove nothing.
 * *not run*: this pair has no record, or threat and defense do not meet. *failed*, *timeout*, *diverged*: a run without
   a number; never counted as a success of the defense.
@@ -52,9 +53,10 @@ class Ready(str):
 
 
 def escaped(text: str) -> str:
-    """Return ``text`` without raw HTML, links and pictures; emphasis stays, since boards use it."""
+    """Return ``text`` on one line, without raw HTML, links and pictures; emphasis stays, since boards use it."""
     if isinstance(text, Ready):
         return text
+    text = " ".join(text.split())
     for plain, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("](", "]\\(")):
         text = text.replace(plain, entity)
     return text
@@ -62,7 +64,7 @@ def escaped(text: str) -> str:
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table whose source is aligned as well."""
-    texts = [[" ".join(escaped(text).replace("|", "\\|").split()) for text in line] for line in [head, *lines]]
+    texts = [[escaped(text).replace("|", "\\|") for text in line] for line in [head, *lines]]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     padded = [[text.ljust(width) for text, width in zip(line, widths, strict=True)] for line in texts]
     padded.insert(1, ["-" * width for width in widths])
@@ -130,8 +132,17 @@ def overview(sections: Iterable[Section]) -> tuple[list[str], list[list[str]]]:
 
 
 def _section(section: Section) -> list[str]:
-    parts = [f"## {escaped(section.title)}", *filter(None, [escaped(reading(section))]), table(*_defenses(section))]
+    parts = [f"## {escaped(section.title)}", *filter(None, [_reading(section)]), table(*_defenses(section))]
     return [*parts, *_every_threat(section), *_galleries(section)]
+
+
+def _reading(section: Section) -> str:
+    """Return the findings for each risk metric as a list."""
+    items = []
+    for metric in section.metrics:
+        opening, *rest = map(escaped, findings(section, metric))
+        items += [f"* **{escaped(metric)}**: {opening}", *(f"  * {finding}" for finding in rest)]
+    return "\n".join(items)
 
 
 def _defenses(section: Section) -> tuple[list[str], list[list[str]]]:

@@ -1,7 +1,7 @@
 """Generated files in a folder that may also hold files of others: nothing is deleted but what was written before.
 
-The names of the written files stand in ``.written.json`` beside them. The next run deletes those of them that it does not
-write again. It deletes regular files alone and follows no symbolic link.
+The names of the written files stand in ``.written.json`` beside them. The next run deletes those of them that it does
+not write again. It deletes regular files alone and follows no symbolic link.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ MANIFEST = ".written.json"
 def write(folder: Path, files: Mapping[str, str | bytes | Path]) -> list[Path]:
     """Write ``files`` (path relative to ``folder`` -> content), delete the stale ones, and return the paths.
 
-    A path as content stands for a file to copy. A file that holds the content already is left alone; none is ever seen half-written.
+    A path as content stands for a file to copy. A file that holds the content already is left alone, and none is ever
+    seen half-written.
     """
     for name in sorted(_written_before(folder) - set(files)):
         if _is_own_file(folder, name):

@@ -303,7 +303,9 @@ def _cell(lines: list[Line], seeds: set[int], bare: Sample | None, chance: float
     """Return one cell; ``bare``: risk without a defense, None where the threat is no attack that works here."""
     risk = _risks(lines)
     comparison = Comparison(risk, {}, chance) if bare is None else compare(risk, bare, chance)
-    lost = Counter(NO_NUMBER if line["status"] == "ok" else line["status"] for line in lines if line["seed"] not in risk)
+    lost = Counter(
+        NO_NUMBER if line["status"] == "ok" else line["status"] for line in lines if line["seed"] not in risk
+    )
     lost[NOT_RUN] = len(seeds - {line["seed"] for line in lines})
     lost[UNPAIRED] = len(risk) - len(comparison.risk)
     runs = [Run(*(line[name] for name in ("seed", "status", "key", "reason", "stale"))) for line in lines]
@@ -331,7 +333,9 @@ def _row(
         utility=summarise(list(_by_seed((line["seed"], line.get(f"utility.{utility}")) for line in own).values())),
         price=None if plain else _price(own, undefended, f"utility.{utility}"),
         cells=cells,
-        worst={m: worst_case({c.threat: cells[c.threat].comparison for c in attacks if c.metric == m}) for m in metrics},
+        worst={
+            m: worst_case({c.threat: cells[c.threat].comparison for c in attacks if c.metric == m}) for m in metrics
+        },
         met_adaptive=any(cells[column.threat].risk for column in attacks if column.adaptive),
         costs=_costs(own),
         seeds=len({line["seed"] for line in own}),

@@ -58,7 +58,9 @@ def lines(records: Sequence[Record]) -> list[Line]:
     A line has the columns :data:`NAMED` of the table, ``headline_value``, ``utility_metric``, and every entry of
     ``utility.*``, ``risk.*``, ``cost.*`` and ``media.*`` that its record has.
     """
-    frame = table.frame_of([{name: record[name] for name in (*PLAIN, "reason", "config", "facts")} for record in records])
+    frame = table.frame_of(
+        [{name: record[name] for name in (*PLAIN, "reason", "config", "facts")} for record in records]
+    )
     by_key = {record["key"]: record for record in records}
     columns = [map(_none_for_nan, frame[name].tolist()) for name in NAMED]
     return [_line(dict(zip(NAMED, values, strict=True)), by_key) for values in zip(*columns, strict=True)]

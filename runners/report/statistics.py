@@ -43,7 +43,7 @@ def differences(a: Sample, b: Sample) -> list[float]:
 
 
 def paired_p(a: Sample, b: Sample) -> float | None:
-    """Return the two-sided p-value of the paired t-test over the shared seeds, or None with fewer than two of them."""
+    """Return the two-sided p of the paired t-test over the shared seeds, or None with fewer than two of them."""
     gaps = differences(a, b)
     summary = summarise(gaps)
     if summary is None or summary.n < 2:
@@ -55,7 +55,7 @@ def paired_p(a: Sample, b: Sample) -> float | None:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for their number (Holm, Scand. J. Statist. 1979), to compare with the level one by one."""
+    """Return p-values adjusted for their number, each to be compared with the level (Holm, Scand. J. Statist. 1979)."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     adjusted, highest = [0.0] * len(p_values), 0.0
     for rank, i in enumerate(order):

@@ -1,4 +1,4 @@
-"""The strip of a board: one picture of what the attacks recover from each defense, composed of the records' own grids."""
+"""The strip of a board: one picture with the result of an attack against each defense, made of the records' grids."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
-from runners.report.pictures import GAP, FONT_SIZE, slug
+from runners.report.pictures import FONT_SIZE, GAP, slug
 from runners.report.sections import Row, Section
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 
 from rich import box
@@ -11,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from runners.report.board_text import interval, left, price, reading, remarks, scaled, spent
+from runners.report.board_text import findings, interval, left, price, remarks, scaled, spent
 from runners.report.boards import Board
 from runners.report.markdown import EMPTY
 from runners.report.sections import Row, Section
@@ -30,19 +29,26 @@ def show(console: Console, boards: Iterable[Board]) -> None:
 
 def _section(board: Board, section: Section) -> Iterator[RenderableType]:
     yield Text(f"\n{board.name}: {section.title}", style="bold")
-    yield Padding(Text(re.sub(r"\*\*(.*?)\*\*", r"\1", reading(section))), (0, 0, 0, 1))
+    yield Padding(Text("\n".join(_findings(section))), (0, 0, 0, 1))
     unit, lost_in = (f"{section.utility} %", "points") if section.fraction else (section.utility, section.utility)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     worst = [head for metric in section.metrics for head in (f"worst {metric}", "left")]
     for head in ("defense", unit, f"cost ({lost_in})", *worst, "by"):
         table.add_column(head, overflow="fold")
     for row in section.rows:
-        cells = [Text(_name(row)), scaled(section, row.utility), price(section, row)]
+        cells: list[RenderableType] = [Text(_name(row)), scaled(section, row.utility), price(section, row)]
         for metric in section.metrics:
             found = row.worst[metric]
             cells += [interval(found.summary) if found else "–", left(row, metric)]
         table.add_row(*cells, Text(_attackers(section, row)))
     yield table
+
+
+def _findings(section: Section) -> Iterator[str]:
+    for metric in section.metrics:
+        opening, *rest = findings(section, metric)
+        yield f"* {metric}: {opening}"
+        yield from (f"  * {finding}" for finding in rest)
 
 
 def _name(row: Row) -> str:

@@ -1,12 +1,12 @@
 """The worst case of a defense, defined once for every output: Markdown, CSV, LaTeX, terminal and web site.
 
-A *protocol* is a dataset, a model, a setting and a scale with all their parameters. Under one protocol the worst case of a
-defense is the attack of highest mean risk, over the attacks that the defense met. Adaptive forms are attacks of their
-own. Controls are no attacks, and an attack below its floor without a defense proves nothing, so neither counts.
+A *protocol* is a dataset, a model, a setting and a scale with all their parameters. Under one protocol the worst case
+of a defense is the attack of highest mean risk, over the attacks that the defense met. Adaptive forms are attacks of
+their own. Controls are no attacks, and an attack below its floor without a defense proves nothing, so neither counts.
 
-A defended cell is compared only with the undefended cell of the same protocol, threat and seed. The number that is shown
-and the share that colours it are means over the same seeds, so that seeds or protocols which only one side has cannot
-make a defense look better or worse than it is.
+A defended cell is compared only with the undefended cell of the same protocol, threat and seed. The number shown and
+the share that colours it are means over the same seeds. So seeds or protocols that only one of the two has cannot make
+a defense look better or worse than it is.
 """
 
 from __future__ import annotations

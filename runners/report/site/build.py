@@ -32,8 +32,8 @@ def write(store: Path, folder: Path, shown: Contents | None = None) -> list[Path
 def files(shown: Contents, store: str, media: str = "") -> dict[str, str]:
     """Return every text file of the site: path relative to its folder -> content.
 
-    Beside the pages these are ``matrix.csv`` (the state of every pair of a threat and a defense), ``claims.csv``, and each
-    board as CSV and LaTeX.
+    Beside the pages these are ``matrix.csv`` (the state of every pair of a threat and a defense), ``claims.csv``, and
+    each board as CSV and LaTeX.
 
     Args:
         store: how shell commands on the pages name the store.

@@ -151,7 +151,9 @@ def pictures_of(site: Site, keys: Iterable[str]) -> list[tuple[str, str]]:
 # -- the plot ---------------------------------------------------------------------------------------------------------
 def plot(site: Site) -> list[dict[str, Any]]:
     """Return a privacy–utility plot for each section and metric: its points, and the lines of chance and half way."""
-    return [_plotted(section, metric) for section in site.sections for metric in section.metrics if section.bare(metric)]
+    return [
+        _plotted(section, metric) for section in site.sections for metric in section.metrics if section.bare(metric)
+    ]
 
 
 def _plotted(section: Section, metric: str) -> dict[str, Any]:
