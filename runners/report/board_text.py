@@ -168,9 +168,10 @@ def stopped(section: Section, row: Row, metric: str) -> tuple[str, float] | None
     held = []
     for column in section.columns:
         met = row.cells[column.threat].comparison
-        if column.metric == metric and column.counts and not column.adaptive and met.summary and met.bare is not None:
-            if met.summary.mean < half <= met.bare:
-                held.append((met.bare, column.threat, met.summary.mean))
+        if column.metric != metric or column.adaptive or not column.counts or not met.summary or met.bare is None:
+            continue
+        if met.summary.mean < half <= met.bare:
+            held.append((met.bare, column.threat, met.summary.mean))
     return max(held)[1:] if held else None
 
 

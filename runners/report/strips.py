@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,15 @@ if TYPE_CHECKING:
 
 WIDTH = 1400  # pixels at most
 LABEL_WIDTH = 300
-MOST_ROWS = 24
 MARGIN = 10
+TITLE_WIDTH = 880
+MOST_ROWS = 24
+MOST_HEIGHT = 3600
+LINE = FONT_SIZE + GAP
 DIM = "#57606a"
 
+Choice = tuple[str, list[str], str]
+"""Title of the section, lines of the label, path of the picture in the store."""
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
@@ -28,43 +34,65 @@ def strip_path(board: str) -> str:
     return f"media/{slug(board)}.png"
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """A row of the strip: its picture, the lines of its label, and the title above it, which may have no line."""
+
+    title: list[str]
+    label: list[str]
+    tile: Image.Image
+
+    @property
+    def title_height(self) -> int:
+        return len(self.title) * LINE + MARGIN if self.title else 0
+
+    @property
+    def height(self) -> int:
+        return self.title_height + max(self.tile.height, len(self.label) * LINE) + MARGIN
+
+
 def compose(board: Board, store: Path) -> Image.Image | None:
     """Return the strip of ``board``: a row for each defense under each protocol, or None where no picture was left.
 
     A row shows the worst case of its defense, or where that left no picture the first attack that did, by the grid of
-    the lowest seed. At most 24 rows are shown, the same number of each protocol as far as possible.
+    the lowest seed. Of a board with more rows than fit, as many are shown of each protocol as of the others.
     """
-    chosen = list(_spread([list(_rows(section)) for section in board.sections], MOST_ROWS))
-    tiles = [(title, lines, _opened(store / path)) for title, lines, path in chosen]
+    groups = [list(_rows(section)) for section in board.sections]
+    tiles = {path: _tile(store / path) for group in groups for _, _, path in group}
     if not tiles:
         return None
+    most, entries = MOST_ROWS, _entries(_spread(groups, MOST_ROWS), tiles)
+    while most > 1 and sum(entry.height for entry in entries) > MOST_HEIGHT:
+        most -= 1
+        entries = _entries(_spread(groups, most), tiles)
+    return _drawn(entries)
+
+
+def _entries(chosen: Iterable[Choice], tiles: Mapping[str, Image.Image]) -> list[_Entry]:
     font = ImageFont.load_default(FONT_SIZE)
-    room = WIDTH - LABEL_WIDTH - 3 * MARGIN
-    tiles = [(title, lines, _shrunk(tile, room)) for title, lines, tile in tiles]
-    headed = [index == 0 or tiles[index - 1][0] != title for index, (title, _, _) in enumerate(tiles)]
-    line_height = FONT_SIZE + GAP
-    labels = [[part for line in lines for part in wrapped(line, font, LABEL_WIDTH)] for _, lines, _ in tiles]
-    titles = [wrapped(title, font, WIDTH - 2 * MARGIN) for title, _, _ in tiles]
-    heights = [
-        max(tile.height, len(label) * line_height) + MARGIN + head * (len(title) * line_height + MARGIN)
-        for (_, _, tile), label, title, head in zip(tiles, labels, titles, headed, strict=True)
-    ]
-    width = LABEL_WIDTH + 3 * MARGIN + max(tile.width for _, _, tile in tiles)
-    width = max(width, *(int(font.getlength(line)) + 2 * MARGIN for title in titles for line in title))
-    canvas = Image.new("RGB", (width, sum(heights) + MARGIN), "white")
+    entries, above = [], None
+    for title, lines, path in chosen:
+        label = [part for line in lines for part in wrapped(line, font, LABEL_WIDTH)]
+        entries.append(_Entry([] if title == above else wrapped(title, font, TITLE_WIDTH), label, tiles[path]))
+        above = title
+    return entries
+
+
+def _drawn(entries: Sequence[_Entry]) -> Image.Image:
+    font = ImageFont.load_default(FONT_SIZE)
+    width = LABEL_WIDTH + 3 * MARGIN + max(entry.tile.width for entry in entries)
+    width = max([width, TITLE_WIDTH + 2 * MARGIN])
+    canvas = Image.new("RGB", (width, sum(entry.height for entry in entries) + MARGIN), "white")
     draw = ImageDraw.Draw(canvas)
     top = MARGIN
-    for (_, _, tile), label, title, head, height in zip(tiles, labels, titles, headed, heights, strict=True):
-        below = top
-        if head:
-            for line in title:
-                draw.text((MARGIN, below), line, fill=DIM, font=font)
-                below += line_height
-            below += MARGIN
-        for number, line in enumerate(label):
-            draw.text((MARGIN, below + number * line_height), line, fill="black", font=font)
-        canvas.paste(tile, (LABEL_WIDTH + 2 * MARGIN, below))
-        top += height
+    for entry in entries:
+        for number, line in enumerate(entry.title):
+            draw.text((MARGIN, top + number * LINE), line, fill=DIM, font=font)
+        below = top + entry.title_height
+        for number, line in enumerate(entry.label):
+            draw.text((MARGIN, below + number * LINE), line, fill="black", font=font)
+        canvas.paste(entry.tile, (LABEL_WIDTH + 2 * MARGIN, below))
+        top += entry.height
     return canvas
 
 
@@ -79,8 +107,8 @@ def write(board: Board, store: Path, into: Path) -> Path | None:
     return path
 
 
-def _rows(section: Section) -> Iterator[tuple[str, list[str], str]]:
-    """Yield the section's title, the lines of the label and the path of the picture, for each defense that left one."""
+def _rows(section: Section) -> Iterator[Choice]:
+    """Yield the choice for each defense that left a picture."""
     for row in section.rows:
         if shown := _shown(section, row):
             threat, name, path = shown
@@ -96,7 +124,7 @@ def _shown(section: Section, row: Row) -> tuple[str, str, str] | None:
     return None
 
 
-def _spread(groups: list[list[tuple[str, list[str], str]]], most: int) -> Iterator[tuple[str, list[str], str]]:
+def _spread(groups: Sequence[Sequence[Choice]], most: int) -> Iterator[Choice]:
     """Yield at most ``most`` of the items, in order, taken evenly from the groups."""
     kept = [0] * len(groups)
     while sum(kept) < most and any(count < len(group) for count, group in zip(kept, groups, strict=True)):
@@ -107,12 +135,11 @@ def _spread(groups: list[list[tuple[str, list[str], str]]], most: int) -> Iterat
         yield from group[:count]
 
 
-def _opened(path: Path) -> Image.Image:
+def _tile(path: Path) -> Image.Image:
+    """Return a picture, made smaller where it is wider than the room beside a label."""
     with Image.open(path) as picture:
-        return picture.convert("RGB")
-
-
-def _shrunk(tile: Image.Image, room: int) -> Image.Image:
+        tile = picture.convert("RGB")
+    room = WIDTH - LABEL_WIDTH - 3 * MARGIN
     if tile.width <= room:
         return tile
     return tile.resize((room, max(1, round(tile.height * room / tile.width))), Image.Resampling.LANCZOS)
