@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runners.cli import main as cli
 from runners.cli.difference import ABSENT, differences
+from runners.cli import main as cli
 from tests.runners.synthetic import noise, record, store
 
 
