@@ -106,10 +106,10 @@ def page(board: Board, strip: str | None = None) -> str:
         strip: path of the board's picture strip, relative to the store; None where there is none.
     """
     parts = [f"# {escaped(board.name)}", table(*overview(board.sections))]
-    if strip:
-        parts.append(f"![Pictures that the attacks of {escaped(board.name)} recover]({'../' + strip})")
     for section in board.sections:
         parts += _section(section)
+    if strip:
+        parts += ["## Pictures", f"![Results of the attacks of {escaped(board.name)} against each defense](../{strip})"]
     return "\n\n".join([*parts, f"[How to read this, and all boards]({INDEX})"]) + "\n"
 
 
