@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from runners.claims.claim_evaluation import Answer
 from runners.claims.claims import Paper
@@ -12,6 +13,9 @@ from runners.report.board_text import lost, state
 from runners.report.boards import Board
 from runners.report.sections import Column, Row, Section
 from runners.report.statistics import Summary
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings of a field that a spreadsheet takes for a formula."""
@@ -38,6 +42,13 @@ def _plain(field: str) -> str:
     except ValueError:
         return f"'{field}"
     return field
+
+
+def frame(shown: Board) -> pd.DataFrame:
+    """Return a board as a DataFrame with the columns of its CSV."""
+    import pandas as pd
+
+    return pd.read_csv(io.StringIO(board(shown)), keep_default_na=False, na_values=[""])
 
 
 def board(shown: Board) -> str:

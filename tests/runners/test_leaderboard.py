@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+import gauntlet
+from benchmark.errors import GauntletError
 from runners.report import leaderboard, markdown, tables
 from runners.report.board_text import number
 from tests.runners.synthetic import noise, record, store
@@ -204,3 +206,12 @@ def test_the_index_leads_to_every_board(tmp_path: Path) -> None:
     index = next(path for path in paths if path.name == markdown.INDEX).read_text("utf-8")
     assert "[test](test.md)" in index and "[other](other.md)" in index
     assert "../claims.csv" in index
+
+
+def test_a_board_is_a_data_frame_in_python(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+    frame = gauntlet.board("test", store(tmp_path, records))
+    worst = frame[(frame["defense"] == "dp_sgd") & (frame["worst case"] == "yes")]
+    assert worst[["threat", "risk", "undefended"]].values.tolist() == [["leakage_dlg · adaptive", 0.2, 0.9]]
+    assert "none" in set(frame["defense"])
+    with pytest.raises(GauntletError, match="it has test"):
+        gauntlet.board("tset", tmp_path)
