@@ -8,7 +8,7 @@ STORE ?= outputs
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types sweep table leaderboard check smoke bench
+.PHONY: help setup demo test lint types sweep table leaderboard site check smoke bench
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,8 +45,11 @@ sweep: setup ## the cells of SWEEP=name into STORE=folder
 table: setup ## all records of STORE as table.parquet and table.csv
 	$(BIN)/gauntlet table --store $(STORE) --write $(STORE)/table
 
-leaderboard: setup ## the published leaderboards anew from the published records
+leaderboard: setup ## the published boards (Markdown and CSV) anew from the published records
 	$(BIN)/gauntlet leaderboard --store results
+
+site: setup ## the web site of the published records, in site/
+	$(BIN)/gauntlet site --store results --to site
 
 check: setup ## the published records against reported and accepted numbers
 	$(BIN)/gauntlet check --store results $(ARGS)

@@ -54,5 +54,14 @@ def table(store: str | Path = "outputs", query: str | None = None) -> pd.DataFra
 
 
 def board(name: str, store: str | Path = "results") -> pd.DataFrame:
-    """Return a board as the site shows it."""
-    return table(store)
+    """Return a board: a row for each defense and threat under each protocol, with the worst cases marked.
+
+    Raises:
+        GauntletError: the store has no such board; the message names those it has.
+    """
+    from runners.report import boards, source, tables
+
+    found = {one.name: one for one in boards.build(source.read(Path(store)))}
+    if name not in found:
+        raise GauntletError(f"The store {store} has no board {name!r}; it has {', '.join(found) or 'none'}.")
+    return tables.frame(found[name])

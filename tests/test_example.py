@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runners.cli import main as cli
-from runners.report import leaderboard
+from runners.report.site import build as site
 from tests.runners.conftest import ROOT
 
 PACKAGE = ROOT / "examples" / "sign_upload"
@@ -46,8 +46,8 @@ def test_it_is_played_against_an_adaptive_threat_and_has_a_page(play: Play, tmp_
         {"name": "sign_upload", "provider": "sign_upload", "version": 1, "share": 1.0}
     ]
     assert record["versions"]["components"]["defense/sign_upload"]["version"] == 1
-    leaderboard.write(tmp_path)
-    assert (tmp_path / "leaderboard" / "defenses" / "sign_upload.html").is_file()
+    site.write(tmp_path, tmp_path / "site")
+    assert (tmp_path / "site" / "defenses" / "sign_upload.html").is_file()
 
 
 def test_without_trust_it_is_not_run(play: Play) -> None:

@@ -171,11 +171,40 @@ def _print_rows(rows: Sequence[Mapping[Any, Any]], store: Path) -> None:
     print("\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines))
 
 
-def leaderboard(arguments: argparse.Namespace) -> None:
+def leaderboard(arguments: argparse.Namespace) -> int | None:
     from runners.report import leaderboard as boards
 
+    if arguments.strip:
+        return _strips(arguments)
     paths = boards.write(arguments.store)
-    print(f"{len(paths)} files in {arguments.store / 'leaderboard'}; begin at index.html or README.md.")
+    folder = arguments.store / boards.BOARDS
+    print(f"{len(paths)} files in {folder} and {arguments.store / boards.CLAIMS}; begin at {folder / 'README.md'}.")
+    return None
+
+
+def _strips(arguments: argparse.Namespace) -> int:
+    """Write the picture strips of the named boards; the exit code is 1 where a board has no picture."""
+    from runners.report import boards, source, strips
+
+    found = {board.name: board for board in boards.build(source.read(arguments.store))}
+    into = arguments.into or arguments.store
+    code = 0
+    for name in sorted(found) if "all" in arguments.strip else arguments.strip:
+        path = strips.write(found[name], arguments.store, into) if name in found else None
+        if path:
+            print(path)
+        elif "all" not in arguments.strip:
+            print(f"No picture was left by the board {name!r} of {arguments.store}.", file=sys.stderr)
+            code = 1
+    return code
+
+
+def site(arguments: argparse.Namespace) -> None:
+    from runners.report.site import build
+
+    folder = arguments.to or arguments.store / build.FOLDER
+    paths = build.write(arguments.store, folder)
+    print(f"{len(paths)} files in {folder}; begin at {folder / 'index.html'}.")
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -241,7 +270,13 @@ def parser() -> argparse.ArgumentParser:
     tabled.add_argument("--csv", type=Path, metavar="PATH", help="write PATH as CSV instead of printing")
     tabled.add_argument("--parquet", type=Path, metavar="PATH", help="write PATH as Parquet instead of printing")
     tabled.add_argument("--write", type=Path, metavar="PATH", help="write both, PATH.csv and PATH.parquet")
-    _command(commands, "leaderboard", leaderboard, "write the leaderboards anew from the records")
+    boards = _command(commands, "leaderboard", leaderboard, "write the boards as Markdown and CSV into the store")
+    boards.add_argument(
+        "--strip", action="append", metavar="BOARD", help="compose the picture strip of BOARD instead (all: of each)"
+    )
+    boards.add_argument("--into", type=Path, metavar="STORE", help="store that gets the strips (default: --store)")
+    pages = _command(commands, "site", site, "build the web site of a store")
+    pages.add_argument("--to", type=Path, metavar="PATH", help="folder of the site (default: site/ in the store)")
     checked = _command(commands, "check", check, "hold the store's numbers against the reported and the accepted ones")
     checked.add_argument("--reported", type=Path, default=Path("results/reported"), help="folder of the papers' claims")
     checked.add_argument("--system", metavar="NN", help="only the claims of this paper, e.g. 02")

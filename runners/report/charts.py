@@ -1,4 +1,4 @@
-"""Layer-wise curves of an outcome as one small chart: a panel a measure, a bar a layer."""
+"""Layer-wise curves of an outcome as one small chart, with a panel for each measure and a bar for each layer."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def save(
 
 
 def chart(panels: Mapping[str, tuple[Sequence[str], Sequence[float | None]]]) -> bytes:
-    """A PNG with a bar chart for each entry: name -> (names of the bars, their heights; None leaves a gap)."""
+    """Return a PNG with a bar chart for each entry: name -> (names of the bars, their heights; None leaves a gap)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,9 +1,10 @@
-"""A board as a LaTeX table for papers, with the rules of the package ``booktabs``."""
+"""Boards as LaTeX tables for papers, with the rules of the package ``booktabs``."""
 
 from __future__ import annotations
 
-from runners.report.board_text import interval, price, scaled
-from runners.report.boards import Board, Row
+from runners.report.board_text import interval, price, scaled, undefended
+from runners.report.boards import Board
+from runners.report.sections import Row, Section
 
 SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 SPECIAL |= {char: f"\\{char}" for char in "&%$#_{}"}
@@ -11,23 +12,33 @@ SPECIAL |= {"±": r"$\pm$", "·": r"$\cdot$", "≥": r"$\geq$", "≈": r"$\appro
 
 
 def escaped(text: str) -> str:
-    """``text`` with every character that LaTeX takes for a command made plain."""
+    """Return ``text`` with every character escaped that LaTeX takes for a command."""
     return "".join(SPECIAL.get(char, char) for char in text)
 
 
-def table(board: Board) -> str:
-    """Utility, its price and the worst case by metric of every defense, as a ``table`` with ``booktabs`` rules."""
-    unit, lost_in = (f"{board.utility} (%)", "lost (points)") if board.fraction else (board.utility, "lost")
-    head = ["defense", unit, lost_in, *(column for metric in board.metrics for column in (f"worst {metric}", "by"))]
-    lines = [_row(board, row) for row in board.rows]
+def board(shown: Board) -> str:
+    """Return a ``table`` for each section of a board."""
+    return "\n".join(table(section) for section in shown.sections)
+
+
+def table(section: Section) -> str:
+    """Return a ``table`` with utility, its price and the worst case by metric of every defense."""
+    unit, lost_in = (f"{section.utility} (%)", "lost (points)") if section.fraction else (section.utility, "lost")
+    head = [
+        "defense",
+        unit,
+        lost_in,
+        *(column for metric in section.metrics for column in (f"worst {metric}", "by", "undefended")),
+    ]
+    lines = [_row(section, row) for row in section.rows]
     body = [" & ".join(map(escaped, line)) + r" \\" for line in lines]
     return "\n".join(
         [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{escaped(board.title)}: risk is the attack's success, higher is worse; "
+            rf"\caption{{{escaped(section.title)}: risk is the attack's success, higher is worse; "
             r"mean $\pm$ half of the 95\,\% interval over seeds.}",
-            rf"\begin{{tabular}}{{l{'r' * 2}{'rl' * len(board.metrics)}}}",
+            rf"\begin{{tabular}}{{l{'r' * 2}{'rlr' * len(section.metrics)}}}",
             r"\toprule",
             " & ".join(map(escaped, head)) + r" \\",
             r"\midrule",
@@ -40,12 +51,12 @@ def table(board: Board) -> str:
     )
 
 
-def _row(board: Board, row: Row) -> list[str]:
-    line = [row.defense, scaled(board, row.utility), price(board, row)]
-    for metric in board.metrics:
+def _row(section: Section, row: Row) -> list[str]:
+    line = [row.defense, scaled(section, row.utility), price(section, row)]
+    for metric in section.metrics:
         worst = row.worst[metric]
         if worst is None:
-            line += ["–", "–"]
+            line += ["–", "–", "–"]
         else:
-            line += [("" if worst.complete else "≥ ") + interval(worst.cell.summary), worst.threat]
+            line += [("" if worst.complete else "≥ ") + interval(worst.summary), worst.threat, undefended(row, metric)]
     return line

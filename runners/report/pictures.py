@@ -1,4 +1,4 @@
-"""Picture grids of an outcome as small PNG files: what an adversary got, next to what it was after."""
+"""Picture grids of an outcome as small PNG files: the images that an adversary recovers, next to the originals."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def save(outcome: Outcome, folder: Path, stem: str) -> dict[str, str]:
 
 
 def slug(text: str) -> str:
-    """``text`` as part of a file name: letters, digits, dots, underscores and single hyphens."""
+    """Return ``text`` as part of a file name: letters, digits, dots, underscores and single hyphens."""
     return re.sub(r"[^\w.]+", "-", text, flags=re.ASCII).strip("-")
 
 
 def grid(images: np.ndarray, captions: list[str]) -> Image.Image:
-    """One picture out of many images, each row with its caption at the left.
+    """Return one picture made of many images, each row with its caption at the left.
 
     Args:
         images: (rows, columns, channels, height, width) in [0, 1]; what is outside is clipped, NaN is black. One
@@ -79,7 +79,7 @@ def grid(images: np.ndarray, captions: list[str]) -> Image.Image:
 
 
 def _colours(image: np.ndarray) -> np.ndarray:
-    """(channels, height, width) in [0, 1] -> uint8 (height, width, 3)."""
+    """Return an image (channels, height, width) in [0, 1] as uint8 (height, width, 3)."""
     if len(image) != 3:
         image = image.mean(axis=0, keepdims=True).repeat(3, axis=0)
     levels = np.nan_to_num(image, nan=0.0).clip(0, 1) * 255

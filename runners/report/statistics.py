@@ -1,4 +1,4 @@
-"""Means over seeds with their uncertainty, and which rows cannot be told apart. Numbers in, numbers out."""
+"""Means over seeds with their uncertainty, and tests of which samples differ."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-# scipy.stats says the same, but its import alone takes longer than a whole leaderboard.
+# scipy.stats has the same functions, but its import alone takes longer than writing all boards.
 from scipy.special import stdtr, stdtrit
 
 CONFIDENCE = 0.95
@@ -24,7 +24,7 @@ class Summary:
 
 
 def summarise(values: Sequence[float]) -> Summary | None:
-    """Mean and interval of independent ``values``, or None when there are none."""
+    """Return mean and interval of independent ``values``, or None when there are none."""
     n = len(values)
     if n == 0:
         return None
@@ -38,12 +38,12 @@ def summarise(values: Sequence[float]) -> Summary | None:
 
 
 def differences(a: Sample, b: Sample) -> list[float]:
-    """a - b for every seed that both have, in the order of the seeds."""
+    """Return a - b for every seed that both have, in the order of the seeds."""
     return [a[seed] - b[seed] for seed in sorted(set(a) & set(b))]
 
 
 def paired_p(a: Sample, b: Sample) -> float | None:
-    """Two-sided p-value of the paired t-test over the shared seeds, or None with fewer than two of them."""
+    """Return the two-sided p of the paired t-test over the shared seeds, or None with fewer than two of them."""
     gaps = differences(a, b)
     summary = summarise(gaps)
     if summary is None or summary.n < 2:
@@ -55,7 +55,7 @@ def paired_p(a: Sample, b: Sample) -> float | None:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values (Holm, Scand. J. Statist. 1979): each may be held against the level as if it stood alone."""
+    """Return p-values adjusted for their number, each to be compared with the level (Holm, Scand. J. Statist. 1979)."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     adjusted, highest = [0.0] * len(p_values), 0.0
     for rank, i in enumerate(order):
@@ -65,9 +65,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def ties(best: str, samples: Mapping[str, Sample]) -> set[str]:
-    """The names that paired t-tests with Holm's correction cannot tell from ``best``.
+    """Return the names that paired t-tests with Holm's correction cannot tell from ``best``.
 
-    Names that share fewer than two seeds with ``best`` cannot be tested, so nothing is said of them.
+    Names that share fewer than two seeds with ``best`` cannot be tested and are left out.
     """
     tested = {name: paired_p(samples[best], sample) for name, sample in samples.items() if name != best}
     known = {name: p for name, p in tested.items() if p is not None}

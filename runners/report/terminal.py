@@ -1,10 +1,8 @@
-"""Leaderboards for a terminal: the sentences and the few columns that fit, never cut."""
+"""Boards for a terminal: the sentences and the few columns that fit, never cut."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -12,33 +10,45 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from runners.report.board_text import interval, price, reading, remarks, scaled, spent
-from runners.report.boards import Board, Row, build
-from runners.report.leaderboard import EMPTY
-from runners.store.table import load
+from runners.report.board_text import findings, interval, left, price, remarks, scaled, spent
+from runners.report.boards import Board
+from runners.report.markdown import EMPTY
+from runners.report.sections import Row, Section
 
 
-def show(console: Console, store: Path) -> None:
-    """Print every board of the store: what it says, and a line for each defense."""
-    boards = build(load(store))
-    if not boards:
+def show(console: Console, boards: Iterable[Board]) -> None:
+    """Print every board: its findings, and a line for each defense."""
+    shown = list(boards)
+    if not shown:
         console.print(EMPTY, end="")
-    for board in boards:
-        for part in _board(board):
-            console.print(part)
+    for board in shown:
+        for section in board.sections:
+            for part in _section(board, section):
+                console.print(part)
 
 
-def _board(board: Board) -> Iterator[RenderableType]:
-    yield Text(f"\n{board.title}", style="bold")
-    yield Padding(Text(re.sub(r"\*\*(.*?)\*\*", r"\1", reading(board))), (0, 0, 0, 1))
-    unit, lost_in = (f"{board.utility} %", "points") if board.fraction else (board.utility, board.utility)
+def _section(board: Board, section: Section) -> Iterator[RenderableType]:
+    yield Text(f"\n{board.name}: {section.title}", style="bold")
+    yield Padding(Text("\n".join(_findings(section))), (0, 0, 0, 1))
+    unit, lost_in = (f"{section.utility} %", "points") if section.fraction else (section.utility, section.utility)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for head in ("defense", unit, f"cost ({lost_in})", *(f"worst {metric}" for metric in board.metrics), "by"):
+    worst = [head for metric in section.metrics for head in (f"worst {metric}", "left")]
+    for head in ("defense", unit, f"cost ({lost_in})", *worst, "by"):
         table.add_column(head, overflow="fold")
-    for row in board.rows:
-        worst = [interval(w.cell.summary) if (w := row.worst[metric]) else "–" for metric in board.metrics]
-        table.add_row(_name(row), scaled(board, row.utility), price(board, row), *worst, _attackers(board, row))
+    for row in section.rows:
+        cells: list[RenderableType] = [Text(_name(row)), scaled(section, row.utility), price(section, row)]
+        for metric in section.metrics:
+            found = row.worst[metric]
+            cells += [interval(found.summary) if found else "–", left(row, metric)]
+        table.add_row(*cells, Text(_attackers(section, row)))
     yield table
+
+
+def _findings(section: Section) -> Iterator[str]:
+    for metric in section.metrics:
+        opening, *rest = findings(section, metric)
+        yield f"* {metric}: {opening}"
+        yield from (f"  * {finding}" for finding in rest)
 
 
 def _name(row: Row) -> str:
@@ -46,5 +56,5 @@ def _name(row: Row) -> str:
     return "\n".join(filter(None, [row.defense, epsilon, remarks(row)]))
 
 
-def _attackers(board: Board, row: Row) -> str:
-    return "\n".join(worst.threat for metric in board.metrics if (worst := row.worst[metric]))
+def _attackers(section: Section, row: Row) -> str:
+    return "\n".join(worst.threat for metric in section.metrics if (worst := row.worst[metric]))

@@ -84,7 +84,7 @@ def finite(section: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], lis
 
 
 class Store:
-    """The folder ``records/``, ``media/``, ``cache/`` and ``leaderboard/`` of ``store=PATH``."""
+    """The folder ``records/``, ``media/``, ``cache/``, ``boards/`` and ``site/`` of ``store=PATH``."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -29,7 +29,7 @@ from runners.sweep.progress import Tally, duration, watch
 from runners.sweep.tracking import check as check_logger
 
 LOCAL_LAUNCHERS = ("basic", "joblib", "local")
-BOARDS_SHOWN = ("README.md", "index.html")
+ENTRANCES = ("boards/README.md", "site/index.html")
 PICTURES_SHOWN = 5
 LOG_WIDTH = 120  # where there is no terminal to ask
 
@@ -103,6 +103,7 @@ def launch(console: Console, launcher: Launcher, plan: Plan, store: Store, confi
 def report(console: Console, plan: Plan, store: Store, answers: Sequence[dict[str, Any]], *, print_board: bool) -> None:
     """Print what came out and where it is; see :func:`sweep` for what is raised."""
     from runners.report import leaderboard, terminal
+    from runners.report.site import build as site
 
     hits, misses = (sum(answer.get(name, 0) for answer in answers) for name in ("hits", "misses"))
     if hits + misses:
@@ -110,23 +111,24 @@ def report(console: Console, plan: Plan, store: Store, answers: Sequence[dict[st
         console.print(f"Shared artifacts: {misses} made, {hits} reused ({share:.0%} of the requests).", highlight=False)
     failures = [text for planned in plan.to_run if (text := _failure(planned, store, answers))]
     count = len(failures)
+    shown = leaderboard.contents(store.root)
+    written: list[Path] = []
     try:
-        boards = leaderboard.write(store.root)
+        written += [*leaderboard.write(store.root, shown), *site.write(store.root, store.root / site.FOLDER, shown)]
     except OSError as error:
         if not failures:
             raise
-        boards, print_board = [], False
+        print_board = False
         failures.append(f"The leaderboard could not be written: {error.strerror}.")
     if print_board:
-        terminal.show(console, store.root)
+        terminal.show(console, shown.boards)
     pictures = [
         path
         for p in (*plan.finished, *plan.to_run)
         for path in (store.read(p.cell.key) or {}).get("media", {}).values()
     ]
-    lines = [
-        f"leaderboard  {path}" for path in boards if path.name in BOARDS_SHOWN and path.parent.name == "leaderboard"
-    ]
+    entrances = [store.root / path for path in ENTRANCES]
+    lines = [f"leaderboard  {path}" for path in written if path in entrances]
     lines += [f"picture      {store.root / path}" for path in pictures[:PICTURES_SHOWN]]
     if len(pictures) > PICTURES_SHOWN:
         lines.append(f"             and {len(pictures) - PICTURES_SHOWN} more in {store.root / 'media'}")

@@ -61,7 +61,7 @@ def test_table_and_leaderboard_read_the_store(
     assert call(monkeypatch, "table", *place, "--write", str(tmp_path / "t")) == 0
     assert (tmp_path / "t.parquet").is_file() and (tmp_path / "t.csv").is_file()
     assert call(monkeypatch, "leaderboard", *place) == 0
-    assert (tmp_path / "leaderboard" / "README.md").is_file()
+    assert (tmp_path / "boards" / "README.md").is_file()
 
 
 def test_completion_answers_for_the_command_that_is_typed(

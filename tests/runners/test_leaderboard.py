@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runners.report import leaderboard
+import gauntlet
+from benchmark.errors import GauntletError
+from runners.report import leaderboard, markdown, tables
 from runners.report.board_text import number
 from tests.runners.synthetic import noise, record, store
 
 
 def text(folder: Path, records: list[dict[str, Any]]) -> str:
+    for path in (path for one in records for path in one["media"].values()):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
     paths = leaderboard.write(store(folder, records))
     return "\n".join(path.read_text(encoding="utf-8") for path in paths if path.suffix == ".md")
 
@@ -64,7 +70,7 @@ def test_the_reading_sorts_defenses_by_their_worst_case(tmp_path: Path, records:
     assert "strongest attack is leakage_dlg (0.900); the best negative control reaches 0.300" in markdown
     assert "so half way is 0.600." in markdown
     assert "Below half way against every attack: dp_sgd (costs 10.0 ± 0.0 points of test_accuracy)." in markdown
-    broken = "gradient_noise (target=d.gradient_noise) (0.200 by leakage_dlg → 0.800 by leakage_dlg · adaptive)"
+    broken = "gradient_noise (class=gradient_noise) (0.200 by leakage_dlg → 0.800 by leakage_dlg · adaptive)"
     assert f"Broken by its adaptive attack: {broken}." in markdown
     assert "Not below half way: gradient_pruning (0.800)." in markdown
     assert "Without any number: local_only." in markdown
@@ -79,33 +85,34 @@ def test_a_defense_without_an_adaptive_threat_is_marked_and_its_worst_case_a_bou
 
 
 def test_cells_say_what_became_of_them(tmp_path: Path, records: list[dict[str, Any]]) -> None:
-    markdown = text(tmp_path, records).split("## Every threat")[1]
+    markdown = text(tmp_path, records).split("### Every threat")[1]
     assert line(markdown, "local_only") == ["local_only", "diverged", "failed", "not run", "not run"]
     assert line(markdown, "dp_sgd")[3] == "~~0.120~~ invalid"
-    assert "invalid: attack reaches ssim 0.12 < 0.5 without defense." in markdown
+    assert "invalid: attack reaches ssim 0.12 &lt; 0.5 without defense." in markdown
 
 
 def test_the_best_is_bold_and_epsilon_comes_with_its_delta(tmp_path: Path, records: list[dict[str, Any]]) -> None:
-    cells = line(text(tmp_path, records).split("# collaboration")[1], "dp_sgd")
-    assert cells[3].startswith("**0.200** ± 0.000 (leakage_dlg · adaptive)")
+    cells = line(text(tmp_path, records).split("## collaboration")[1], "dp_sgd")
+    assert cells[3:6] == ["**0.200** ± 0.000 (leakage_dlg · adaptive)", "0.900", "&lt; 0 %"]
     assert "3.14 (δ=0.001)" in cells and "1.5 MB" in cells
 
 
-def test_pictures_are_linked_relative_to_the_leaderboard(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+def test_pictures_are_linked_relative_to_the_boards(tmp_path: Path, records: list[dict[str, Any]]) -> None:
     markdown = text(tmp_path, records)
-    assert "![leakage_dlg against none: grid](../../media/0.png)" in markdown
+    assert "![leakage_dlg against none: grid](../media/0.png)" in markdown
     assert "media/1.png" not in markdown
     assert markdown.count("<details>") == markdown.count("</details>") == 2
 
 
 def test_the_csv_spells_validity_out(tmp_path: Path, records: list[dict[str, Any]]) -> None:
     paths = {path.name: path for path in leaderboard.write(store(tmp_path, records))}
-    with paths["collaboration-digits-lenet-smoke.csv"].open(encoding="utf-8") as file:
-        rows = {row["defense"]: row for row in csv.DictReader(file)}
-    assert rows["dp_sgd"]["leakage_weak (ssim)"] == "0.12"
-    assert rows["dp_sgd"]["leakage_weak (ssim) status"].startswith("invalid: attack reaches ssim 0.12")
-    assert rows["local_only"]["leakage_dlg (ssim) status"] == "diverged"
-    assert rows["dp_sgd"]["worst ssim by"] == "leakage_dlg · adaptive"
+    with paths["test.csv"].open(encoding="utf-8") as file:
+        rows = {(row["defense"], row["threat"]): row for row in csv.DictReader(file)}
+    weak = rows["dp_sgd", "leakage_weak"]
+    assert (weak["risk"], weak["worst case"]) == ("0.12", "")
+    assert weak["status"].startswith("invalid: attack reaches ssim 0.12")
+    assert rows["local_only", "leakage_dlg"]["status"] == "diverged"
+    assert rows["dp_sgd", "leakage_dlg · adaptive"]["worst case"] == "yes"
 
 
 def test_of_a_metric_that_a_defense_never_met_nothing_is_said(tmp_path: Path) -> None:
@@ -119,8 +126,7 @@ def test_of_a_metric_that_a_defense_never_met_nothing_is_said(tmp_path: Path) ->
 def test_when_no_attack_works_no_defense_gets_credit(tmp_path: Path) -> None:
     markdown = text(tmp_path, [record(risk=0.1), record(defense="dp_sgd", risk=0.0)])
     assert "no attack is known to work here without a defense: nothing can be said about any defense" in markdown
-    place = "[collaboration](boards/collaboration-digits-lenet-smoke.md)"
-    assert line(markdown, place)[5:] == ["none known to work", "–", "–", "–", "–"]
+    assert line(markdown, "collaboration")[5:] == ["none known to work", "–", "–", "–", "–", "–"]
 
 
 def test_an_attack_no_better_than_a_control_proves_nothing(tmp_path: Path) -> None:
@@ -131,12 +137,14 @@ def test_an_attack_no_better_than_a_control_proves_nothing(tmp_path: Path) -> No
 
 
 def test_boards_that_are_no_more_leave_no_file(tmp_path: Path) -> None:
-    leaderboard.write(store(tmp_path, [record(), record(model="mlp")]))
+    leaderboard.write(store(tmp_path, [record(), record(model="mlp") | {"sweep": "other"}]))
+    (tmp_path / "boards" / "notes.md").write_text("mine")
     for path in (tmp_path / "records").rglob("*.json"):
         path.unlink()
     leaderboard.write(store(tmp_path, [record()]))
-    names = sorted(path.name for path in (tmp_path / "leaderboard" / "boards").iterdir())
-    assert names == [f"collaboration-digits-lenet-smoke.{kind}" for kind in ("csv", "md", "tex")]
+    names = sorted(path.name for path in (tmp_path / "boards").iterdir())
+    assert names == [".written.json", "README.md", "notes.md", "test.csv", "test.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["boards", "claims.csv", "records"]
 
 
 def test_an_empty_store_says_how_to_fill_it(tmp_path: Path) -> None:
@@ -164,5 +172,46 @@ def test_number(value: float, shown: str) -> None:
 
 def test_a_store_of_failures_only_is_a_board_without_numbers(tmp_path: Path) -> None:
     markdown = text(tmp_path, [record(status="failed"), record(defense="dp_sgd", status="timeout")])
-    assert line(markdown.split("# collaboration")[1], "none")[1:4] == ["–", "–", "–"]
-    assert line(markdown.split("## Every threat")[1], "dp_sgd") == ["dp_sgd", "timeout"]
+    assert line(markdown.split("## collaboration")[1], "none")[1:4] == ["–", "–", "–"]
+    assert line(markdown.split("### Every threat")[1], "dp_sgd") == ["dp_sgd", "timeout"]
+
+
+def test_the_strip_of_a_board_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "media").mkdir()
+    (tmp_path / "media" / "test.png").touch()
+    assert "](../media/test.png)" in text(tmp_path, [record()])
+
+
+def test_html_and_links_of_records_stay_text(tmp_path: Path) -> None:
+    evil = [noise(0.1) | {"how": "<img src=x>[a](javascript:b)\n\n# title"}]
+    markdown = text(tmp_path, [record(), record(defense=evil), record(defense=[noise(0.2)])])
+    assert "<img" not in markdown and "](javascript" not in markdown
+    assert "&lt;img" in markdown and "\n# title" not in markdown
+
+
+@pytest.mark.parametrize("field", ["=1+1", "+cmd", "-cmd|' /C calc'!A0", "@SUM(A1)", "\t=1"])
+def test_no_text_of_a_csv_is_a_formula(field: str) -> None:
+    ((shown,),) = csv.reader(io.StringIO(tables.text([field], [])))
+    assert shown == f"'{field}"
+
+
+@pytest.mark.parametrize("field", ["-0.5", "+3", "1e-05", "gradient_noise", "–"])
+def test_numbers_and_names_of_a_csv_are_left_alone(field: str) -> None:
+    ((shown,),) = csv.reader(io.StringIO(tables.text([field], [])))
+    assert shown == field
+
+
+def test_the_index_leads_to_every_board(tmp_path: Path) -> None:
+    paths = leaderboard.write(store(tmp_path, [record(), record(seed=1) | {"sweep": "other"}]))
+    index = next(path for path in paths if path.name == markdown.INDEX).read_text("utf-8")
+    assert "[test](test.md)" in index and "[other](other.md)" in index
+    assert "../claims.csv" in index
+
+
+def test_a_board_is_a_data_frame_in_python(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+    frame = gauntlet.board("test", store(tmp_path, records))
+    worst = frame[(frame["defense"] == "dp_sgd") & (frame["worst case"] == "yes")]
+    assert worst[["threat", "risk", "undefended"]].values.tolist() == [["leakage_dlg · adaptive", 0.2, 0.9]]
+    assert "none" in set(frame["defense"])
+    with pytest.raises(GauntletError, match="it has test"):
+        gauntlet.board("tset", tmp_path)

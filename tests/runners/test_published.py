@@ -1,22 +1,22 @@
-"""The committed leaderboard is what the committed records say, byte for byte."""
+"""The committed boards and claims are what the committed records say, byte for byte."""
 
 from __future__ import annotations
 
 import pytest
 
-from runners.report import leaderboard
-from runners.store.table import read_all
+from runners.report import leaderboard, output
 from tests.runners.conftest import ROOT
 
 RESULTS = ROOT / "results"
-BOARD = RESULTS / "leaderboard"
+BOARDS = RESULTS / leaderboard.BOARDS
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.skipif(not (BOARD / "index.html").is_file(), reason="no leaderboard is committed yet")
-def test_the_committed_leaderboard_is_made_from_the_committed_records() -> None:
-    made = leaderboard.files(read_all(RESULTS), "results", RESULTS / "reported")
-    lie = {path.relative_to(BOARD).as_posix(): path for kind in leaderboard.KINDS for path in BOARD.rglob(f"*.{kind}")}
-    differing = {name for name in made.keys() | lie.keys() if name not in lie or name not in made}
-    differing |= {name for name in made.keys() & lie.keys() if lie[name].read_text("utf-8") != made[name]}
+@pytest.mark.skipif(not BOARDS.is_dir(), reason="no boards are committed yet")
+def test_the_committed_boards_are_made_from_the_committed_records() -> None:
+    made = leaderboard.files(leaderboard.contents(RESULTS, RESULTS / "reported"))
+    paths = [RESULTS / leaderboard.CLAIMS, *(path for path in BOARDS.rglob("*") if path.is_file())]
+    lie = {path.relative_to(RESULTS).as_posix(): path for path in paths if path.name != output.MANIFEST}
+    differing = made.keys() ^ lie.keys()
+    differing |= {name for name in made.keys() & lie.keys() if lie[name].read_bytes() != made[name].encode()}
     assert not differing, f"`make leaderboard` and commit: {len(differing)} files differ, e.g. {sorted(differing)[:5]}"

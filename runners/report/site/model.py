@@ -1,4 +1,4 @@
-"""What the web site shows, as plain objects made of boards, claims and the catalogue."""
+"""Contents of the web site as plain objects, made of boards, claims and the catalogue."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from runners.claims.claim_evaluation import Answer
 from runners.claims.claims import Paper, names
 from runners.config.identity import digest
 from runners.config.pairs import Matrix
 from runners.report.board_text import BROKEN, number, state, verdict
-from runners.report.boards import NONE, NOT_RUN, Board, Cell, Column, Row
+from runners.report.boards import Board
 from runners.report.pictures import slug
+from runners.report.sections import NONE, NOT_RUN, Cell, Column, Row, Section
+from runners.report.worst_case import highest
 
 SHARES = 10
 OK, INVALID = "ok", "invalid"
@@ -21,9 +24,9 @@ OK, INVALID = "ok", "invalid"
 
 @dataclass(frozen=True)
 class Entry:
-    """One threat against one defense in one place: a cell of a board."""
+    """One threat against one defense under one protocol: a cell of a section."""
 
-    board: Board
+    section: Section
     row: Row
     column: Column
 
@@ -40,7 +43,7 @@ class Entry:
 
     @property
     def reason(self) -> str:
-        """Why the number is missing or says nothing."""
+        """Why the number is missing or proves nothing."""
         if self.state == INVALID:
             return self.column.invalid or ""
         broken = [run.reason for run in self.cell.runs if run.status != "ok" and run.reason]
@@ -48,24 +51,18 @@ class Entry:
 
     @property
     def undefended(self) -> float | None:
-        """The risk of the same threat without a defense."""
-        plain = self.board.undefended
-        summary = plain.cells[self.column.threat].summary if plain else None
-        return summary.mean if summary else None
+        """The risk of the same threat without a defense, over the same seeds."""
+        return self.cell.comparison.bare
 
     @property
     def remaining(self) -> float | None:
-        """The share of the undefended risk, above chance, that is left; None where that says nothing."""
-        bare, chance, summary = self.undefended, self.board.chance(self.column.metric), self.cell.summary
-        if summary is None or bare is None or self.column.control or self.column.invalid or bare <= chance:
-            return None
-        return (summary.mean - chance) / (bare - chance)
+        """The share of the undefended risk, above chance, that is left; None where there is none to speak of."""
+        return self.cell.comparison.share
 
     @property
     def shade(self) -> str:
         """The CSS class of its colour."""
-        share = self.remaining
-        return "r-none" if share is None else f"r{min(max(round(share * SHARES), 0), SHARES)}"
+        return shade(self.remaining)
 
     @property
     def stale(self) -> bool:
@@ -73,14 +70,13 @@ class Entry:
 
     @cached_property
     def anchor(self) -> str:
-        return "c" + digest([*self.board.place, self.column.threat, self.row.defense])[:10]
+        where = [self.section.board, *self.section.place, self.column.threat, self.row.defense]
+        return "c" + digest(where)[:10]
 
-    @property
-    def badness(self) -> tuple[int, float]:
-        """Sorts the cells of a pair: valid numbers before others, and among them the greatest share left."""
-        if self.state == OK:
-            return 0, -(self.remaining if self.remaining is not None else 0.0)
-        return (1, 0.0) if self.state == INVALID else (3, 0.0) if self.state == NOT_RUN else (2, 0.0)
+
+def shade(share: float | None) -> str:
+    """Return the CSS class of the colour of a share."""
+    return "r-none" if share is None else f"r{min(max(round(share * SHARES), 0), SHARES)}"
 
 
 @dataclass(frozen=True)
@@ -114,7 +110,7 @@ class Pair:
 
     @property
     def told(self) -> str:
-        """Never empty: a number, or what became of the pair."""
+        """A number, or why there is none; never empty."""
         if not self.entries:
             return f"refused: {self.refused}" if self.refused else NOT_RUN
         worst = self.entries[0]
@@ -124,7 +120,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Block:
-    """A surface with the threats on it, and the defenses that act there; ``others`` are refused, ``why`` says it."""
+    """A surface with its threats and the defenses that act there; ``others`` are refused for the reason ``why``."""
 
     setting: str
     surface: str
@@ -136,7 +132,7 @@ class Block:
 
     @property
     def measured(self) -> int:
-        """How many pairs have a number."""
+        """The number of pairs with a number."""
         return sum(pair.state in (OK, INVALID) for pair in self.pairs.values())
 
     @property
@@ -158,62 +154,84 @@ class Answered:
 
 @dataclass(frozen=True)
 class Site:
-    """Everything the pages show."""
+    """Everything that the pages show.
+
+    Attributes:
+        described: option of a defense -> its description.
+        strips: board -> path of its picture strip in the store.
+    """
 
     boards: list[Board]
     blocks: list[Block]
     papers: list[Answered]
     described: dict[str, str]
+    strips: dict[str, str]
+
+    @cached_property
+    def sections(self) -> list[Section]:
+        return [section for board in self.boards for section in board.sections]
 
     @cached_property
     def entries(self) -> dict[str, list[Entry]]:
         """Defense (option or stack) -> its cells, those without a record left out."""
         found: dict[str, list[Entry]] = defaultdict(list)
-        for board in self.boards:
-            for row in board.rows:
-                kept = [Entry(board, row, column) for column in board.columns if row.cells[column.threat].runs]
-                found[row.name].extend(kept)
+        for entry in entries_of(self.boards):
+            found[entry.row.name].append(entry)
+        return dict(found)
+
+    @cached_property
+    def rows(self) -> dict[str, list[tuple[Section, Row]]]:
+        """Defense (option or stack) -> its rows."""
+        found: dict[str, list[tuple[Section, Row]]] = defaultdict(list)
+        for section in self.sections:
+            for row in section.rows:
+                found[row.name].append((section, row))
+        return dict(found)
+
+    @cached_property
+    def pairs(self) -> dict[str, list[Pair]]:
+        """Defense (option or stack) -> its pairs with every threat."""
+        found: dict[str, list[Pair]] = defaultdict(list)
+        for block in self.blocks:
+            for (_, defense), pair in block.pairs.items():
+                found[defense].append(pair)
         return dict(found)
 
     @cached_property
     def defenses(self) -> list[str]:
         """Every defense that was measured or could be, ``none`` first."""
-        known = {*self.entries, *(name for block in self.blocks for name in block.defenses)}
+        known = {*self.rows, *(name for block in self.blocks for name in block.defenses)}
         return sorted(known, key=lambda name: (name != NONE, name))
 
-    @cached_property
-    def settings(self) -> list[str]:
-        return sorted({board.setting for board in self.boards})
-
-    def broken(self, defense: str) -> list[tuple[Board, Row, str]]:
-        """Where an adaptive attack undoes the defense: board, row and metric."""
-        rows = [(board, row) for board in self.boards for row in board.rows if row.name == defense]
-        return [(b, r, metric) for b, r in rows for metric in b.metrics if verdict(b, r, metric) == BROKEN]
+    def broken(self, defense: str) -> list[tuple[Section, Row, str]]:
+        """Where an adaptive attack breaks the defense: section, row and metric."""
+        rows = self.rows.get(defense, [])
+        return [(s, row, metric) for s, row in rows for metric in s.metrics if verdict(s, row, metric) == BROKEN]
 
     @cached_property
     def runs(self) -> Counter[str]:
         """Records by status, with those that are ``stale`` and the ``invalid`` attacks beside."""
-        cells = [entry.cell for entries in self.entries.values() for entry in entries]
-        counts = Counter(run.status for cell in cells for run in cell.runs)
-        counts["stale"] = sum(run.stale for cell in cells for run in cell.runs)
-        counts["invalid"] = sum(bool(column.invalid) for board in self.boards for column in board.columns)
+        runs = {run.key: run for entries in self.entries.values() for entry in entries for run in entry.cell.runs}
+        counts = Counter(run.status for run in runs.values())
+        counts["stale"] = sum(run.stale for run in runs.values())
+        counts["invalid"] = sum(bool(column.invalid) for section in self.sections for column in section.columns)
         return counts
 
     @property
     def places(self) -> tuple[list[str], list[str]]:
         """Datasets and scales to filter by."""
-        return sorted({b.dataset for b in self.boards}), sorted({b.scale for b in self.boards})
+        return sorted({s.dataset for s in self.sections}), sorted({s.scale for s in self.sections})
 
 
 def blocks(boards: Iterable[Board], matrix: Matrix) -> list[Block]:
-    """The overview: every threat of the catalogue and the records against every defense, by surface."""
+    """Return the overview: every threat of the catalogue and the records against every defense, by surface."""
     cells: dict[tuple[str, bool, str], list[Entry]] = defaultdict(list)
     attacks: dict[tuple[str, str], set[Attack]] = defaultdict(set)
     stacks: set[str] = set()
-    for entry in _entries(boards):
+    for entry in entries_of(boards):
         column = entry.column
         cells[column.name, column.adaptive, entry.row.name].append(entry)
-        place = matrix.places.get(column.name, (entry.board.setting, column.surface))
+        place = matrix.places.get(column.name, (entry.section.setting, column.surface))
         attacks[place].add(Attack(column.name, column.adaptive, column.control))
         stacks.add(entry.row.name)
     for name, place in matrix.places.items():
@@ -223,10 +241,12 @@ def blocks(boards: Iterable[Board], matrix: Matrix) -> list[Block]:
     return [_block(place, found, every, cells, matrix) for place, found in sorted(attacks.items())]
 
 
-def _entries(boards: Iterable[Board]) -> Iterator[Entry]:
+def entries_of(boards: Iterable[Board]) -> Iterator[Entry]:
+    """Yield every cell that has a record."""
     for board in boards:
-        for row in board.rows:
-            yield from (Entry(board, row, column) for column in board.columns if row.cells[column.threat].runs)
+        for section in board.sections:
+            for row in section.rows:
+                yield from (Entry(section, row, c) for c in section.columns if row.cells[c.threat].runs)
 
 
 def _block(
@@ -258,9 +278,25 @@ def _meets(defense: str, place: tuple[str, str], matrix: Matrix) -> bool:
     return defense == NONE or any(acting & matrix.hooks.get(name, frozenset()) for name in names(defense))
 
 
-def _worst_of_each(entries: list[Entry]) -> tuple[Entry, ...]:
-    """The worst cell of each (dataset, scale), the worst of all first."""
-    kept: dict[tuple[str, str], Entry] = {}
-    for entry in sorted(entries, key=lambda one: (one.badness, one.board.place, one.row.defense)):
-        kept.setdefault((entry.board.dataset, entry.board.scale), entry)
-    return tuple(kept.values())
+def _worst_of_each(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Return the worst case of each (dataset, scale), that of highest risk first; see :mod:`runners.report.worst_case`.
+
+    A cell without a valid number stands for its dataset and scale only where there is no other.
+    """
+    groups: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        groups[entry.section.dataset, entry.section.scale].append(entry)
+    return tuple(sorted((_worst_of(group) for group in groups.values()), key=_order))
+
+
+def _worst_of(entries: list[Entry]) -> Entry:
+    ordered = sorted(entries, key=_order)
+    valid = [entry for entry in ordered if entry.state == OK]
+    return highest(valid, lambda entry: entry.cell.comparison) or ordered[0]
+
+
+def _order(entry: Entry) -> tuple[int, float, Any]:
+    """Sort valid numbers first and by falling risk, then invalid ones, failures and cells that were not run."""
+    rank = {OK: 0, INVALID: 1, NOT_RUN: 3}.get(entry.state, 2)
+    risk = -entry.cell.summary.mean if rank == 0 and entry.cell.summary else 0.0
+    return rank, risk, (entry.section.board, entry.section.place, entry.row.defense)

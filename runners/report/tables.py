@@ -1,0 +1,100 @@
+"""Tables as CSV: one number a field, for spreadsheets and pandas."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from runners.claims.claim_evaluation import Answer
+from runners.claims.claims import Paper
+from runners.report.board_text import lost, state
+from runners.report.boards import Board
+from runners.report.sections import Column, Row, Section
+from runners.report.statistics import Summary
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""Beginnings of a field that a spreadsheet takes for a formula."""
+
+HEAD = [
+    *("setting", "dataset", "model", "scale", "defense", "threat", "control", "adaptive", "metric"),
+    *("risk", "risk ±", "seeds", "undefended", "left", "worst case", "status", "lost"),
+    *("utility metric", "utility", "utility ±", "utility lost", "utility lost ±"),
+]
+
+
+def text(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Return a table as CSV. A text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows([_plain(field) for field in line] for line in [head, *lines])
+    return buffer.getvalue()
+
+
+def _plain(field: str) -> str:
+    if not field.startswith(FORMULA):
+        return field
+    try:
+        float(field)
+    except ValueError:
+        return f"'{field}"
+    return field
+
+
+def frame(shown: Board) -> pd.DataFrame:
+    """Return a board as a DataFrame with the columns of its CSV."""
+    import pandas as pd
+
+    return pd.read_csv(io.StringIO(board(shown)), keep_default_na=False, na_values=[""])
+
+
+def board(shown: Board) -> str:
+    """Return a board as CSV: a line for each defense and threat under each protocol."""
+    costs = sorted({kind for section in shown.sections for row in section.rows for kind in row.costs})
+    lines = [
+        [*section.place, *_cell(section, row, column), *(_number(row.costs.get(kind)) for kind in costs)]
+        for section in shown.sections
+        for row in section.rows
+        for column in section.columns
+    ]
+    return text([*HEAD, *(f"cost {kind}" for kind in costs)], lines)
+
+
+def _cell(section: Section, row: Row, column: Column) -> Iterator[str]:
+    cell, worst = row.cells[column.threat], row.worst.get(column.metric)
+    yield from (row.defense, column.threat, column.control or "", _yes(column.adaptive), column.metric)
+    yield from (*_values(cell.summary), str(len(cell.risk)))
+    yield from (_number(cell.comparison.bare), _number(cell.comparison.share))
+    is_worst = column.counts and worst is not None and worst.threat == column.threat
+    yield "" if not is_worst else "yes" if worst and worst.complete else "yes, of those met"
+    yield f"invalid: {column.invalid}" if column.invalid and cell.risk else "ok" if cell.risk else state(cell)
+    yield lost(cell)
+    yield from (section.utility, *_values(row.utility), *_values(row.price))
+
+
+def claims(papers: Iterable[tuple[Paper, Sequence[Answer]]]) -> str:
+    """Return every claim of every paper with its measured number as CSV."""
+    head = ["system", "claim", "text", "where", "provenance", "scale", "metric", "claimed", "measured", "sd", "seeds"]
+    lines = []
+    for paper, answers in papers:
+        for answer in answers:
+            claim = answer.claim
+            line = [paper.system, claim.id, claim.text, claim.where, claim.provenance, claim.scale or ""]
+            line += [claim.metric or "", claim.wanted(), _number(answer.measured), _number(answer.sd)]
+            lines.append([*line, str(answer.seeds), answer.state, answer.note])
+    return text([*head, "state", "note"], lines)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def _values(summary: Summary | None) -> tuple[str, str]:
+    return (_number(summary.mean), _number(summary.half_width)) if summary else ("", "")
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
