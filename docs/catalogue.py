@@ -52,8 +52,6 @@ SPLIT = ("threat", "defense")  # too many options for one page
 SECTION = re.compile(
     r"^(Args|Attributes|Class attributes(?: \(.*\))?|Returns|Raises|Yields|Notes?|Examples?):$"
 )
-    r"^(Args|Attributes|Class attributes(?: \(.*\))?|Returns|Raises|Yields|Note|Notes|Example|Examples):$"
-)
 
 
 def prose(text: str) -> str:

@@ -184,14 +184,13 @@ class Option:
         if dotted := self.data.get("_target_"):
             module, _, name = dotted.rpartition(".")
             return find_class(module, name)
-        for base in self.bases:
-            if (path := CONF / self.group / f"{base}.yaml").is_file():
-                return read(self.group, path).target
-        return None
+        return read(self.group, CONF / self.group / f"{self.bases[0]}.yaml").target if self.bases else None
 
     @property
     def bases(self) -> list[str]:
-        return [b for b in self.data.get("defaults", []) if isinstance(b, str) and b != "_self_"]
+        """Options of the same group that this one builds on."""
+        named = [base for base in self.data.get("defaults", []) if isinstance(base, str)]
+        return [base for base in named if (CONF / self.group / f"{base}.yaml").is_file()]
 
     @property
     def parameters(self) -> dict[str, Any]:
