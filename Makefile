@@ -32,9 +32,10 @@ demo: setup ## a sweep of gradient leakage on digits, with its leaderboard
 test: setup ## the default tests; `make test ARGS='-m slow'` for others
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
-lint: setup ## style
+lint: setup ## style, words and links
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m tests.prose
 
 types: setup ## static types
 	$(BIN)/mypy
@@ -45,7 +46,7 @@ docs: setup ## the docs site into build/docs, without a network
 		|| PATH="$$PATH:$(BIN)" uv $(UV_INSTALL) '.[docs]' 2>/dev/null \
 		|| $(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	@echo "Begin at build/docs/index.html."
+	@echo "Begin at build/docs/index.html; the search needs a server: $(BIN)/python -m http.server -d build/docs"
 
 sweep: setup ## the cells of SWEEP=name into STORE=folder
 	$(BIN)/python -m runners.sweep sweep=$(SWEEP) store=$(STORE) $(ARGS)

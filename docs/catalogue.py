@@ -38,20 +38,18 @@ INTRODUCTIONS = {
     "[Your data](../your-data.md) says where it has to lie.",
     "model": "The architecture that a cell trains. Choose one with `model=NAME`; most settings bring a default.",
     "setting": "A setting tells the story of a cell and decides what an adversary sees. A threat brings its own "
-    "setting, so `setting=NAME` is needed only for a variant. [Interfaces](../interfaces.md) explains surfaces and hooks.",
+    "setting, so `setting=NAME` is needed only for a variant. [Interfaces](../interfaces.md) explains surfaces.",
     "threat": "Choose one with `threat=NAME`; `threat.adaptive=true` gives the form that knows the defense. A threat "
     "meets every defense that overrides a hook which acts on the threat's surface, unless one `needs` a trait that the "
     "cell does not have.",
-    "defense": "Choose one with `defense=NAME`, several with `'defense=[first,second]'`. A defense meets every threat on "
-    "whose surface one of its hooks acts, unless one `needs` a trait that the cell does not have.",
+    "defense": "Choose one with `defense=NAME`, several with `'defense=[first,second]'`. A defense meets every threat "
+    "on whose surface one of its hooks acts, unless one `needs` a trait that the cell does not have.",
     "scale": "The size of a cell. Parameters that differ by scale are shown as smoke / cpu / full.",
     "sweep": "A sweep is a named set of cells: blocks of overrides, each a grid. Run one with "
     "`gauntlet sweep sweep=NAME`; see [Sweeps and clusters](../sweeps.md).",
 }
 SPLIT = ("threat", "defense")  # too many options for one page
-SECTION = re.compile(
-    r"^(Args|Attributes|Class attributes(?: \(.*\))?|Returns|Raises|Yields|Notes?|Examples?):$"
-)
+SECTION = re.compile(r"^(Args|Attributes|Class attributes(?: \(.*\))?|Returns|Raises|Yields|Notes?|Examples?):$")
 
 
 def prose(text: str) -> str:

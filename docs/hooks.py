@@ -64,6 +64,11 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     return LINK.sub(redirected, markdown)
 
 
+def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
+    """Let paths in code break after a slash."""
+    return re.sub(r"<code>([^<]*/[^<]*)</code>", lambda m: f"<code>{m[1].replace('/', '/<wbr>')}</code>", html)
+
+
 def up(page: Any) -> str:
     """Return the relative path from a page's folder to the root of the docs."""
     return "../" * Path(page.file.src_uri).parent.joinpath("_").as_posix().count("/")
