@@ -13,7 +13,6 @@ from mkdocs.structure.files import File, Files
 ROOT = catalogue.ROOT
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 ROOT_PAGES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
-API = "api.md"
 
 
 def on_config(config: Any) -> Any:
@@ -24,18 +23,13 @@ def on_config(config: Any) -> Any:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the catalogue, the pages from the repository's root, and the API page."""
+    """Add the catalogue and the pages from the repository's root."""
     generated = dict(catalogue.pages())
     for page, source in ROOT_PAGES.items():
         generated[page] = re.sub(
             r"\]\((?!https?:|#)([^)]+)\)", lambda m: f"](../{m[1]})", (ROOT / source).read_text(encoding="utf-8")
         ).replace("](../docs/", "](")
-    if not (ROOT / "gauntlet" / "__init__.py").is_file():  # the reference needs something to refer to
-        text = (ROOT / "docs" / API).read_text(encoding="utf-8")
-        generated[API] = re.sub(r"^::: gauntlet.*?(?=^\S(?<!:)|\Z)", "", text, flags=re.MULTILINE | re.DOTALL)
     for path, content in generated.items():
-        if existing := files.get_file_from_path(path):
-            files.remove(existing)
         files.append(File.generated(config, path, content=content))
     return files
 

@@ -36,7 +36,7 @@ OUTSIDE = re.compile(
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)")
 EXAMPLES = frozenset({"x", "mine", "leakage_mine", "public_lookup", "leakage_public_lookup", "sign_upload", "rounding"})
 """Names of components that the docs make up, or that live in ``examples``."""
-MADE = ("results/records", "results/boards", "results/media", "results/claims.csv", "gauntlet/", "conf/sweep/")
+MADE = ("results/records", "results/boards", "results/media", "results/claims.csv", "conf/sweep/")
 """Paths that commands make, or that a checkout need not have."""
 
 
