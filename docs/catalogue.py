@@ -18,7 +18,6 @@ from components import (
     kinds,
     literal,
     met_by,
-    names_in,
     options,
     overridden,
 )
@@ -143,14 +142,14 @@ def facts(option: Option) -> Iterator[tuple[str, str]]:
             yield "Floor without a defense", f"`{literal(floor.args[0])}` at least {ast.unparse(floor.args[1])}"
         if control := literal(cls.attribute("control")):
             yield "Control", control
-        if knowledge := names_in(cls.attribute("knowledge"), cls.module):
+        if knowledge := cls.names("knowledge"):
             yield "Knowledge", ", ".join(f"`{k}`" for k in sorted(knowledge))
     if option.group == "defense":
         if kind := kinds(option):
             yield "Kind", ", ".join(f"`{k}`" for k in kind)
         if hooks := overridden(option):
             yield "Hooks", ", ".join(f"`{h}`" for h in hooks)
-        if "ReleaseMechanism" in kind and (carried := names_in(cls.attribute("releases"), cls.module)):
+        if "ReleaseMechanism" in kind and (carried := cls.names("releases")):
             yield "A release carries", ", ".join(f"`{c}`" for c in sorted(carried))
     needs = literal(cls.attribute("needs"))
     if needs:

@@ -47,6 +47,11 @@ class Class:
         """Return the expression assigned to a class attribute, by this class or the nearest base."""
         return next((value for cls in self.lineage if (value := assigned(cls.node.body, name)) is not None), None)
 
+    def names(self, name: str) -> frozenset[str]:
+        """Return the strings that a class attribute holds, see :func:`names_in`."""
+        owner = next((cls for cls in self.lineage if assigned(cls.node.body, name) is not None), self)
+        return names_in(owner.attribute(name), owner.module)
+
     def method(self, name: str) -> ast.FunctionDef | None:
         return next((n for n in self.node.body if isinstance(n, ast.FunctionDef) and n.name == name), None)
 
@@ -100,11 +105,14 @@ def find_class(module: str, name: str) -> Class | None:
 
 
 def names_in(node: ast.expr | None, module: str) -> frozenset[str]:
-    """Return the strings that a set expression holds: literals, unions and module constants, imported or not."""
+    """Return the strings that a set expression holds: literals, unions, constants of modules and of classes."""
     found: set[str] = set()
     for part in ast.walk(node) if node is not None else ():
         if isinstance(part, ast.Constant) and isinstance(part.value, str):
             found.add(part.value)
+        elif isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name):
+            if owner_class := find_class(module, part.value.id):
+                found |= owner_class.names(part.attr)
         elif isinstance(part, ast.Name) and part.id not in {"frozenset", "set", "self"}:
             owner: str | None = module
             while owner and (value := assigned((parsed(owner) or ast.Module([], [])).body, part.id)) is None:
@@ -139,8 +147,15 @@ def surface_hooks() -> dict[tuple[str, str], frozenset[str]]:
     for path in sorted((ROOT / "benchmark" / "settings").glob("*/setting.py")):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ClassDef) and isinstance(table := assigned(node.body, "surfaces"), ast.Dict):
-                setting = literal(assigned(node.body, "name"))
+            if not isinstance(node, ast.ClassDef):
+                continue
+            setting = literal(assigned(node.body, "name"))
+            games, table = assigned(node.body, "games"), assigned(node.body, "surfaces")
+            if isinstance(games, ast.Tuple):
+                for game in games.elts:
+                    if cls := find_class(module, ast.unparse(game)):
+                        acting[setting, literal(cls.attribute("surface"))] = cls.names("hooks")
+            elif isinstance(table, ast.Dict):
                 for surface, hooks in zip(table.keys, table.values, strict=True):
                     acting[setting, literal(surface)] = names_in(hooks, module)
     return acting
