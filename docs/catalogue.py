@@ -129,7 +129,7 @@ def parameter_table(option: Option) -> Iterator[str]:
 
 
 def facts(option: Option) -> Iterator[tuple[str, str]]:
-    """What can be said of a threat's or a defense's class in short lines."""
+    """Give short facts of the class of a threat or a defense: (name, Markdown)."""
     cls = option.target
     if cls is None:
         return
@@ -157,7 +157,7 @@ def facts(option: Option) -> Iterator[tuple[str, str]]:
 
 
 def entry(option: Option) -> Iterator[str]:
-    """The Markdown of one option."""
+    """Give the lines of one option's entry."""
     yield f"## {option.name} {{ #{anchor(option.name)} }}"
     yield ""
     if option.group == "sweep":
