@@ -2,13 +2,13 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
-UV_INSTALL := pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[dev]'
+UV_INSTALL := pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e
 SWEEP ?= demo
 STORE ?= outputs
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types sweep table leaderboard site check smoke bench
+.PHONY: help setup demo test lint types docs sweep table leaderboard site check smoke bench
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,10 +18,10 @@ setup: $(VENV)/.stamp ## build .venv with everything that demo and test need
 # With uv where there is one; else pip fetches uv into the environment, for it is many times faster; else plain pip.
 $(VENV)/.stamp: pyproject.toml constraints.txt
 	@if command -v uv >/dev/null; then \
-		uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && uv $(UV_INSTALL); \
+		uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && uv $(UV_INSTALL) '.[dev]'; \
 	else \
 		$(PYTHON) -m venv $(VENV) && \
-		if $(BIN)/pip install --quiet uv; then $(BIN)/uv $(UV_INSTALL); \
+		if $(BIN)/pip install --quiet uv; then $(BIN)/uv $(UV_INSTALL) '.[dev]'; \
 		else $(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'; fi; \
 	fi
 	@touch $@
@@ -32,12 +32,21 @@ demo: setup ## a sweep of gradient leakage on digits, with its leaderboard
 test: setup ## the default tests; `make test ARGS='-m slow'` for others
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
-lint: setup ## style
+lint: setup ## style, words and links
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m tests.prose
 
 types: setup ## static types
 	$(BIN)/mypy
+
+# The tools of the docs are an extra of their own, so that `make setup` stays quick; they are installed at the first call.
+docs: setup ## the docs site into build/docs, without a network
+	@$(BIN)/python -c 'import material, mkdocstrings_handlers.python' 2>/dev/null \
+		|| PATH="$$PATH:$(BIN)" uv $(UV_INSTALL) '.[docs]' 2>/dev/null \
+		|| $(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Begin at build/docs/index.html; the search needs a server: $(BIN)/python -m http.server -d build/docs"
 
 sweep: setup ## the cells of SWEEP=name into STORE=folder
 	$(BIN)/python -m runners.sweep sweep=$(SWEEP) store=$(STORE) $(ARGS)
