@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import GauntletError
+from runners.store.records import Store
 from runners.store.staleness import moved_on
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ Record = dict[str, Any]
 Context = tuple[str, ...]
 Differing = dict[Context, dict[str, str | None]]
 
-REMEDY = "delete it and start its sweep again."
+READ = (
+    *("sweep", "status", "reason", "seed", "seconds", "peak_memory_mb", "device", "started", "data"),
+    *("config", "facts", "utility", "risk", "cost", "diagnostics", "media"),
+)
 COMPONENTS = ("dataset", "model", "setting", "threat")
 LABELS = [f"{kind}_label" for kind in (*COMPONENTS, "defense")]
 ORDER = ["scale", *LABELS, "seed", "key"]
@@ -70,8 +74,11 @@ def rows(store: Path) -> list[dict[str, Any]]:
 
 
 def read_all(store: Path) -> list[Record]:
-    """Every record of a store, by key; see :func:`load` for what is raised."""
-    return [_read(path) for path in sorted(Path(store).glob("records/*/[0-9a-f]*.json"))]
+    """Every record of a store, by key, with the fields that tables, boards and claims are made of; see :func:`load`.
+
+    Parts of equal content may be one object, so nobody may change them.
+    """
+    return list(Store(store).all(*READ))
 
 
 def _rows(records: list[Record]) -> list[dict[str, Any]]:
@@ -108,17 +115,6 @@ def write_as(frame: pd.DataFrame, kind: str, path: Path) -> Path:
     else:
         frame.to_parquet(path, index=False)
     return path
-
-
-def _read(path: Path) -> Record:
-    try:
-        record: Record = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"key", "status", "config", "facts", "seed"} - set(record)
-    except (OSError, ValueError, TypeError) as error:
-        raise GauntletError(f"{path} cannot be read as a record ({error}); {REMEDY}") from error
-    if missing:
-        raise GauntletError(f"{path} is not a record: it lacks {', '.join(sorted(missing))}; {REMEDY}")
-    return record
 
 
 def _row(record: Record, differing: Differing) -> dict[str, Any]:
