@@ -172,7 +172,7 @@ def table(arguments: argparse.Namespace) -> None:
     if written:
         print("\n".join(str(path) for path in written))
     else:
-        _print_rows(frame.to_dict("records"), arguments.store)
+        _print_rows(frame[tables.TOLD].to_dict("records"), arguments.store)
 
 
 def _print_rows(rows: Sequence[Mapping[Any, Any]], store: Path) -> None:
@@ -180,7 +180,8 @@ def _print_rows(rows: Sequence[Mapping[Any, Any]], store: Path) -> None:
     if not rows:
         print(f"No such records in {store}.")
         return
-    columns = ["key", "status", "dataset", "model", "threat_label", "defense_label", "scale", "seed", "seconds"]
+    from runners.store.table import TOLD as columns
+
     lines = [columns, *([str(row[name])[: 8 if name == "key" else None] for name in columns] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     print("\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines))
