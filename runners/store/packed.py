@@ -170,6 +170,11 @@ def _kind(field: str, value: Any) -> str:
     return FLOAT if isinstance(value, float) else TEXT
 
 
+def flat(record: Mapping[str, Any]) -> Record:
+    """Column -> value of ``record``, nested fields as they are."""
+    return _derived(record) | {column: value for column, _, value in _cells(record)}
+
+
 def _derived(record: Mapping[str, Any]) -> Record:
     config, facts = record.get("config") or {}, record.get("facts") or {}
     row = {part: (config.get(part) or {}).get("name") for part in ("dataset", "model", "setting", "threat", "scale")}
@@ -204,9 +209,15 @@ class Table:
 
     def index(self) -> tuple[list[str], list[str]]:
         """Keys and statuses, by row."""
+        keys, statuses = self.columns(("key", "status"))
+        return keys, statuses
+
+    def columns(self, names: Sequence[str]) -> list[list[Any]]:
+        """The values of columns, by row; a column that the table has not is all None."""
         with self._readable():
-            found = self.file.read(columns=["key", "status"], use_threads=False)
-            return found["key"].to_pylist(), found["status"].to_pylist()
+            found = self.file.read(columns=[name for name in {*names} if name in self.names], use_threads=False)
+            absent = [None] * self.file.metadata.num_rows
+            return [found[name].to_pylist() if name in self.names else absent for name in names]
 
     def records(self, fields: Collection[str] = ()) -> Iterator[Record]:
         """The records by key, with the given ``fields`` and ``key``; all fields where none is given.
@@ -346,6 +357,14 @@ class Tables:
     def status(self, key: str) -> str | None:
         place = self.places.get(key)
         return place[2] if place else None
+
+    def rows(self, columns: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+        """Key -> its values of ``columns``; None where a table has no such column."""
+        found: dict[str, tuple[Any, ...]] = {}
+        for table in self.tables:
+            values = table.columns(("key", *columns))
+            found.update(zip(values[0], zip(*values[1:], strict=True), strict=True))
+        return found
 
     def stamp(self, key: str) -> int:
         """When the table with ``key`` was written (nanoseconds since the epoch); 0 where none has it."""

@@ -160,6 +160,23 @@ class Store:
             yield self._picked(upcoming, fields)
             upcoming = next(waiting, None)
 
+    def columns(self, *names: str) -> dict[str, list[Any]]:
+        """Columns of the packed form (:mod:`runners.store.packed`) for every record, in the order of keys.
+
+        The fastest way to ask a few flat things of many records: no text is parsed and no record is put together.
+        """
+        from runners.store import packed
+
+        loose = self.loose()
+        rows = self.packed().rows(names)
+        for key in loose:
+            record = self.read(key)
+            if record is not None:
+                flat = packed.flat(record)
+                rows[key] = tuple(flat.get(name) for name in names)
+        ordered = [rows[key] for key in sorted(rows)]
+        return {name: [row[i] for row in ordered] for i, name in enumerate(names)}
+
     def _picked(self, key: str, fields: Collection[str]) -> dict[str, Any]:
         record = self.read(key)
         if record is None:
