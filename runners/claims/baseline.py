@@ -70,8 +70,7 @@ def numbers(table: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> It
     """
     groups: dict[str, list[Any]] = defaultdict(list)
     named, moved = PerCell(name_of), PerCell(moved_on)
-    known = [name for name in table if str(name).partition(".")[0] not in ("risk", "cost", "diagnostics", "media")]
-    for row in table.loc[table["status"] == "ok", known].to_dict("records"):
+    for row in table[table["status"] == "ok"].to_dict("records"):
         groups[named(configs[row["key"]])].append(row)
     for cell, members in groups.items():
         rows = [row for row in members if not moved(configs[row["key"]])] or members

@@ -120,7 +120,9 @@ def measured(answer: Answer) -> str:
 
 # -- accepted numbers -------------------------------------------------------------------------------------------------
 def _numbers(records: Records) -> list[accepted.Number]:
-    return list(accepted.numbers(frame_of(records), {record["key"]: record["config"] for record in records}))
+    return list(
+        accepted.numbers(frame_of(records, ["utility"]), {record["key"]: record["config"] for record in records})
+    )
 
 
 def _accepted(console: Console, records: Records, baseline: Path, scale: str | None) -> int:

@@ -251,8 +251,8 @@ def parser() -> argparse.ArgumentParser:
     merging.add_argument("other", type=Path, metavar="OTHER_STORE", help="the folder; it stays as it is")
     packing = _command(commands, "pack", pack, "move finished records into one table a sweep", store=False)
     packing.description = (
-        "Move the finished records (ok, diverged) of STORE into INTO/records/<sweep>.parquet, one row a cell; STORE and "
-        "INTO may be the same folder. Failed ones stay, and so does a record that is published already with other "
+        "Move the finished records (ok, diverged) of STORE into INTO/records/<sweep>.parquet, one row a cell; STORE "
+        "and INTO may be the same folder. Failed ones stay, and so does a record that is published already with other "
         "numbers. Pictures are not taken unless --pictures says so, and a packed record names only pictures that lie "
         "in INTO."
     )

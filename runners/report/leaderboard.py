@@ -63,7 +63,7 @@ def files(records: list[dict[str, Any]], store: str, reported: Path = REPORTED) 
         store: how shell commands on the pages name the store.
         reported: folder of the papers' claims.
     """
-    boards = build(frame_of(records))
+    boards = build(frame_of(records, ("utility", "risk", "cost", "media")))
     matrix = derive()
     papers = [Answered(paper, answers) for paper, answers in evaluate(load(reported), groups_of(records))]
     described = {option.name: option.description for option in options("defense")}

@@ -1,7 +1,7 @@
 """Finished records of a working store moved into the tables of a published one; see :mod:`runners.store.packed`.
 
-A table is complete on the disk before the first loose record is deleted, so a process that is killed at any moment loses
-nothing: what is in both forms is the same record, and the next call deletes what the last one left.
+A table is complete on the disk before the first loose record is deleted, so a process that is killed at any moment
+loses nothing: what is in both forms is the same record, and the next call deletes what the last one left.
 """
 
 from __future__ import annotations

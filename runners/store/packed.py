@@ -1,10 +1,10 @@
 """Published form of records: one Parquet table a sweep, a row a cell, sorted by key.
 
-A column of numbers or texts for whatever people sort and filter by, and JSON text for what is nested: one column for each
-part of ``config`` (few parts are distinct, so they are stored and read once), and ``facts``, ``versions``, ``curves``,
-``captions``, ``media``. The column ``layout`` tells which entries a record has, in which order and of which JSON type, so
-that the record read back equals the one that was packed, to the last bit. The bytes of a table depend on its records
-(and on pyarrow's version) alone.
+A column of numbers or texts for whatever people sort and filter by, and JSON text for what is nested: one column for
+each part of ``config`` (few parts are distinct, so they are stored and parsed once), and ``facts``, ``versions``,
+``curves``, ``captions``, ``media``. The column ``layout`` tells which entries a record has, in which order and of which
+JSON type, so that the record read back equals the one that was packed, to the last bit. The bytes of a table depend on
+its records (and on pyarrow's version) alone.
 """
 
 from __future__ import annotations
@@ -71,7 +71,6 @@ def write(path: Path, records: Callable[[], Iterable[Record]]) -> None:
     os.close(handle)
     temporary = Path(name)
     try:
-        # A dictionary shrinks repeated texts and numbers; floats that never repeat compress better byte by byte.
         with pq.ParquetWriter(
             temporary, schema, compression="zstd", compression_level=9, store_schema=False, write_statistics=["key"]
         ) as writer:
@@ -287,7 +286,7 @@ class _Parser:
 
 
 def _records(batch: pa.RecordBatch | pa.Table, wanted: set[str] | None, parse: _Parser) -> Iterator[Record]:
-    columns = {name: _values(batch.column(name)) for name in batch.schema.names}
+    columns = {name: batch.column(name).to_pylist() for name in batch.schema.names}
     texts = {field.name for field in batch.schema if pa.types.is_string(field.type)}
     for i, layout in enumerate(columns["layout"]):
         record: Record = {}
@@ -317,12 +316,6 @@ def _value(kind: str, value: Any, is_text: bool, parse: _Parser, once: bool = Fa
     if is_text:
         return json.loads(value) if once else parse(value)
     return bool(value) if kind == TRUTH else int(value)
-
-
-def _values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
-    if pa.types.is_float64(column.type):
-        return column.to_numpy(zero_copy_only=False).tolist() if isinstance(column, pa.Array) else column.to_numpy().tolist()
-    return column.to_pylist()
 
 
 @cache

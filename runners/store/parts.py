@@ -12,8 +12,8 @@ Config = Mapping[str, Any]
 class PerCell(Generic[T]):
     """Memo of a function of a cell's ``config`` that does not depend on the seed.
 
-    Equal parts of packed records are one object, so cells are told apart by the identity of their parts, in a hundredth of
-    the time that their content takes. Equal parts that are two objects only cost a second call.
+    Equal parts of packed records are one object, so cells are told apart by the identity of their parts, which takes
+    far less time than their content. Equal parts that are two objects only cost a second call.
     """
 
     def __init__(self, function: Callable[[Config], T]) -> None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 Context = tuple[str, ...]
+"""Scale, dataset, kind and name of a component: what its labels are told apart in."""
+Place = tuple[str, str, str, int]
+"""Scale, dataset, kind and identity of a part."""
 Differing = dict[Context, dict[str, str | None]]
 
 READ = (
@@ -61,16 +64,16 @@ def load(store: Path) -> pd.DataFrame:
     return frame_of(read_all(store))
 
 
-def frame_of(records: Sequence[Record]) -> pd.DataFrame:
-    """The table of ``records``, whatever their order; see :func:`load`."""
+def frame_of(records: Sequence[Record], groups: Sequence[str] = GROUPS) -> pd.DataFrame:
+    """The table of ``records``, whatever their order, with the entries of ``groups``; see :func:`load`."""
     import pandas as pd
 
     labels = Labels(records)
-    rows = [_row(record, labels) for record in records]
-    order = sorted(range(len(rows)), key=lambda i: [rows[i][name] for name in ORDER])
-    columns: dict[str, Any] = {name: [rows[i].get(name) for i in order] for name in FIRST}
-    del rows
-    columns |= _entries([records[i] for i in order])
+    pairs = [(_row(record, labels), record) for record in records]
+    pairs.sort(key=lambda pair: [pair[0][name] for name in ORDER])
+    columns: dict[str, Any] = {name: [row.get(name) for row, _ in pairs] for name in FIRST}
+    columns |= _entries([record for _, record in pairs], groups)
+    del pairs
     names = [*FIRST, *sorted(columns.keys() - set(FIRST))]
     frame = pd.DataFrame({name: columns.pop(name) for name in names}, copy=False)
     for column in frame:
@@ -79,13 +82,13 @@ def frame_of(records: Sequence[Record]) -> pd.DataFrame:
     return frame
 
 
-def _entries(records: Sequence[Record]) -> dict[str, Any]:
+def _entries(records: Sequence[Record], groups: Sequence[str]) -> dict[str, Any]:
     """``risk.ssim`` and the like -> the values of all records: an array of floats, else a list."""
     import numpy as np
 
     columns: dict[str, Any] = {}
     for i, record in enumerate(records):
-        for group in GROUPS:
+        for group in groups:
             for name, value in (record.get(group) or {}).items():
                 column = columns.get(f"{group}.{name}")
                 if column is None:
@@ -201,23 +204,23 @@ class Labels:
         self.parts: dict[int, Any] = {}  # keeps the objects alive, so that no other one gets their identity
         self.parameters: dict[int, list[tuple[str, str]]] = {}
         self.moved: dict[int, bool] = {}
-        self.known: dict[tuple[Context, int], str] = {}
-        counts: Counter[tuple[Context, int]] = Counter()
+        self.known: dict[Place, str] = {}
+        counts: Counter[Place] = Counter()
         for record in records:
             config = record["config"]
             scale, dataset = config["scale"]["name"], config["dataset"]["name"]
             for kind in (*COMPONENTS, "defense"):
                 self.parts[id(config[kind])] = config[kind]
-                counts[(scale, dataset, kind, ""), id(config[kind])] += 1
+                counts[scale, dataset, kind, id(config[kind])] += 1
         self.differing = self._compare(counts)
 
     def of(self, config: Mapping[str, Any], kind: str) -> str:
         """The label of a part of a record's ``config``, e.g. ``gradient_noise (std=0.1)``; of a stack those of all."""
         part = config[kind]
-        place = (config["scale"]["name"], config["dataset"]["name"], kind, ""), id(part)
+        place = config["scale"]["name"], config["dataset"]["name"], kind, id(part)
         if place not in self.known:
             nodes = part if kind == "defense" else [part]
-            self.known[place] = " + ".join(self._label(place[0], node) for node in nodes)
+            self.known[place] = " + ".join(self._label(place[:3], node) for node in nodes)
         return self.known[place]
 
     def stale(self, config: Mapping[str, Any]) -> bool:
@@ -229,12 +232,12 @@ class Labels:
             self.moved[id(part)] = bool(moved_on({kind: part}))
         return self.moved[id(part)]
 
-    def _compare(self, counts: Counter[tuple[Context, int]]) -> Differing:
+    def _compare(self, counts: Counter[Place]) -> Differing:
         """The parameters that not all records of a context and name share, each with its usual value."""
         values: dict[Context, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
         total: Counter[Context] = Counter()
-        for ((scale, dataset, kind, _), place), count in counts.items():
-            part = self.parts[place]
+        for (scale, dataset, kind, part_id), count in counts.items():
+            part = self.parts[part_id]
             for node in part if kind == "defense" else [part]:
                 context = (scale, dataset, kind, node["name"])
                 total[context] += count
@@ -250,7 +253,7 @@ class Labels:
         }
 
     def _label(self, context: Context, node: Record) -> str:
-        telling = self.differing.get((*context[:3], node["name"]), {})
+        telling = self.differing.get((*context, node["name"]), {})
         told = [(name, value) for name, value in sorted(self._told(node)) if name in telling and telling[name] != value]
         shown = [f"{name}={value}" for name, value in told]
         return f"{node['name']} ({', '.join(shown)})" if shown else str(node["name"])

@@ -119,11 +119,8 @@ def report(console: Console, plan: Plan, store: Store, answers: Sequence[dict[st
         failures.append(f"The leaderboard could not be written: {error.strerror}.")
     if print_board:
         terminal.show(console, store.root)
-    pictures = [
-        path
-        for p in (*plan.finished, *plan.to_run)
-        for path in (store.read(p.cell.key) or {}).get("media", {}).values()
-    ]
+    media = {record["key"]: record["media"] for record in store.all("media")}
+    pictures = [path for p in (*plan.finished, *plan.to_run) for path in media.get(p.cell.key, {}).values()]
     lines = [
         f"leaderboard  {path}" for path in boards if path.name in BOARDS_SHOWN and path.parent.name == "leaderboard"
     ]

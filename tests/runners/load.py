@@ -78,7 +78,10 @@ def main(sizes: Sequence[int]) -> None:
             print(f"{size} records, {held:.1f} MB", flush=True)
             for name, words in COMMANDS.items():
                 wall, worked, megabytes, code = measure(words, store)
-                print(f"  {name:14} {wall:6.1f} s ({worked:.1f} s of a processor) {megabytes:6.0f} MB  exit {code}", flush=True)
+                print(
+                    f"  {name:14} {wall:6.1f} s ({worked:.1f} s of a processor) {megabytes:6.0f} MB  exit {code}",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":
