@@ -99,7 +99,8 @@ class PlayableCell:
         names = {group: part["name"] for group, part in self.config.items() if group in SINGLE}
         names["defense"] = "+".join(part["name"] for part in self.config["defense"])
         names |= {group: _name(value) for group, value in self.objects.items()}
-        return f"{names['threat']} vs {names['defense']} on {names['dataset']}/{names['model']}, seed {self.config['seed']}"
+        place = f"{names['dataset']}/{names['model']}"
+        return f"{names['threat']} vs {names['defense']} on {place}, seed {self.config['seed']}"
 
     def build(self) -> Cell:
         """Return the cell with its components instantiated, for ``benchmark.cell.play``."""

@@ -12,7 +12,7 @@ import json
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import pandas as pd
 from benchmark.errors import GauntletError
 from runners.claims.claim_evaluation import INSIDE, NOT_RUN, OUTSIDE
 from runners.config.identity import digest
+from runners.store.parts import PerCell
 from runners.store.staleness import moved_on
 from runners.store.table import LABELS
 
@@ -60,7 +61,7 @@ class Verdict:
     state: str
 
 
-def numbers(table: pd.DataFrame, configs: dict[str, dict[str, Any]]) -> Iterator[Number]:
+def numbers(table: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> Iterator[Number]:
     """Headline risk and utility of every cell group of ``table``, by scale and label.
 
     Args:
@@ -68,10 +69,11 @@ def numbers(table: pd.DataFrame, configs: dict[str, dict[str, Any]]) -> Iterator
         configs: key -> the record's ``config``.
     """
     groups: dict[str, list[Any]] = defaultdict(list)
+    named, moved = PerCell(name_of), PerCell(moved_on)
     for row in table[table["status"] == "ok"].to_dict("records"):
-        groups[name_of(configs[row["key"]])].append(row)
+        groups[named(configs[row["key"]])].append(row)
     for cell, members in groups.items():
-        rows = [row for row in members if not moved_on(configs[row["key"]])] or members
+        rows = [row for row in members if not moved(configs[row["key"]])] or members
         first = rows[0]
         label = " / ".join(str(first[name]) for name in ("scale", *LABELS))
         risk = {row["seed"]: row["headline_value"] for row in rows}
@@ -87,7 +89,7 @@ def _number(cell: str, label: str, metric: str, values: Iterable[Any]) -> Iterat
         yield Number(cell, label, metric, round(statistics.fmean(known), 6), round(sd, 6), len(known))
 
 
-def name_of(config: dict[str, Any]) -> str:
+def name_of(config: Mapping[str, Any]) -> str:
     """What a cell group is called here: a digest of the science without seed and versions, 16 hex digits."""
     return digest(_unversioned({name: part for name, part in config.items() if name != "seed"}))[:16]
 

@@ -33,9 +33,10 @@ from runners.claims.claim_evaluation import (
     groups_of,
 )
 from runners.claims.claims import Paper, load
+from runners.store.parts import PerCell
 from runners.store.records import Store
 from runners.store.staleness import edited, moved_on, unknown_sources
-from runners.store.table import frame_of
+from runners.store.table import READ, frame_of
 from runners.sweep.sweep import LOG_WIDTH
 
 COLOURS = {INSIDE: "green", OUTSIDE: "bold red", MISSED: "yellow", NOT_RUN: "cyan", UNAVAILABLE: "dim", TESTED: "blue"}
@@ -53,7 +54,7 @@ def run(store: Path, *, reported: Path, baseline: Path, scale: str | None, syste
         1 when a number is outside, else 0.
     """
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
-    records = list(Store(store).all())
+    records = list(Store(store).all(*READ, "versions"))
     outside = _claims(console, records, reported, scale, system)
     if system is None:
         outside += _accepted(console, records, baseline, scale)
@@ -63,7 +64,7 @@ def run(store: Path, *, reported: Path, baseline: Path, scale: str | None, syste
 
 def update(store: Path, baseline: Path, *, scale: str | None) -> int:
     """Accept the store's numbers: write them to ``baseline`` for review."""
-    measured = _numbers(list(Store(store).all()))
+    measured = _numbers(list(Store(store).all(*READ)))
     for path in accepted.write(baseline, measured, scale):
         print(path)
     print(
@@ -119,7 +120,9 @@ def measured(answer: Answer) -> str:
 
 # -- accepted numbers -------------------------------------------------------------------------------------------------
 def _numbers(records: Records) -> list[accepted.Number]:
-    return list(accepted.numbers(frame_of(records), {record["key"]: record["config"] for record in records}))
+    return list(
+        accepted.numbers(frame_of(records, ["utility"]), {record["key"]: record["config"] for record in records})
+    )
 
 
 def _accepted(console: Console, records: Records, baseline: Path, scale: str | None) -> int:
@@ -151,10 +154,16 @@ def _drifts(drifted: Iterable[Verdict]) -> Table:
 def _sources(console: Console, records: Records) -> None:
     """Tell of components that are not what they were when the records were made."""
     changed, stale = Counter[str](), defaultdict[str, Counter[str]](Counter)
+    moved, counts, one = PerCell(moved_on), Counter[Any](), {}
     for record in records:
-        changed.update(component for component, _, _ in edited(record))
-        for component, then, now in moved_on(record["config"]):
+        made_by = id(record["versions"]), *(id(part) for name, part in record["config"].items() if name != "seed")
+        counts[made_by] += 1
+        one[made_by] = record
+        for component, then, now in moved(record["config"]):
             stale[component][f"{then} → {now}"] += 1
+    for made_by, count in counts.items():
+        for component, _, _ in edited(one[made_by]):
+            changed[component] += count
     for component, moves in sorted(stale.items()):
         told = ", ".join(f"{move} ({count} records)" for move, count in sorted(moves.items()))
         console.print(f"moved on: {component}: {told}", highlight=False, soft_wrap=True)

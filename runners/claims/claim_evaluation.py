@@ -12,6 +12,7 @@ from typing import Any
 
 from runners.claims.claims import Cells, Claim, Paper, names
 from runners.config.identity import SINGLE, canonical
+from runners.store.parts import PerCell
 from runners.store.staleness import moved_on
 
 INSIDE, OUTSIDE, MISSED = "inside", "outside", "known miss"
@@ -79,8 +80,9 @@ class Sample:
 def groups_of(records: Iterable[Record]) -> list[Group]:
     """Records whose cells are equal but for the seed, in the order of their first record."""
     found: dict[str, list[Record]] = defaultdict(list)
+    name_of = PerCell(lambda config: canonical({name: part for name, part in config.items() if name != "seed"}))
     for record in records:
-        found[canonical({name: part for name, part in record["config"].items() if name != "seed"})].append(record)
+        found[name_of(record["config"])].append(record)
     return [
         Group(cells[0]["config"], {record["seed"]: record for record in cells}, bool(moved_on(cells[0]["config"])))
         for cells in found.values()

@@ -122,6 +122,21 @@ def merge(arguments: argparse.Namespace) -> int:
     return 1 if result.conflicts else 0
 
 
+def pack(arguments: argparse.Namespace) -> int:
+    from runners.store.pack import pack as packed
+    from runners.store.records import Store
+
+    result = packed(Store(arguments.source), Store(arguments.into), arguments.pictures)
+    print(
+        f"{len(result.added)} added, {len(result.replaced)} replaced, {len(result.kept)} packed before, "
+        f"{len(result.unfinished)} unfinished left where they are."
+    )
+    print("\n".join(str(path) for path in result.tables), end="\n" if result.tables else "")
+    for key, fields in result.conflicts.items():
+        print(f"conflict {key[:16]}: {', '.join(fields)} differ; the published one was kept, the other left loose")
+    return 1 if result.conflicts else 0
+
+
 def cache(arguments: argparse.Namespace) -> None:
     from runners.store import cache_admin as shelf
     from runners.store.records import Store
@@ -157,7 +172,7 @@ def table(arguments: argparse.Namespace) -> None:
     if written:
         print("\n".join(str(path) for path in written))
     else:
-        _print_rows(frame.to_dict("records"), arguments.store)
+        _print_rows(frame[tables.TOLD].to_dict("records"), arguments.store)
 
 
 def _print_rows(rows: Sequence[Mapping[Any, Any]], store: Path) -> None:
@@ -165,7 +180,8 @@ def _print_rows(rows: Sequence[Mapping[Any, Any]], store: Path) -> None:
     if not rows:
         print(f"No such records in {store}.")
         return
-    columns = ["key", "status", "dataset", "model", "threat_label", "defense_label", "scale", "seed", "seconds"]
+    from runners.store.table import TOLD as columns
+
     lines = [columns, *([str(row[name])[: 8 if name == "key" else None] for name in columns] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     print("\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines))
@@ -262,6 +278,22 @@ def parser() -> argparse.ArgumentParser:
     paired.add_argument("--json", action="store_true", help="every pair with its reason")
     merging = _command(commands, "merge", merge, "take in the records and pictures of a store made elsewhere")
     merging.add_argument("other", type=Path, metavar="OTHER_STORE", help="the folder; it stays as it is")
+    packing = _command(commands, "pack", pack, "move finished records into one table a sweep", store=False)
+    packing.description = (
+        "Move the finished records (ok, diverged) of STORE into INTO/records/<sweep>.parquet, one row a cell; STORE "
+        "and INTO may be the same folder. Failed ones stay, and so does a record that is published already with other "
+        "numbers. Pictures are not taken unless --pictures says so, and a packed record names only pictures that lie "
+        "in INTO."
+    )
+    packing.add_argument("source", type=Path, metavar="STORE", help="folder of records")
+    packing.add_argument("--into", type=Path, default=Path("results"), help="the published store (default: results)")
+    packing.add_argument(
+        "--pictures",
+        action="append",
+        default=[],
+        metavar="SWEEP",
+        help="take the pictures of these sweeps too (a name or a pattern), of the lowest seed of each cell",
+    )
     cached = _command(commands, "cache", cache, "what the artifact cache holds")
     cached.add_argument("--prune", action="store_true", help="remove what no record of the store was made from")
     cached.add_argument("--days", type=float, metavar="N", help="remove what was not used for N days")

@@ -69,7 +69,7 @@ def _wanted(store: Store, kinds: set[tuple[str, tuple[str, ...], str]]) -> set[s
     """Names of the artifacts of these kinds that the cells of the store's records ask for."""
     return {
         artifact_name(record["config"], artifact, parts, device)
-        for record in store.all()
+        for record in store.all("config")
         for artifact, parts, device in kinds
         if artifact != DAMAGED and all(part in record["config"] for part in parts)
     }

@@ -86,12 +86,21 @@ def _pick(section: Any, name: str) -> Any:
 def _take(store: Store, other: Store, record: Mapping[str, Any]) -> None:
     """Pictures first: a record must never point at a picture that is not there yet."""
     for relative in record["media"].values():
-        source, place = other.root / relative, store.root / relative
-        if not place.resolve().is_relative_to(store.root.resolve()):
-            raise StoreError(f"The record {record['key'][:16]} of {other.root} names a picture outside of its store.")
-        if source.is_file():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            temporary = place.with_name(f".{place.name}.merging")
-            shutil.copyfile(source, temporary)
-            temporary.replace(place)
+        copy_picture(other, store, str(record["key"]), relative)
     write_atomically(store.path(str(record["key"])), json.dumps(record, allow_nan=False, indent=1).encode())
+
+
+def copy_picture(source: Store, into: Store, key: str, relative: str) -> None:
+    """Copy the picture ``relative`` of the record ``key``; a picture that ``source`` lost is passed over.
+
+    Raises:
+        StoreError: the path leads out of the store.
+    """
+    place = into.root / relative
+    if not place.resolve().is_relative_to(into.root.resolve()):
+        raise StoreError(f"The record {key[:16]} of {source.root} names a picture outside of its store.")
+    if (source.root / relative).is_file():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = place.with_name(f".{place.name}.merging")
+        shutil.copyfile(source.root / relative, temporary)
+        temporary.replace(place)

@@ -5,24 +5,28 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from benchmark.errors import GauntletError
+from runners.store.errors import StoreError
 
 SCHEMA = 2
 FINISHED = frozenset({"ok", "diverged"})
+UNSWEPT = "unswept"
+"""Table of the records that no sweep asked for."""
+REMEDY = "delete it and start its sweep again."
+NEEDED = {"key", "status", "config", "facts", "seed"}
 
-
-class StoreError(GauntletError):
-    """The store cannot be written or read."""
+if TYPE_CHECKING:
+    from runners.store.packed import Tables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,22 +88,44 @@ def finite(section: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], lis
 
 
 class Store:
-    """The folder ``records/``, ``media/``, ``cache/``, ``boards/`` and ``site/`` of ``store=PATH``."""
+    """The folder ``records/``, ``media/``, ``cache/``, ``boards/`` and ``site/`` of ``store=PATH``.
+
+    Records are written as one JSON file a cell; ``gauntlet pack`` puts them into one table a sweep
+    (:mod:`runners.store.packed`). Both forms are read; a JSON file counts more than a row of the same key.
+    """
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = Path(root)
 
     def path(self, key: str) -> Path:
+        """Where the loose record of ``key`` lies, if there is one."""
         return self.root / "records" / key[:2] / f"{key}.json"
+
+    def table(self, sweep: str | None) -> Path:
+        """Where the packed records of ``sweep`` lie."""
+        name = re.sub(r"[^\w.=-]+", "-", sweep or UNSWEPT, flags=re.ASCII)
+        return self.root / "records" / f"{name}.parquet"
+
+    def loose(self) -> dict[str, Path]:
+        """Key -> file of every loose record, by key."""
+        return {path.stem: path for path in sorted(self.root.glob("records/*/[0-9a-f]*.json"))}
+
+    def packed(self) -> Tables:
+        """The packed records as they are now."""
+        from runners.store import packed  # takes a quarter of a second, for pyarrow
+
+        return packed.tables(self.root / "records")
 
     def read(self, key: str) -> dict[str, Any] | None:
         """The record of ``key``, or None."""
-        path = self.path(key)
-        return _load(path) if path.exists() else None
+        try:  # the loose one first: a record that is being packed is in the table before its file is deleted
+            return read_loose(self.path(key))
+        except FileNotFoundError:
+            return self.packed().read(key)
 
     def stamp(self, key: str) -> int:
         """Changes when the record of ``key`` does; 0 while there is none."""
-        return _changed(self.path(key))
+        return _changed(self.path(key)) or self.packed().stamp(key)
 
     def claimed(self, key: str) -> int:
         """When somebody last began, or waited, to play this cell (nanoseconds since the epoch); 0 for never."""
@@ -107,13 +133,55 @@ class Store:
 
     def finished(self, key: str) -> bool:
         """Whether this cell need not be run again."""
-        record = self.read(key)
-        return record is not None and record["status"] in FINISHED
+        try:
+            return read_loose(self.path(key))["status"] in FINISHED
+        except FileNotFoundError:
+            return self.packed().status(key) in FINISHED
 
-    def all(self) -> Iterator[dict[str, Any]]:
-        """Every record, in the order of keys."""
-        for path in sorted(self.root.glob("records/*/*.json")):
-            yield _load(path)
+    def all(self, *fields: str) -> Iterator[dict[str, Any]]:
+        """Every record, in the order of keys, with ``key`` and the given fields; with all fields where none is given.
+
+        Packed records share equal nested parts (``config``, ``facts``, ...), which nobody may change therefore. A
+        reader of many records names the fields that it needs: the others are not even decoded.
+
+        Raises:
+            StoreError: a file cannot be read; the message names it.
+        """
+        loose = self.loose()
+        waiting = iter(loose)
+        upcoming = next(waiting, None)
+        for packed in self.packed().records(fields):
+            while upcoming is not None and upcoming < packed["key"]:
+                yield self._picked(upcoming, fields)
+                upcoming = next(waiting, None)
+            if upcoming != packed["key"]:
+                yield packed
+        while upcoming is not None:
+            yield self._picked(upcoming, fields)
+            upcoming = next(waiting, None)
+
+    def columns(self, *names: str) -> dict[str, list[Any]]:
+        """Columns of the packed form (:mod:`runners.store.packed`) for every record, in the order of keys.
+
+        The fastest way to ask a few flat things of many records: no text is parsed and no record is put together.
+        """
+        from runners.store import packed
+
+        loose = self.loose()
+        rows = self.packed().rows(names)
+        for key in loose:
+            record = self.read(key)
+            if record is not None:
+                flat = packed.flat(record)
+                rows[key] = tuple(flat.get(name) for name in names)
+        ordered = [rows[key] for key in sorted(rows)]
+        return {name: [row[i] for row in ordered] for i, name in enumerate(names)}
+
+    def _picked(self, key: str, fields: Collection[str]) -> dict[str, Any]:
+        record = self.read(key)
+        if record is None:
+            raise StoreError(f"The record {self.path(key)} was deleted while the store was read; try again.")
+        return {name: record[name] for name in record if name in fields or name == "key"} if fields else record
 
     def find(self, prefix: str) -> dict[str, Any]:
         """The one record whose key begins with ``prefix``.
@@ -121,13 +189,14 @@ class Store:
         Raises:
             StoreError: there is none, or more than one.
         """
-        paths = sorted(self.root.glob(f"records/*/{prefix}*.json"))
-        if len(paths) != 1:
-            what = "No record" if not paths else f"{len(paths)} records"
+        keys = {path.stem for path in self.root.glob(f"records/*/{prefix}*.json")} | {*self.packed().beginning(prefix)}
+        record = self.read(keys.pop()) if len(keys) == 1 else None
+        if record is None:
+            what = f"{len(keys)} records" if keys else "No record"
             raise StoreError(
                 f"{what} in {self.root} with a key that begins with {prefix!r}; `gauntlet table` lists all."
             )
-        return _load(paths[0])
+        return record
 
     def write(self, record: Record) -> Path:
         """Make ``record`` durable, in place of an earlier one of the same cell.
@@ -188,8 +257,20 @@ def _changed(path: Path) -> int:
         return 0
 
 
-def _load(path: Path) -> dict[str, Any]:
+def read_loose(path: Path) -> dict[str, Any]:
+    """The record in the file ``path``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        StoreError: it holds no record.
+    """
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise StoreError(f"The record {path} cannot be read ({error}); move it away and run its cell again.") from error
+        record: dict[str, Any] = json.loads(path.read_bytes())
+        missing = NEEDED - set(record)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, TypeError) as error:
+        raise StoreError(f"{path} cannot be read as a record ({error}); {REMEDY}") from error
+    if missing:
+        raise StoreError(f"{path} is not a record: it lacks {', '.join(sorted(missing))}; {REMEDY}")
+    return record

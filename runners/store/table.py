@@ -6,12 +6,14 @@ Reads JSON only, never torch, so that a table of thousands of records is there w
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import GauntletError
+from runners.store.records import Store
 from runners.store.staleness import moved_on
 
 if TYPE_CHECKING:
@@ -19,9 +21,15 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 Context = tuple[str, ...]
+"""Scale, dataset, kind and name of a component: what its labels are told apart in."""
+Place = tuple[str, str, str, int]
+"""Scale, dataset, kind and identity of a part."""
 Differing = dict[Context, dict[str, str | None]]
 
-REMEDY = "delete it and start its sweep again."
+READ = (
+    *("sweep", "status", "reason", "seed", "seconds", "peak_memory_mb", "device", "started", "data"),
+    *("config", "facts", "utility", "risk", "cost", "diagnostics", "media"),
+)
 COMPONENTS = ("dataset", "model", "setting", "threat")
 LABELS = [f"{kind}_label" for kind in (*COMPONENTS, "defense")]
 ORDER = ["scale", *LABELS, "seed", "key"]
@@ -31,6 +39,10 @@ FIRST = [
     *("family", "surface", "adaptive", "control", "headline", "headline_value", "floor_metric", "floor_at_least"),
     *("stale", "utility_metric", "seconds", "peak_memory_mb", "device", "sweep", "started", "data"),
 ]
+
+
+TOLD = ["key", "status", "dataset", "model", "threat_label", "defense_label", "scale", "seed", "seconds"]
+GROUPS = ("utility", "risk", "cost", "diagnostics", "media")
 
 
 def load(store: Path) -> pd.DataFrame:
@@ -52,32 +64,61 @@ def load(store: Path) -> pd.DataFrame:
     return frame_of(read_all(store))
 
 
-def frame_of(records: list[Record]) -> pd.DataFrame:
-    """The table of ``records``, whatever their order; see :func:`load`."""
+def frame_of(records: Sequence[Record], groups: Sequence[str] = GROUPS) -> pd.DataFrame:
+    """The table of ``records``, whatever their order, with the entries of ``groups``; see :func:`load`."""
     import pandas as pd
 
-    frame = pd.DataFrame(_rows(records))
-    frame = frame.reindex(columns=[*FIRST, *sorted(set(frame.columns) - set(FIRST))])
+    labels = Labels(records)
+    pairs = [(_row(record, labels), record) for record in records]
+    pairs.sort(key=lambda pair: [pair[0][name] for name in ORDER])
+    columns: dict[str, Any] = {name: [row.get(name) for row, _ in pairs] for name in FIRST}
+    columns |= _entries([record for _, record in pairs], groups)
+    del pairs
+    names = [*FIRST, *sorted(columns.keys() - set(FIRST))]
+    frame = pd.DataFrame({name: columns.pop(name) for name in names}, copy=False)
     for column in frame:
         if pd.api.types.is_object_dtype(frame[column]):
             frame[column] = _uniform(frame[column])
     return frame
 
 
+def _entries(records: Sequence[Record], groups: Sequence[str]) -> dict[str, Any]:
+    """``risk.ssim`` and the like -> the values of all records: an array of floats, else a list."""
+    import numpy as np
+
+    columns: dict[str, Any] = {}
+    for i, record in enumerate(records):
+        for group in groups:
+            for name, value in (record.get(group) or {}).items():
+                column = columns.get(f"{group}.{name}")
+                if column is None:
+                    column = columns[f"{group}.{name}"] = np.full(len(records), np.nan)
+                if isinstance(value, float):
+                    column[i] = value
+                elif value is not None:
+                    if not isinstance(column, list):
+                        column = columns[f"{group}.{name}"] = [None if math.isnan(x) else x for x in column.tolist()]
+                    column[i] = value
+    return columns
+
+
 def rows(store: Path) -> list[dict[str, Any]]:
-    """The rows of :func:`load` as plain data, in the same order; pandas is not imported, which takes a second."""
-    return _rows(read_all(store))
+    """What tells the cells of a store apart (:data:`TOLD`), as plain data in the order of :func:`load`.
+
+    Neither pandas, which takes a second to import, nor any measured number is loaded.
+    """
+    records = list(Store(store).all("status", "seed", "seconds", "config", "facts"))
+    labels = Labels(records)
+    found = [_named(record, labels) | {name: record[name] for name in TOLD if name in record} for record in records]
+    return sorted(found, key=lambda row: [row[name] for name in ORDER])
 
 
 def read_all(store: Path) -> list[Record]:
-    """Every record of a store, by key; see :func:`load` for what is raised."""
-    return [_read(path) for path in sorted(Path(store).glob("records/*/[0-9a-f]*.json"))]
+    """Every record of a store, by key, with the fields that tables, boards and claims are made of; see :func:`load`.
 
-
-def _rows(records: list[Record]) -> list[dict[str, Any]]:
-    differing = _differing(records)
-    found = [_row(record, differing) for record in records]
-    return sorted(found, key=lambda row: [row[name] for name in ORDER])
+    Parts of equal content may be one object, so nobody may change them.
+    """
+    return list(Store(store).all(*READ))
 
 
 def select(frame: pd.DataFrame, query: str) -> pd.DataFrame:
@@ -110,39 +151,31 @@ def write_as(frame: pd.DataFrame, kind: str, path: Path) -> Path:
     return path
 
 
-def _read(path: Path) -> Record:
-    try:
-        record: Record = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"key", "status", "config", "facts", "seed"} - set(record)
-    except (OSError, ValueError, TypeError) as error:
-        raise GauntletError(f"{path} cannot be read as a record ({error}); {REMEDY}") from error
-    if missing:
-        raise GauntletError(f"{path} is not a record: it lacks {', '.join(sorted(missing))}; {REMEDY}")
-    return record
+def _named(record: Record, labels: Labels) -> dict[str, Any]:
+    """Names and labels of the parts of a record's cell."""
+    config, facts = record["config"], record["facts"]
+    row = {kind: config[kind]["name"] for kind in (*COMPONENTS, "scale")}
+    row |= {f"{kind}_label": labels.of(config, kind) for kind in (*COMPONENTS, "defense")}
+    # A cell that failed before its threat could be imported has no facts.
+    row["adaptive"] = bool(facts.get("adaptive", config["threat"].get("adaptive", False)))
+    if row["adaptive"]:
+        row["threat_label"] = f"{row['threat_label']} · adaptive"
+    return row
 
 
-def _row(record: Record, differing: Differing) -> dict[str, Any]:
-    """One record, flat."""
+def _row(record: Record, labels: Labels) -> dict[str, Any]:
+    """One record, flat, without its many measured numbers."""
     config, facts = record["config"], record["facts"]
     floor = facts.get("floor") or {}
     row = {name: record.get(name) for name in FIRST if name in record}
     row |= {name: facts.get(name) for name in ("family", "surface", "control", "headline")}
-    # A cell that failed before its threat could be imported has no facts.
-    row["adaptive"] = bool(facts.get("adaptive", config["threat"].get("adaptive", False)))
-    row |= {kind: config[kind]["name"] for kind in COMPONENTS}
-    row |= {f"{kind}_label": _label(record, kind, config[kind], differing) for kind in COMPONENTS}
-    if row["adaptive"]:
-        row["threat_label"] = f"{row['threat_label']} · adaptive"
+    row |= _named(record, labels)
     row["defense"] = "+".join(node["name"] for node in config["defense"])
-    row["defense_label"] = " + ".join(_label(record, "defense", node, differing) for node in config["defense"])
-    row["scale"] = config["scale"]["name"]
     row["reason"] = ((record.get("reason") or "").strip().splitlines() or [""])[-1]
-    row["stale"] = bool(moved_on(config))
+    row["stale"] = labels.stale(config)
     row["floor_metric"], row["floor_at_least"] = floor.get("metric"), floor.get("at_least")
     row["headline_value"] = (record.get("risk") or {}).get(facts.get("headline"))
     row["utility_metric"] = next(iter(record.get("utility") or {}), None)
-    for group in ("utility", "risk", "cost", "diagnostics", "media"):
-        row |= {f"{group}.{name}": value for name, value in (record.get(group) or {}).items()}
     return row
 
 
@@ -161,44 +194,79 @@ USUAL = ("dataset", "model", "setting")
 """Of these, what more than half of the records share goes without saying; of threats and defenses nothing does."""
 
 
-def _differing(records: list[Record]) -> dict[Context, dict[str, str | None]]:
-    """(scale, dataset, kind, name) -> the parameters that not all of its records share, each with its usual value."""
-    values: dict[Context, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
-    total: Counter[Context] = Counter()
-    for record in records:
-        nodes = [(kind, record["config"][kind]) for kind in COMPONENTS]
-        nodes += [("defense", node) for node in record["config"]["defense"]]
-        for kind, node in nodes:
-            context = _context(record, kind, node)
-            total[context] += 1
-            for name, value in _parameters(node):
-                values[context][name][value] += 1
-    return {
-        context: {
-            name: _usual(context, counts, total[context])
-            for name, counts in found.items()
-            if len(counts) > 1 or counts.total() < total[context]
+class Labels:
+    """Names of components with those parameters in which ``records`` of one dataset and scale differ.
+
+    Packed records share the objects of equal parts: each part is looked at once, by the identity of its object.
+    """
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.parts: dict[int, Any] = {}  # keeps the objects alive, so that no other one gets their identity
+        self.parameters: dict[int, list[tuple[str, str]]] = {}
+        self.moved: dict[int, bool] = {}
+        self.known: dict[Place, str] = {}
+        counts: Counter[Place] = Counter()
+        for record in records:
+            config = record["config"]
+            scale, dataset = config["scale"]["name"], config["dataset"]["name"]
+            for kind in (*COMPONENTS, "defense"):
+                self.parts[id(config[kind])] = config[kind]
+                counts[scale, dataset, kind, id(config[kind])] += 1
+        self.differing = self._compare(counts)
+
+    def of(self, config: Mapping[str, Any], kind: str) -> str:
+        """The label of a part of a record's ``config``, e.g. ``gradient_noise (std=0.1)``; of a stack those of all."""
+        part = config[kind]
+        place = config["scale"]["name"], config["dataset"]["name"], kind, id(part)
+        if place not in self.known:
+            nodes = part if kind == "defense" else [part]
+            self.known[place] = " + ".join(self._label(place[:3], node) for node in nodes)
+        return self.known[place]
+
+    def stale(self, config: Mapping[str, Any]) -> bool:
+        """Whether the ``VERSION`` of a component has moved on."""
+        return any(self._moved(kind, config[kind]) for kind in (*COMPONENTS, "defense"))
+
+    def _moved(self, kind: str, part: Any) -> bool:
+        if id(part) not in self.moved:
+            self.moved[id(part)] = bool(moved_on({kind: part}))
+        return self.moved[id(part)]
+
+    def _compare(self, counts: Counter[Place]) -> Differing:
+        """The parameters that not all records of a context and name share, each with its usual value."""
+        values: dict[Context, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+        total: Counter[Context] = Counter()
+        for (scale, dataset, kind, part_id), count in counts.items():
+            part = self.parts[part_id]
+            for node in part if kind == "defense" else [part]:
+                context = (scale, dataset, kind, node["name"])
+                total[context] += count
+                for name, value in self._told(node):
+                    values[context][name][value] += count
+        return {
+            context: {
+                name: _usual(context, told, total[context])
+                for name, told in found.items()
+                if len(told) > 1 or told.total() < total[context]
+            }
+            for context, found in values.items()
         }
-        for context, found in values.items()
-    }
+
+    def _label(self, context: Context, node: Record) -> str:
+        telling = self.differing.get((*context, node["name"]), {})
+        told = [(name, value) for name, value in sorted(self._told(node)) if name in telling and telling[name] != value]
+        shown = [f"{name}={value}" for name, value in told]
+        return f"{node['name']} ({', '.join(shown)})" if shown else str(node["name"])
+
+    def _told(self, node: Record) -> list[tuple[str, str]]:
+        if id(node) not in self.parameters:
+            self.parameters[id(node)] = list(_parameters(node))
+        return self.parameters[id(node)]
 
 
 def _usual(context: Context, counts: Counter[str], total: int) -> str | None:
     value, count = counts.most_common(1)[0]
     return value if context[2] in USUAL and 2 * count > total else None
-
-
-def _context(record: Record, kind: str, node: Record) -> Context:
-    config = record["config"]
-    return config["scale"]["name"], config["dataset"]["name"], kind, node["name"]
-
-
-def _label(record: Record, kind: str, node: Record, differing: Differing) -> str:
-    """The node's name with the parameters that tell it from others of that name, e.g. ``gradient_noise (std=0.1)``."""
-    telling = differing.get(_context(record, kind, node), {})
-    told = [(name, value) for name, value in sorted(_parameters(node)) if name in telling and telling[name] != value]
-    shown = [f"{name}={value}" for name, value in told]
-    return f"{node['name']} ({', '.join(shown)})" if shown else str(node["name"])
 
 
 def _parameters(node: Record, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -23,6 +23,8 @@ from runners.config.loader import SweepLoader, choices, parsed
 from runners.store.records import FINISHED, Store
 
 Axes = dict[str, list[str]]
+KIND = ("threat", "dataset", "scale")
+"""Cells that share these take about the same time."""
 
 
 @dataclass(frozen=True)
@@ -82,20 +84,21 @@ def make_plan(loader: SweepLoader, config: DictConfig, arguments: Sequence[str],
         ConfigError: a block or an argument cannot be expanded.
         HydraException: a cell cannot be composed.
     """
-    past = {record["key"]: record for record in store.all()}
+    past = store.columns("key", "status", "seconds", "threat", "dataset", "scale")
+    statuses = dict(zip(past["key"], past["status"], strict=True))
     judge, plan = _Judge(), Plan()
     for planned in _distinct(_Composer(loader, config), list(overrides(loader, config, arguments))):
-        record = past.get(planned.cell.key)
+        status = statuses.get(planned.cell.key)
         if reason := judge.refusal(planned.cell):
             plan.refused.append((planned, reason))
-        elif record is not None and record["status"] in FINISHED:
+        elif status in FINISHED:
             plan.finished.append(planned)
         else:
             plan.to_run.append(planned)
-            if record is not None:
+            if status is not None:
                 plan.failed_before.add(planned.cell.key)
     plan.to_run = _kept_apart(plan.to_run)
-    _estimate(plan, past.values())
+    _estimate(plan, past)
     return plan
 
 
@@ -250,16 +253,16 @@ def _kept_apart(cells: Iterable[Planned]) -> list[Planned]:
 
 
 # -- time ------------------------------------------------------------------------------------------------------------
-def _estimate(plan: Plan, past: Iterable[Mapping[str, Any]]) -> None:
+def _estimate(plan: Plan, past: Mapping[str, Sequence[Any]]) -> None:
     """By the median of past cells of the same threat, dataset and scale, whatever their defense."""
     seconds: dict[tuple[str, ...], list[float]] = defaultdict(list)
-    for record in past:
-        if record["status"] == "ok":
-            seconds[_kind(record["config"])].append(record["seconds"])
+    for status, took, *kind in zip(*(past[name] for name in ("status", "seconds", *KIND)), strict=True):
+        if status == "ok":
+            seconds[tuple(kind)].append(took)
     known = [statistics.median(times) for p in plan.to_run if (times := seconds.get(_kind(p.cell.config)))]
     plan.unknown = len(plan.to_run) - len(known)
     plan.estimate = sum(known) if known else None
 
 
 def _kind(config: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(config[group]["name"] for group in ("threat", "dataset", "scale"))
+    return tuple(config[group]["name"] for group in KIND)

@@ -122,11 +122,8 @@ def report(console: Console, plan: Plan, store: Store, answers: Sequence[dict[st
         failures.append(f"The leaderboard could not be written: {error.strerror}.")
     if print_board:
         terminal.show(console, shown.boards)
-    pictures = [
-        path
-        for p in (*plan.finished, *plan.to_run)
-        for path in (store.read(p.cell.key) or {}).get("media", {}).values()
-    ]
+    media = {record["key"]: record["media"] for record in store.all("media")}
+    pictures = [path for p in (*plan.finished, *plan.to_run) for path in media.get(p.cell.key, {}).values()]
     entrances = [store.root / path for path in ENTRANCES]
     lines = [f"leaderboard  {path}" for path in written if path in entrances]
     lines += [f"picture      {store.root / path}" for path in pictures[:PICTURES_SHOWN]]

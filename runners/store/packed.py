@@ -1,0 +1,416 @@
+"""Published form of records: one Parquet table a sweep, a row a cell, sorted by key.
+
+A column of numbers or texts for whatever people sort and filter by, and JSON text for what is nested: one column for
+each part of ``config`` (few parts are distinct, so they are stored and parsed once), and ``facts``, ``versions``,
+``curves``, ``captions``, ``media``. The column ``layout`` tells which entries a record has, in which order and of which
+JSON type, so that the record read back equals the one that was packed, to the last bit. The bytes of a table depend on
+its records (and on pyarrow's version) alone.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import os
+import tempfile
+import time
+from bisect import bisect_left
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from runners.store.errors import StoreError
+
+Record = dict[str, Any]
+
+SECTIONS = ("utility", "risk", "cost", "diagnostics")
+SPREAD = (*SECTIONS, "config")
+"""Fields with a column for each entry, ``risk.ssim``."""
+NESTED = ("facts", "versions", "curves", "captions", "media")
+"""Fields with one column of JSON text."""
+SCALARS = ("key", "sweep", "status", "reason", "seed")
+LATER = ("seconds", "peak_memory_mb", "device", "started", "data", "schema")
+DERIVED = ("dataset", "model", "setting", "threat", "defense", "scale", "adaptive", "family", "surface", "headline")
+"""Columns for readers of the table; the record holds the same in ``config`` and ``facts``."""
+WHOLE = ("seed", "schema")
+"""Columns of integers; other numbers are 64-bit floats."""
+
+ROWS = 4096
+"""Rows of a row group, the part of a table that is decoded for a single record."""
+BATCH = 512
+KEPT_GROUPS = 4
+LARGEST = 2**53  # integers up to here are exact as floats
+RACY = 100_000_000  # ns: a folder that changed so lately may change again without a new time stamp
+
+# Types in a layout: float, integer, text, truth value, null, JSON text, and a field that has a column an entry.
+FLOAT, INTEGER, TEXT, TRUTH, NULL, JSON, ENTRIES = "f", "i", "s", "b", "n", "j", "d"
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+def write(path: Path, records: Callable[[], Iterable[Record]]) -> None:
+    """Write ``records`` as the table ``path``: all of it or nothing, and only if reading gives the same records.
+
+    Args:
+        path: the table; replaced if it exists.
+        records: gives the records by ascending key; called three times, so that few are in memory at a time.
+
+    Raises:
+        StoreError: the disk is full or the folder cannot be written, or a record does not survive.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    schema = _schema(records())
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:16]}-")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        with pq.ParquetWriter(
+            temporary, schema, compression="zstd", compression_level=9, store_schema=False, write_statistics=["key"]
+        ) as writer:
+            source = iter(records())
+            while chunk := list(islice(source, ROWS)):
+                writer.write_table(_table(chunk, schema))
+        _verify(temporary, records())
+        temporary.chmod(0o644)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StoreError(f"The table {path} could not be written: {error.strerror or error}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _verify(path: Path, records: Iterable[Record]) -> None:
+    for packed, record in zip(Table(path).records(), records, strict=True):
+        if json.dumps(packed) != json.dumps(record):
+            raise StoreError(f"The record {record['key']} cannot be packed without loss; it stays as it is.")
+
+
+def _schema(records: Iterable[Record]) -> pa.Schema:
+    """The columns for all of ``records``, in an order and of types that depend on them alone."""
+    types: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        for column, kind, _ in _cells(record):
+            types[column].add(kind)
+    spread = [column for field in SECTIONS for column in sorted(types) if column.startswith(f"{field}.")]
+    config = sorted(column for column in types if column.startswith("config."))
+    names = [*SCALARS, *DERIVED, *spread, *LATER, *config, *NESTED]
+    names += sorted(types.keys() - set(names))  # fields that a later version of the suite may add
+    return pa.schema([*((name, _type(name, types[name])) for name in names), ("layout", pa.string())])
+
+
+def _type(column: str, kinds: set[str]) -> pa.DataType:
+    known = kinds - {NULL}
+    if column == "adaptive" or known == {TRUTH}:
+        return pa.bool_()
+    if column in WHOLE and known <= {INTEGER}:
+        return pa.int64()
+    number = known <= {FLOAT, INTEGER} if known else column.partition(".")[0] in (*SECTIONS, *LATER[:2])
+    return pa.float64() if number else pa.string()
+
+
+def _table(records: Sequence[Record], schema: pa.Schema) -> pa.Table:
+    columns: dict[str, list[Any]] = {name: [None] * len(records) for name in schema.names}
+    numbers = {field.name for field in schema if not pa.types.is_string(field.type)}
+    for i, record in enumerate(records):
+        for name, value in _derived(record).items():
+            columns[name][i] = value
+        for name, kind, value in _cells(record):
+            as_is = name in numbers or kind in (TEXT, NULL)
+            columns[name][i] = value if as_is else _dumped(value)
+        columns["layout"][i] = _dumped(_layout(record))
+    return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema)
+
+
+def _cells(record: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Every column that ``record`` has an entry in, the entry's type and its value."""
+    for field, value in record.items():
+        kind = _kind(field, value)
+        if kind == ENTRIES:
+            for name, entry in value.items():
+                yield f"{field}.{name}", _kind(f"{field}.", entry), entry
+        else:
+            yield field, kind, value
+
+
+def _layout(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Field -> its type, or for a field with a column an entry: name -> type."""
+    return {
+        field: {name: _kind(f"{field}.", entry) for name, entry in value.items()} if kind == ENTRIES else kind
+        for field, value in record.items()
+        for kind in [_kind(field, value)]
+    }
+
+
+def _kind(field: str, value: Any) -> str:
+    if field in SPREAD and isinstance(value, dict):
+        return ENTRIES
+    if field == "config." or field in NESTED or isinstance(value, dict | list):
+        return JSON
+    if value is None:
+        return NULL
+    if isinstance(value, bool):
+        return TRUTH
+    if isinstance(value, int):
+        return INTEGER if abs(value) <= LARGEST else JSON
+    return FLOAT if isinstance(value, float) else TEXT
+
+
+def flat(record: Mapping[str, Any]) -> Record:
+    """Column -> value of ``record``, nested fields as they are."""
+    return _derived(record) | {column: value for column, _, value in _cells(record)}
+
+
+def _derived(record: Mapping[str, Any]) -> Record:
+    config, facts = record.get("config") or {}, record.get("facts") or {}
+    row = {part: (config.get(part) or {}).get("name") for part in ("dataset", "model", "setting", "threat", "scale")}
+    row["defense"] = "+".join(node["name"] for node in config.get("defense") or [])
+    row |= {name: facts.get(name) for name in ("family", "surface", "headline")}
+    row["adaptive"] = bool(facts.get("adaptive", (config.get("threat") or {}).get("adaptive", False)))
+    return row
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+class Table:
+    """One packed sweep, memory-mapped; nothing but its footer is read before it is asked for.
+
+    Raises:
+        StoreError: the file is not a table of records.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._readable():
+            self.stamp = path.stat().st_mtime_ns
+            self.file = pq.ParquetFile(path, memory_map=True)
+            self.names: list[str] = self.file.schema_arrow.names
+            missing = {"key", "status", "layout"} - set(self.names)
+            if missing:
+                raise KeyError(f"no column {min(missing)}")
+        self.groups: OrderedDict[int, pa.Table] = OrderedDict()
+
+    def index(self) -> tuple[list[str], list[str]]:
+        """Keys and statuses, by row."""
+        keys, statuses = self.columns(("key", "status"))
+        return keys, statuses
+
+    def columns(self, names: Sequence[str]) -> list[list[Any]]:
+        """The values of columns, by row; a column that the table has not is all None."""
+        with self._readable():
+            found = self.file.read(columns=[name for name in {*names} if name in self.names], use_threads=False)
+            absent = [None] * self.file.metadata.num_rows
+            return [found[name].to_pylist() if name in self.names else absent for name in names]
+
+    def records(self, fields: Collection[str] = ()) -> Iterator[Record]:
+        """The records by key, with the given ``fields`` and ``key``; all fields where none is given.
+
+        Nested parts of equal content are one object in all of them, so nobody may change them.
+        """
+        wanted = {*fields, "key"} if fields else None
+        parse = _Parser(shared=True)
+        with self._readable():
+            for batch in self.file.iter_batches(BATCH, columns=self._columns(wanted), use_threads=False):
+                yield from _records(batch, wanted, parse)
+
+    def read(self, row: int) -> Record:
+        """The whole record of a row, which belongs to the caller."""
+        group, row = self._group(row)
+        with self._readable():
+            if group not in self.groups:
+                self.groups[group] = self.file.read_row_group(group, use_threads=False)
+                while len(self.groups) > KEPT_GROUPS:
+                    self.groups.popitem(last=False)
+            self.groups.move_to_end(group)
+            (record,) = _records(self.groups[group].slice(row, 1), None, _Parser(shared=False))
+            return record
+
+    def _group(self, row: int) -> tuple[int, int]:
+        group = 0
+        while row >= (rows := self.file.metadata.row_group(group).num_rows):
+            group, row = group + 1, row - rows
+        return group, row
+
+    def _columns(self, wanted: set[str] | None) -> list[str] | None:
+        if wanted is None:
+            return [name for name in self.names if name not in DERIVED]
+        return [n for n in self.names if n in wanted or n == "layout" or n.partition(".")[0] in wanted & set(SPREAD)]
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+            told = (str(error).splitlines() or [""])[0]
+            raise StoreError(
+                f"The table {self.path} cannot be read ({told}); take it back with `git checkout -- {self.path.name}` "
+                "in its folder, or delete it and pack its records again."
+            ) from error
+
+
+class _Parser:
+    """Parses JSON text, equal texts once where the results may be ``shared``."""
+
+    def __init__(self, shared: bool) -> None:
+        self.shared = shared
+        self.known: dict[str, Any] = {}
+        self.texts: dict[str, str] = {}
+
+    def __call__(self, text: str) -> Any:
+        if not self.shared:
+            return json.loads(text)
+        found = self.known.get(text)
+        if found is None:
+            found = self.known[text] = json.loads(text)
+        return found
+
+    def text(self, text: str) -> str:
+        """One object for equal texts."""
+        return self.texts.setdefault(text, text)
+
+
+def _records(batch: pa.RecordBatch | pa.Table, wanted: set[str] | None, parse: _Parser) -> Iterator[Record]:
+    columns = {name: batch.column(name).to_pylist() for name in batch.schema.names}
+    texts = {field.name for field in batch.schema if pa.types.is_string(field.type)}
+    for i, layout in enumerate(columns["layout"]):
+        record: Record = {}
+        for field, kind in _parsed_layout(layout).items():
+            if wanted is not None and field not in wanted:
+                continue
+            if isinstance(kind, str):
+                record[field] = _value(kind, columns[field][i], field in texts, parse, once=field in ONCE)
+            else:
+                record[field] = {
+                    name: _value(of, columns[column][i], column in texts, parse) for name, of, column in kind
+                }
+        yield record
+
+
+ONCE = {"key", "started", "data", "curves", "media"}
+"""Fields that hardly ever hold the same in two records."""
+
+
+def _value(kind: str, value: Any, is_text: bool, parse: _Parser, once: bool = False) -> Any:
+    if kind == FLOAT and not is_text:
+        return value
+    if kind == NULL:
+        return None
+    if kind == TEXT:
+        return value if once else parse.text(value)
+    if is_text:
+        return json.loads(value) if once else parse(value)
+    return bool(value) if kind == TRUTH else int(value)
+
+
+@cache
+def _parsed_layout(text: str) -> dict[str, Any]:
+    """Field -> type, or the name, type and column of each of its entries."""
+    return {
+        field: kind if isinstance(kind, str) else [(name, of, f"{field}.{name}") for name, of in kind.items()]
+        for field, kind in json.loads(text).items()
+    }
+
+
+# -- all tables of a store --------------------------------------------------------------------------------------------
+class Tables:
+    """The packed sweeps of a store, as they were at one moment; of a key in two tables the later table's row counts."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.tables = [Table(path) for path in sorted(paths)]
+        self.places: dict[str, tuple[Table, int, str]] = {}
+        self.repeated: dict[Table, set[str]] = {}
+        for table in self.tables:
+            keys, statuses = table.index()
+            for key in self.places.keys() & set(keys):
+                self.repeated.setdefault(self.places[key][0], set()).add(key)
+            rows = zip([table] * len(keys), range(len(keys)), statuses, strict=True)
+            self.places.update(zip(keys, rows, strict=True))
+        self.keys = sorted(self.places)
+
+    def read(self, key: str) -> Record | None:
+        place = self.places.get(key)
+        return place[0].read(place[1]) if place else None
+
+    def status(self, key: str) -> str | None:
+        place = self.places.get(key)
+        return place[2] if place else None
+
+    def rows(self, columns: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+        """Key -> its values of ``columns``; None where a table has no such column."""
+        found: dict[str, tuple[Any, ...]] = {}
+        for table in self.tables:
+            values = table.columns(("key", *columns))
+            found.update(zip(values[0], zip(*values[1:], strict=True), strict=True))
+        return found
+
+    def stamp(self, key: str) -> int:
+        """When the table with ``key`` was written (nanoseconds since the epoch); 0 where none has it."""
+        place = self.places.get(key)
+        return place[0].stamp if place else 0
+
+    def holding(self, key: str) -> list[Table]:
+        """Every table with a row of ``key``: two where a pack was killed before it had rewritten the second."""
+        first = self.places.get(key)
+        return [table for table in self.tables if first and (table is first[0] or key in self.repeated.get(table, ()))]
+
+    def beginning(self, prefix: str) -> list[str]:
+        """The keys that begin with ``prefix``."""
+        start = bisect_left(self.keys, prefix)
+        return self.keys[start : bisect_left(self.keys, prefix + "\U0010ffff", lo=start)]
+
+    def records(self, fields: Collection[str] = ()) -> Iterator[Record]:
+        """Every record by key; see :meth:`Table.records`."""
+        last = None
+        streams = (table.records(fields) for table in reversed(self.tables))  # of equal keys the first is kept
+        for record in heapq.merge(*streams, key=lambda record: record["key"]):
+            if record["key"] != last:
+                yield record
+            last = record["key"]
+
+
+@dataclass
+class _Opened:
+    """The tables of a folder: as of which state of the folder, and of which files."""
+
+    folder: int
+    files: list[tuple[str, int, int, int]]
+    tables: Tables
+
+
+_opened: dict[Path, _Opened] = {}
+
+
+def tables(folder: Path) -> Tables:
+    """The tables in ``folder`` as they are now; opened once a process, and again when one of them has changed."""
+    try:
+        changed = folder.stat().st_mtime_ns
+    except FileNotFoundError:
+        return Tables([])
+    known = _opened.get(folder)
+    if known and known.folder == changed:
+        return known.tables
+    paths = [path for path in sorted(folder.glob("*.parquet")) if not path.name.startswith(".")]
+    states = [(path.name, path.stat()) for path in paths]
+    files = [(name, state.st_mtime_ns, state.st_size, state.st_ino) for name, state in states]
+    if not known or known.files != files:
+        known = _Opened(changed, files, Tables(paths))
+    # A folder that changed a moment ago may change again within the same tick of the clock: look again next time.
+    known.folder = changed if time.time_ns() - changed > RACY else -1
+    _opened[folder] = known
+    return known.tables
