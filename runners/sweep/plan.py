@@ -180,11 +180,20 @@ def _in_grammar(key: str, value: Any) -> str:
     A list is a choice between its items. A string may be ``range(0,5)``, ``glob(leakage_*)`` or, for threats,
     ``on(collaboration.uploads)``: those that attack this surface, or any surface of the setting ``on(collaboration)``.
     """
-    if isinstance(value, str) and key == "threat" and (place := ON.fullmatch(value)):
-        value = derive().threats_on(*place.groups())
-    if isinstance(value, list):
-        return ",".join(_element(key, item) for item in value)
-    return _element(key, value)
+    items = value if isinstance(value, list) else [value]
+    if key == "threat":
+        items = [threat for item in items for threat in _threats(item)]
+    return ",".join(_element(key, item) for item in items)
+
+
+def _threats(value: Any) -> list[Any]:
+    place = ON.fullmatch(str(value))
+    if place is None:
+        return [value]
+    found = derive().threats_on(*place.groups())
+    if not found:
+        raise ConfigError(f"No threat attacks {place[0]}; `gauntlet matrix` lists every setting and surface.")
+    return found
 
 
 def _element(key: str, value: Any) -> str:
