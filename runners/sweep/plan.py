@@ -182,11 +182,11 @@ def _in_grammar(key: str, value: Any) -> str:
     """
     items = value if isinstance(value, list) else [value]
     if key == "threat":
-        items = [threat for item in items for threat in _threats(item)]
+        items = [threat for item in items for threat in threats_of(item)]
     return ",".join(_element(key, item) for item in items)
 
 
-def _threats(value: Any) -> list[Any]:
+def threats_of(value: Any) -> list[Any]:
     place = ON.fullmatch(str(value))
     if place is None:
         return [value]

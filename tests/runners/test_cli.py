@@ -9,6 +9,7 @@ import pytest
 
 from runners.cli import main as cli
 from runners.config import catalogue
+from runners.config.pairs import derive
 from tests.runners.conftest import FAKE_CELL, ROOT, Command, records
 from tests.runners.synthetic import record, store
 
@@ -75,6 +76,7 @@ def test_completion_answers_for_the_command_that_is_typed(
 
 def test_reading_commands_start_in_a_second(tmp_path: Path) -> None:
     """Each in a process of its own: its answer, the CPU time that it took, and what it did not import."""
+    derive()  # what the classes say is remembered
     one, other = record(seed=0), record(seed=1)
     ours, theirs = store(tmp_path / "ours", [one]), store(tmp_path / "theirs", [other])
     place = ["--store", str(ours)]
