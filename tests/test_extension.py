@@ -97,7 +97,11 @@ class Copy:
         listed = self.git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT)
         for name in listed.split("\0"):
             path = Path(name)
-            if name and path.parts[:2] not in (("results", "records"), ("results", "media")) and (ROOT / path).is_file():
+            if (
+                name
+                and path.parts[:2] not in (("results", "records"), ("results", "media"))
+                and (ROOT / path).is_file()
+            ):
                 (root / path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / path, root / path)
         self.git("init", "--quiet")
@@ -105,7 +109,9 @@ class Copy:
         self.git("-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "--quiet", "--message", "all")
 
     def git(self, *arguments: str, cwd: Path | None = None) -> str:
-        return subprocess.run(["git", *arguments], cwd=cwd or self.root, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(
+            ["git", *arguments], cwd=cwd or self.root, check=True, capture_output=True, text=True
+        ).stdout
 
     def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "PYTHONPATH": str(self.root), "XDG_CACHE_HOME": str(self.root.parent / "cache")}
@@ -117,7 +123,9 @@ class Copy:
         return self.python("-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments)
 
     def matrix(self) -> dict[str, dict[str, list[str]]]:
-        found: dict[str, dict[str, list[str]]] = json.loads(self.python("-m", "runners.cli.main", "matrix", "--json").stdout)
+        found: dict[str, dict[str, list[str]]] = json.loads(
+            self.python("-m", "runners.cli.main", "matrix", "--json").stdout
+        )
         return found
 
 

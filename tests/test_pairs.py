@@ -126,7 +126,7 @@ def check(threat: str, defense: str, memo: ArtifactCache = no_cache) -> None:
     dataset, model, setting, attack = (build(parts(threat)[group], group) for group in SINGLE)
     guard = build(defense_node(defense), "defense")
     try:
-        outcome, digest = play(Cell(dataset, model, setting, attack, [guard], seed=0), root=ROOT, memo=memo)
+        outcome, digest = play(Cell(dataset, model, setting, attack, [guard], seed=0), root=ROOT, cache=memo)
     except Diverged:
         return  # an honest answer, shown as such
     except Refused as refused:

@@ -1,12 +1,13 @@
 """Hydra's config loader for sweeps: it composes each choice of components once and sets parameters on a copy.
 
-Hydra reads and merges some twenty files for a cell, which takes 100 ms; a copy with parameters set takes 1 ms. A sweep of
-thousands of cells has few choices of components; each of them is needed by the plan and again by the process that plays
-it. A sweep of all threats and defenses has many choices, but a defense writes nothing outside its own node, so it is
-composed once for all threats. So is the sweep, because its blocks take longer to read than all the rest.
+Hydra reads and merges some twenty files for a cell, which takes 100 ms; a copy with parameters set takes 1 ms. A
+sweep of thousands of cells has few choices of components; each of them is needed by the plan and again by the process
+that plays it. A sweep of all threats and defenses has many choices, but a defense writes nothing outside its own
+node, so it is composed once for all threats. So is the sweep, because its blocks take longer to read than all the
+rest.
 
-Compositions are kept pickled: they need a tenth of the memory, a copy takes a tenth of the time of ``deepcopy``, and the
-garbage collector does not look through them.
+Compositions are kept pickled: they need a tenth of the memory, a copy takes a tenth of the time of ``deepcopy``, and
+the garbage collector does not look through them.
 """
 
 from __future__ import annotations

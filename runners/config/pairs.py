@@ -1,7 +1,7 @@
 """Which threat meets which defense, as :mod:`benchmark.compatibility` says of their classes.
 
-The classes are asked once and their answer is remembered (:mod:`runners.config.remembered`), so that a command that only
-reads it need not import them.
+The classes are asked once and their answer is remembered (:mod:`runners.config.remembered`), so that a command that
+only reads it need not import them.
 """
 
 from __future__ import annotations

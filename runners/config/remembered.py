@@ -1,7 +1,7 @@
 """Answers that hold as long as the suite's sources do, kept in the user's cache folder.
 
-Asking classes means to import them all, which loads torch and takes seconds. What they answer changes only with the files
-of ``benchmark`` and ``conf``, so an answer is kept with the paths, sizes and times of change of these.
+Asking classes means to import them all, which loads torch and takes seconds. What they answer changes only with the
+files of ``benchmark`` and ``conf``, so an answer is kept with the paths, sizes and times of change of these.
 """
 
 from __future__ import annotations
@@ -16,20 +16,34 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("benchmark", *(f"conf/{group}" for group in ("dataset", "model", "setting", "threat", "defense")), "runners/config")
+FOLDERS = (
+    "benchmark",
+    *(f"conf/{group}" for group in ("dataset", "model", "setting", "threat", "defense")),
+    "runners/config",
+)
 
 
 def remembered(name: str, ask: Callable[[], Any]) -> Any:
     """Return the kept answer called ``name`` (plain data), or what ``ask`` says now, which is then kept."""
-    sources, paths = state(), [folder / f"{name}-{_checkout()}.json" for folder in folders()]
-    for path in paths:
+    answer = recall(name)
+    return keep(name, ask()) if answer is None else answer
+
+
+def recall(name: str) -> Any:
+    """Return the kept answer called ``name``, or None where there is none or the sources changed since."""
+    sources = state()
+    for path in _paths(name):
         with suppress(OSError, ValueError, KeyError, TypeError):
             kept = json.loads(path.read_text(encoding="utf-8"))
             if kept["sources"] == sources:
                 return kept["answer"]
-    answer = ask()
-    text = json.dumps({"sources": sources, "answer": answer})
-    for path in paths:
+    return None
+
+
+def keep(name: str, answer: Any) -> Any:
+    """Keep ``answer`` (plain data) under ``name`` and return it as it will be read again."""
+    text = json.dumps({"sources": state(), "answer": answer})
+    for path in _paths(name):
         with suppress(OSError):
             _write(path, text)
             break
@@ -59,6 +73,10 @@ def _files(folder: Path | str) -> Iterator[tuple[str, int, int]]:
             elif entry.name.endswith((".py", ".yaml")):
                 stat = entry.stat()
                 yield entry.path, stat.st_size, stat.st_mtime_ns
+
+
+def _paths(name: str) -> list[Path]:
+    return [folder / f"{name}-{_checkout()}.json" for folder in folders()]
 
 
 def _checkout() -> str:

@@ -1,7 +1,8 @@
 """The blocks of a sweep file with everything that they share written out.
 
 A sweep says differences: ``base`` holds the overrides of all its blocks, ``bases`` named sets of further ones, and a
-block names one of those by ``base: NAME``. A named set may itself begin from another one. The nearer value of a key wins.
+block names one of those by ``base: NAME``. A named set may itself begin from another one. The nearer value of a key
+wins.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def _layers(block: Mapping[str, Any], named: Mapping[str, Block]) -> Iterator[Ma
     seen: list[str] = []
     while (name := block.get("base")) is not None:
         if name not in named:
-            raise ConfigError(f"A block begins from the base {name!r}, which the sweep does not define{nearest(name, named)}")
+            raise ConfigError(
+                f"A block begins from the base {name!r}, which the sweep does not define{nearest(name, named)}"
+            )
         if name in seen:
             raise ConfigError(f"The bases {', '.join(seen)} of the sweep begin from each other; take one `base` out.")
         seen.append(name)

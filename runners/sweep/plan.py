@@ -19,9 +19,10 @@ from omegaconf import DictConfig, OmegaConf
 from benchmark.errors import ConfigError
 from runners.config.build import ALLOWED, check, locate
 from runners.config.compose import SINGLE, ComposedCell, cell_of, uses_seed, with_seed
-from runners.config.identity import canonical
+from runners.config.identity import canonical, digest
 from runners.config.loader import SweepLoader, choices, parsed
 from runners.config.pairs import derive
+from runners.config.remembered import keep, recall
 from runners.store.records import FINISHED, Store
 from runners.sweep.blocks import Block, blocks
 
@@ -99,6 +100,7 @@ def make_plan(loader: SweepLoader, config: DictConfig, arguments: Sequence[str],
             plan.to_run.append(planned)
             if record is not None:
                 plan.failed_before.add(planned.cell.key)
+    judge.remember()
     plan.to_run = _kept_apart(plan.to_run)
     _estimate(plan, past.values())
     return plan
@@ -106,10 +108,10 @@ def make_plan(loader: SweepLoader, config: DictConfig, arguments: Sequence[str],
 
 # -- from blocks and arguments to overrides --------------------------------------------------------------------------
 def overrides(loader: SweepLoader, config: DictConfig, arguments: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Yield the override list of every cell: each block is a grid, and ``arguments`` replace or add axes in all of them.
+    """Yield the override list of every cell.
 
-    Of the axis that the sweep names in ``once``, a value belongs to the first block that has it, and an argument selects
-    among the values of the blocks.
+    Each block is a grid, and ``arguments`` replace or add axes in all of them. Of the axis that the sweep names in
+    ``once``, a value belongs to the first block that has it, and an argument selects among the values of the blocks.
     """
     given = _axes(loader, arguments)
     if len(given.get("sweep", ())) > 1:
@@ -269,11 +271,17 @@ def _distinct(composer: _Composer, lists: Iterable[tuple[str, ...]]) -> Iterator
 
 
 class _Judge:
-    """Judges cells by their classes: each component's arguments once, each combination of classes once."""
+    """Judges cells by their classes: each component's arguments once, each combination of classes once.
+
+    What it found of the suite's own classes is remembered, so that the next plan need not import them.
+    """
 
     def __init__(self) -> None:
-        self.checked: set[str] = set()
-        self.known: dict[tuple[str, ...], str | None] = {}
+        found = recall("judged") or {"checked": [], "known": {}}
+        self.checked: set[str] = set(found["checked"])
+        self.known: dict[str, str | None] = found["known"]
+        self.size = len(self.checked) + len(self.known)
+        self.strange: set[str] = set()
 
     def refusal(self, cell: ComposedCell) -> str | None:
         """Return why the cell is impossible, or None.
@@ -285,22 +293,36 @@ class _Judge:
         nodes += [(f"defense.{name}", node) for name, node in cell.nodes["defense"].items()]
         allowed = (*ALLOWED, *cell.options.trusted)
         for path, node in nodes:
-            if (text := canonical(node)) not in self.checked:
+            if (name := digest(node)) not in self.checked:
                 check(node, path, allowed)
-                self.checked.add(text)
+                self.checked.add(name)
+                self._mark(name, re.findall(r'"_target_":"([^"]*)"', canonical(node)))
         return self.known_refusal({path: node["_target_"] for path, node in nodes}, cell.options.trusted)
 
     def known_refusal(self, targets: Mapping[str, str], trusted: tuple[str, ...]) -> str | None:
         """Return why these classes do not meet, or None.
 
         Args:
-            targets: where a component stands in the config -> its ``_target_``; dataset, model, setting and threat first.
+            targets: where a component stands in the config -> its ``_target_``, in the order of :data:`SINGLE`, then
+                the defenses.
+            trusted: prefixes allowed beside the suite's own.
         """
-        combination = tuple(targets.values())
+        combination = " ".join(targets.values())
         if combination not in self.known:
             allowed = (*ALLOWED, *trusted)
             self.known[combination] = _refusal(*(locate(target, path, allowed) for path, target in targets.items()))
+            self._mark(combination, targets.values())
         return self.known[combination]
+
+    def remember(self) -> None:
+        """Keep what is new and concerns no class of another package, whose changes nobody notices here."""
+        if len(self.checked) + len(self.known) > self.size:
+            known = {name: reason for name, reason in self.known.items() if name not in self.strange}
+            keep("judged", {"checked": sorted(self.checked - self.strange), "known": known})
+
+    def _mark(self, name: str, targets: Iterable[str]) -> None:
+        if not all(target.startswith(ALLOWED) for target in targets):
+            self.strange.add(name)
 
 
 def _refusal(dataset: Any, model: Any, setting: Any, threat: Any, *defenses: Any) -> str | None:

@@ -49,7 +49,7 @@ def sweep(
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
     store = Store(Path(config.store))
     check_logger(str(config.logger))
-    if config.hydra.runtime.choices["hydra/launcher"] in LOCAL_LAUNCHERS:
+    if not plan_only and config.hydra.runtime.choices["hydra/launcher"] in LOCAL_LAUNCHERS:
         resolve_device(str(config.device))  # a mistake here would fail every cell
     plan = make_plan(loader, config, arguments, store)
     if plan_only == "json":

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import resource
 import subprocess
 import sys
@@ -102,3 +103,17 @@ def test_reading_commands_start_in_a_second(tmp_path: Path) -> None:
         assert answer.returncode == 0, (name, answer.stderr)
         assert words in answer.stdout, name
         assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 1, name
+
+
+def test_a_plan_of_known_components_does_not_import_torch(command: Command, tmp_path: Path) -> None:
+    cell = ("threat=leakage_labels", "defense=none,krum")
+    _, before, _ = command("plan", "sweep=demo", *cell, "threat.adaptive=true", "seed=0", "--json")
+    code = (
+        f"import sys; sys.argv = ['gauntlet', 'plan', 'sweep=demo', *{cell!r}, 'threat.adaptive=true', 'seed=0',"
+        f" '--json', 'store={tmp_path}']\n"
+        "from runners.cli import main as cli\n"
+        "sys.exit(cli.main() or 'torch' in sys.modules)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout) == json.loads(before)
