@@ -140,8 +140,9 @@ class SweepLoader:
                 config = self._composed(name, hydra, lines)
                 own = {group: config[group] for group in SINGLE}
                 nodes = {f"defense.{part}": found for part, found in config.defense.items()} if alone else own
-            found = {path: node.get("_target_") for path, node in nodes.items()} if nodes is not None else None
-            _targets[key] = found if found is None or all(isinstance(t, str) for t in found.values()) else None
+            found = [(path, node.get("_target_")) for path, node in nodes.items()] if nodes is not None else []
+            known = nodes is not None and all(isinstance(target, str) for _, target in found)
+            _targets[key] = {str(path): str(target) for path, target in found} if known else None
         return _targets[key]
 
     def _take(self) -> None:

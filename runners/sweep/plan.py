@@ -317,8 +317,10 @@ class _Judge:
     def remember(self) -> None:
         """Keep what is new and concerns no class of another package, whose changes nobody notices here."""
         if len(self.checked) + len(self.known) > self.size:
+            found = recall("judged") or {"checked": [], "known": {}}  # another plan may have kept more meanwhile
             known = {name: reason for name, reason in self.known.items() if name not in self.strange}
-            keep("judged", {"checked": sorted(self.checked - self.strange), "known": known})
+            checked = (self.checked - self.strange).union(found["checked"])
+            keep("judged", {"checked": sorted(checked), "known": found["known"] | known})
 
     def _mark(self, name: str, targets: Iterable[str]) -> None:
         if not all(target.startswith(ALLOWED) for target in targets):

@@ -105,7 +105,10 @@ def test_reading_commands_start_in_a_second(tmp_path: Path) -> None:
         assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 1, name
 
 
-def test_a_plan_of_known_components_does_not_import_torch(command: Command, tmp_path: Path) -> None:
+def test_a_plan_of_known_components_does_not_import_torch(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     cell = ("threat=leakage_labels", "defense=none,krum")
     _, before, _ = command("plan", "sweep=demo", *cell, "threat.adaptive=true", "seed=0", "--json")
     code = (
