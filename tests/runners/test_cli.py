@@ -119,4 +119,5 @@ def test_a_plan_of_known_components_does_not_import_torch(
     )
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
-    assert json.loads(answer.stdout) == json.loads(before)
+    told, wanted = ([cell["key"] for cell in json.loads(out)["to_run"]] for out in (answer.stdout, before))
+    assert told == wanted != []
