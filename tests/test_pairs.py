@@ -6,16 +6,18 @@ once. ``-m slow`` plays all pairs.
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
+from hydra import initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 
 from benchmark.cell import Cell, play, traits
 from benchmark.compatibility import refusal
@@ -23,7 +25,10 @@ from benchmark.errors import DataMissing, Diverged, Refused
 from benchmark.settings.base import Artifact, ArtifactCache, no_cache
 from runners.config import catalogue
 from runners.config.build import ALLOWED, build, locate
+from runners.config.compose import register
 from runners.config.identity import SINGLE
+from runners.config.loader import SweepLoader
+from runners.sweep.plan import overrides
 from tests.runners.conftest import composed
 
 FEW = {"iterations": 3, "restarts": 1, "rounds": 3, "epochs": 1, "examiner_epochs": 1, "observations": 2, "victims": 4}
@@ -122,7 +127,7 @@ def check(threat: str, defense: str, memo: ArtifactCache = no_cache) -> None:
     dataset, model, setting, attack = (build(parts(threat)[group], group) for group in SINGLE)
     guard = build(defense_node(defense), "defense")
     try:
-        outcome, digest = play(Cell(dataset, model, setting, attack, [guard], seed=0), root=ROOT, memo=memo)
+        outcome, digest = play(Cell(dataset, model, setting, attack, [guard], seed=0), root=ROOT, cache=memo)
     except Diverged:
         return  # an honest answer, shown as such
     except Refused as refused:
@@ -144,16 +149,14 @@ def test_a_covering_sample_of_the_pairs_plays(threat: str) -> None:
 
 
 def test_the_catalogue_sweep_lists_every_pair() -> None:
-    blocks = OmegaConf.to_container(OmegaConf.load("conf/sweep/catalogue.yaml"))["blocks"]  # type: ignore[call-overload,index]
-    listed = {
-        pair for block in blocks for pair in itertools.product(*(names(block[key]) for key in ("threat", "defense")))
-    }
-    possible = {(threat, defense) for threat in THREATS for defense in DEFENSES if reason_of(threat, defense) is None}
-    assert {pair for pair in possible - listed if pair[0] != "shift_natural"} == set()
-
-
-def names(value: Any) -> list[str]:
-    return value if isinstance(value, list) else [value]
+    register()
+    with initialize_config_module("conf", version_base="1.3"):
+        hydra = GlobalHydra.instance().config_loader()
+        config = hydra.load_configuration("sweeps", ["sweep=catalogue"], RunMode.MULTIRUN)
+        cells = [dict(line.split("=", 1) for line in lines) for lines in overrides(SweepLoader(hydra), config, [])]
+    listed = Counter((cell["threat"], cell["defense"]) for cell in cells)
+    assert set(listed.values()) == {1}, "each pair once"
+    assert set(listed) == {(threat, defense) for threat in THREATS for defense in DEFENSES}
 
 
 @pytest.mark.slow

@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from benchmark.errors import ConfigError
 from runners.config.identity import SINGLE
-from runners.sweep.plan import _in_grammar, _Judge
+from runners.sweep.blocks import blocks as flat
+from runners.sweep.plan import _in_grammar, _Judge, threats_of
 from tests.runners.conftest import ROOT, composed
 
 CONF = ROOT / "conf"
 GROUPS = (*SINGLE, "defense")
-SWEEPS = sorted(CONF.glob("sweep/*.yaml"))
+SWEEPS = sorted(CONF.glob("sweep/**/*.yaml"))
+LISTS = OmegaConf.load(CONF / "lists.yaml")
 
 
 @cache
@@ -52,7 +56,22 @@ def brought(threat: str, group: str) -> str | None:
 
 def values(block: dict[str, Any], axis: str) -> list[Any]:
     value = block.get(axis)
-    return value if isinstance(value, list) else [] if value is None else [value]
+    items = value if isinstance(value, list) else [] if value is None else [value]
+    return [each for item in items for each in expanded(axis, item)]
+
+
+def expanded(axis: str, item: Any) -> list[Any]:
+    """The options that ``on(...)`` and ``glob(...)`` stand for; any other item by itself."""
+    if axis == "threat":
+        return [each for threat in threats_of(item) for each in globbed(axis, threat)]
+    return globbed(axis, item)
+
+
+def globbed(axis: str, item: Any) -> list[Any]:
+    if not (isinstance(item, str) and item.startswith("glob(")):
+        return [item]
+    glob = OverridesParser.create().parse_override(f"{axis}={item}").value()
+    return glob.filter([path.stem for path in sorted((CONF / axis).glob("*.yaml"))])
 
 
 def chosen(block: dict[str, Any], group: str) -> list[str]:
@@ -100,7 +119,9 @@ def has(group: str, name: str, option: str) -> bool:
 
 
 def blocks(sweep: Path) -> list[dict[str, Any]]:
-    return list(read(sweep)["blocks"])
+    node = OmegaConf.to_container(OmegaConf.merge(LISTS, OmegaConf.load(sweep)), resolve=True)
+    assert isinstance(node, dict)
+    return flat({str(key): value for key, value in node.items()})
 
 
 @pytest.mark.parametrize("sweep", SWEEPS, ids=lambda sweep: sweep.stem)
@@ -125,7 +146,41 @@ def test_a_wrong_name_is_noticed() -> None:
 def test_cells_of_every_block_compose(sweep: Path) -> None:
     judge = _Judge()
     for block in blocks(sweep):
-        axes = {name: value if isinstance(value, list) else [value] for name, value in block.items()}
+        axes = {name: values(block, name) for name in block}
         for number in range(max(len(axis) for name, axis in axes.items() if name != "seed")):
             cell = {name: axis[number % len(axis)] for name, axis in axes.items() if name != "seed"}
             judge.refusal(composed(*(f"{name}={_in_grammar(name, [value])}" for name, value in cell.items())))
+
+
+SHARED = {
+    "base": {"dataset": "digits", "seed": 0},
+    "bases": {"wide": {"base": "deep", "model": "mlp"}, "deep": {"model": "lenet", "setting.rounds": 5, "seed": 1}},
+    "blocks": [{"threat": "leakage_dlg"}, {"base": "wide", "setting.rounds": 7}],
+}
+
+
+def test_the_nearest_value_of_a_key_wins() -> None:
+    assert flat(SHARED) == [
+        {"dataset": "digits", "seed": 0, "threat": "leakage_dlg"},
+        {"dataset": "digits", "seed": 1, "model": "mlp", "setting.rounds": 7},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"blocks": [{"base": "wied"}]}, "the base 'wied', which the sweep does not define; did you mean wide?"),
+        ({"bases": {"wide": {"base": "deep"}, "deep": {"base": "wide"}}}, "begin from each other"),
+    ],
+)
+def test_a_wrong_base_is_told(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words.replace("?", r"\?")):
+        flat(SHARED | change)
+
+
+def test_what_all_blocks_share_stands_in_the_base() -> None:
+    for sweep in SWEEPS:
+        written = read(sweep)["blocks"]
+        shared = set.intersection(*(set(block) for block in written)) if len(written) > 1 else set()
+        for key in shared - {"base"}:
+            assert len({str(block[key]) for block in written}) > 1, f"{key} in {sweep.name} belongs in its base"

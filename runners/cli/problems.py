@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmark.errors import GauntletError
+from runners.config import catalogue
 from runners.config.build import nearest
 
 
@@ -50,6 +51,8 @@ def sentence(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, name = error.missing_cfg_file.rpartition("/")
+        if deeper := [option.name for option in catalogue.options(group) if option.name.endswith(f"/{name}")]:
+            return f"There is no {group} {name!r}; did you mean {' or '.join(deeper)}?"
         return f"There is no {group} {name!r}{nearest(name, error.options)}"
     if isinstance(error, OverrideParseException):
         return f"{error.override!r} is not an override; write key=value, and quote it for the shell."

@@ -25,13 +25,15 @@ class Option:
 
 
 def options(group: str) -> list[Option]:
-    """The options of ``group``, by name."""
-    return [Option(group, path.stem, describe(path)) for path in sorted((CONF / group).glob("*.yaml"))]
+    """Return the options of ``group`` by name; those of a folder in it (``papers/gan``) come last."""
+    folder = CONF / group
+    paths = sorted(folder.rglob("*.yaml"), key=lambda path: (len(path.parts), path))
+    return [Option(group, path.relative_to(folder).with_suffix("").as_posix(), describe(path)) for path in paths]
 
 
 def describe(path: Path) -> str:
-    """The first comment line of a YAML file that is not an ``@package`` directive, or an empty string."""
-    for line in path.read_text().splitlines():
+    """Return the first comment line of a YAML file that is not an ``@package`` directive, or an empty string."""
+    for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
         text = line.lstrip("# ").strip()

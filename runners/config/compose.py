@@ -88,7 +88,7 @@ def cell_of(config: DictConfig, choices: Mapping[str, Any]) -> ComposedCell:
     science["defense"] = [described(name, node) for name, node in nodes["defense"].items()]
     science["scale"] = nodes.pop("scale")
     science["seed"] = seed
-    sweep = choices.get("sweep")
+    sweep = str(choices["sweep"]).rpartition("/")[2] if choices.get("sweep") else None  # papers/gan is recorded as gan
     try:
         key = digest(science)
     except ValueError as error:

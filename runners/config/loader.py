@@ -1,12 +1,13 @@
 """Hydra's config loader for sweeps: it composes each choice of components once and sets parameters on a copy.
 
-Composing reads and merges some twenty files, 100 ms; a copy with parameters set is 1 ms. A sweep of thousands of cells
-has few choices of components, and each of them in the plan and again in the process that plays it. A matrix of threats
-and defenses has many, but a defense writes nothing outside its own node, so that it is composed once for all threats;
-and so is the sweep, whose blocks are more to read than all the rest.
+Hydra reads and merges some twenty files for a cell, which takes 100 ms; a copy with parameters set takes 1 ms. A
+sweep of thousands of cells has few choices of components; each of them is needed by the plan and again by the process
+that plays it. A sweep of all threats and defenses has many choices, but a defense writes nothing outside its own
+node, so it is composed once for all threats. So is the sweep, because its blocks take longer to read than all the
+rest.
 
-Compositions are kept pickled: that is a tenth of their size, a copy takes a tenth of the time of ``deepcopy``, and the
-garbage collector need not look through them.
+Compositions are kept pickled: they need a tenth of the memory, a copy takes a tenth of the time of ``deepcopy``, and
+the garbage collector does not look through them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runners.config.compose import SINGLE
+
 KEPT = 512  # compositions, of 15 kB each: more than a matrix of threats has
 APART = ("sweep", "defense")  # groups whose options are composed alone, unless they touch more than their own node
 
@@ -36,6 +39,7 @@ Composition = tuple[str, ...]
 # Pickled, and by sweep: launchers hand a worker a new loader for each cell.
 _compositions: dict[tuple[str, Composition], bytes] = {}
 _nodes: dict[tuple[str, Composition], bytes | None] = {}
+_targets: dict[tuple[str, bool, Composition], dict[str, str] | None] = {}
 _taken: set[str] = set()  # sweeps whose own process handed this one what it had composed
 
 
@@ -109,6 +113,38 @@ class SweepLoader:
         config.hydra.overrides.task = list(overrides)
         return config
 
+    def targets(self, master_config: DictConfig, overrides: Composition) -> dict[str, str] | None:
+        """Return where a component stands in the config -> its ``_target_``, without composing the cell.
+
+        Dataset, model, setting and threat come first, then the defenses in the order of the stack. None where only the
+        whole cell tells: a defense sets more than its own node, or a line names another class.
+        """
+        if any("_target_" in line for line in overrides):
+            return None
+        name, hydra = master_config.hydra.job.config_name, tuple(master_config.hydra.overrides.hydra)
+        chosen = choices(overrides)
+        of_defense = tuple(line for line in chosen if _concerns("defense", line))
+        together = tuple(line for line in chosen if line not in of_defense)
+        defenses = self._targets_of(name, hydra, of_defense, alone=True)
+        rest = self._targets_of(name, hydra, together, alone=False)
+        return rest | defenses if rest is not None and defenses is not None else None
+
+    def _targets_of(self, name: str, hydra: Composition, lines: Composition, *, alone: bool) -> dict[str, str] | None:
+        """Return the targets of the defenses that ``lines`` choose, or of everything else."""
+        key = (self.sweep, alone, (*hydra, *lines))
+        if key not in _targets:
+            if alone and lines:
+                node, _ = self._apart("defense", name, hydra, lines)
+                nodes = node and {f"defense.{part}": found for part, found in node.node.items()}
+            else:
+                config = self._composed(name, hydra, lines)
+                own = {group: config[group] for group in SINGLE}
+                nodes = {f"defense.{part}": found for part, found in config.defense.items()} if alone else own
+            found = [(path, node.get("_target_")) for path, node in nodes.items()] if nodes is not None else []
+            known = nodes is not None and all(isinstance(target, str) for _, target in found)
+            _targets[key] = {str(path): str(target) for path, target in found} if known else None
+        return _targets[key]
+
     def _take(self) -> None:
         """Once a process: what the sweep's own process has composed."""
         if self.handed is None or self.sweep in _taken:
@@ -139,7 +175,7 @@ class SweepLoader:
 
         None and all lines where the group is not merely chosen, or the choice touches anything beside it.
         """
-        touching = [line for line in chosen if parsed(line).key_or_group.split(".")[0] == group]
+        touching = [line for line in chosen if _concerns(group, line)]
         if len(touching) != 1 or not _chooses(touching[0]):
             return None, chosen
         key = (self.sweep, (*hydra, *touching))
@@ -155,10 +191,12 @@ class SweepLoader:
 
 
 def without_blocks(config: DictConfig) -> DictConfig:
-    """A copy without the sweep's blocks: a cell has no use for them, and they are many to hand to every job."""
+    """Return a copy without the sweep's blocks: a cell has no use for them, and they are much to hand to every job."""
     config = copy.deepcopy(config)
     if "sweep" in config:
-        OmegaConf.update(config, "sweep.blocks", [])
+        for key, value in (("blocks", []), ("base", {}), ("bases", {})):
+            if key in config.sweep:
+                config.sweep[key] = value
     return config
 
 
@@ -177,6 +215,11 @@ def _chooses(line: str) -> bool:
     """Whether ``line`` names an option for a whole group."""
     override = parsed(line)
     return override.type is OverrideType.CHANGE and override.package is None and "." not in override.key_or_group
+
+
+def _concerns(group: str, line: str) -> bool:
+    """Return whether ``line`` chooses an option of ``group`` or changes something in it."""
+    return parsed(line).key_or_group.split(".")[0] == group
 
 
 def _without(group: str, config: DictConfig) -> tuple[Any, Any]:

@@ -1,12 +1,13 @@
-"""Which threat meets which defense, derived from the sources as ``benchmark.compatibility`` derives it from classes.
+"""Which threat meets which defense, as :mod:`benchmark.compatibility` says of their classes.
 
-No component is imported, so that the answer comes at once; a test holds the two against each other.
+The classes are asked once and their answer is remembered (:mod:`runners.config.remembered`), so that a command that
+only reads it need not import them.
 """
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +17,7 @@ from rich.table import Table
 
 from benchmark.errors import ConfigError
 from runners.config import catalogue
-from runners.config.static_analysis import MISSING, attribute
-
-BASE = "benchmark.settings.defense"
+from runners.config.remembered import remembered
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class Matrix:
         controls: threat -> ``positive`` or ``negative``, for those that are controls.
         acting: (setting, surface) -> the hooks that act on it.
         hooks: defense -> the hooks it overrides.
+        refused: threat -> defense -> why the two do not meet.
     """
 
     places: dict[str, tuple[str, str]]
@@ -47,22 +47,22 @@ class Matrix:
     controls: dict[str, str]
     acting: dict[tuple[str, str], frozenset[str]]
     hooks: dict[str, frozenset[str]]
+    refused: dict[str, dict[str, str]]
 
     def pairs(self) -> list[Pair]:
+        """Return every pair of the catalogue, by threat and then by defense."""
         return [Pair(threat, defense, self.reason(threat, defense)) for threat in self.places for defense in self.hooks]
 
     def reason(self, threat: str, defense: str) -> str | None:
-        acting, hooks = self.acting[self.places[threat]], self.hooks[defense]
-        if defense == "none" or acting & hooks:
-            return None
-        setting, surface = self.places[threat]
-        return (
-            f"{threat} attacks the surface {surface!r} of {setting}, on which only defenses with "
-            f"{', '.join(sorted(acting))} act; {defense} changes {', '.join(sorted(hooks)) or 'nothing'}."
-        )
+        """Return why ``threat`` and ``defense`` do not meet, in one sentence, or None when they do."""
+        return self.refused[threat].get(defense)
+
+    def threats_on(self, setting: str, surface: str | None = None) -> list[str]:
+        """Return the threats that live in ``setting``, on one of its surfaces or on any."""
+        return [name for name, place in self.places.items() if place[0] == setting and surface in (None, place[1])]
 
     def summary(self) -> dict[str, Any]:
-        """As plain data, for ``--json``."""
+        """Return the matrix as plain data, for ``--json``."""
         return {
             "threats": {
                 name: {"setting": place[0], "surface": place[1], "needs": self.needs[name]}
@@ -74,33 +74,56 @@ class Matrix:
 
 
 def derive() -> Matrix:
-    """The matrix of ``conf/threat`` and ``conf/defense``.
+    """Return the matrix of ``conf/threat`` and ``conf/defense``.
 
     Raises:
-        ConfigError: a component's source does not tell, or a threat lives where no setting is.
+        ConfigError: a component cannot be imported, or a threat lives where no setting is.
     """
-    from runners.config.build import locate
+    told = remembered("matrix", lambda: _told(ask()))
+    return Matrix(
+        places={name: (setting, surface) for name, (setting, surface) in told["places"].items()},
+        needs=told["needs"],
+        controls=told["controls"],
+        acting={(setting, surface): frozenset(hooks) for setting, surface, hooks in told["acting"]},
+        hooks={name: frozenset(hooks) for name, hooks in told["hooks"].items()},
+        refused=told["refused"],
+    )
 
-    acting = {}
-    for option, target in _options("setting"):
-        setting = locate(target, option)
-        for surface, hooks in setting.surfaces.items():
-            acting[setting.name, surface] = frozenset(hooks)
-    places, needs, controls = {}, {}, {}
-    for threat, target in _options("threat"):
-        places[threat] = (attribute(target, "setting"), attribute(target, "surface"))
-        if places[threat] not in acting:
-            raise ConfigError(f"{threat} attacks {places[threat]}, which no setting in conf/setting offers.")
-        wanted = attribute(target, "needs")
-        needs[threat] = {} if wanted is MISSING else dict(wanted)
-        if (control := attribute(target, "control")) not in (MISSING, None):
-            controls[threat] = str(control)
-    hooks = {name: locate(target, name).hooks() for name, target in _options("defense")}
-    return Matrix(places, needs, controls, acting, hooks)
+
+def ask() -> Matrix:
+    """Return the same from the classes themselves, which are imported for it."""
+    from benchmark.compatibility import refusal
+
+    settings = {cls.name: cls for cls in _classes("setting").values()}
+    threats, defenses = _classes("threat"), _classes("defense")
+    for name, threat in threats.items():
+        if threat.setting not in settings or threat.surface not in settings[threat.setting].surfaces:
+            raise ConfigError(
+                f"The threat {name} attacks {threat.surface!r} of {threat.setting!r}, which no option of conf/setting "
+                "offers; correct its `setting` or `surface`."
+            )
+    reasons = {
+        name: {other: refusal(settings[threat.setting], threat, [defense]) for other, defense in defenses.items()}
+        for name, threat in threats.items()
+    }
+    return Matrix(
+        places={name: (threat.setting, threat.surface) for name, threat in threats.items()},
+        needs={name: dict(threat.needs) for name, threat in threats.items()},
+        controls={name: str(threat.control) for name, threat in threats.items() if threat.control},
+        acting={
+            (name, surface): frozenset(hooks)
+            for name, setting in settings.items()
+            for surface, hooks in setting.surfaces.items()
+        },
+        hooks={name: defense.hooks() for name, defense in defenses.items()},
+        refused={
+            threat: {defense: reason for defense, reason in of.items() if reason} for threat, of in reasons.items()
+        },
+    )
 
 
 def show(console: Console, matrix: Matrix) -> None:
-    """A table a surface: its threats down, the defenses that act on it across; then who acts nowhere on it."""
+    """Print a table a surface: its threats and the defenses that act on it; then which defenses do not act on it."""
     threats: dict[tuple[str, str], list[str]] = defaultdict(list)
     for threat, place in matrix.places.items():
         threats[place].append(threat)
@@ -117,20 +140,25 @@ def show(console: Console, matrix: Matrix) -> None:
         console.print(f"Every threat here meets every defense here. They do not meet: {others}.\n", highlight=False)
 
 
+def _told(matrix: Matrix) -> dict[str, Any]:
+    """Return the matrix as JSON can hold it."""
+    return {
+        **vars(matrix),
+        "acting": [[*place, sorted(hooks)] for place, hooks in matrix.acting.items()],
+        "hooks": {name: sorted(hooks) for name, hooks in matrix.hooks.items()},
+    }
+
+
+def _classes(group: str) -> Mapping[str, Any]:
+    from runners.config.build import locate
+
+    targets = {option.name: catalogue.target(f"{group}/{option.name}", "benchmark") for option in catalogue.options(group)}
+    return {name: locate(target, f"{group}={name}") for name, target in targets.items() if target}
+
+
 def _needing(threat: str, needs: dict[str, str]) -> str:
     return f"{threat} (needs {', '.join(f'{trait}={value}' for trait, value in needs.items())})" if needs else threat
 
 
 def _hooked(defense: str, hooks: frozenset[str]) -> str:
     return f"{defense} ({', '.join(sorted(hooks))})" if hooks else defense
-
-
-def _options(group: str) -> list[tuple[str, str]]:
-    """(name, ``_target_``) of every option of a group."""
-    found = []
-    for option in catalogue.options(group):
-        text = (catalogue.CONF / group / f"{option.name}.yaml").read_text(encoding="utf-8")
-        target = re.search(r"^_target_: *([\w.]+)", text, flags=re.MULTILINE)
-        if target:
-            found.append((option.name, target[1]))
-    return found

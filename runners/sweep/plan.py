@@ -1,13 +1,16 @@
-"""What a sweep will do, known before anything is launched: which cells to run, which are done, refused or failed."""
+"""Plan of a sweep before anything is launched: which cells to run, which are finished, refused or failed before."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
+import re
 import shlex
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,11 +23,15 @@ from runners.config.build import ALLOWED, check, locate
 from runners.config.compose import ComposedCell, cell_of, uses_seed, with_seed
 from runners.config.identity import SINGLE, canonical
 from runners.config.loader import SweepLoader, choices, parsed
+from runners.config.pairs import derive
+from runners.config.remembered import keep, recall
 from runners.store.records import FINISHED, Store
+from runners.sweep.blocks import Block, blocks
 
 Axes = dict[str, list[str]]
 KIND = ("threat", "dataset", "scale")
 """Cells that share these take about the same time."""
+ON = re.compile(r"on\((\w+)(?:\.(\w+))?\)")
 
 
 @dataclass(frozen=True)
@@ -36,37 +43,37 @@ class Planned:
     searchpath: tuple[str, ...] = ()
 
     def command(self) -> str:
-        """The shell command that plays this cell alone."""
+        """Return the shell command that plays this cell alone."""
         overrides = [line for line in self.overrides if not line.startswith("sweep=")]
         return shlex.join(["python", "-m", "runners.run", *overrides, *self.searchpath])
 
 
 @dataclass
 class Plan:
-    """The cells of a sweep, each in one of the four lists.
+    """The cells of a sweep, each counted once.
 
     Attributes:
         to_run: in the order of the launch; cells that share an artifact are kept apart.
         failed_before: keys among ``to_run`` that have a record of an earlier failure.
-        refused: cells that cannot be played, each with the reason.
+        refused: reason -> how many cells it makes impossible; these are not composed.
         estimate: seconds that ``to_run`` takes in one process by past records; None when no record tells.
         unknown: how many of ``to_run`` no past record tells anything of.
     """
 
     to_run: list[Planned] = field(default_factory=list)
     finished: list[Planned] = field(default_factory=list)
-    refused: list[tuple[Planned, str]] = field(default_factory=list)
+    refused: Counter[str] = field(default_factory=Counter)
     failed_before: set[str] = field(default_factory=set)
     estimate: float | None = None
     unknown: int = 0
 
     def summary(self) -> dict[str, Any]:
-        """The plan as plain data, for ``--json``."""
+        """Return the plan as plain data, for ``--json``."""
         return {
             "to_run": [{"key": p.cell.key, "cell": p.cell.label, "overrides": p.overrides} for p in self.to_run],
             "finished": [p.cell.key for p in self.finished],
             "failed_before": sorted(self.failed_before),
-            "refused": dict(Counter(reason for _, reason in self.refused)),
+            "refused": dict(self.refused),
             "estimated_seconds": self.estimate,
             "cells_without_estimate": self.unknown,
         }
@@ -87,16 +94,18 @@ def make_plan(loader: SweepLoader, config: DictConfig, arguments: Sequence[str],
     past = store.columns("key", "status", "seconds", "threat", "dataset", "scale")
     statuses = dict(zip(past["key"], past["status"], strict=True))
     judge, plan = _Judge(), Plan()
-    for planned in _distinct(_Composer(loader, config), list(overrides(loader, config, arguments))):
+    possible = _possible(loader, config, dict.fromkeys(overrides(loader, config, arguments)), judge, plan.refused)
+    for planned in _distinct(_Composer(loader, config), possible):
         status = statuses.get(planned.cell.key)
         if reason := judge.refusal(planned.cell):
-            plan.refused.append((planned, reason))
+            plan.refused[reason] += 1
         elif status in FINISHED:
             plan.finished.append(planned)
         else:
             plan.to_run.append(planned)
             if status is not None:
                 plan.failed_before.add(planned.cell.key)
+    judge.remember()
     plan.to_run = _kept_apart(plan.to_run)
     _estimate(plan, past)
     return plan
@@ -104,16 +113,38 @@ def make_plan(loader: SweepLoader, config: DictConfig, arguments: Sequence[str],
 
 # -- from blocks and arguments to overrides --------------------------------------------------------------------------
 def overrides(loader: SweepLoader, config: DictConfig, arguments: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """The override list of every cell: each block is a grid, and ``arguments`` replace or add axes in all of them."""
+    """Yield the override list of every cell.
+
+    Each block is a grid, and ``arguments`` replace or add axes in all of them. Of the axis that the sweep names in
+    ``once``, a value belongs to the first block that has it, and an argument selects among the values of the blocks.
+    """
     given = _axes(loader, arguments)
     if len(given.get("sweep", ())) > 1:
         raise ConfigError("One sweep at a time: give `sweep` a single name.")
-    blocks = OmegaConf.to_container(config.sweep.blocks, resolve=True) if "sweep" in config else [{}]
-    for block in blocks:  # type: ignore[union-attr]
-        written = [f"{key}={_in_grammar(key, value)}" for key, value in block.items()]  # type: ignore[union-attr]
-        axes = {**_axes(loader, written), **given}
+    sweep = _plain(config)
+    once, taken = sweep.get("once"), set[str]()
+    for block in blocks(sweep):
+        axes = _axes(loader, [f"{key}={_in_grammar(key, value)}" for key, value in block.items()])
+        if once in axes:
+            axes[once] = [value for value in axes[once] if value not in taken]
+            taken.update(axes[once])
+            wanted = given.get(once, axes[once])
+            axes |= {**given, once: [value for value in axes[once] if value in wanted]}
+        else:
+            axes |= given
         for values in itertools.product(*axes.values()):
             yield tuple(f"{key}={value}" for key, value in zip(axes, values, strict=True))
+    if once and (strange := [value for value in given.get(once, ()) if value not in taken]):
+        raise ConfigError(f"No block of the sweep has {once}={strange[0]}; name one that it has, or another sweep.")
+
+
+def _plain(config: DictConfig) -> Block:
+    """Return the sweep of ``config`` as plain data; without one, a single block without overrides."""
+    if "sweep" not in config:
+        return {"blocks": [{}]}
+    plain = OmegaConf.to_container(config.sweep, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
 
 
 def deferred(arguments: Sequence[str]) -> list[str]:
@@ -151,10 +182,25 @@ def _axes(loader: SweepLoader, lines: Sequence[str]) -> Axes:
 
 
 def _in_grammar(key: str, value: Any) -> str:
-    """A block's value in Hydra's grammar; a list is a choice between its items, a string may be ``range(0,5)``."""
-    if isinstance(value, list):
-        return ",".join(_element(key, item) for item in value)
-    return _element(key, value)
+    """Return a block's value in Hydra's grammar.
+
+    A list is a choice between its items. A string may be ``range(0,5)``, ``glob(leakage_*)`` or, for threats,
+    ``on(collaboration.uploads)``: those that attack this surface, or any surface of the setting ``on(collaboration)``.
+    """
+    items = value if isinstance(value, list) else [value]
+    if key == "threat":
+        items = [threat for item in items for threat in threats_of(item)]
+    return ",".join(_element(key, item) for item in items)
+
+
+def threats_of(value: Any) -> list[Any]:
+    place = ON.fullmatch(str(value))
+    if place is None:
+        return [value]
+    found = derive().threats_on(*place.groups())
+    if not found:
+        raise ConfigError(f"No threat attacks {place[0]}; `gauntlet matrix` lists every setting and surface.")
+    return found
 
 
 def _element(key: str, value: Any) -> str:
@@ -190,30 +236,60 @@ class _Composer:
         return cell
 
 
+def _possible(
+    loader: SweepLoader, config: DictConfig, lists: Iterable[tuple[str, ...]], judge: _Judge, refused: Counter[str]
+) -> Iterator[tuple[str, ...]]:
+    """Yield those of ``lists`` whose classes meet, as far as these are known before the cell is composed.
+
+    The others are counted in ``refused``.
+    """
+    for lines in sorted(lists, key=choices):  # the loader forgets
+        with _named(lines):
+            targets = loader.targets(config, lines)
+            reason = judge.known_refusal(targets, tuple(config.trusted)) if targets else None
+        if reason:
+            refused[reason] += 1
+        else:
+            yield lines
+
+
+@contextmanager
+def _named(lines: tuple[str, ...]) -> Iterator[None]:
+    """Say in which cell an error was raised."""
+    try:
+        yield
+    except (HydraException, ConfigError) as error:
+        error.add_note(f"(In the cell {' '.join(lines)})")
+        raise
+
+
 def _distinct(composer: _Composer, lists: Iterable[tuple[str, ...]]) -> Iterator[Planned]:
     seen: set[str] = set()
     searchpath = tuple(composer.config.hydra.overrides.hydra)
     searchpath = tuple(line for line in searchpath if line.startswith("hydra.searchpath="))
-    for lines in sorted(lists, key=choices):  # the loader forgets
-        try:
+    for lines in lists:
+        with _named(lines):
             cell = composer(lines)
-        except (HydraException, ConfigError) as error:
-            error.add_note(f"(In the cell {' '.join(lines)})")
-            raise
         if cell.key not in seen:
             seen.add(cell.key)
             yield Planned(cell, lines, searchpath)
 
 
 class _Judge:
-    """Judges cells by their classes: each component's arguments once, each combination of classes once."""
+    """Judges cells by their classes: each component's arguments once, each combination of classes once.
+
+    What it found of the suite's own classes is remembered, so that the next plan need not import them.
+    """
 
     def __init__(self) -> None:
-        self.checked: set[str] = set()
-        self.known: dict[tuple[str, ...], str | None] = {}
+        found = recall("judged") or {"checked": [], "known": {}}
+        self.checked: set[str] = set(found["checked"])
+        self.known: dict[str, str | None] = found["known"]
+        self.size = len(self.checked) + len(self.known)
+        self.strange: set[str] = set()
 
     def refusal(self, cell: ComposedCell) -> str | None:
-        """Why the cell is impossible, or None.
+        """Return why the cell is impossible, or None.
 
         Raises:
             ConfigError: a component is not allowed, or its arguments do not fit.
@@ -222,13 +298,39 @@ class _Judge:
         nodes += [(f"defense.{name}", node) for name, node in cell.nodes["defense"].items()]
         allowed = (*ALLOWED, *cell.options.trusted)
         for path, node in nodes:
-            if (text := json.dumps(node, sort_keys=True)) not in self.checked:  # 1 and 1.0 are two types
+            text = json.dumps(node, sort_keys=True)  # 1 and 1.0 are two types
+            if (name := hashlib.sha256(text.encode()).hexdigest()) not in self.checked:
                 check(node, path, allowed)
-                self.checked.add(text)
-        combination = tuple(node["_target_"] for _, node in nodes)
+                self.checked.add(name)
+                self._mark(name, re.findall(r'"_target_":"([^"]*)"', canonical(node)))
+        return self.known_refusal({path: node["_target_"] for path, node in nodes}, cell.options.trusted)
+
+    def known_refusal(self, targets: Mapping[str, str], trusted: tuple[str, ...]) -> str | None:
+        """Return why these classes do not meet, or None.
+
+        Args:
+            targets: where a component stands in the config -> its ``_target_``, in the order of :data:`SINGLE`, then
+                the defenses.
+            trusted: prefixes allowed beside the suite's own.
+        """
+        combination = " ".join(targets.values())
         if combination not in self.known:
-            self.known[combination] = _refusal(*(locate(node["_target_"], path, allowed) for path, node in nodes))
+            allowed = (*ALLOWED, *trusted)
+            self.known[combination] = _refusal(*(locate(target, path, allowed) for path, target in targets.items()))
+            self._mark(combination, targets.values())
         return self.known[combination]
+
+    def remember(self) -> None:
+        """Keep what is new and concerns no class of another package, whose changes nobody notices here."""
+        if len(self.checked) + len(self.known) > self.size:
+            found = recall("judged") or {"checked": [], "known": {}}  # another plan may have kept more meanwhile
+            known = {name: reason for name, reason in self.known.items() if name not in self.strange}
+            checked = (self.checked - self.strange).union(found["checked"])
+            keep("judged", {"checked": sorted(checked), "known": found["known"] | known})
+
+    def _mark(self, name: str, targets: Iterable[str]) -> None:
+        if not all(target.startswith(ALLOWED) for target in targets):
+            self.strange.add(name)
 
 
 def _refusal(dataset: Any, model: Any, setting: Any, threat: Any, *defenses: Any) -> str | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,7 @@ def sweep(
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
     store = Store(Path(config.store))
     check_logger(str(config.logger))
-    if config.hydra.runtime.choices["hydra/launcher"] in LOCAL_LAUNCHERS:
+    if not plan_only and config.hydra.runtime.choices["hydra/launcher"] in LOCAL_LAUNCHERS:
         resolve_device(str(config.device))  # a mistake here would fail every cell
     plan = make_plan(loader, config, arguments, store)
     if plan_only == "json":
@@ -78,7 +77,7 @@ def show_plan(console: Console, plan: Plan, name: str | None) -> None:
     if plan.failed_before:
         table.add_row(str(len(plan.failed_before)), "of these failed before")
     table.add_row(str(len(plan.finished)), "finished")
-    for reason, count in Counter(reason for _, reason in plan.refused).most_common():
+    for reason, count in plan.refused.most_common():
         table.add_row(str(count), f"refused: {reason}")
     console.print(table)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import resource
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from runners.cli import main as cli
 from runners.config import catalogue
+from runners.config.pairs import derive
 from tests.runners.conftest import FAKE_CELL, ROOT, Command, records
 from tests.runners.synthetic import record, store
 
@@ -75,6 +77,7 @@ def test_completion_answers_for_the_command_that_is_typed(
 
 def test_reading_commands_start_in_a_second(tmp_path: Path) -> None:
     """Each in a process of its own: its answer, the CPU time that it took, and what it did not import."""
+    derive()  # what the classes say is remembered
     one, other = record(seed=0), record(seed=1)
     ours, theirs = store(tmp_path / "ours", [one]), store(tmp_path / "theirs", [other])
     place = ["--store", str(ours)]
@@ -100,3 +103,21 @@ def test_reading_commands_start_in_a_second(tmp_path: Path) -> None:
         assert answer.returncode == 0, (name, answer.stderr)
         assert words in answer.stdout, name
         assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 1, name
+
+
+def test_a_plan_of_known_components_does_not_import_torch(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    cell = ("threat=leakage_labels", "defense=none,krum")
+    _, before, _ = command("plan", "sweep=demo", *cell, "threat.adaptive=true", "seed=0", "--json")
+    code = (
+        f"import sys; sys.argv = ['gauntlet', 'plan', 'sweep=demo', *{cell!r}, 'threat.adaptive=true', 'seed=0',"
+        f" '--json', 'store={tmp_path}']\n"
+        "from runners.cli import main as cli\n"
+        "sys.exit(cli.main() or 'torch' in sys.modules)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    told, wanted = ([cell["key"] for cell in json.loads(out)["to_run"]] for out in (answer.stdout, before))
+    assert told == wanted != []

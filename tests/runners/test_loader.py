@@ -36,7 +36,9 @@ def hydra() -> ConfigLoader:
 
 def plain(config: DictConfig) -> dict:  # type: ignore[type-arg]
     container = OmegaConf.to_container(config)
-    del container["hydra"]["job"]["override_dirname"], container["sweep"]["blocks"]  # type: ignore[union-attr,arg-type,call-overload,index]
+    del container["hydra"]["job"]["override_dirname"]  # type: ignore[union-attr,arg-type,call-overload,index]
+    for key in ("blocks", "base", "bases"):
+        container["sweep"].pop(key, None)  # type: ignore[union-attr,arg-type,call-overload,index]
     return container  # type: ignore[return-value]
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from runners.config import catalogue
-from tests.runners.conftest import Command, records, start
+from runners.config.loader import SweepLoader
+from tests.runners.conftest import Command, composed, records, start
 
 CELLS = 10  # of conf/sweep/fake.yaml, besides two that are refused
 
@@ -99,9 +100,37 @@ def test_multirun_of_run_is_a_sweep_without_a_name(command: Command, tmp_path: P
     assert [record["sweep"] for record in records(tmp_path)] == [None, None]
 
 
+def test_a_threat_belongs_to_the_first_block_that_has_it(command: Command) -> None:
+    code, out, error = command("plan", "sweep=catalogue", "threat=leakage_rgap", "defense=none,krum", "--json")
+    assert code == 0, error
+    plan = json.loads(out)
+    (cell,) = plan["to_run"]
+    assert "threat.iterations=200" in cell["overrides"], "an argument picks the threat with its block's parameters"
+    assert list(plan["refused"].values()) == [1]
+
+
+def test_pairs_that_cannot_meet_are_not_composed(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[str, ...]] = []
+    cell = SweepLoader.cell
+    monkeypatch.setattr(SweepLoader, "cell", lambda *given: made.append(given[2]) or cell(*given))  # type: ignore[func-returns-value]
+    axes = ("threat=leakage_dlg,evasion_fgsm", "defense=none,krum,[gradient_noise,dp_sgd],logit_scaling", "seed=0,1")
+    _, out, _ = command("run", "--multirun", *axes, "hydra.sweeper.plan_only=json")
+    plan = json.loads(out)
+    assert len(plan["to_run"]) == 2 * (2 + 2)
+    assert sum(plan["refused"].values()) == 2 * (2 + 2)
+    assert any("Krum changes aggregate" in reason for reason in plan["refused"])
+    assert not [lines for lines in made if "defense=krum" in lines]
+
+
+def test_a_record_carries_the_name_of_its_sweep_without_the_folder() -> None:
+    assert composed("+sweep=papers/detectron").options.sweep == "detectron"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (("sweep=vicious",), "There is no sweep 'vicious'; did you mean papers/vicious?"),
+        (("sweep=catalogue", "threat=fake"), "No block of the sweep has threat=fake"),
         (("sweep=fakee", "seed=0,1"), "There is no sweep 'fakee'; did you mean fake"),
         (("sweep=fake,demo",), "One sweep at a time"),
         (("sweep=fake", "threat=fake,faked"), "There is no threat 'faked'; did you mean fake"),
