@@ -241,6 +241,6 @@ def test_the_honest_ensemble_is_shared_between_threats():
     kept, cache = memory()
     play = context(BadNets(**BACKDOOR), safenet(), architecture=architecture, cache=cache)
     first = collaboration(parties=8).play(play)
-    again = collaboration(parties=8).play(replace(play, defense=safenet()))
+    again = collaboration(parties=8).play(replace(play, defense=Stack([safenet()])))
     fresh = collaboration(parties=8).play(replace(play, cache=no_cache))
     assert len(kept) == 1 and first.utility == again.utility == fresh.utility and first.risk == fresh.risk
