@@ -152,7 +152,8 @@ def _told(matrix: Matrix) -> dict[str, Any]:
 def _classes(group: str) -> Mapping[str, Any]:
     from runners.config.build import locate
 
-    targets = {option.name: catalogue.target(f"{group}/{option.name}", "benchmark") for option in catalogue.options(group)}
+    names = [option.name for option in catalogue.options(group)]
+    targets = {name: catalogue.target(f"{group}/{name}", "benchmark") for name in names}
     return {name: locate(target, f"{group}={name}") for name, target in targets.items() if target}
 
 
