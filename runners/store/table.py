@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import GauntletError
+from runners.store.parts import PerCell
 from runners.store.records import Store
 from runners.store.staleness import moved_on
 
@@ -172,7 +173,7 @@ def _row(record: Record, labels: Labels) -> dict[str, Any]:
     row |= _named(record, labels)
     row["defense"] = "+".join(node["name"] for node in config["defense"])
     row["reason"] = ((record.get("reason") or "").strip().splitlines() or [""])[-1]
-    row["stale"] = labels.stale(config)
+    row["stale"] = bool(labels.moved_on(config))
     row["floor_metric"], row["floor_at_least"] = floor.get("metric"), floor.get("at_least")
     row["headline_value"] = (record.get("risk") or {}).get(facts.get("headline"))
     row["utility_metric"] = next(iter(record.get("utility") or {}), None)
@@ -203,7 +204,7 @@ class Labels:
     def __init__(self, records: Sequence[Record]) -> None:
         self.parts: dict[int, Any] = {}  # keeps the objects alive, so that no other one gets their identity
         self.parameters: dict[int, list[tuple[str, str]]] = {}
-        self.moved: dict[int, bool] = {}
+        self.moved_on = PerCell(moved_on)
         self.known: dict[Place, str] = {}
         counts: Counter[Place] = Counter()
         for record in records:
@@ -222,15 +223,6 @@ class Labels:
             nodes = part if kind == "defense" else [part]
             self.known[place] = " + ".join(self._label(place[:3], node) for node in nodes)
         return self.known[place]
-
-    def stale(self, config: Mapping[str, Any]) -> bool:
-        """Whether the ``VERSION`` of a component has moved on."""
-        return any(self._moved(kind, config[kind]) for kind in (*COMPONENTS, "defense"))
-
-    def _moved(self, kind: str, part: Any) -> bool:
-        if id(part) not in self.moved:
-            self.moved[id(part)] = bool(moved_on({kind: part}))
-        return self.moved[id(part)]
 
     def _compare(self, counts: Counter[Place]) -> Differing:
         """The parameters that not all records of a context and name share, each with its usual value."""

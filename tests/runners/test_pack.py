@@ -24,7 +24,7 @@ Records = list[dict[str, Any]]
 
 
 def varied() -> Records:
-    """Records that use what JSON can hold: texts among numbers, integers, nulls, odd floats, other orders of entries."""
+    """Records that use what JSON can hold: texts among numbers, integers, nulls, odd floats, other orders."""
     first, second, third = record(seed=0), record(defense=[noise(0.1), noise(1e-300)], seed=1), record(seed=2)
     first["risk"] = {"ssim": 0.1 + 0.2, "psnr_db": None, "tiny": 5e-324, "minus_zero": -0.0}
     first["diagnostics"] = {"note": "text", "count": 3, "sure": True, "huge": 2**70, "unicode": "ε ≤ 1"}
