@@ -110,9 +110,12 @@ def _targets(node: Any, depth: int = 0) -> Iterator[tuple[int, str]]:
 
 
 def labelled(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield every component of a record's ``config``, also nested ones, by the labels of :func:`targets`."""
-    tops = [(f"{group}/{config[group]['name']}", config[group]) for group in SINGLE]
-    tops += [(f"defense/{node['name']}", node) for node in config["defense"]]
+    """Yield every component of a record's ``config``, also nested ones, by the labels of :func:`targets`.
+
+    A part of a config, e.g. the threat alone, gives the components of that part.
+    """
+    tops = [(f"{group}/{config[group]['name']}", config[group]) for group in SINGLE if group in config]
+    tops += [(f"defense/{node['name']}", node) for node in config.get("defense", ())]
     for label, node in tops:
         yield label, node
         for inner in _inner(list(node.values())):
