@@ -18,7 +18,8 @@ def guard(**changes) -> BroadcastGuard:
 
 
 def judged(defense: BroadcastGuard, net: Net, params: torch.Tensor) -> list[bool]:
-    turn = Round(0, net.layout, params, torch.arange(3), generator(0, "guard"))
+    sent = params if params.ndim == 1 else params[0]
+    turn = Round(0, net.layout, sent, torch.arange(3), generator(0, "guard"))
     return defense.screen_broadcast(net, params, turn).tolist()
 
 
