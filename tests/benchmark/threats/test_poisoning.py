@@ -68,7 +68,8 @@ def test_sign_flip_negates_the_own_update():
 
 
 def test_a_random_update_has_the_given_std_and_ignores_the_own_update():
-    view = ContributionSurface(**{**vars_of(surface()), "own": torch.full((2, 20000), 50.0)})
+    sizes = {"params": torch.zeros(20000), "honest": torch.zeros(3, 20000), "last": None}
+    view = ContributionSurface(**{**vars_of(surface()), **sizes, "own": torch.full((2, 20000), 50.0)})
     noise = RandomUpdate(std=2.0, **SHARED)(view, seed=0).updates
     assert noise.mean().abs() < 0.1
     assert noise.std().item() == pytest.approx(2.0, rel=0.02)
