@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from benchmark.settings.release.games.reconstruction import ReleaseSurface
 from torch import Tensor, nn
 
 from benchmark.data.base import Split
 from benchmark.errors import ConfigError, Refused
 from benchmark.seeds import generator
+from benchmark.settings.release.games.release import ReleaseSurface
 from benchmark.threats.reconstruction.domain_gan import DomainGAN
 from benchmark.threats.reconstruction.released_model_inversion import ReleasedModelInversion
 from tests.benchmark.helpers import partial_surface

@@ -16,6 +16,7 @@ from benchmark.models.strided_convnet import StridedConvNet
 from benchmark.outcome import Outcome
 from benchmark.settings.collaboration.games import many_uploads
 from benchmark.settings.collaboration.games.many_uploads import draw_batches
+from benchmark.settings.collaboration.published import Published
 from benchmark.settings.threat import AccessError
 from benchmark.threats.attribute_inference.property import PropertyInference
 from benchmark.threats.gradient_leakage.v_information import (
@@ -112,8 +113,7 @@ def test_only_a_threat_that_knows_the_mechanism_rehearses_the_defense():
 
 def test_mixed_uploads_are_read_by_their_group():
     uploads = torch.arange(8.0).view(4, 2)
-    published = type("P", (), {"groups": torch.tensor([5, 2, 5, 2])})()
-    mixed = many_uploads._by_group(uploads, published)
+    mixed = many_uploads._by_group(uploads, Published(groups=torch.tensor([5, 2, 5, 2])))
     torch.testing.assert_close(mixed, torch.tensor([[2.0, 3.0], [4.0, 5.0], [2.0, 3.0], [4.0, 5.0]]))
 
 
