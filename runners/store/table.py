@@ -266,7 +266,5 @@ def _parameters(node: Record, prefix: str = "") -> Iterator[tuple[str, str]]:
     for name, value in node.items():
         if isinstance(value, dict):
             yield from _parameters(value, f"{prefix}{name}.")
-        elif name == "_target_":
-            yield f"{prefix}class", str(value).rpartition(".")[2]
         elif prefix or name not in ("name", "adaptive"):
             yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)

@@ -70,7 +70,7 @@ def test_the_reading_sorts_defenses_by_their_worst_case(tmp_path: Path, records:
     assert "strongest attack is leakage_dlg (0.900); the best negative control reaches 0.300" in markdown
     assert "so half way is 0.600." in markdown
     assert "Below half way against every attack: dp_sgd (costs 10.0 ± 0.0 points of test_accuracy)." in markdown
-    broken = "gradient_noise (class=gradient_noise) (0.200 by leakage_dlg → 0.800 by leakage_dlg · adaptive)"
+    broken = "gradient_noise (0.200 by leakage_dlg → 0.800 by leakage_dlg · adaptive)"
     assert f"Broken by its adaptive attack: {broken}." in markdown
     assert "Not below half way: gradient_pruning (0.800)." in markdown
     assert "Without any number: local_only." in markdown
