@@ -1,4 +1,4 @@
-"""Components that cost nothing, for tests of the machine room; their YAML files are in ``tests/runners/conf``."""
+"""Components that cost nothing, for tests of ``runners``; their YAML files are in ``tests/runners/conf``."""
 
 from __future__ import annotations
 
@@ -33,8 +33,10 @@ def _allocate_too_much() -> None:
 
 
 def _allocate_all() -> None:
-    """Take memory in small pieces, up to a limit little above what the process has; the limit ends with the cell, for
-    address space that the C library keeps, unlike the memory behind it, is nobody's want."""
+    """Take memory in small pieces, up to a limit slightly above the memory of the process.
+
+    The limit ends with the cell, because the C library keeps address space, which costs no memory.
+    """
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 28), before[1]))
@@ -77,7 +79,7 @@ class FakeModel(nn.Module):
 
 
 class FakeSetting(Setting):
-    """Trains nothing, but asks the cache for an artifact that depends on the defense."""
+    """Setting that trains nothing, but asks the cache for an artifact that depends on the defense."""
 
     name = "collaboration"
     surfaces = {"uploads": frozenset({"protect"}), "inputs": frozenset({"screen_inputs"})}
@@ -92,7 +94,7 @@ class FakeSetting(Setting):
 
 
 class FakeThreat(Threat):
-    """Does what it is told: sleeps, fails, diverges, gives NaN, refuses its parameters, takes all memory or dies."""
+    """Threat that sleeps, fails, diverges, gives NaN, refuses its parameters, takes all memory or dies, as told."""
 
     family, setting, surface, headline = "gradient_leakage", "collaboration", "uploads", "ssim"
     floor = Floor("ssim", 0.1)
@@ -127,6 +129,6 @@ class FakeThreat(Threat):
 
 
 class FakeInputThreat(FakeThreat):
-    """Lives on a surface that no gradient defense acts on."""
+    """Threat on a surface that no gradient defense acts on."""
 
     surface = "inputs"

@@ -85,12 +85,12 @@ def outcomes():
     attacks = {"jsma": jsma(), "logits": jsma(saliency_on="logits"), "jsma_t": jsma(adaptive=True)}
 
     def play(defense):
-        shelf = {}
+        kept = {}
 
         def cache(key, build):
-            if key not in shelf:
-                shelf[key] = build()
-            return shelf[key]
+            if key not in kept:
+                kept[key] = build()
+            return kept[key]
 
         cells = [context(threat, defense, architecture=model, cache=cache) for threat in attacks.values()]
         return [setting.play(replace(cell, data=data)) for cell in cells]
