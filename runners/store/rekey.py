@@ -181,8 +181,8 @@ def run(store: Path) -> None:
     missing = [source for source, _ in pictures if not source.is_file()]
     assert not missing, missing
     present = {path for path in store.glob("media/*/*") if path.is_file()}
-    orphans = present - {source for source, _ in pictures}
-    assert not orphans, sorted(orphans)
+    unreferenced = present - {source for source, _ in pictures}
+    assert not unreferenced, sorted(unreferenced)
     assert not {place for _, place in pictures} & present, "a picture's new name is another one's old name"
 
     for record in new:
