@@ -114,7 +114,7 @@ def pages() -> dict[Path, str]:
 
 # -- checks -----------------------------------------------------------------------------------------------------------
 def what() -> Iterator[Fault]:
-    """Docstrings whose first line begins with "What"."""
+    """Yield docstrings whose first line begins with "What"."""
     for path in python_files():
         for line, text in docstrings(parsed(path)):
             if text.startswith("What"):
@@ -122,7 +122,7 @@ def what() -> Iterator[Fault]:
 
 
 def retired() -> Iterator[Fault]:
-    """Retired words as module names or identifiers."""
+    """Yield retired words used as module names or identifiers."""
     for path in python_files():
         if path.stem.removeprefix("test_") in RETIRED_MODULES:
             yield Fault(path, 1, f"module name {path.stem!r} is retired")
@@ -147,7 +147,7 @@ def _bound(node: ast.AST) -> list[str]:
 
 
 def outside() -> Iterator[Fault]:
-    """References to documents that are not in the repository."""
+    """Yield references to documents that are not in the repository."""
     texts: list[tuple[Path, int, str]] = []
     for path in python_files():
         source = path.read_text(encoding="utf-8")
@@ -165,7 +165,7 @@ def outside() -> Iterator[Fault]:
 
 
 def links(files: tuple[Path, ...] | None = None) -> Iterator[Fault]:
-    """Markdown links whose file or anchor does not exist."""
+    """Yield Markdown links whose file or anchor does not exist."""
     for path in files or markdown_files():
         for number, line in lines_of_prose(path):
             for match in LINK.finditer(re.sub(r"`[^`]*`", "", line)):
@@ -193,7 +193,7 @@ def anchors(path: Path) -> set[str]:
 
 
 def names(files: tuple[Path, ...] | None = None) -> Iterator[Fault]:
-    """Paths, modules and options that a page names and that do not exist."""
+    """Yield paths, modules and options that a page names and that do not exist."""
     for path in files or markdown_files():
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             for code in re.findall(r"`([^`]+)`", line):
@@ -253,7 +253,7 @@ def _option_exists(group: str, option: str) -> bool:
 
 
 def pages_named_in_code() -> Iterator[Fault]:
-    """Pages of ``docs/`` that docstrings, comments or YAML files name and that do not exist."""
+    """Yield pages of ``docs/`` that docstrings, comments or YAML files name and that do not exist."""
     for path in (*python_files(), *sorted((ROOT / "conf").rglob("*.yaml"))):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             for page in re.findall(r"\bdocs/[\w/-]+\.md\b", line):
