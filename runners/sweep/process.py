@@ -31,7 +31,7 @@ def keep_freed_memory() -> None:
     """Let the C library keep what it frees, up to a gibibyte, for the next tensor of the size.
 
     By default glibc returns every large block to the system, which clears it again for the next iteration's tensor.
-    That takes a tenth to a fifth of the time of small networks. Other C libraries have no such switch and are left alone.
+    That takes a tenth to a fifth of the time of small networks. Other C libraries have no such switch.
     """
     switch = _of_the_c_library("mallopt")
     if switch is not None:
