@@ -15,7 +15,7 @@ from benchmark.data.base import Source, Split
 from benchmark.errors import ConfigError, Diverged
 from benchmark.outcome import Outcome
 from benchmark.settings.base import CellContext, Setting
-from benchmark.settings.threat import Floor, Guess, Threat
+from benchmark.settings.threat import Floor, Guess, Surface, Threat
 
 VERSION = 1
 
@@ -87,8 +87,8 @@ class FakeSetting(Setting):
     def play(self, context: CellContext) -> Outcome:
         key = ("victim", "dataset", "model", "setting", "defense", "scale")
         victim = context.cache(key, lambda: {"weights": torch.rand(3, generator=context.rng("victim"))})
-        guess = context.threat(context.threat.surface_for(victim), seed=context.seed)  # type: ignore[attr-defined]
-        outcome = Outcome(utility={"test_accuracy": victim["weights"].mean().item()}, risk=guess.diagnostics)  # type: ignore[arg-type]
+        guess = context.threat(Surface(), seed=context.seed)
+        outcome = Outcome(utility={"test_accuracy": victim["weights"].mean().item()}, risk=guess.diagnostics)
         outcome.picture("images", {"original": context.data.owner.x})
         return outcome
 
@@ -105,13 +105,7 @@ class FakeThreat(Threat):
             raise ConfigError(f"threat.risk must not be negative, got {risk}.")
         self.does, self.sleep, self.risk = does, sleep, risk
 
-    def surface_for(self, victim: dict[str, Tensor]) -> FakeThreat:
-        return self
-
-    def restrict(self, knowledge: object) -> FakeThreat:
-        return self
-
-    def attack(self, surface: object, rng: torch.Generator) -> Guess:
+    def attack(self, surface: Surface, rng: torch.Generator) -> Guess:
         if "FAKE_LOG" in os.environ:  # one line a play, to count them over processes
             with open(os.environ["FAKE_LOG"], "a") as log:
                 log.write("played\n")
