@@ -150,14 +150,11 @@ def surface_hooks() -> dict[tuple[str, str], frozenset[str]]:
             if not isinstance(node, ast.ClassDef):
                 continue
             setting = literal(assigned(node.body, "name"))
-            games, table = assigned(node.body, "games"), assigned(node.body, "surfaces")
+            games = assigned(node.body, "games")
             if isinstance(games, ast.Tuple):
                 for game in games.elts:
                     if cls := find_class(module, ast.unparse(game)):
                         acting[setting, literal(cls.attribute("surface"))] = cls.names("hooks")
-            elif isinstance(table, ast.Dict):
-                for surface, hooks in zip(table.keys, table.values, strict=True):
-                    acting[setting, literal(surface)] = names_in(hooks, module)
     return acting
 
 
