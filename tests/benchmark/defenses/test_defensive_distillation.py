@@ -76,7 +76,7 @@ def jsma(**changes):
 
 @pytest.fixture(scope="module")
 def outcomes():
-    """A smoke cell of real digits: attack -> (without a defense, distilled at 100)."""
+    """Return a smoke cell of real digits: attack -> (without a defense, distilled at 100)."""
     data = Digits(sizes={"owner": 700, "test": 497}).load(None, seed=0)
     setting = Deployment(
         epochs=30, lr=3e-3, victims=8, targets=None, false_alarm_rate=0.05, radius=1.0, batch=20, draws=20
