@@ -1,4 +1,4 @@
-"""Launching of cells, repeated where a worker died with some of them."""
+"""Cells handed to a launcher, and again where a worker died with some of them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def launch_all(
     again: bool,
     say: Callable[[str], None],
 ) -> Answers:
-    """Have every cell played; return the answers of the jobs, as far as the launcher told.
+    """Have every cell played; gives what the jobs answered, as far as the launcher told.
 
     A launcher that loses a worker stops as a whole. The cells that were being played are then launched one at a time:
-    one that loses its worker again, played alone, is recorded as failed, and the others are not affected.
+    one that loses its worker again, all alone, is recorded as failed, and the others are none the worse for it.
 
     Args:
         at_once: how many cells the launcher is given at a time; None for all.
@@ -45,7 +45,7 @@ def launch_all(
             say(f"The launcher stopped: {error}")
             missing = [planned for planned in batch if store.stamp(planned.cell.key) == before[planned.cell.key]]
             suspects = [planned for planned in missing if store.claimed(planned.cell.key) >= begun]
-            if not again or not suspects:  # no cell was begun: the launcher itself does not work
+            if not again or not suspects:  # nothing was begun: the launcher itself does not work
                 return answers
             answers += _one_by_one(launcher, suspects, store, say)
             batch = [planned for planned in batch if planned not in missing or planned in suspects]
@@ -55,7 +55,7 @@ def launch_all(
 
 
 def _one_by_one(launcher: Launcher, suspects: Sequence[Planned], store: Store, say: Callable[[str], None]) -> Answers:
-    """Launch cells one at a time, and record the one that ends its worker as failed."""
+    """Which of the cells takes its worker down? It is recorded as failed."""
     answers: Answers = []
     for planned in suspects:
         before, clock = store.stamp(planned.cell.key), time.monotonic()
@@ -68,11 +68,11 @@ def _one_by_one(launcher: Launcher, suspects: Sequence[Planned], store: Store, s
 
 
 def _launch(launcher: Launcher, cells: Sequence[Planned]) -> tuple[Answers, str | None]:
-    """Return the jobs' answers, or the reason why the launcher stopped."""
+    """The jobs' answers, or why the launcher stopped."""
     try:
         returns = launcher.launch([list(planned.overrides) for planned in cells], initial_job_idx=0)
         return [job.return_value for job in returns], None
-    except Exception as error:  # a launcher may raise anything
+    except Exception as error:  # whatever a launcher raises
         return [], f"{type(error).__name__}: {str(error).strip()[:500]}"
 
 

@@ -16,7 +16,7 @@ def end_with_parent() -> None:
     """End this process soon after its parent, where multiprocessing or Joblib started it; else do nothing.
 
     Joblib's workers would go on with their cell, and keep the sweep's pipes open, until they are idle for minutes.
-    Ending at any moment is harmless: a record is written completely or not at all.
+    Being ended at any moment is harmless: a record is written whole or not at all.
     """
     parent = multiprocessing.parent_process()
     if parent is not None and parent.pid is not None:

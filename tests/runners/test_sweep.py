@@ -178,7 +178,7 @@ def test_two_sweeps_on_one_store_play_each_cell_once(tmp_path: Path, monkeypatch
 
 
 def workers(parent: int) -> list[int]:
-    """Return the process ids of the Joblib workers of a sweep."""
+    """Process ids of the Joblib workers of a sweep."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
