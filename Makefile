@@ -8,7 +8,7 @@ STORE ?= outputs
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types docs sweep table leaderboard site check smoke bench
+.PHONY: help setup demo test lint types docs notebooks sweep table leaderboard site check smoke bench
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,12 @@ docs: setup ## the docs site into build/docs, without a network
 		|| $(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "Begin at build/docs/index.html; the search needs a server: $(BIN)/python -m http.server -d build/docs"
+
+notebooks: setup ## every notebook of examples/notebooks, executed in minutes
+	@$(BIN)/python -c 'import ipykernel, nbclient, nbformat' 2>/dev/null \
+		|| PATH="$$PATH:$(BIN)" uv $(UV_INSTALL) '.[notebooks]' 2>/dev/null \
+		|| $(BIN)/pip install --quiet -c constraints.txt -e '.[notebooks]'
+	$(BIN)/python -m pytest -m notebook tests/test_notebooks.py
 
 sweep: setup ## the cells of SWEEP=name into STORE=folder
 	$(BIN)/python -m runners.sweep sweep=$(SWEEP) store=$(STORE) $(ARGS)

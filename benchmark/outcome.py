@@ -1,4 +1,4 @@
-"""What a cell measured."""
+"""Measurements of a cell."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 
 def derive(seed: int, purpose: str) -> int:
-    """A 63-bit seed for ``purpose``; distinct purposes give independent streams.
+    """Return a 63-bit seed for ``purpose``; distinct purposes give independent streams.
 
     >>> derive(0, "model.init") != derive(0, "data.split")
     True
@@ -32,23 +32,23 @@ def generator(seed: int, purpose: str) -> torch.Generator:
 
 
 def normal_like(reference: Tensor, rng: torch.Generator) -> Tensor:
-    """Standard normal noise of the shape, type and device of ``reference``, drawn from ``rng``."""
+    """Return standard normal noise of the shape, type and device of ``reference``, drawn from ``rng``."""
     return torch.randn(reference.shape, generator=rng, dtype=reference.dtype).to(reference.device)
 
 
 def child(rng: torch.Generator) -> int:
-    """A fresh integer seed drawn from ``rng``, for libraries that take seeds rather than generators."""
+    """Return a fresh integer seed drawn from ``rng``, for libraries that take seeds rather than generators."""
     return int(torch.randint(0, 2**31 - 1, (), generator=rng))
 
 
 def random_bytes(count: int, rng: torch.Generator) -> bytes:
-    """``count`` bytes drawn from ``rng``: keys of simulated parties, which have to repeat from run to run."""
+    """Return ``count`` bytes drawn from ``rng``: keys of simulated parties, which must repeat from run to run."""
     return bytes(torch.randint(0, 256, (count,), generator=rng, dtype=torch.uint8).tolist())
 
 
 @contextmanager
 def isolated(seed: int, purpose: str) -> Iterator[None]:
-    """Seed the global generators of torch, numpy and Python inside the block, and put them back afterwards.
+    """Return seed the global generators of torch, numpy and Python inside the block, and put them back afterwards.
 
     For code that can only draw from global state (layer initialisation, dropout, scikit-learn).
     """
@@ -66,7 +66,7 @@ def isolated(seed: int, purpose: str) -> Iterator[None]:
 
 
 def _seed_torch(value: int) -> None:
-    """``torch.manual_seed``, which takes milliseconds where there is no GPU to seed."""
+    """Call ``torch.manual_seed`` where there is a GPU to seed, since it takes milliseconds; else seed the CPU alone."""
     if torch.cuda.is_available():
         torch.manual_seed(value)
     else:

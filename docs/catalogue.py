@@ -109,7 +109,10 @@ def value(raw: Any) -> str:
 
 
 def parameter_table(option: Option) -> Iterator[str]:
-    """Parameters with defaults; each explained by its Args entry, else by its comment in the YAML."""
+    """Yield the lines of the table of parameters with defaults.
+
+    Each parameter is explained by its Args entry, else by its comment in the YAML.
+    """
     explained: dict[str, str] = {}
     for cls in reversed(option.target.lineage if option.target else ()):
         initial = cls.method("__init__")

@@ -36,7 +36,7 @@ class Class:
 
     @cached_property
     def lineage(self) -> tuple[Class, ...]:
-        """This class, its bases, their bases and so on, without repeats, the nearest first."""
+        """Return this class, its bases, their bases and so on, without repeats, the nearest first."""
         found = [self]
         for base in self.node.bases:
             parent = find_class(self.module, ast.unparse(base).split("[")[0])
@@ -150,14 +150,11 @@ def surface_hooks() -> dict[tuple[str, str], frozenset[str]]:
             if not isinstance(node, ast.ClassDef):
                 continue
             setting = literal(assigned(node.body, "name"))
-            games, table = assigned(node.body, "games"), assigned(node.body, "surfaces")
+            games = assigned(node.body, "games")
             if isinstance(games, ast.Tuple):
                 for game in games.elts:
                     if cls := find_class(module, ast.unparse(game)):
                         acting[setting, literal(cls.attribute("surface"))] = cls.names("hooks")
-            elif isinstance(table, ast.Dict):
-                for surface, hooks in zip(table.keys, table.values, strict=True):
-                    acting[setting, literal(surface)] = names_in(hooks, module)
     return acting
 
 
@@ -184,7 +181,7 @@ class Option:
 
     @property
     def description(self) -> str:
-        """The leading comment of the file, without Hydra's package directive."""
+        """Return the leading comment of the file, without Hydra's package directive."""
         lines = []
         for line in self.text.splitlines():
             if not line.startswith("#"):
@@ -195,7 +192,7 @@ class Option:
 
     @cached_property
     def target(self) -> Class | None:
-        """The class named by ``_target_``, here or in the option that this one builds on."""
+        """Return the class named by ``_target_``, here or in the option that this one builds on."""
         if dotted := self.data.get("_target_"):
             module, _, name = dotted.rpartition(".")
             return find_class(module, name)
@@ -203,7 +200,7 @@ class Option:
 
     @property
     def bases(self) -> list[str]:
-        """Options of the same group that this one builds on."""
+        """Return the options of the same group that this one builds on."""
         named = [base for base in self.data.get("defaults", []) if isinstance(base, str)]
         return [base for base in named if (CONF / self.group / f"{base}.yaml").is_file()]
 
@@ -213,7 +210,7 @@ class Option:
 
     @property
     def comments(self) -> dict[str, str]:
-        """The trailing comment of each parameter."""
+        """Return the trailing comment of each parameter."""
         pairs = re.findall(r"^(\w+):(?:.*?)\s#\s+(.*)$", self.text, re.MULTILINE)
         return dict(pairs)
 

@@ -16,7 +16,7 @@ EXAMPLE = re.compile(r"(?:^ *(?:>>>|\.\.\.) .*\n?)+", re.MULTILINE)
 
 
 class Docstrings(griffe.Extension):
-    """Rewrites every docstring as its object is read."""
+    """Griffe extension that rewrites every docstring as its object is read."""
 
     def on_instance(self, *, obj: Any, **_: Any) -> None:
         if obj.docstring:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Result(Outcome):
-    """The outcome of a played cell.
+    """Outcome of a played cell.
 
     Attributes:
         key: of the cell, under which a store keeps its record; None for a cell with objects of your own.
@@ -84,12 +84,12 @@ class PlayableCell:
 
     @property
     def key(self) -> str | None:
-        """The cell's identity, or None where an object of your own is part of it, which no config describes."""
+        """Return the key of the cell; None where an object of your own is part of it, which no config describes."""
         return None if self.objects else self.composed.key
 
     @property
     def config(self) -> dict[str, Any]:
-        """All components with their parameters, as plain data."""
+        """Return all components with their parameters, as plain data."""
         return self.composed.config
 
     @property
@@ -179,7 +179,7 @@ def _spelled(value: Any) -> str:
 
 @contextmanager
 def _hydra() -> Iterator[None]:
-    """Compose apart from a Hydra application that may be running in this process."""
+    """Let this process compose configs apart from a Hydra application that may be running in it."""
     running = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:

@@ -1,4 +1,4 @@
-"""Many cells from Python: sweeps, and what stores say of them as pandas tables."""
+"""Many cells from Python: sweeps, and the records of stores as pandas tables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def sweep(name: str, *overrides: str, store: str | Path = "outputs") -> pd.DataF
         overrides: as on the command line: ``"seed=range(0,5)"``, ``"jobs=4"``.
 
     Raises:
-        GauntletError: the sweep cannot be planned; what is wrong stands in the output.
+        GauntletError: the sweep cannot be planned; the output says why.
         CellsFailed: some cells failed; their rows say why.
     """
     command = [sys.executable, "-m", "runners.sweep", f"sweep={name}", f"store={store}", *overrides]

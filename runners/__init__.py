@@ -1,3 +1,3 @@
-"""The machine room: composes cells, plans sweeps, launches, records. It never computes a metric."""
+"""Composition, planning, launching and recording of cells; no metric is calculated here."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

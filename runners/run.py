@@ -24,7 +24,7 @@ compose.register()
 
 
 def task(config: DictConfig) -> dict[str, Any] | None:
-    """What Hydra calls for each cell, in whatever process its launcher chose.
+    """Play one cell; Hydra calls this in whatever process its launcher chose.
 
     Returns:
         For a sweep, what :func:`job` says.
@@ -36,12 +36,12 @@ def task(config: DictConfig) -> dict[str, Any] | None:
         return job(compose.cell_of(config, chosen.runtime.choices))
     code = guarded(lambda: single(compose.cell_of(config, chosen.runtime.choices)))
     if code:
-        sys.exit(code)  # past Hydra, which would add its own words to those that were just printed
+        sys.exit(code)  # without returning to Hydra, which would print an error of its own
     return None
 
 
 def single(cell: ComposedCell) -> None:
-    """Play the cell, whatever the store says of it, and print what was measured.
+    """Play the cell, whether or not it has a record, and print the measured numbers.
 
     Raises:
         GauntletError: the user's mistake, which leaves no record.
@@ -78,7 +78,7 @@ def job(cell: ComposedCell) -> dict[str, Any]:
         leave_out_of_collection()
         tracking.log(cell.options.logger, store.root, path)
         return {"key": cell.key, "status": played.record.status, "hits": played.hits, "misses": played.misses}
-    except Exception as error:  # the record itself could not be made or written: the sweep misses it and says so
+    except Exception as error:  # the record itself could not be made or written: the sweep reports it as missing
         return {"key": cell.key, "status": "unrecorded", "reason": sentence(error) or repr(error)}
 
 
@@ -89,7 +89,7 @@ def _print_numbers(record: Record) -> None:
 
 
 def application(config_name: str) -> int:
-    """The Hydra application on ``conf/<config_name>.yaml``; gives the exit code."""
+    """Run the Hydra application on ``conf/<config_name>.yaml`` and return the exit code."""
 
     def start() -> None:
         if {"-m", "--multirun"} & set(sys.argv):
@@ -100,7 +100,7 @@ def application(config_name: str) -> int:
 
 
 def main() -> int:
-    """The command line; gives the exit code."""
+    """Run the command line and return the exit code."""
     return application("config")
 
 

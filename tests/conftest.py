@@ -1,4 +1,4 @@
-"""What every test needs: one thread, for a test machine is never idle, a stderr that nobody closes, checked shapes."""
+"""Setup of every test: one thread (test machines are shared), a stderr that nobody closes, checked shapes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from absl import logging as absl_logging
 from jaxtyping import install_import_hook
 
-import tests.shapes  # noqa: F401, where the hook finds its checker
+import tests.shapes  # noqa: F401, the hook finds its checker here
 
 # absl (behind dp-accounting) logs to what was stderr at its import and closes that when logging is configured anew,
 # as Hydra does; under pytest it would close pytest's own capture file.

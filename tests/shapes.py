@@ -1,4 +1,4 @@
-"""The type checker that tests put on shapes and types of the suite's signatures, see ``tests/conftest.py``."""
+"""Type checker for the shapes and types in the suite's signatures, used by ``tests/conftest.py``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every YAML file of a component composes, its target imports, its keywords bind, and it says what it is."""
+"""Tests that every YAML file of a component composes, imports its target, binds its keywords and has a description."""
 
 from __future__ import annotations
 

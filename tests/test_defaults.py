@@ -1,4 +1,4 @@
-"""Components built by hand: constructors have defaults, and these agree with the YAML files."""
+"""Tests of components built by hand: constructors have defaults, and these agree with the YAML files."""
 
 from __future__ import annotations
 

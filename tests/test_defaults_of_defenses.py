@@ -1,4 +1,4 @@
-"""Classes behind a defense, dataset or model can be built by hand, with the values of their YAML."""
+"""Tests that classes behind a defense, dataset or model can be built by hand, with the values of their YAML."""
 
 import importlib
 import inspect
@@ -44,7 +44,7 @@ def target(path: Path) -> type:
 
 
 def defaults(cls: type) -> dict[str, Any]:
-    """Parameter -> default, over the constructors that hand unknown keywords on to their parent."""
+    """Return the default of each parameter, over the constructors that hand unknown keywords on to their parent."""
     found: dict[str, Any] = {}
     for owner in cls.__mro__:
         if "__init__" not in vars(owner):

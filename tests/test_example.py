@@ -1,4 +1,4 @@
-"""A third party's defense, in its own package, is played, attacked adaptively, refused and put on the leaderboard."""
+"""Tests of a third party's defense in its own package: played, attacked adaptively, refused, on the leaderboard."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Play = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def play(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Play:
-    """``play(*overrides)`` -> (exit code, stderr), with the package installed and the store in ``tmp_path``."""
+    """Return ``play(*overrides)`` -> (exit code, stderr), with the package installed and the store in ``tmp_path``."""
     monkeypatch.syspath_prepend(PACKAGE)
 
     def call(*overrides: str) -> tuple[int, str]:

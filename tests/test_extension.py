@@ -1,4 +1,4 @@
-"""A new defense and a new threat are two files each: in a copy of the suite nothing else has to change.
+"""Tests that a new defense and a new threat are two files each: in a copy of the suite nothing else has to change.
 
 The default tier runs the tests that look at the whole catalogue; ``-m slow`` runs all default tests there.
 """

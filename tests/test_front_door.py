@@ -1,4 +1,4 @@
-"""The package ``gauntlet``: what a notebook uses."""
+"""Tests of the package ``gauntlet`` as a notebook uses it."""
 
 from __future__ import annotations
 

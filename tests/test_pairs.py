@@ -1,4 +1,4 @@
-"""Every threat meets every defense at smoke scale, or is refused with a reason.
+"""Tests that every threat meets every defense at smoke scale, or is refused with a reason.
 
 The default tier plays a covering sample with everything shrunk to a few steps: each threat and each defense at least
 once. ``-m slow`` plays all pairs.
@@ -42,7 +42,7 @@ DEFENSES = [option.name for option in catalogue.options("defense")]
 
 
 def shrink(node: Any) -> Any:
-    """The node with every number that only buys quality cut down."""
+    """Return the node with smaller values of every number that only buys quality."""
     if not isinstance(node, dict):
         return node
     return {
@@ -70,7 +70,7 @@ MODEL = {
 
 @cache
 def parts(threat: str) -> dict[str, Any]:
-    """Shrunk nodes of a cell without a defense."""
+    """Return the shrunk nodes of a cell without a defense."""
     return shrink(composed(f"threat={threat}", "scale=smoke", *MODEL.get(threat, ())).nodes)
 
 
@@ -80,7 +80,7 @@ def defense_node(defense: str) -> dict[str, Any]:
 
 
 def reason_of(threat: str, defense: str) -> str | None:
-    """Why the two do not meet, from their classes; None when they do."""
+    """Return why the two do not meet, from their classes; None when they do."""
     dataset, model, setting, attack = (locate(parts(threat)[group]["_target_"], group, ALLOWED) for group in SINGLE)
     guard = locate(defense_node(defense)["_target_"], "defense", ALLOWED)
     return refusal(setting, attack, [guard], traits(dataset, model))
@@ -88,7 +88,7 @@ def reason_of(threat: str, defense: str) -> str | None:
 
 @cache
 def covering() -> dict[str, list[str]]:
-    """Threat -> defenses that it meets: the one least used so far, and for a control whatever defense is left."""
+    """Return for each threat the least used of the defenses that it meets; for a control any defense that is left."""
     uses = dict.fromkeys(DEFENSES, 0)
     sample: dict[str, list[str]] = {}
     for threat in THREATS:
@@ -106,17 +106,17 @@ def explained(reason: str) -> None:
 
 
 def shared_by_defenses() -> ArtifactCache:
-    """A memo for cells that differ in the defense alone: it keeps what no defense had a hand in."""
+    """Return a cache for cells that differ in the defense alone: it keeps artifacts in which no defense took part."""
     kept: dict[tuple[str, ...], Artifact] = {}
 
-    def memo(key: tuple[str, ...], build: Callable[[], Artifact]) -> Artifact:
+    def cache(key: tuple[str, ...], build: Callable[[], Artifact]) -> Artifact:
         if "defense" in key:
             return build()
         if key not in kept:
             kept[key] = build()
         return {name: tensor.clone() for name, tensor in kept[key].items()}
 
-    return memo
+    return cache
 
 
 def check(threat: str, defense: str, memo: ArtifactCache = no_cache) -> None:

@@ -1,4 +1,4 @@
-"""Every block of every sweep names components that exist, and options that these have.
+"""Tests that every block of every sweep names components that exist, and options that these have.
 
 The default tier reads the files alone, for every component of every block; ``-m slow`` composes and judges cells of
 each block, in which every value of every axis comes up.
@@ -35,7 +35,7 @@ def read(path: Path) -> dict[str, Any]:
 
 @cache
 def component(group: str, name: str) -> dict[str, Any]:
-    """The options of a component, with those of the file that it begins from."""
+    """Return the options of a component, with those of the file that it begins from."""
     path = CONF / group / f"{name}.yaml"
     assert path.exists(), f"there is no {group} {name}"
     own = read(path)
@@ -46,7 +46,7 @@ def component(group: str, name: str) -> dict[str, Any]:
 
 
 def brought(threat: str, group: str) -> str | None:
-    """What a threat's file sets another group to."""
+    """Return the option that a threat's file chooses for another group."""
     for entry in component("threat", threat).get("defaults", []):
         for name, value in entry.items() if isinstance(entry, dict) else ():
             if name.startswith(f"override /{group}@"):
@@ -61,7 +61,7 @@ def values(block: dict[str, Any], axis: str) -> list[Any]:
 
 
 def expanded(axis: str, item: Any) -> list[Any]:
-    """The options that ``on(...)`` and ``glob(...)`` stand for; any other item by itself."""
+    """Return the options that ``on(...)`` and ``glob(...)`` stand for; any other item by itself."""
     if axis == "threat":
         return [each for threat in threats_of(item) for each in globbed(axis, threat)]
     return globbed(axis, item)
@@ -75,19 +75,19 @@ def globbed(axis: str, item: Any) -> list[Any]:
 
 
 def chosen(block: dict[str, Any], group: str) -> list[str]:
-    """The components of one group that a block has cells of; empty where the files alone do not tell."""
+    """Return the components of one group in the cells of a block; empty where the files alone do not tell."""
     if named := values(block, group):
         return [str(name) for name in named]
     return [name for threat in values(block, "threat") if (name := brought(threat, group))]
 
 
 def stacks(block: dict[str, Any]) -> list[list[str]]:
-    """The stack of defenses of each cell."""
+    """Return the stack of defenses of each cell."""
     return [[str(n) for n in one] if isinstance(one, list) else [str(one)] for one in values(block, "defense")]
 
 
 def problems(block: dict[str, Any]) -> list[str]:
-    """What a block names that does not exist."""
+    """Return the names in a block that do not exist."""
     found = []
     for group in SINGLE:
         for name in values(block, group):

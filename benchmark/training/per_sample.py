@@ -126,7 +126,7 @@ class _Capture(NamedTuple):
 
 
 def _capture(captures: list[_Capture | None], layer: nn.Module, given: Any, named: Any, output: Any) -> None:
-    """Forward hook that appends a layer's call, or None unless it maps one tensor to one tensor."""
+    """Append a layer's call (as a forward hook), or None unless the layer maps one tensor to one tensor."""
     plain = len(given) == 1 and not named and isinstance(given[0], Tensor) and isinstance(output, Tensor)
     captures.append(_Capture(given[0], get_gradient_edge(output)) if plain else None)
 

@@ -1,1 +1,1 @@
-"""Hydra finds sweepers only in the namespace package ``hydra_plugins``; the work is done in ``runners.sweep.sweep``."""
+"""Namespace package in which Hydra looks for sweepers; the work is done in :mod:`runners.sweep.sweep`."""

@@ -1,4 +1,4 @@
-"""The suite's Hydra sweeper: Hydra's side of :func:`runners.sweep.sweep.sweep`."""
+"""Hydra's interface to :func:`runners.sweep.sweep.sweep`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 
 class GauntletSweeper(Sweeper):
-    """Expands a sweep's blocks, skips finished cells and hands the rest to the launcher, whichever it is.
+    """Hydra sweeper that expands a sweep's blocks, skips finished cells and hands the rest to any launcher.
 
     Args:
         plan_only: ``text`` or ``json`` prints the plan and stops.

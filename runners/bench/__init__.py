@@ -1,7 +1,7 @@
-"""Hot paths against their plain oracles and, where one is installed, against a peer's library.
+"""Speed of hot paths against plain references and, where one is installed, against another library.
 
 ``gauntlet bench`` runs all, ``gauntlet bench NAME`` one. A module here holds one family of paths and names them in its
-``PATHS``; the docstring of each states the floor, what no implementation can do without.
+``PATHS``; the docstring of each states the floor: the time that every implementation needs.
 """
 
 from __future__ import annotations

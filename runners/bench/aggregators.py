@@ -1,6 +1,7 @@
-"""Robust aggregation of 50 uploads of 400,000 parameters, against byzfl.
+"""Robust aggregation of 50 uploads of 400,000 parameters, compared with byzfl.
 
-All must read the uploads, 80 MB; at the 15 GB/s of one core that is 5 ms, the floor wherever arithmetic is not named.
+Every rule must read the uploads, 80 MB. At the 15 GB/s of one core that takes 5 ms, the floor of rules whose
+arithmetic takes less.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ UPLOADS, PARAMETERS, MALICIOUS = 50, 400_000, 10
 
 
 def coordinate_median() -> HotPath:
-    """The median of each coordinate: a sorting network against sorting.
+    """Time the median of each coordinate: a sorting network against sorting.
 
     Floor: n log2 n - 1.4 n = 212 comparisons to sort 50 values, so 85 million minima and maxima each, 16 to an
     instruction: 8 ms. The network takes 330 comparisons.
@@ -36,9 +37,9 @@ def coordinate_median() -> HotPath:
 
 
 def trimmed_mean() -> HotPath:
-    """The mean of each coordinate without 10 extremes a side: a sorting network against sorting.
+    """Time the mean of each coordinate without 10 extremes a side: a sorting network against sorting.
 
-    Floor: as of the median. The network takes 340 comparisons.
+    Floor: as for the median. The network takes 340 comparisons.
     """
     from benchmark.defenses.collaboration.aggregation.trimmed_mean import TrimmedMean
 
@@ -49,7 +50,7 @@ def trimmed_mean() -> HotPath:
 
 
 def krum() -> HotPath:
-    """Krum: distances by one matrix product against one pair at a time.
+    """Time Krum: all distances by one matrix product against one pair at a time.
 
     Floor: 50 * 50 * 400,000 multiplications and additions in double precision, half of them by symmetry: 1 GFLOP, 25 ms
     at 40 GFLOPS. The product does not use the symmetry.
@@ -68,9 +69,9 @@ def krum() -> HotPath:
 
 
 def geometric_median() -> HotPath:
-    """Three Weiszfeld steps: on inner products against on whole vectors.
+    """Time three Weiszfeld steps: on inner products against on whole vectors.
 
-    Floor: the inner products, as of Krum, or for three steps 6 passes over the uploads, 30 ms.
+    Floor: the inner products, as for Krum, or for three steps 6 passes over the uploads, 30 ms.
     """
     import torch
 
@@ -87,9 +88,9 @@ def geometric_median() -> HotPath:
 
 
 def centered_clipping() -> HotPath:
-    """Three repetitions of centred clipping: on inner products against on whole vectors.
+    """Time three repetitions of centred clipping: on inner products against on whole vectors.
 
-    Floor: as of the geometric median.
+    Floor: as for the geometric median.
     """
     import torch
 
@@ -107,7 +108,7 @@ def centered_clipping() -> HotPath:
 
 
 def bulyan() -> HotPath:
-    """Bulyan: a sorting network and a moving window against sorting and searching.
+    """Time Bulyan: a sorting network and a moving window against sorting and searching.
 
     Floor: Krum's, and sorting 30 values in each coordinate: 115 comparisons, 4 ms.
     """
@@ -130,7 +131,7 @@ def _path(
     plain: Callable[[torch.Tensor], torch.Tensor],
     peer: Callable[[Any], Callable[..., Any]] | None = None,
 ) -> HotPath:
-    """``rule`` on random uploads; ``peer`` makes its counterpart of the module byzfl."""
+    """Return the hot path of ``rule`` on random uploads; ``peer`` makes its counterpart from the module byzfl."""
     import torch
 
     from benchmark.settings.collaboration.defense import Round

@@ -1,4 +1,4 @@
-"""Differentially private training: the sum of clipped per-sample gradients, against Opacus."""
+"""Differentially private training: the sum of clipped per-sample gradients, compared with Opacus."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BATCH, BOUND = 64, 1.0
 
 
 def dp_sgd() -> HotPath:
-    """A DP-SGD step of the small ConvNet: layers' inputs and signals against one sample at a time.
+    """Time a DP-SGD step of the small ConvNet: layers' inputs and signals against one sample at a time.
 
     Floor: a forward pass and the signals back to all layers but the first, 2.1 million multiplications a sample, and
     the convolutions' gradients of every sample, 1.0 million more, whose sum plain SGD needs as well: 0.2 billion for

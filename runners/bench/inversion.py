@@ -20,7 +20,7 @@ ITERATIONS = 17  # so that both libraries' schedules lower the step at the same 
 
 
 def inversion(restarts: int) -> HotPath:
-    """Signed Adam on the cosine distance, LeNet, one 32x32x3 image: two passes forward and two back against autograd.
+    """Time signed Adam on the cosine distance (LeNet, one 32x32x3 image): four explicit passes against autograd.
 
     Floor: a restart's iteration takes 19 products of the size of a convolution, 8.8 MFLOP: 0.2 ms at 40 GFLOPS. Beyond
     that it writes unfolded maps of 77 kB ten times and reads them sixteen times, 2 MB: as much again from the cache
@@ -70,7 +70,7 @@ def _relative(ours: float, theirs: float) -> float:
 
 
 def _surface() -> UploadSurface:
-    """One gradient of a LeNet, and the image behind it."""
+    """Return a view of one gradient of a LeNet, and the image behind it."""
     import torch
 
     from benchmark.data.base import Split
@@ -98,7 +98,7 @@ def _surface() -> UploadSurface:
 
 
 def _breaching(surface: UploadSurface, starts: Callable[[], torch.Tensor]) -> Callable[[], float]:
-    """breaching's attack *invertinggradients* from the same starts, without its prior; gives the lowest objective."""
+    """Run breaching's *invertinggradients* from the same starts, without its prior; return the lowest objective."""
     from importlib.resources import files
 
     import torch

@@ -1,4 +1,4 @@
-"""The saliency map attack on 28x28 images; no peer that installs has it."""
+"""The saliency map attack on 28x28 images; no other library that can be installed has it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ IMAGES, CHANGED = 16, 0.02
 
 
 def jsma() -> HotPath:
-    """JSMA on 16 images, 7 pairs each: the best pair among candidates against among all 307,000.
+    """Time JSMA on 16 images, 7 pairs each: the best pair among candidates against among all 307,000.
 
     Floor: a forward and two backward passes for each image and pair, 5 ms for 16 images on this network, so 35 ms, most
     of it the first convolution's gradient in its input; the scores of 96 candidates' pairs come on top, and those of

@@ -1,4 +1,4 @@
-"""Timing a hot path: interleaved in one process, one intra-op thread, medians of CPU seconds."""
+"""Timing of a hot path: interleaved in one process, one intra-op thread, medians of CPU seconds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST_REPEATS = 50
 
 
 def largest_relative(ours: Any, theirs: Any) -> float:
-    """The largest difference of two tensors, over the largest entry of the second."""
+    """Return the largest difference of two tensors, divided by the largest entry of the second."""
     return float((ours - theirs).abs().max() / theirs.abs().max())
 
 
@@ -46,13 +46,13 @@ class Peer:
 
 @dataclass(frozen=True)
 class HotPath:
-    """``fast()`` and ``plain()`` do the same work; ``difference`` says how far their results are apart.
+    """A fast and a plain way to do the same work; ``difference`` says how far their results are apart.
 
     Attributes:
-        plain: the oracle, as the formula reads.
+        plain: the reference, written as in the formula.
         tolerance: on ``difference(fast's result, plain's)``.
         work: what one call does, in a few words.
-        peer: of a library that does it too.
+        peer: another library that does the same work.
     """
 
     fast: Callable[[], Any]
@@ -64,7 +64,7 @@ class HotPath:
 
 
 def measure(name: str, path: HotPath) -> dict[str, Any]:
-    """Time one path. Seconds are of CPU; ``plain_over_fast`` above 1 means that the fast form is faster.
+    """Time one path in CPU seconds; ``plain_over_fast`` above 1 means that the fast form is faster.
 
     Raises:
         AssertionError: the results disagree, so their times mean nothing.
@@ -98,7 +98,7 @@ def measure(name: str, path: HotPath) -> dict[str, Any]:
 
 
 def _timed(run: Callable[[], Any]) -> tuple[Any, float]:
-    """What ``run`` gives and its CPU seconds, of all threads."""
+    """Return the result of ``run`` and its CPU seconds, summed over threads."""
     started = time.process_time()
     result = run()
     return result, time.process_time() - started
@@ -126,7 +126,7 @@ def run_all(names: Sequence[str], paths: Mapping[str, Callable[[], HotPath]], st
     prepare_torch(threads=1, device="cpu")
     results = []
     for name in names or paths:
-        give_back_memory()  # else a path would find, or not, the large blocks that the one before it left
+        give_back_memory()  # so that no path profits from large memory blocks that the one before it freed
         results.append(measure(name, paths[name]()))
         print(line(results[-1]), flush=True)
     machine = {"processor": _processor(), "cores": os.cpu_count(), "torch": torch.__version__, "threads": 1}
@@ -135,7 +135,7 @@ def run_all(names: Sequence[str], paths: Mapping[str, Callable[[], HotPath]], st
 
 
 def line(result: Mapping[str, Any]) -> str:
-    """One path's figures, for reading."""
+    """Return the figures of one path as a line of text."""
     against = f"plain {result['plain_over_fast']:5.2f}x"
     if result["peer"]:
         times = f"{result['peer_over_fast']:5.2f}x" if result["peer_installed"] else "not installed"
@@ -145,7 +145,7 @@ def line(result: Mapping[str, Any]) -> str:
 
 
 def _processor() -> str:
-    """The processor's name, as far as the system tells."""
+    """Return the processor's name, as far as the system knows it."""
     listing = Path("/proc/cpuinfo")
     if listing.exists():
         for row in listing.read_text().splitlines():

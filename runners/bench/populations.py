@@ -13,7 +13,7 @@ STEPS = 20
 
 
 def shadow_models() -> HotPath:
-    """20 steps of 20 shadow MLPs on 8x8 images: rows of one matrix against one model after the other.
+    """Time 20 steps of 20 shadow MLPs on 8x8 images: rows of one matrix against one model after the other.
 
     Floor: three matrix products a layer, 20 models * 64 samples * 2,368 weights * 3 = 9 million multiplications a step,
     0.2 ms at 80 GFLOPS; Adam reads and writes three vectors of 20 * 2,410 numbers, 0.1 ms.
@@ -47,7 +47,7 @@ def _path(module: Any, *, models: int, shape: tuple[int, ...]) -> HotPath:
             [train_locally(net, one[None], [share], course, steps=STEPS, rngs=[rng]) for one, share, rng in alone]
         )
 
-    # Adam divides by the root of squared gradients, so that roundings of tiny ones show
+    # Adam divides by the root of squared gradients, which enlarges rounding errors of tiny ones
     return HotPath(fast, plain, 1e-3, f"{models} models x {STEPS} steps, {type(module).__name__}")
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def federated_round() -> HotPath:
-    """A round of 20 clients x 5 steps of the small ConvNet, 28x28: all at once against one after the other.
+    """Time 20 clients x 5 steps of the small ConvNet, 28x28: all at once against one after the other.
 
     Floor: a client's step on 16 images takes 104 MFLOP, 87 of them in the second convolution: 1 ms at 100 GFLOPS,
     which torch's convolutions reach. The loop takes 5 ms: 1.5 of them in max-pooling, which is not vectorised unless
@@ -21,15 +21,15 @@ def federated_round() -> HotPath:
 
 
 def federated_round_100() -> HotPath:
-    """The same work as 100 clients x 1 step.
+    """Time the same work as 100 clients x 1 step.
 
-    Floor: as of federated_round; all clients' parameters, 42 MB, are read and their gradients written.
+    Floor: as for federated_round; all clients' parameters, 42 MB, are read and their gradients written.
     """
     return _convnet((1, 28, 28), clients=100, steps=1)
 
 
 def federated_round_digits() -> HotPath:
-    """A round of 20 clients x 5 steps of the small ConvNet, 8x8.
+    """Time a round of 20 clients x 5 steps of the small ConvNet, 8x8.
 
     Floor: 8 MFLOP a client's step, 0.08 ms at 100 GFLOPS. Some 60 calls of operators are left for each client, and as
     many for all of them together.
@@ -38,7 +38,7 @@ def federated_round_digits() -> HotPath:
 
 
 def federated_round_mlp() -> HotPath:
-    """A round of 100 clients x 5 steps of a small MLP, 8x8.
+    """Time a round of 100 clients x 5 steps of a small MLP, 8x8.
 
     Floor: 0.2 MFLOP a client's step, 2 us at 100 GFLOPS; what is left is reading and writing 100 x 2,410 parameters.
     """
@@ -56,7 +56,10 @@ def _convnet(shape: tuple[int, ...], *, clients: int, steps: int) -> HotPath:
 
 
 def _round(module: Any, *, clients: int, steps: int, shape: tuple[int, ...]) -> HotPath:
-    """Local training on batches of 16 images; ``plain`` is the module's own forward, autograd and torch's SGD."""
+    """Return the hot path of local training on batches of 16 images.
+
+    ``plain`` is the module's own forward, autograd and torch's SGD.
+    """
     import torch
     from torch.nn import functional as F
     from torch.nn.utils import parameters_to_vector, vector_to_parameters
@@ -91,8 +94,10 @@ def _round(module: Any, *, clients: int, steps: int, shape: tuple[int, ...]) -> 
 
 
 def _apart(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    """The distance of all clients' weights, over their norm: single ones may be further apart, where a ReLU whose input
-    is zero but for rounding went the other way."""
+    """Return the distance of all clients' weights, divided by their norm.
+
+    Single weights may differ more, where rounding puts the input of a ReLU on the other side of zero.
+    """
     return float((ours - theirs).norm() / theirs.norm())
 
 

@@ -1,4 +1,4 @@
-"""Entropic transport between two clouds, against geomloss's tensorised backend."""
+"""Entropic transport between two clouds, compared with geomloss's tensorised backend."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ POINTS, DIMENSIONS, BLUR = 500, 784, 0.5
 
 
 def sinkhorn() -> HotPath:
-    """The Sinkhorn divergence of two batches of 500 images and its gradient: one density a step against log-sums.
+    """Time the Sinkhorn divergence of two batches of 500 images and its gradient: densities against log-sums.
 
     Floor: inner products for the costs of three problems and two gradients, 500 * 500 * 784 multiplications each, 2
     GFLOP or 25 ms at 80 GFLOPS; in each of 10 steps one exponential a pair for the cross problem and, by symmetry, for

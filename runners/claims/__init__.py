@@ -1,1 +1,1 @@
-"""Claims of papers and accepted baselines, held against records."""
+"""Claims of papers and accepted baselines, compared with records."""

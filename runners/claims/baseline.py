@@ -46,7 +46,7 @@ class Number:
     n: int
 
     def width(self, n: int) -> float:
-        """How far a new mean over ``n`` seeds may be away."""
+        """Return how far a new mean over ``n`` seeds may be from the accepted one."""
         error = self.sd * math.sqrt(1 / self.n + 1 / n)
         floor = FLOORS.get(self.metric.rpartition(".")[2], max(FLOOR, RELATIVE_FLOOR * abs(self.mean)))
         return max(STANDARD_ERRORS * error, floor)
@@ -54,7 +54,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Verdict:
-    """An accepted number and what is measured now, None where nothing is; ``state`` as for claims."""
+    """An accepted number and the one measured now, None where nothing is; ``state`` as for claims."""
 
     accepted: Number
     measured: float | None
@@ -62,7 +62,7 @@ class Verdict:
 
 
 def numbers(table: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> Iterator[Number]:
-    """Headline risk and utility of every cell group of ``table``, by scale and label.
+    """Return headline risk and utility of every cell group of ``table``, by scale and label.
 
     Args:
         table: from :func:`runners.store.table.load`.
@@ -90,7 +90,7 @@ def _number(cell: str, label: str, metric: str, values: Iterable[Any]) -> Iterat
 
 
 def name_of(config: Mapping[str, Any]) -> str:
-    """What a cell group is called here: a digest of the science without seed and versions, 16 hex digits."""
+    """Return the name of a cell group: a digest of the science without seed and versions, 16 hex digits."""
     return digest(_unversioned({name: part for name, part in config.items() if name != "seed"}))[:16]
 
 
@@ -104,7 +104,7 @@ def _unversioned(node: Any) -> Any:
 
 # -- files ------------------------------------------------------------------------------------------------------------
 def read(folder: Path) -> list[Number]:
-    """The accepted numbers in ``folder``.
+    """Return the accepted numbers in ``folder``.
 
     Raises:
         GauntletError: there are none.
@@ -135,7 +135,7 @@ def write(folder: Path, found: Iterable[Number], scale: str | None) -> list[Path
 
 # -- verdicts ---------------------------------------------------------------------------------------------------------
 def compare(accepted: Iterable[Number], measured: Iterable[Number]) -> list[Verdict]:
-    """Each accepted number with what is measured now."""
+    """Compare each accepted number with the one measured now."""
     now = {(number.cell, number.metric): number for number in measured}
     return [_verdict(number, now.get((number.cell, number.metric))) for number in accepted]
 

@@ -1,7 +1,7 @@
 """``gauntlet check``: numbers of a store against what papers report and what was accepted; exit code 1 on *outside*.
 
-It also tells of components whose source has changed while their ``VERSION`` has not: their records may be out of date
-without showing it.
+It also lists components whose source has changed while their ``VERSION`` has not: their records may be out of date
+although their keys are current.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Records = list[dict[str, Any]]
 
 
 def run(store: Path, *, reported: Path, baseline: Path, scale: str | None, system: str | None) -> int:
-    """Print the claims with what was measured, then (unless ``system`` is given) accepted numbers and changed sources.
+    """Print the claims with the measured numbers, then (unless ``system`` is given) accepted numbers and edited code.
 
     Args:
         scale: only claims and accepted numbers of this scale.
@@ -79,7 +79,7 @@ def _counted(counts: Counter[str]) -> str:
 
 # -- claims of papers -------------------------------------------------------------------------------------------------
 def _claims(console: Console, records: Records, reported: Path, scale: str | None, system: str | None) -> int:
-    """Print a table for each paper; gives how many claims are outside."""
+    """Print a table for each paper, and return how many claims are outside."""
     if not reported.is_dir():
         raise GauntletError(f"There is no folder {reported}; run this in the repository, or name it with --reported.")
     papers = [_at_scale(paper, scale) for paper in load(reported, system)]
@@ -111,7 +111,7 @@ def _table(paper: Paper, answers: list[Answer]) -> Table:
 
 
 def measured(answer: Answer) -> str:
-    """``0.951 ± 0.004 (n=3)``: mean, standard deviation and count of seeds."""
+    """Return mean, standard deviation and count of seeds as text: ``0.951 ± 0.004 (n=3)``."""
     if answer.measured is None:
         return "–"
     spread = "" if answer.sd is None else f" ± {answer.sd:.2g}"
@@ -126,7 +126,7 @@ def _numbers(records: Records) -> list[accepted.Number]:
 
 
 def _accepted(console: Console, records: Records, baseline: Path, scale: str | None) -> int:
-    """Print the accepted numbers that drifted, and the counts; gives how many are outside."""
+    """Print the accepted numbers that drifted, and the counts; return how many are outside."""
     known = [number for number in accepted.read(baseline) if number.label.startswith(f"{scale} / " if scale else "")]
     measured = _numbers(records)
     verdicts = accepted.compare(known, measured)
@@ -152,7 +152,7 @@ def _drifts(drifted: Iterable[Verdict]) -> Table:
 
 # -- sources ----------------------------------------------------------------------------------------------------------
 def _sources(console: Console, records: Records) -> None:
-    """Tell of components that are not what they were when the records were made."""
+    """Print the components whose code differs from the code that made the records."""
     changed, stale = Counter[str](), defaultdict[str, Counter[str]](Counter)
     moved, counts, one = PerCell(moved_on), Counter[Any](), {}
     for record in records:

@@ -1,4 +1,4 @@
-"""What the records say to each claim: inside, outside, known miss, not run, unavailable, or answered by a test."""
+"""Evaluation of claims against records: inside, outside, known miss, not run, unavailable, or answered by a test."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ REDUCERS: dict[str, Callable[[Iterable[float]], float]] = {"mean": statistics.fm
 
 @dataclass(frozen=True)
 class Group:
-    """The records of one cell over its seeds; ``stale``: a component's version has moved on since."""
+    """Records of one cell over its seeds; ``stale``: a component's version is newer now."""
 
     config: Record
     records: dict[int, Record]
     stale: bool
 
     def values(self, metric: str) -> BySeed:
-        """Seed -> value, of the finished records that have this metric."""
+        """Return the value by seed, of the finished records that have this metric."""
         section, _, name = metric.partition(".")
         found = {seed: record[section].get(name) for seed, record in self.records.items() if record["status"] == "ok"}
         return {seed: value for seed, value in found.items() if isinstance(value, int | float)}
@@ -41,13 +41,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Answer:
-    """A claim's state and the number behind it.
+    """State of a claim and the number behind it.
 
     Attributes:
         measured: the mean over seeds (of the difference or ratio, where the claim compares).
         sd: standard deviation over seeds, None for a single one.
-        keys: of the records behind it.
-        note: why there is no number, or what else must be known.
+        keys: keys of the records behind it.
+        note: why there is no number, or a remark.
     """
 
     claim: Claim
@@ -78,7 +78,7 @@ class Sample:
 
 
 def groups_of(records: Iterable[Record]) -> list[Group]:
-    """Records whose cells are equal but for the seed, in the order of their first record."""
+    """Return records grouped by equality of their cells but for the seed, in the order of their first record."""
     found: dict[str, list[Record]] = defaultdict(list)
     name_of = PerCell(lambda config: canonical({name: part for name, part in config.items() if name != "seed"}))
     for record in records:
@@ -90,7 +90,7 @@ def groups_of(records: Iterable[Record]) -> list[Group]:
 
 
 def evaluate(papers: Iterable[Paper], groups: Sequence[Group]) -> list[tuple[Paper, list[Answer]]]:
-    """Each paper with an answer to each of its claims."""
+    """Return each paper with an answer to each of its claims."""
     by_scale: dict[str | None, list[Group]] = defaultdict(list)
     for group in groups:
         by_scale[group.config["scale"]["name"]].append(group)
@@ -98,7 +98,7 @@ def evaluate(papers: Iterable[Paper], groups: Sequence[Group]) -> list[tuple[Pap
 
 
 def answer(claim: Claim, groups: Sequence[Group]) -> Answer:
-    """What the records say to ``claim``."""
+    """Return the answer that the records give to ``claim``."""
     if claim.provenance == "unavailable":
         return Answer(claim, UNAVAILABLE, note=claim.why or "")
     if claim.test:
@@ -180,7 +180,7 @@ def _matches(config: Record, path: str, wanted: Any) -> bool:
 
 
 def _differing(groups: list[Group]) -> str:
-    """The parameters in which the groups differ, a few of them."""
+    """Return some of the parameters in which the groups differ, as text."""
     flat = [dict(_leaves(group.config)) for group in groups]
     known = dict.fromkeys(path for one in flat for path in one)
     paths = [path for path in known if len({str(one.get(path)) for one in flat}) > 1]
@@ -203,13 +203,13 @@ def _flat(path: str, node: Any) -> Iterable[tuple[str, Any]]:
 
 # -- from numbers to a state ------------------------------------------------------------------------------------------
 def _mean(reduce: str | None, sample: Sample, seeds: Iterable[int] | None) -> float:
-    """Mean over ``seeds`` (all where None) within each group, then combined over groups."""
+    """Return the mean over ``seeds`` (all where None) within each group, then combined over groups."""
     means = [statistics.fmean(g.values() if seeds is None else [g[s] for s in seeds]) for g in sample.groups]
     return REDUCERS[reduce or "mean"](means)
 
 
 def _judged(claim: Claim, sample: Sample, number: Callable[[str | None, Iterable[int] | None], float]) -> Answer:
-    """The state of a claim: ``number(reduce, seeds)`` is its quantity on those seeds."""
+    """Return the state of a claim, whose quantity on ``seeds`` is ``number(reduce, seeds)``."""
     shared = sorted(sample.seeds())
     one_by_one = [number(claim.reduce, [seed]) for seed in shared]
     measured = number(claim.reduce, shared if claim.other else None)
@@ -227,7 +227,7 @@ def _judged(claim: Claim, sample: Sample, number: Callable[[str | None, Iterable
 
 
 def claim_holds(claim: Claim) -> Callable[[float], bool]:
-    """Whether a number agrees with the claim's value or inequality; rounding never decides."""
+    """Return a test of whether a number agrees with the claim's value or inequality, up to rounding errors."""
     slack = 1e-9
 
     def holds(number: float) -> bool:

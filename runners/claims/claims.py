@@ -25,11 +25,11 @@ Cells = dict[str, Any]
 
 
 class ClaimsError(GauntletError):
-    """A file of claims that cannot be read; the message names the file, the claim and the field."""
+    """Error in a file of claims that cannot be read; the message names the file, the claim and the field."""
 
 
 class Claim(BaseModel):
-    """One number or qualitative statement, and which records answer it; field by field as in the README there."""
+    """One number or qualitative statement, and which records answer it; the README there explains each field."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -82,7 +82,7 @@ class Claim(BaseModel):
 
     @property
     def other(self) -> Cells | None:
-        """The cells compared with, complete; None where nothing is compared."""
+        """Return the complete cells that this claim compares with; None where it compares nothing."""
         if self.against is None and self.against_metric is None:
             return None
         replaced = {name for name in self.against or {} if "." not in name}
@@ -95,7 +95,7 @@ class Claim(BaseModel):
         }
 
     def wanted(self) -> str:
-        """The claim's number in a few characters: ``0.962 ± 0.02``, ``≥ 0.8``."""
+        """Return the claim's number in a few characters: ``0.962 ± 0.02``, ``≥ 0.8``."""
         if self.value is not None:
             return f"{self.value:g} ± {self.tolerance:g}"
         limits = (("≥", self.at_least), ("≤", self.at_most))
@@ -104,7 +104,7 @@ class Claim(BaseModel):
 
 
 class Paper(BaseModel):
-    """One paper and its claims."""
+    """A paper and its claims."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -131,7 +131,7 @@ def _demand(met: bool, otherwise: str) -> None:
 
 # -- reading ----------------------------------------------------------------------------------------------------------
 def load(folder: Path = REPORTED, system: str | None = None) -> list[Paper]:
-    """The papers of ``folder``, by system; only that of number ``system`` where one is given.
+    """Read the papers in ``folder``, sorted by system; only that of number ``system`` where one is given.
 
     Raises:
         ClaimsError: a file is not as it should be, or there is none for ``system``.
@@ -145,7 +145,7 @@ def load(folder: Path = REPORTED, system: str | None = None) -> list[Paper]:
 
 
 def read(path: Path) -> Paper:
-    """The claims in ``path``.
+    """Read the claims in ``path``.
 
     Raises:
         ClaimsError: it is no YAML, a field is wrong, or it names an option or a test that is not there.
@@ -168,12 +168,12 @@ def read(path: Path) -> Paper:
 
 @lru_cache
 def _content(path: Path, changed: int) -> Any:
-    """What was in ``path`` when it was ``changed``, not to be changed by anybody."""
+    """Return the parsed file ``path`` as of its time of change ``changed``; the caller must not modify it."""
     return OmegaConf.to_container(OmegaConf.load(path))
 
 
 def _told(error: ValidationError, content: Any) -> list[str]:
-    """A sentence for each thing that is wrong."""
+    """Return a sentence for each invalid field."""
     lines = []
     for one in error.errors():
         place, message = list(one["loc"]), one["msg"].removeprefix("Value error, ")
@@ -191,7 +191,7 @@ def _told(error: ValidationError, content: Any) -> list[str]:
 
 # -- what the fields refer to -----------------------------------------------------------------------------------------
 def problems_of(claim: Claim) -> list[str]:
-    """What ``claim`` refers to and is not there: options, parameters, tests."""
+    """Return the options, parameters and tests that ``claim`` refers to and that do not exist."""
     found = [problem for cells in (claim.cells, claim.other) if cells for problem in _unknown(cells)]
     if claim.test and not _test_exists(claim.test):
         found.append(f"there is no test {claim.test}; write path::function, relative to the repository.")
@@ -218,7 +218,7 @@ def _unknown(cells: Cells) -> list[str]:
 
 
 def _is_parameter(path: str, cells: Cells) -> bool:
-    """Whether the components that ``cells`` names have the parameter ``path``, as far as their files tell."""
+    """Return whether the components that ``cells`` names have the parameter ``path``, as far as their files tell."""
     group, *rest = path.split(".")
     if group != "defense":
         known = _parameters(group, cells.get(group))
@@ -227,7 +227,7 @@ def _is_parameter(path: str, cells: Cells) -> bool:
 
 
 def names(value: Any) -> list[str]:
-    """The options that ``a``, ``a+b`` or a list names."""
+    """Return the options that ``a``, ``a+b`` or a list names."""
     if isinstance(value, list):
         return [str(name) for name in value]
     return [name.strip() for name in str(value).split("+")] if value is not None else []
@@ -240,7 +240,7 @@ def _options(group: str) -> list[str]:
 
 @cache
 def _parameters(group: str, option: str | None) -> frozenset[str]:
-    """Dotted names in an option's YAML file; none where it is built on others, or no single file tells."""
+    """Return the dotted names in an option's YAML file; none where it builds on others, or no single file tells."""
     path = catalogue.CONF / group / f"{option}.yaml"
     content = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else {}
     if not isinstance(content, dict) or group == "setting" or "defaults" in content:

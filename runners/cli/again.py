@@ -1,4 +1,4 @@
-"""Play the cell of a record once more, as the code is today, and hold the two results against each other."""
+"""Replay of the cell of a record with today's code, and a comparison of the two results."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from runners.store.records import Store
 
 
 def again(console: Console, store: Store, key: str, extra: Sequence[str] = ()) -> int:
-    """Print what the record of ``key`` and a new run of its cell do not share; the store stays as it is.
+    """Play the cell of record ``key`` again and print how the results differ; the store is not changed.
 
     Args:
-        extra: overrides beside the cell's own, for the machine room: ``device=cuda``, ``hydra.searchpath=[...]``.
+        extra: overrides that change no number, beside the cell's own: ``device=cuda``, ``hydra.searchpath=[...]``.
 
     Returns:
         0, or the exit code of a run that failed.

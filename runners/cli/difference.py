@@ -1,4 +1,4 @@
-"""What two records do not share: their cells, the code that ran, and the numbers that came out."""
+"""Differences between two records: in their cells, in the code that ran, and in the numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ Difference = tuple[str, Any, Any]
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, list[Difference]]:
-    """Part (a key of :data:`PARTS`) -> (dotted path, value in ``one``, value in ``other``), :data:`ABSENT` for none."""
+    """Return the paths in which two records differ, by part (a key of :data:`PARTS`), with both values.
+
+    A value that a record does not have is :data:`ABSENT`.
+    """
     return {part: list(_between(one, other, fields)) for part, fields in PARTS.items()}
 
 
@@ -34,7 +37,7 @@ def _between(one: Mapping[str, Any], other: Mapping[str, Any], fields: tuple[str
 
 
 def _flat(path: str, node: Any) -> Iterator[tuple[str, Any]]:
-    """Every leaf with its path; members of a stack of defenses by their names."""
+    """Yield every leaf with its path; members of a stack of defenses by their names."""
     if isinstance(node, Mapping):
         for name, value in node.items():
             yield from _flat(f"{path}.{name}", value)
@@ -65,7 +68,7 @@ def _shown(value: Any) -> str:
     if value is ABSENT:
         return "–"
     if isinstance(value, str):
-        return (value.splitlines() or [""])[-1]  # of a traceback the line that tells
+        return (value.splitlines() or [""])[-1]  # the last line of a traceback
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""The command behind a record: what to type to play its cell again."""
+"""Shell command that plays the cell of a record again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runners.config.identity import SINGLE
 
 
 def command(config: Mapping[str, Any], extra: Sequence[str] = ()) -> tuple[str, list[str]]:
-    """The shell command for a record's ``config``, and what has changed in the suite since, if it has.
+    """Return the shell command for a record's ``config``, and a note if the code has changed since.
 
     Args:
         extra: overrides that finding the cell's options needs, ``hydra.searchpath=[...]``; not in the command.
@@ -55,7 +55,7 @@ def _composed(overrides: list[str]) -> dict[str, Any]:
 
 
 def _leaves(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Every parameter with its path on the command line."""
+    """Yield every parameter with its path on the command line."""
     for group in SINGLE:
         yield from _flat(group, config[group])
     for part in config["defense"]:

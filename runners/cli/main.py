@@ -39,7 +39,7 @@ def plan(arguments: list[str]) -> int:
 
 
 def _hand_over(command: str, arguments: list[str], main: Callable[[], int]) -> int:
-    """Let a Hydra application read the command line as its own."""
+    """Run a Hydra application, which reads the command line itself."""
     sys.argv = ["gauntlet" if "-sc" in arguments else f"gauntlet {command}", *arguments]
     return main()
 
@@ -138,15 +138,15 @@ def pack(arguments: argparse.Namespace) -> int:
 
 
 def cache(arguments: argparse.Namespace) -> None:
-    from runners.store import cache_admin as shelf
+    from runners.store import cache_admin
     from runners.store.records import Store
 
     store = Store(arguments.store)
     if arguments.days is not None or arguments.prune:
-        removed, left = shelf.prune(store, arguments.days)
+        removed, left = cache_admin.prune(store, arguments.days)
         print(f"{len(removed)} removed ({_megabytes(removed)}).")
     else:
-        left = list(shelf.entries(store.root))
+        left = list(cache_admin.entries(store.root))
     for artifact in sorted({entry.artifact for entry in left}):
         of_it = [entry for entry in left if entry.artifact == artifact]
         print(f"{len(of_it):6}  {_megabytes(of_it):>12}  {artifact}")
@@ -176,7 +176,7 @@ def table(arguments: argparse.Namespace) -> None:
 
 
 def _print_rows(rows: Sequence[Mapping[Any, Any]], store: Path) -> None:
-    """The columns that tell cells apart, aligned."""
+    """Print the columns that tell cells apart, aligned."""
     if not rows:
         print(f"No such records in {store}.")
         return
@@ -199,7 +199,7 @@ def leaderboard(arguments: argparse.Namespace) -> int | None:
 
 
 def _strips(arguments: argparse.Namespace) -> int:
-    """Write the picture strips of the named boards; the exit code is 1 where a board has no picture."""
+    """Write the picture strips of the named boards; return 1 where a board has no picture."""
     from runners.report import boards, source, strips
 
     found = {board.name: board for board in boards.build(source.read(arguments.store))}
@@ -244,7 +244,7 @@ def bench(arguments: argparse.Namespace) -> None:
 
 
 def _paths() -> str:
-    """The hot paths, each with the first line of its docstring."""
+    """Return the list of hot paths, each with the first line of its docstring."""
     from runners.bench import HOT_PATHS
 
     width = max(map(len, HOT_PATHS))
@@ -253,7 +253,7 @@ def _paths() -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The sub-commands that are not Hydra applications; the three that are appear for ``--help`` only."""
+    """Return the parser of all sub-commands; the three Hydra applications appear in it for ``--help`` only."""
     top = argparse.ArgumentParser(
         prog="gauntlet", description="Which defense survives which threat, and what does it cost?"
     )
@@ -332,7 +332,7 @@ def _command(commands: Any, name: str, action: Action, text: str, store: bool = 
 
 
 def main() -> int:
-    """The command line; gives the exit code."""
+    """Run the command line and return the exit code."""
     command, arguments = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
     if command == "-sc":  # the shell asks for completions: answer for the sub-command that is being typed
         words = os.environ.get("COMP_LINE", "").split(maxsplit=2)

@@ -1,4 +1,4 @@
-"""A user's mistake in one or two plain sentences, and the exit codes of every command."""
+"""Errors of users as one or two plain sentences, and the exit codes of every command."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from runners.config.build import nearest
 
 
 class CellsFailed(Exception):
-    """Cells ran and failed; their records say why. Exit code 1."""
+    """Error for cells that ran and failed; their records say why. Exit code 1."""
 
 
 def guarded(application: Callable[[], object]) -> int:
-    """Run ``application`` and give the exit code: 0 done, 1 a cell failed, 2 a user's mistake, 130 interrupted."""
+    """Run ``application`` and return the exit code: 0 done, 1 a cell failed, 2 a user's error, 130 interrupted."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
     try:
         application()
@@ -46,7 +46,7 @@ def guarded(application: Callable[[], object]) -> int:
 
 
 def sentence(error: BaseException) -> str | None:
-    """What was wrong and what is possible instead, or None when the error is not the user's."""
+    """Return a sentence on a user's error and its remedy, or None when the error is not the user's."""
     if isinstance(error, GauntletError):
         return str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:

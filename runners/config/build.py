@@ -1,4 +1,4 @@
-"""From a component's config to the component: the only place that instantiates, and only what is allowed."""
+"""Construction of components from their configs: the only place that instantiates classes, and only allowed ones."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def build(node: Mapping[str, Any], path: str, trusted: Iterable[str] = ()) -> An
 
 
 def check(node: Any, path: str, allowed: tuple[str, ...]) -> None:
-    """Refuse what must not be instantiated, in ``node`` and everything nested in it; see :func:`build`."""
+    """Raise ConfigError if ``node`` or anything nested in it must not be instantiated; see :func:`build`."""
     if isinstance(node, Mapping):
         if "_target_" in node:
             _check_call(node, path, locate(str(node["_target_"]), path, allowed))
@@ -53,7 +53,7 @@ def check(node: Any, path: str, allowed: tuple[str, ...]) -> None:
 
 
 def locate(target: str, path: str, allowed: tuple[str, ...] = ALLOWED) -> Any:
-    """The class or function that ``target`` names.
+    """Return the class or function that ``target`` names.
 
     Raises:
         ConfigError: it does not exist, or it was not defined under one of the ``allowed`` prefixes.
@@ -63,7 +63,7 @@ def locate(target: str, path: str, allowed: tuple[str, ...] = ALLOWED) -> Any:
         raise ConfigError(f"{refusal}; add its package to `trusted` if it is yours.")
     try:
         found = get_object(target)
-    except Exception as error:  # whatever the import of the module raises
+    except Exception as error:  # an import may raise anything
         raise ConfigError(f"{path}._target_={target} cannot be imported: {error}") from error
     # A module reached through another one's imports (benchmark.seeds.random) is not the suite's own.
     if not str(getattr(found, "__module__", "")).startswith(allowed):
@@ -72,7 +72,7 @@ def locate(target: str, path: str, allowed: tuple[str, ...] = ALLOWED) -> Any:
 
 
 def _check_call(node: Mapping[str, Any], path: str, target: Any) -> None:
-    """Hold the node's arguments against the signature of ``target``: names first, then simple types."""
+    """Compare the node's arguments with the signature of ``target``: names first, then simple types."""
     signature = inspect.signature(target)
     given = {key: value for key, value in node.items() if key not in CONTROL_KEYS}
     takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
@@ -97,7 +97,7 @@ def _annotations(target: Any) -> dict[str, Any]:
 
 
 def _fits(value: Any, annotation: Any) -> bool:
-    """Whether ``value`` may be passed where ``annotation`` stands; anything but plain scalars is let through."""
+    """Return whether ``value`` may be passed for ``annotation``; only plain scalars are checked."""
     if isinstance(value, Mapping) and "_target_" in value:
         return True
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
@@ -112,7 +112,7 @@ def _fits(value: Any, annotation: Any) -> bool:
 
 
 def nearest(name: str, options: Iterable[str]) -> str:
-    """The end of a sentence on an unknown ``name``: ``; did you mean X?``, or ``; there is X, Y, Z.``"""
+    """Return the end of a sentence on an unknown ``name``: ``; did you mean X?``, or ``; there is X, Y, Z.``"""
     options = [option for option in options if not option.startswith("_")]
     close = get_close_matches(name, options, n=3, cutoff=0.6)
     if close:

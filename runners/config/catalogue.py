@@ -1,4 +1,4 @@
-"""What the suite can do, read from the folder ``conf`` without importing any component."""
+"""Options of the suite, read from the folder ``conf`` without importing any component."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def target(label: str, provider: str) -> str | None:
     Args:
         label: ``group/option``, or the class of a component that is nested in another one's parameters.
         provider: the package that the class comes from. Its options are looked for in the suite's ``conf`` and in
-            the package itself. A library's classes are told by its release, so they are not looked for.
+            the package itself. A library's classes are identified by its release, so they are not looked for.
     """
     if provider in LIBRARIES:
         return None
@@ -82,7 +82,7 @@ def _target(path: Path) -> str | None:
 
 @cache
 def _classes(provider: str) -> dict[str, str]:
-    """Return every class of a package, by its name alone; of two of one name the one that declares a ``VERSION``."""
+    """Return every class of a package by its name alone; of two of one name the one with a ``VERSION``."""
     found: dict[str, str] = {}
     for folder in _folders(provider):
         for path in sorted(folder.rglob("*.py")):

@@ -1,4 +1,4 @@
-"""From a composed Hydra config to a cell: its science as plain data, its key, and the options of the machine room."""
+"""Conversion of a composed Hydra config to a cell: its science as plain data, its key, and its run options."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runners.config.identity import SINGLE, described, digest, targets
 
 @dataclass(frozen=True)
 class Options:
-    """What does not change a cell's numbers, and so is not in its key. Field by field as in ``conf/config.yaml``."""
+    """Options that do not change a cell's numbers, and so are not in its key; ``conf/config.yaml`` explains each."""
 
     store: Path
     device: str
@@ -48,7 +48,7 @@ class ComposedCell:
 
     @property
     def label(self) -> str:
-        """A line for humans."""
+        """Return the cell's name for humans."""
         defense = "+".join(part["name"] for part in self.config["defense"])
         threat = self.config["threat"]["name"] + (" (adaptive)" if self.config["threat"].get("adaptive") else "")
         place = "/".join(self.config[group]["name"] for group in ("dataset", "model", "scale"))
@@ -60,7 +60,7 @@ class ComposedCell:
 
 
 def by_scale(smoke: Any, cpu: Any, full: Any, *, _root_: DictConfig) -> Any:
-    """The resolver ``${by_scale:SMOKE,CPU,FULL}``: the value for the cell's scale."""
+    """Resolve ``${by_scale:SMOKE,CPU,FULL}`` to the value for the cell's scale."""
     values = {"smoke": smoke, "cpu": cpu, "full": full}
     if _root_.scale.name not in values:
         raise ConfigError(f"scale.name must be one of {', '.join(values)}, got {_root_.scale.name!r}.")
@@ -68,12 +68,12 @@ def by_scale(smoke: Any, cpu: Any, full: Any, *, _root_: DictConfig) -> Any:
 
 
 def register() -> None:
-    """Make the suite's resolvers known to OmegaConf. Harmless when repeated."""
+    """Register the suite's resolvers with OmegaConf; harmless when repeated."""
     OmegaConf.register_new_resolver("by_scale", by_scale, replace=True)
 
 
 def cell_of(config: DictConfig, choices: Mapping[str, Any]) -> ComposedCell:
-    """The cell that ``config`` describes.
+    """Return the cell that ``config`` describes.
 
     Args:
         config: as composed by Hydra, with or without its ``hydra`` node.
@@ -97,13 +97,13 @@ def cell_of(config: DictConfig, choices: Mapping[str, Any]) -> ComposedCell:
 
 
 def with_seed(cell: ComposedCell, seed: Any) -> ComposedCell:
-    """The same cell with another seed, where nothing else depends on it (:func:`uses_seed`)."""
+    """Return the same cell with another seed; allowed only where nothing else depends on it (:func:`uses_seed`)."""
     science = {**cell.config, "seed": _whole(seed)}
     return replace(cell, config=science, key=digest(science))
 
 
 def uses_seed(config: DictConfig) -> bool:
-    """Whether a parameter of a component is derived from a seed."""
+    """Return whether a parameter of a component is derived from a seed."""
     parts = [OmegaConf.to_container(config[group], resolve=False) for group in (*SINGLE, "defense", "scale")]
     return re.search(r"\$\{[^}]*\bseed\b", str(parts)) is not None
 

@@ -1,4 +1,4 @@
-"""What makes a cell the cell that it is: provider, option, ``VERSION`` and parameters of each component, and its key.
+"""Identity of a cell: provider, option, ``VERSION`` and parameters of each component, and its key.
 
 No path of a module is part of it, so that a module can be moved or renamed without a change of any key.
 """

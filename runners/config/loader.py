@@ -1,10 +1,10 @@
-"""Hydra's config loader for sweeps: it composes each choice of components once and sets parameters on a copy.
+"""Config loader for sweeps, which composes each choice of components once and sets parameters on a copy.
 
 Hydra reads and merges some twenty files for a cell, which takes 100 ms; a copy with parameters set takes 1 ms. A
 sweep of thousands of cells has few choices of components; each of them is needed by the plan and again by the process
 that plays it. A sweep of all threats and defenses has many choices, but a defense writes nothing outside its own
-node, so it is composed once for all threats. So is the sweep, because its blocks take longer to read than all the
-rest.
+node, so it is composed once for all threats. The sweep is composed once as well, because its blocks take longer to
+read than everything else.
 
 Compositions are kept pickled: they need a tenth of the memory, a copy takes a tenth of the time of ``deepcopy``, and
 the garbage collector does not look through them.
@@ -45,17 +45,17 @@ _taken: set[str] = set()  # sweeps whose own process handed this one what it had
 
 @lru_cache(maxsize=4096)
 def parsed(line: str) -> Override:
-    """One override, which is not to be changed."""
+    """Return one parsed override; the caller must not modify it."""
     return OverridesParser.create().parse_override(line)
 
 
 def choices(lines: Composition) -> Composition:
-    """Those of ``lines`` that decide which components are composed."""
+    """Return those of ``lines`` that decide which components are composed."""
     return tuple(line for line in lines if not is_parameter(line))
 
 
 def is_parameter(line: str) -> bool:
-    """Whether ``line`` only sets a value that must exist already, e.g. ``threat.step=1`` or ``seed=3``."""
+    """Return whether ``line`` only sets a value that must exist already, e.g. ``threat.step=1`` or ``seed=3``."""
     override = parsed(line)
     key = override.key_or_group
     return (
@@ -67,7 +67,7 @@ def is_parameter(line: str) -> bool:
 
 
 class SweepLoader:
-    """Stands in for ``loader``, which it asks for everything but the configs of cells."""
+    """Replacement for Hydra's ``loader``, which it asks for everything but the configs of cells."""
 
     def __init__(self, loader: ConfigLoader) -> None:
         self.loader = loader
@@ -81,7 +81,7 @@ class SweepLoader:
 
     @contextmanager
     def handed_over(self) -> Iterator[None]:
-        """While this lasts, workers on this machine find what is composed already.
+        """Let workers on this machine use the compositions of this process while the block runs.
 
         Those on other machines compose for themselves, and so do all where the temporary folder has no room.
         """
@@ -94,13 +94,13 @@ class SweepLoader:
             self.handed = None
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig:
-        """The config of one cell, as Hydra's own loader gives it."""
+        """Return the config of one cell, as Hydra's own loader would."""
         config = self.cell(master_config, tuple(sweep_overrides))
         OmegaConf.copy_cache(from_config=master_config, to_config=config)
         return config
 
     def cell(self, master_config: DictConfig, overrides: Composition) -> DictConfig:
-        """Compose ``overrides``; the result is the caller's own."""
+        """Compose ``overrides``; the caller may modify the result."""
         self._take()
         name, hydra = master_config.hydra.job.config_name, tuple(master_config.hydra.overrides.hydra)
         alone, together = self._apart("defense", name, hydra, choices(overrides))
@@ -108,16 +108,16 @@ class SweepLoader:
         try:
             for line in filter(is_parameter, overrides):
                 OmegaConf.update(config, parsed(line).key_or_group, parsed(line).value(), merge=True)
-        except OmegaConfBaseException:  # a mistake, on which Hydra has the better words
+        except OmegaConfBaseException:  # an error of the user, which Hydra explains better
             return self.loader.load_configuration(name, [*hydra, *overrides], RunMode.RUN)
         config.hydra.overrides.task = list(overrides)
         return config
 
     def targets(self, master_config: DictConfig, overrides: Composition) -> dict[str, str] | None:
-        """Return where a component stands in the config -> its ``_target_``, without composing the cell.
+        """Return the ``_target_`` of each component by its place in the config, without composing the cell.
 
-        Dataset, model, setting and threat come first, then the defenses in the order of the stack. None where only the
-        whole cell tells: a defense sets more than its own node, or a line names another class.
+        Dataset, model, setting and threat come first, then the defenses in the order of the stack. None where the whole
+        cell must be composed to know: a defense sets more than its own node, or a line names another class.
         """
         if any("_target_" in line for line in overrides):
             return None
@@ -146,7 +146,7 @@ class SweepLoader:
         return _targets[key]
 
     def _take(self) -> None:
-        """Once a process: what the sweep's own process has composed."""
+        """Read the compositions of the sweep's own process, once a process."""
         if self.handed is None or self.sweep in _taken:
             return
         _taken.add(self.sweep)
@@ -171,7 +171,7 @@ class SweepLoader:
     def _apart(
         self, group: str, name: str, hydra: Composition, chosen: Composition
     ) -> tuple[DictConfig | None, Composition]:
-        """What ``chosen`` composes in ``group``, and the lines that compose the rest.
+        """Return the composition of ``chosen`` in ``group`` alone, and the lines that compose the rest.
 
         None and all lines where the group is not merely chosen, or the choice touches anything beside it.
         """
@@ -191,7 +191,7 @@ class SweepLoader:
 
 
 def without_blocks(config: DictConfig) -> DictConfig:
-    """Return a copy without the sweep's blocks: a cell has no use for them, and they are much to hand to every job."""
+    """Return a copy without the sweep's blocks: a cell does not need them, and they are large to send to every job."""
     config = copy.deepcopy(config)
     if "sweep" in config:
         for key, value in (("blocks", []), ("base", {}), ("bases", {})):
@@ -201,7 +201,7 @@ def without_blocks(config: DictConfig) -> DictConfig:
 
 
 def _of_a_cell(config: DictConfig) -> DictConfig:
-    """Without blocks, and with the settings of launcher and sweeper as plain data.
+    """Return the config without blocks, and with the settings of launcher and sweeper as plain data.
 
     Hydra loads plugins past Python's table of modules, so the classes of their settings cannot be pickled.
     """
@@ -212,7 +212,7 @@ def _of_a_cell(config: DictConfig) -> DictConfig:
 
 
 def _chooses(line: str) -> bool:
-    """Whether ``line`` names an option for a whole group."""
+    """Return whether ``line`` names an option for a whole group."""
     override = parsed(line)
     return override.type is OverrideType.CHANGE and override.package is None and "." not in override.key_or_group
 
@@ -223,13 +223,13 @@ def _concerns(group: str, line: str) -> bool:
 
 
 def _without(group: str, config: DictConfig) -> tuple[Any, Any]:
-    """All that ``config`` holds beside ``group``, and the options chosen for it."""
+    """Return all that ``config`` holds beside ``group``, and the options chosen for it."""
     held = OmegaConf.masked_copy(config, [str(key) for key in config if key not in (group, "hydra")])
     return OmegaConf.to_container(held), _but(group, config.hydra.runtime.choices)
 
 
 def _with(config: DictConfig, alone: DictConfig | None) -> DictConfig:
-    """``config`` with what was composed apart from it, if anything."""
+    """Return ``config`` joined with the part that was composed apart from it, if any."""
     if alone is not None:
         config[alone.group] = alone.node
         config.hydra.runtime.choices = {**_but(alone.group, config.hydra.runtime.choices), **alone.choices}

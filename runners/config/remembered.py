@@ -1,4 +1,4 @@
-"""Answers that hold as long as the suite's sources do, kept in the user's cache folder.
+"""Answers that stay valid as long as the suite's sources do not change, kept in the user's cache folder.
 
 Asking classes means to import them all, which loads torch and takes seconds. What they answer changes only with the
 files of ``benchmark`` and ``conf``, so an answer is kept with the paths, sizes and times of change of these.
@@ -24,7 +24,7 @@ FOLDERS = (
 
 
 def remembered(name: str, ask: Callable[[], Any]) -> Any:
-    """Return the kept answer called ``name`` (plain data), or what ``ask`` says now, which is then kept."""
+    """Return the kept answer called ``name`` (plain data); without one, call ``ask`` and keep its answer."""
     answer = recall(name)
     return keep(name, ask()) if answer is None else answer
 

@@ -17,7 +17,7 @@ from runners.config.identity import module_of, provider
 
 SUITE = "benchmark"
 LIBRARIES = ("torch", "torchvision")
-"""Providers whose code is told by their release."""
+"""Providers whose code is identified by their release."""
 UNSEEN = frozenset({"annotation", "returns", "type_comment", "type_params", "kind", "ctx", "simple"})
 """Fields of nodes that say nothing of what is computed; ``ctx`` follows from the place."""
 HEX = 16
@@ -40,7 +40,7 @@ class Module:
 def source_digest(target: str) -> str | None:
     """Return the digest of the code behind the class ``target``, 16 hex digits.
 
-    None where there is no Python source, or where the class is of a library whose release tells.
+    None where there is no Python source, or where the class is of a library that its release identifies.
     """
     found = None if provider(target) in LIBRARIES else module_of(target)
     if found is None:
@@ -77,7 +77,7 @@ def _module(name: str) -> Module:
             if ours:
                 uses |= _leads_to(here, alias.name if isinstance(statement, ast.ImportFrom) else None)
             called = alias.asname or alias.name
-            if called.partition(".")[0] in reader.names:  # the place of a module is none of its users' business
+            if called.partition(".")[0] in reader.names:  # the place of a module must not change digests
                 bound.add(f"{'' if ours else origin} {alias.name} {called}")
     text = "\n".join([*sorted(bound), *reader.parts])
     return Module(hashlib.sha256(text.encode()).hexdigest(), frozenset(uses - {name}))
@@ -101,7 +101,7 @@ def _leads_to(origin: str, name: str | None) -> frozenset[str]:
 
 
 class _Reader:
-    """Turns statements into text without what does not change their effect, and sets imports aside.
+    """Reader that turns statements into text without what does not change their effect, and collects imports.
 
     Attributes:
         parts: the text so far. names: every identifier in it. imports: the import statements.

@@ -18,14 +18,14 @@ ALONE = "single_cells"
 
 @dataclass(frozen=True)
 class Board:
-    """The results of a sweep. Numbers of different protocols stand in different sections and are never averaged."""
+    """Results of a sweep. Numbers of different protocols stand in different sections and are never averaged."""
 
     name: str
     sections: list[Section]
 
     @property
     def slug(self) -> str:
-        """Its name in file names."""
+        """Return its name in file names."""
         return slug(self.name)
 
     @property
@@ -42,7 +42,7 @@ class Board:
 
     @property
     def threats(self) -> set[str]:
-        """Names of the attacks, without controls."""
+        """Return the names of the attacks, without controls."""
         return {c.name for section in self.sections for c in section.columns if c.control is None}
 
     @property
@@ -51,7 +51,7 @@ class Board:
 
     @property
     def runs(self) -> Counter[str]:
-        """Number of records by status."""
+        """Return the number of records by status."""
         every = (cell for section in self.sections for row in section.rows for cell in row.cells.values())
         return Counter(run.status for cell in every for run in cell.runs)
 
@@ -63,7 +63,7 @@ def build(records: Iterable[Record]) -> list[Board]:
     that other sweep is taken in.
 
     Args:
-        records: as :func:`runners.report.source.compact` gives them.
+        records: as :func:`runners.report.source.compact` returns them.
     """
     every = list(records)
     sweeps: dict[str, list[Record]] = defaultdict(list)

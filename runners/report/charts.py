@@ -39,7 +39,7 @@ def save(
 
 
 def chart(panels: Mapping[str, tuple[Sequence[str], Sequence[float | None]]]) -> bytes:
-    """Return a PNG with a bar chart for each entry: name -> (names of the bars, their heights; None leaves a gap)."""
+    """Draw a bar chart for each entry (name -> names of the bars, their heights; None leaves a gap); return the PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

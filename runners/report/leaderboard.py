@@ -22,7 +22,7 @@ BOARDS, CLAIMS = "boards", "claims.csv"
 
 @dataclass(frozen=True)
 class Contents:
-    """The boards of a store, and the papers with the answers to their claims.
+    """Boards of a store, and the papers with the answers to their claims.
 
     Attributes:
         strips: board -> path of its picture strip in the store, of those that have one.
@@ -42,7 +42,7 @@ def contents(store: Path, reported: Path = REPORTED) -> Contents:
 
 
 def of_records(records: Sequence[Record], reported: Path = REPORTED) -> Contents:
-    """Return the boards and claims of ``records``, which are as :func:`runners.report.source.compact` gives them."""
+    """Return the boards and claims of ``records``, which :func:`runners.report.source.compact` returns."""
     return Contents(build(records), evaluate(load(reported), groups_of(records)), {})
 
 

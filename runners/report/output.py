@@ -1,4 +1,4 @@
-"""Generated files in a folder that may also hold files of others: nothing is deleted but what was written before.
+"""Generated files in a folder that may also hold files of others: only files written before are deleted.
 
 The names of the written files stand in ``.written.json`` beside them. The next run deletes those of them that it does
 not write again. It deletes regular files alone and follows no symbolic link.
@@ -38,7 +38,7 @@ def write(folder: Path, files: Mapping[str, str | bytes | Path]) -> list[Path]:
 
 
 def write_one(path: Path, content: bytes) -> None:
-    """Make ``path`` hold ``content``; a file that does already is left alone."""
+    """Make ``path`` hold ``content``; a file that already does is left alone."""
     try:
         if not path.is_symlink() and path.read_bytes() == content:
             return
@@ -48,7 +48,7 @@ def write_one(path: Path, content: bytes) -> None:
 
 
 def _copy(source: Path, path: Path) -> None:
-    """Copy ``source`` to ``path`` with its time, by which an equal copy is known and left alone."""
+    """Copy ``source`` to ``path`` with its time; a copy of equal size and time is left alone."""
     new = source.stat()
     try:
         old = os.lstat(path)
@@ -77,7 +77,7 @@ def _is_inside(path: PurePosixPath) -> bool:
 
 
 def _is_own_file(folder: Path, name: str) -> bool:
-    """Whether ``name`` is a regular file that is reached from ``folder`` without a symbolic link."""
+    """Return whether ``name`` is a regular file that is reached from ``folder`` without a symbolic link."""
     path = folder
     try:
         if stat.S_ISLNK(os.lstat(path).st_mode):

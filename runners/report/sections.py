@@ -40,13 +40,13 @@ class Column:
 
     @property
     def counts(self) -> bool:
-        """Whether it is an attack that works here, and so may be a worst case."""
+        """Return whether this is an attack that works here, and so may be a worst case."""
         return self.control is None and self.invalid is None
 
 
 @dataclass(frozen=True)
 class Run:
-    """One record of a cell; ``reason``: the last line of why it is not ``ok``."""
+    """A record of a cell; ``reason``: the last line of why it is not ``ok``."""
 
     seed: int
     status: str
@@ -57,7 +57,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Cell:
-    """One threat against one defense: its risk by seed, the seeds that gave none by reason, and its records."""
+    """A threat against a defense: its risk by seed, the seeds that gave none by reason, and its records."""
 
     comparison: Comparison
     lost: Counter[str]
@@ -101,7 +101,7 @@ class Row:
 
     @property
     def parameters(self) -> str:
-        """The part of its label beside the name; of a stack the label itself, where there is more."""
+        """Return the part of the label beside the name; of a stack the whole label, if it has parameters."""
         told = self.defense.removeprefix(self.name).strip(" ()")
         return "" if self.defense == self.name.replace("+", " + ") else told
 
@@ -112,7 +112,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """All results of a board under one protocol, the undefended row first, then by growing worst case.
+    """Results of a board under one protocol, the undefended row first, then by growing worst case.
 
     Attributes:
         board: name of the board.
@@ -141,12 +141,12 @@ class Section:
 
     @property
     def model(self) -> str:
-        """Label of the model."""
+        """Return the label of the model."""
         return self.place[2]
 
     @cached_property
     def slug(self) -> str:
-        """Its name in anchors of a page; a long one is cut, and told apart by a digest."""
+        """Return its name in anchors of a page; a long one is cut, and made unique by a digest."""
         name = "-".join(re.sub(r"[^\w.=-]+", "-", part, flags=re.ASCII).strip("-") for part in self.place)
         return name if len(name) <= SLUG_LENGTH else f"{name[:SLUG_LENGTH]}-{digest(self.place)[:8]}"
 
@@ -155,20 +155,20 @@ class Section:
         return next((row for row in self.rows if row.plain), None)
 
     def met(self, row: Row, metric: str) -> bool:
-        """Whether the defense was played against any attack judged by ``metric``, with whatever result."""
+        """Return whether the defense was played against any attack judged by ``metric``, whatever the result."""
         attacks = [c.threat for c in self.columns if c.metric == metric and c.control is None]
         return any(row.cells[threat].runs for threat in attacks)
 
     def best(self, metric: str) -> Row | None:
-        """The defense with the least worst case, among those that met every attack that works here."""
+        """Return the defense with the least worst case, among those that met every attack that works here."""
         return _best(self.rows, metric)
 
     def bare(self, metric: str) -> Worst | None:
-        """The worst case without a defense."""
+        """Return the worst case without a defense."""
         return self.undefended.worst[metric] if self.undefended else None
 
     def chance(self, metric: str) -> float:
-        """Risk of the strongest negative control without a defense, or 0 without such a control."""
+        """Return the risk of the strongest negative control without a defense, or 0 without such a control."""
         return self.chances.get(metric, 0.0)
 
 
@@ -176,7 +176,7 @@ def build(board: str, lines: Iterable[Line]) -> list[Section]:
     """Return the sections of one board, one for each protocol, in the order of their labels.
 
     Args:
-        lines: as :func:`runners.report.source.lines` gives them.
+        lines: as :func:`runners.report.source.lines` returns them.
     """
     places: dict[tuple[str, ...], list[Line]] = defaultdict(list)
     for line in lines:
@@ -227,7 +227,7 @@ def _grouped(lines: Iterable[Line], name: str) -> dict[str, list[Line]]:
 
 
 def _numbers(lines: Iterable[Line], name: str) -> list[float]:
-    """Every value of an entry, which not all lines have."""
+    """Return every value of an entry, which not all lines have."""
     return [float(value) for line in lines if (value := line.get(name)) is not None]
 
 
@@ -257,7 +257,7 @@ def _invalid(threat: Line, plain: list[Line]) -> str | None:
 
 
 def _chances(columns: Iterable[Column], plain: Mapping[str, list[Line]]) -> dict[str, float]:
-    """Metric -> mean risk of the strongest negative control without a defense."""
+    """Return, by metric, the mean risk of the strongest negative control without a defense."""
     found: dict[str, float] = {}
     for column in columns:
         if column.control == "negative" and (reached := _numbers(plain.get(column.threat, []), "headline_value")):
@@ -269,7 +269,7 @@ def _chances(columns: Iterable[Column], plain: Mapping[str, list[Line]]) -> dict
 def _cells(
     lines: Iterable[Line], columns: Iterable[Column], chances: Mapping[str, float], plain: Mapping[str, list[Line]]
 ) -> dict[str, dict[str, Cell]]:
-    """Defense -> threat -> cell, for every pair. A seed that a threat was run with anywhere is expected of all."""
+    """Return the cell of every pair by defense and threat. A seed of any run of a threat is expected of all."""
     seeds: dict[str, set[int]] = defaultdict(set)
     pairs: dict[tuple[str, str], list[Line]] = defaultdict(list)
     for line in lines:
@@ -291,7 +291,7 @@ def _cells(
 
 
 def _risks(lines: Iterable[Line]) -> dict[int, float]:
-    """Seed -> risk, of the finished runs that have one."""
+    """Return the risk by seed, of the finished runs that have one."""
     return {
         line["seed"]: float(line["headline_value"])
         for line in lines
@@ -344,7 +344,7 @@ def _row(
 
 
 def _by_seed(values: Iterable[tuple[int, float | None]]) -> dict[int, float]:
-    """Seed -> mean of its values, in the order of seeds."""
+    """Return the mean of the values of each seed, in the order of seeds."""
     found: dict[int, list[float]] = defaultdict(list)
     for seed, value in values:
         if value is not None:

@@ -1,4 +1,4 @@
-"""The records that reports are made from, in a form that fits into memory by the hundred thousand."""
+"""Records for reports, in a form of which hundreds of thousands fit into memory."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _with_own_pictures(record: Record, store: Path) -> Record:
 
 
 def _is_picture(store: Path, path: Any) -> bool:
-    """Whether ``path`` names a file in the store's ``media/``; a record of a stranger may name any file."""
+    """Return whether ``path`` names a file in the store's ``media/``; a stranger's record may name any file."""
     if not isinstance(path, str) or not SAFE.fullmatch(path) or ".." in PurePosixPath(path).parts:
         return False
     return (store / path).is_file() and not (store / path).is_symlink()

@@ -37,18 +37,18 @@ class Comparison:
 
     @cached_property
     def summary(self) -> Summary | None:
-        """Mean risk with the defense, or None without any number."""
+        """Return the mean risk with the defense, or None without any number."""
         return summarise(list(self.risk.values()))
 
     @cached_property
     def bare(self) -> float | None:
-        """Mean risk without a defense, over the seeds of :attr:`summary`."""
+        """Return the mean risk without a defense, over the seeds of :attr:`summary`."""
         summary = summarise(list(self.undefended.values()))
         return summary.mean if summary else None
 
     @property
     def share(self) -> float | None:
-        """Share of the undefended risk above chance that is left; None where the attack does not beat chance."""
+        """Return the share left of the undefended risk above chance; None if the attack does not beat chance."""
         if self.summary is None or self.bare is None or self.bare <= self.chance:
             return None
         return (self.summary.mean - self.chance) / (self.bare - self.chance)

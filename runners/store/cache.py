@@ -1,4 +1,4 @@
-"""The artifact cache: what is expensive and shared between cells is made once, whoever needs it first."""
+"""Artifact cache: expensive things that cells share are made once, by the first cell that needs them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Cache:
-    """The cache of one cell, kept in ``<store>/cache``; an instance is what a setting calls as ``cache(key, build)``.
+    """Cache of one cell, kept in ``<store>/cache``; a setting calls the instance as ``cache(key, build)``.
 
     An artifact's name is the SHA-256 of what it is made from: its own name, the parts of the cell's config that the
     key lists (with their component versions), the seed and the kind of device. The data are named by their config.
@@ -43,7 +43,7 @@ class Cache:
             found = _read(path)
             if found is not None:
                 self.hits += 1
-                os.utime(path)  # when it was last of use, for pruning
+                os.utime(path)  # the time of its last use, for pruning
                 return found
             self.misses += 1
             artifact = build()
@@ -54,12 +54,12 @@ class Cache:
             return artifact
 
     def name(self, key: tuple[str, ...]) -> str:
-        """The content key, 64 hex digits."""
+        """Return the content key, 64 hex digits."""
         return artifact_name(self.config, key[0], key[1:], self.device)
 
 
 def artifact_name(config: dict[str, Any], artifact: str, parts: tuple[str, ...], device: str) -> str:
-    """The content key of an artifact that a cell of this ``config`` makes from its ``parts``; see :class:`Cache`."""
+    """Return the content key of an artifact that a cell of this ``config`` makes from ``parts``; see :class:`Cache`."""
     made_from = {part: config[part] for part in parts}
     return digest({"artifact": artifact, "seed": config["seed"], "device": device, "from": made_from})
 
@@ -67,13 +67,13 @@ def artifact_name(config: dict[str, Any], artifact: str, parts: tuple[str, ...],
 def _write(path: Path, artifact: Artifact, label: dict[str, str]) -> None:
     from safetensors.torch import save
 
-    # Clones, for safetensors refuses tensors that share memory.
+    # Clones, because safetensors refuses tensors that share memory.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in artifact.items()}
     write_atomically(path, save(tensors, metadata={**label, "sha256": _checksum(tensors)}))
 
 
 def _read(path: Path) -> Artifact | None:
-    """The artifact at ``path``, or None when there is none or it is damaged (it is then removed)."""
+    """Return the artifact at ``path``; None when there is none or it is damaged (it is then removed)."""
     from safetensors import safe_open
 
     if not path.exists():

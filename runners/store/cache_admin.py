@@ -1,4 +1,4 @@
-"""The artifact cache as a whole: what lies in it, and what may go."""
+"""Administration of the artifact cache: listing and pruning of its entries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DAMAGED = "(damaged)"
 
 @dataclass(frozen=True)
 class Entry:
-    """One artifact. ``used``: when it was last made or found, in seconds since the epoch."""
+    """An artifact. ``used``: when it was last made or found, in seconds since the epoch."""
 
     path: Path
     artifact: str
@@ -31,7 +31,7 @@ class Entry:
 
 
 def entries(root: Path) -> Iterator[Entry]:
-    """What lies in ``<root>/cache``, by path."""
+    """Yield the artifacts in ``<root>/cache``, sorted by path."""
     for path in sorted(root.glob("cache/??/*.safetensors")):
         try:
             state = path.stat()
@@ -46,7 +46,7 @@ def entries(root: Path) -> Iterator[Entry]:
 
 
 def prune(store: Store, days: float | None) -> tuple[list[Entry], list[Entry]]:
-    """Remove entries, but none that is being built or read at this moment; gives the removed and the left ones.
+    """Remove entries, but none that is being built or read at this moment; return the removed and the left ones.
 
     Args:
         days: remove what was not used for longer; None removes what no record of the store was made from, e.g.
@@ -66,7 +66,7 @@ def prune(store: Store, days: float | None) -> tuple[list[Entry], list[Entry]]:
 
 
 def _wanted(store: Store, kinds: set[tuple[str, tuple[str, ...], str]]) -> set[str]:
-    """Names of the artifacts of these kinds that the cells of the store's records ask for."""
+    """Return the names of the artifacts of these kinds that the cells of the store's records ask for."""
     return {
         artifact_name(record["config"], artifact, parts, device)
         for record in store.all("config")

@@ -1,4 +1,4 @@
-"""The error of the store, apart so that both of its forms can raise it."""
+"""Error of the store, in a module of its own so that loose and packed records can both raise it."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from benchmark.errors import GauntletError
 
 
 class StoreError(GauntletError):
-    """The store cannot be written or read."""
+    """Error of a store that cannot be written or read."""

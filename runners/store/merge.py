@@ -1,4 +1,4 @@
-"""Records made elsewhere (another machine, a cluster) into one store: what is better is taken, what clashes is told."""
+"""Merging of records made elsewhere (another machine, a cluster) into one store, with a report of conflicts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLOCKS = ("seconds",)  # part of an outcome, but never the same twice
 
 @dataclass
 class Merged:
-    """Keys by what became of them.
+    """Keys by the result of merging.
 
     Attributes:
         added: only the other store had them. replaced: unfinished here, finished there.
@@ -31,7 +31,7 @@ class Merged:
 
 
 def merge(store: Store, other: Store) -> Merged:
-    """Take into ``store`` what ``other`` has and it has not; ``other`` stays as it is. Harmless when repeated.
+    """Take into ``store`` the records of ``other`` that it lacks; ``other`` is not changed. Harmless when repeated.
 
     Raises:
         StoreError: ``other`` is no store, is ``store`` itself, or holds something that is not a record.
@@ -60,7 +60,7 @@ def merge(store: Store, other: Store) -> Merged:
 
 
 def clashes(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Dotted names of what two records of one cell measured differently; times may differ."""
+    """Return the dotted names of measurements in which two records of one cell differ; times may differ."""
     return [
         f"{section}.{name}" if name else section
         for section in SCIENCE
@@ -84,7 +84,7 @@ def _pick(section: Any, name: str) -> Any:
 
 
 def _take(store: Store, other: Store, record: Mapping[str, Any]) -> None:
-    """Pictures first: a record must never point at a picture that is not there yet."""
+    """Copy pictures, then the record: a record must never point at a picture that is not there yet."""
     for relative in record["media"].values():
         copy_picture(other, store, str(record["key"]), relative)
     write_atomically(store.path(str(record["key"])), json.dumps(record, allow_nan=False, indent=1).encode())

@@ -1,4 +1,4 @@
-"""Finished records of a working store moved into the tables of a published one; see :mod:`runners.store.packed`.
+"""Packing: finished records of a working store moved into the tables of a published one (:mod:`runners.store.packed`).
 
 A table is complete on the disk before the first loose record is deleted, so a process that is killed at any moment
 loses nothing: what is in both forms is the same record, and the next call deletes what the last one left.
@@ -26,7 +26,7 @@ Record = dict[str, Any]
 
 @dataclass
 class Result:
-    """Keys by what became of them.
+    """Keys by the result of packing.
 
     Attributes:
         added: new in the published store. replaced: unfinished there before, or the same numbers by another run.
@@ -45,7 +45,7 @@ class Result:
 
 @dataclass(frozen=True)
 class _Taken:
-    """A loose record that is moved: its file, when that was written, and the tables that it changes."""
+    """Loose record that is moved: its file, when that was written, and the tables that it changes."""
 
     path: Path
     stamp: int
@@ -84,7 +84,7 @@ def pack(source: Store, into: Store, pictures: Sequence[str] = ()) -> Result:
 def _choose(
     source: Store, into: Store, published: packed.Tables, pictures: Sequence[str], result: Result
 ) -> dict[str, _Taken]:
-    """The records to move, by key; ``result`` is told of each record."""
+    """Return the records to move, by key, and enter each record into ``result``."""
     apart = source.root.resolve() != into.root.resolve()
     lowest: dict[str, tuple[int, str]] = {}
     taken: dict[str, _Taken] = {}
@@ -119,7 +119,7 @@ def _copy_pictures(source: Store, into: Store, taken: Mapping[str, _Taken]) -> N
 
 
 def _by_table(published: packed.Tables, taken: Mapping[str, _Taken]) -> dict[Path, set[str]]:
-    """Table -> the keys that it gains or loses; a record whose sweep has changed leaves its old table."""
+    """Return the keys that each table gains or loses; a record whose sweep has changed leaves its old table."""
     found: dict[Path, set[str]] = defaultdict(set)
     for key, one in taken.items():
         found[one.table].add(key)
@@ -145,13 +145,13 @@ def _rewrite(path: Path, published: packed.Tables, keys: set[str], taken: Mappin
 
 
 def _with_pictures_of(into: Store, record: Record) -> Record:
-    """``record`` with the paths of those pictures that ``into`` has."""
+    """Return ``record`` with the paths of those pictures that ``into`` has."""
     there = {name: path for name, path in record.get("media", {}).items() if (into.root / path).is_file()}
     return record | {"media": there} if "media" in record else record
 
 
 def _delete(source: Store, into: Store, key: str, one: _Taken) -> None:
-    """Delete the loose record, unless somebody has replaced it meanwhile, and an older loose one of ``into``."""
+    """Delete the loose record, unless it was replaced meanwhile, and an older loose one of ``into``."""
     with source.claim(key):
         if source.stamp(key) != one.stamp:
             return

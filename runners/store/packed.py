@@ -50,7 +50,7 @@ KEPT_GROUPS = 4
 LARGEST = 2**53  # integers up to here are exact as floats
 RACY = 100_000_000  # ns: a folder that changed so lately may change again without a new time stamp
 
-# Types in a layout: float, integer, text, truth value, null, JSON text, and a field that has a column an entry.
+# Types in a layout: float, integer, text, truth value, null, JSON text, and a field with a column for each entry.
 FLOAT, INTEGER, TEXT, TRUTH, NULL, JSON, ENTRIES = "f", "i", "s", "b", "n", "j", "d"
 
 
@@ -100,7 +100,7 @@ def _verify(path: Path, records: Iterable[Record]) -> None:
 
 
 def _schema(records: Iterable[Record]) -> pa.Schema:
-    """The columns for all of ``records``, in an order and of types that depend on them alone."""
+    """Return the columns for all of ``records``, in an order and of types that depend on them alone."""
     types: dict[str, set[str]] = defaultdict(set)
     for record in records:
         for column, kind, _ in _cells(record):
@@ -136,7 +136,7 @@ def _table(records: Sequence[Record], schema: pa.Schema) -> pa.Table:
 
 
 def _cells(record: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Every column that ``record`` has an entry in, the entry's type and its value."""
+    """Yield every column that ``record`` has an entry in, the entry's type and its value."""
     for field, value in record.items():
         kind = _kind(field, value)
         if kind == ENTRIES:
@@ -147,7 +147,7 @@ def _cells(record: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
 
 
 def _layout(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Field -> its type, or for a field with a column an entry: name -> type."""
+    """Return the type of each field, or for a field with a column an entry the type of each entry."""
     return {
         field: {name: _kind(f"{field}.", entry) for name, entry in value.items()} if kind == ENTRIES else kind
         for field, value in record.items()
@@ -170,7 +170,7 @@ def _kind(field: str, value: Any) -> str:
 
 
 def flat(record: Mapping[str, Any]) -> Record:
-    """Column -> value of ``record``, nested fields as they are."""
+    """Return the value of ``record`` for each column, nested fields as they are."""
     return _derived(record) | {column: value for column, _, value in _cells(record)}
 
 
@@ -189,7 +189,7 @@ def _dumped(value: Any) -> str:
 
 # -- reading ----------------------------------------------------------------------------------------------------------
 class Table:
-    """One packed sweep, memory-mapped; nothing but its footer is read before it is asked for.
+    """A packed sweep, memory-mapped; at first nothing but its footer is read.
 
     Raises:
         StoreError: the file is not a table of records.
@@ -207,21 +207,21 @@ class Table:
         self.groups: OrderedDict[int, pa.Table] = OrderedDict()
 
     def index(self) -> tuple[list[str], list[str]]:
-        """Keys and statuses, by row."""
+        """Return keys and statuses, by row."""
         keys, statuses = self.columns(("key", "status"))
         return keys, statuses
 
     def columns(self, names: Sequence[str]) -> list[list[Any]]:
-        """The values of columns, by row; a column that the table has not is all None."""
+        """Return the values of columns, by row; a column that the table lacks is all None."""
         with self._readable():
             found = self.file.read(columns=[name for name in {*names} if name in self.names], use_threads=False)
             absent = [None] * self.file.metadata.num_rows
             return [found[name].to_pylist() if name in self.names else absent for name in names]
 
     def records(self, fields: Collection[str] = ()) -> Iterator[Record]:
-        """The records by key, with the given ``fields`` and ``key``; all fields where none is given.
+        """Yield the records by key, with the given ``fields`` and ``key``; all fields where none is given.
 
-        Nested parts of equal content are one object in all of them, so nobody may change them.
+        Nested parts of equal content are one object in all of them, so callers must not modify them.
         """
         wanted = {*fields, "key"} if fields else None
         parse = _Parser(shared=True)
@@ -230,7 +230,7 @@ class Table:
                 yield from _records(batch, wanted, parse)
 
     def read(self, row: int) -> Record:
-        """The whole record of a row, which belongs to the caller."""
+        """Return the whole record of a row; the caller may modify it."""
         group, row = self._group(row)
         with self._readable():
             if group not in self.groups:
@@ -265,7 +265,7 @@ class Table:
 
 
 class _Parser:
-    """Parses JSON text, equal texts once where the results may be ``shared``."""
+    """Parser of JSON text that parses equal texts once where the results may be ``shared``."""
 
     def __init__(self, shared: bool) -> None:
         self.shared = shared
@@ -281,7 +281,7 @@ class _Parser:
         return found
 
     def text(self, text: str) -> str:
-        """One object for equal texts."""
+        """Return one object for equal texts."""
         return self.texts.setdefault(text, text)
 
 
@@ -320,7 +320,7 @@ def _value(kind: str, value: Any, is_text: bool, parse: _Parser, once: bool = Fa
 
 @cache
 def _parsed_layout(text: str) -> dict[str, Any]:
-    """Field -> type, or the name, type and column of each of its entries."""
+    """Return the type of each field, or the name, type and column of each of its entries."""
     return {
         field: kind if isinstance(kind, str) else [(name, of, f"{field}.{name}") for name, of in kind.items()]
         for field, kind in json.loads(text).items()
@@ -329,7 +329,7 @@ def _parsed_layout(text: str) -> dict[str, Any]:
 
 # -- all tables of a store --------------------------------------------------------------------------------------------
 class Tables:
-    """The packed sweeps of a store, as they were at one moment; of a key in two tables the later table's row counts."""
+    """Packed sweeps of a store at one moment; of a key in two tables the later table's row counts."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.tables = [Table(path) for path in sorted(paths)]
@@ -352,7 +352,7 @@ class Tables:
         return place[2] if place else None
 
     def rows(self, columns: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-        """Key -> its values of ``columns``; None where a table has no such column."""
+        """Return the values of ``columns`` by key; None where a table has no such column."""
         found: dict[str, tuple[Any, ...]] = {}
         for table in self.tables:
             values = table.columns(("key", *columns))
@@ -360,22 +360,22 @@ class Tables:
         return found
 
     def stamp(self, key: str) -> int:
-        """When the table with ``key`` was written (nanoseconds since the epoch); 0 where none has it."""
+        """Return when the table with ``key`` was written (nanoseconds since the epoch); 0 where none has it."""
         place = self.places.get(key)
         return place[0].stamp if place else 0
 
     def holding(self, key: str) -> list[Table]:
-        """Every table with a row of ``key``: two where a pack was killed before it had rewritten the second."""
+        """Return every table with a row of ``key``: two where packing was killed before it had rewritten the second."""
         first = self.places.get(key)
         return [table for table in self.tables if first and (table is first[0] or key in self.repeated.get(table, ()))]
 
     def beginning(self, prefix: str) -> list[str]:
-        """The keys that begin with ``prefix``."""
+        """Return the keys that begin with ``prefix``."""
         start = bisect_left(self.keys, prefix)
         return self.keys[start : bisect_left(self.keys, prefix + "\U0010ffff", lo=start)]
 
     def records(self, fields: Collection[str] = ()) -> Iterator[Record]:
-        """Every record by key; see :meth:`Table.records`."""
+        """Yield every record by key; see :meth:`Table.records`."""
         last = None
         streams = (table.records(fields) for table in reversed(self.tables))  # of equal keys the first is kept
         for record in heapq.merge(*streams, key=lambda record: record["key"]):
@@ -386,7 +386,7 @@ class Tables:
 
 @dataclass
 class _Opened:
-    """The tables of a folder: as of which state of the folder, and of which files."""
+    """Tables of a folder, with the state of the folder and of the files when they were opened."""
 
     folder: int
     files: list[tuple[str, int, int, int]]
@@ -397,7 +397,7 @@ _opened: dict[Path, _Opened] = {}
 
 
 def tables(folder: Path) -> Tables:
-    """The tables in ``folder`` as they are now; opened once a process, and again when one of them has changed."""
+    """Return the current tables in ``folder``, opened once a process, and again when one of them has changed."""
     try:
         changed = folder.stat().st_mtime_ns
     except FileNotFoundError:

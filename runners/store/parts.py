@@ -1,4 +1,4 @@
-"""Work on many cells that is done once for equal ones."""
+"""Results by cell that are calculated once for equal cells."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ Config = Mapping[str, Any]
 
 
 class PerCell(Generic[T]):
-    """Memo of a function of a cell's ``config`` that does not depend on the seed.
+    """Cached function of a cell's ``config`` that does not depend on the seed.
 
-    Equal parts of packed records are one object, so cells are told apart by the identity of their parts, which takes
-    far less time than their content. Equal parts that are two objects only cost a second call.
+    Equal parts of packed records are one object, so cells are compared by the identity of their parts, which takes far
+    less time than comparing contents. Equal parts that are two objects only cost a second call.
     """
 
     def __init__(self, function: Callable[[Config], T]) -> None:
         self.function = function
-        self.known: dict[tuple[int, ...], tuple[T, Config]] = {}  # holds the parts, so that no identity is used again
+        self.known: dict[tuple[int, ...], tuple[T, Config]] = {}  # keeps the parts, so that no identity is used again
 
     def __call__(self, config: Config) -> T:
         place = tuple(id(part) for name, part in config.items() if name != "seed")

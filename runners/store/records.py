@@ -1,4 +1,4 @@
-"""Durable outcomes: one JSON document a cell, in a store that survives the death of any writer at any moment."""
+"""Records of cells: one JSON document a cell, in a store that survives the death of any writer at any moment."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What a cell left behind.
+    """Result of playing a cell, or the reason why there is none.
 
     Attributes:
         key: SHA-256 over ``config``, the identity of the cell (:mod:`runners.config.identity`).
@@ -71,7 +71,7 @@ class Record:
 
 
 def finite(section: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """``values`` with None in place of NaN and infinity, and where those were (``risk.psnr_db is nan``)."""
+    """Return ``values`` with None in place of NaN and infinity, and where those were (``risk.psnr_db is nan``)."""
     clean: dict[str, Any] = {}
     lost: list[str] = []
     for name, value in values.items():
@@ -88,7 +88,7 @@ def finite(section: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], lis
 
 
 class Store:
-    """The folder ``records/``, ``media/``, ``cache/``, ``boards/`` and ``site/`` of ``store=PATH``.
+    """Folder of ``store=PATH`` with ``records/``, ``media/``, ``cache/``, ``boards/`` and ``site/``.
 
     Records are written as one JSON file a cell; ``gauntlet pack`` puts them into one table a sweep
     (:mod:`runners.store.packed`). Both forms are read; a JSON file counts more than a row of the same key.
@@ -98,51 +98,51 @@ class Store:
         self.root = Path(root)
 
     def path(self, key: str) -> Path:
-        """Where the loose record of ``key`` lies, if there is one."""
+        """Return the path of the loose record of ``key``, whether or not there is one."""
         return self.root / "records" / key[:2] / f"{key}.json"
 
     def table(self, sweep: str | None) -> Path:
-        """Where the packed records of ``sweep`` lie."""
+        """Return the path of the packed records of ``sweep``."""
         name = re.sub(r"[^\w.=-]+", "-", sweep or UNSWEPT, flags=re.ASCII)
         return self.root / "records" / f"{name}.parquet"
 
     def loose(self) -> dict[str, Path]:
-        """Key -> file of every loose record, by key."""
+        """Return the file of every loose record, by key."""
         return {path.stem: path for path in sorted(self.root.glob("records/*/[0-9a-f]*.json"))}
 
     def packed(self) -> Tables:
-        """The packed records as they are now."""
+        """Return the packed records as they are now."""
         from runners.store import packed  # takes a quarter of a second, for pyarrow
 
         return packed.tables(self.root / "records")
 
     def read(self, key: str) -> dict[str, Any] | None:
-        """The record of ``key``, or None."""
+        """Return the record of ``key``, or None."""
         try:  # the loose one first: a record that is being packed is in the table before its file is deleted
             return read_loose(self.path(key))
         except FileNotFoundError:
             return self.packed().read(key)
 
     def stamp(self, key: str) -> int:
-        """Changes when the record of ``key`` does; 0 while there is none."""
+        """Return a number that changes when the record of ``key`` does; 0 while there is none."""
         return _changed(self.path(key)) or self.packed().stamp(key)
 
     def claimed(self, key: str) -> int:
-        """When somebody last began, or waited, to play this cell (nanoseconds since the epoch); 0 for never."""
+        """Return when a process last began, or waited, to play this cell (nanoseconds since the epoch); 0 for never."""
         return _changed(lock_path(self.root, key))
 
     def finished(self, key: str) -> bool:
-        """Whether this cell need not be run again."""
+        """Return whether this cell need not be run again."""
         try:
             return read_loose(self.path(key))["status"] in FINISHED
         except FileNotFoundError:
             return self.packed().status(key) in FINISHED
 
     def all(self, *fields: str) -> Iterator[dict[str, Any]]:
-        """Every record, in the order of keys, with ``key`` and the given fields; with all fields where none is given.
+        """Yield every record in the order of keys, with ``key`` and the given fields (all fields where none is given).
 
-        Packed records share equal nested parts (``config``, ``facts``, ...), which nobody may change therefore. A
-        reader of many records names the fields that it needs: the others are not even decoded.
+        Packed records share equal nested parts (``config``, ``facts``, ...), so callers must not modify them. A reader
+        of many records names the fields that it needs: the others are not even decoded.
 
         Raises:
             StoreError: a file cannot be read; the message names it.
@@ -161,9 +161,9 @@ class Store:
             upcoming = next(waiting, None)
 
     def columns(self, *names: str) -> dict[str, list[Any]]:
-        """Columns of the packed form (:mod:`runners.store.packed`) for every record, in the order of keys.
+        """Return columns of the packed form (:mod:`runners.store.packed`) for every record, in the order of keys.
 
-        The fastest way to ask a few flat things of many records: no text is parsed and no record is put together.
+        The fastest way to read a few flat fields of many records: no text is parsed and no record is put together.
         """
         from runners.store import packed
 
@@ -184,7 +184,7 @@ class Store:
         return {name: record[name] for name in record if name in fields or name == "key"} if fields else record
 
     def find(self, prefix: str) -> dict[str, Any]:
-        """The one record whose key begins with ``prefix``.
+        """Return the one record whose key begins with ``prefix``.
 
         Raises:
             StoreError: there is none, or more than one.
@@ -215,7 +215,7 @@ class Store:
 
     @contextmanager
     def claim(self, key: str) -> Iterator[None]:
-        """Hold a cell so that no other process on this store plays it at the same time; waits for who holds it."""
+        """Hold a cell so that no other process on this store plays it at the same time; waits for its holder."""
         path = lock_path(self.root, key)
         with FileLock(path):
             now = time.time_ns()
@@ -224,14 +224,14 @@ class Store:
 
 
 def lock_path(root: Path, key: str) -> Path:
-    """Where the lock for ``key`` lies; its folder is made. A lock is freed by the death of its holder."""
+    """Return the path of the lock for ``key``, and make its folder. A lock is freed by the death of its holder."""
     folder = root / "cache" / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{key}.lock"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """All of ``content`` at ``path``, or nothing, even if power fails in between."""
+    """Write all of ``content`` to ``path``, or nothing, even if power fails in between."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:16]}-")
     try:
@@ -258,7 +258,7 @@ def _changed(path: Path) -> int:
 
 
 def read_loose(path: Path) -> dict[str, Any]:
-    """The record in the file ``path``.
+    """Read the record in the file ``path``.
 
     Raises:
         FileNotFoundError: there is no such file.

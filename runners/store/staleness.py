@@ -1,4 +1,4 @@
-"""What has become of the code behind a record: components whose version moved on, and sources changed without that."""
+"""Changes of the code behind a record: components with a new version, and sources edited without one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Change = tuple[str, str, str]
 
 
 def moved_on(config: Mapping[str, Any]) -> list[Change]:
-    """Return the components of a record's ``config`` whose ``VERSION`` is another one now, or that are gone."""
+    """Return the components of a record's ``config`` whose ``VERSION`` is another one now, or that no longer exist."""
     found = {_moved(label, str(node.get("provider")), node.get("version")) for label, node in labelled(config)}
     return sorted(change for change in found if change)
 
@@ -36,7 +36,7 @@ def edited(record: Mapping[str, Any]) -> list[Change]:
 
 
 def unknown_sources(record: Mapping[str, Any]) -> bool:
-    """Return whether ``record`` has a component of whose source it holds no digest."""
+    """Return whether ``record`` has a component for whose source it holds no digest."""
     return any(component.get("digest") is None for component in _components(record).values())
 
 
@@ -47,7 +47,7 @@ def _components(record: Mapping[str, Any]) -> dict[str, Any]:
 @cache
 def _moved(label: str, provider: str, then: int | None) -> Change | None:
     target = catalogue.target(label, provider)
-    if target is None:  # a package of somebody else's, that is not installed here or keeps its options apart
+    if target is None:  # another package, which is not installed here or keeps its options elsewhere
         return (label, f"VERSION {then}", "gone") if then is not None and provider == SUITE else None
     now = version(target)
     return None if now == then else (label, f"VERSION {then}", f"VERSION {now}")

@@ -1,4 +1,4 @@
-"""All records of a store as one table: a row a record.
+"""Table of all records of a store, a row a record.
 
 Reads JSON only, never torch, so that a table of thousands of records is there within a second or two.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 Context = tuple[str, ...]
-"""Scale, dataset, kind and name of a component: what its labels are told apart in."""
+"""Scale, dataset, kind and name of a component, within which labels must differ."""
 Place = tuple[str, str, str, int]
 """Scale, dataset, kind and identity of a part."""
 Differing = dict[Context, dict[str, str | None]]
@@ -47,7 +47,7 @@ GROUPS = ("utility", "risk", "cost", "diagnostics", "media")
 
 
 def load(store: Path) -> pd.DataFrame:
-    """The table of ``<store>/records``, in an order that depends on the records alone; empty when there are none.
+    """Return the table of a store, in an order that depends on the records alone; empty when there are none.
 
     Besides the fields of a record it has
 
@@ -66,7 +66,7 @@ def load(store: Path) -> pd.DataFrame:
 
 
 def frame_of(records: Sequence[Record], groups: Sequence[str] = GROUPS) -> pd.DataFrame:
-    """The table of ``records``, whatever their order, with the entries of ``groups``; see :func:`load`."""
+    """Return the table of ``records``, whatever their order, with the entries of ``groups``; see :func:`load`."""
     import pandas as pd
 
     labels = Labels(records)
@@ -84,7 +84,7 @@ def frame_of(records: Sequence[Record], groups: Sequence[str] = GROUPS) -> pd.Da
 
 
 def _entries(records: Sequence[Record], groups: Sequence[str]) -> dict[str, Any]:
-    """``risk.ssim`` and the like -> the values of all records: an array of floats, else a list."""
+    """Return the values of all records by column (``risk.ssim``): an array of floats, else a list."""
     import numpy as np
 
     columns: dict[str, Any] = {}
@@ -104,7 +104,7 @@ def _entries(records: Sequence[Record], groups: Sequence[str]) -> dict[str, Any]
 
 
 def rows(store: Path) -> list[dict[str, Any]]:
-    """What tells the cells of a store apart (:data:`TOLD`), as plain data in the order of :func:`load`.
+    """Return the columns :data:`TOLD`, which tell cells apart, as plain data in the order of :func:`load`.
 
     Neither pandas, which takes a second to import, nor any measured number is loaded.
     """
@@ -115,22 +115,22 @@ def rows(store: Path) -> list[dict[str, Any]]:
 
 
 def read_all(store: Path) -> list[Record]:
-    """Every record of a store, by key, with the fields that tables, boards and claims are made of; see :func:`load`.
+    """Return every record of a store by key, with the fields that tables, boards and claims use; see :func:`load`.
 
-    Parts of equal content may be one object, so nobody may change them.
+    Parts of equal content may be one object, so callers must not modify them.
     """
     return list(Store(store).all(*READ))
 
 
 def select(frame: pd.DataFrame, query: str) -> pd.DataFrame:
-    """The rows that ``query`` keeps, in the language of :meth:`pandas.DataFrame.query`.
+    """Return the rows that ``query`` keeps, in the language of :meth:`pandas.DataFrame.query`.
 
     Raises:
         GauntletError: pandas cannot make sense of it.
     """
     try:
         return frame.query(query)
-    except Exception as error:  # whatever pandas' parser raises
+    except Exception as error:  # pandas' parser may raise anything
         raise GauntletError(
             f"The query {query!r} cannot be answered: {str(error).splitlines()[0]}. "
             "Columns with a dot stand in backticks (`risk.ssim` > 0.5), texts in quotes (threat == 'leakage_dlg')."
@@ -138,12 +138,12 @@ def select(frame: pd.DataFrame, query: str) -> pd.DataFrame:
 
 
 def write(frame: pd.DataFrame, path: Path) -> list[Path]:
-    """Write ``frame`` as ``path`` with the endings ``.parquet`` and ``.csv``; give both paths."""
+    """Write ``frame`` as ``path`` with the endings ``.parquet`` and ``.csv``, and return both paths."""
     return [write_as(frame, kind, path.with_suffix(f".{kind}")) for kind in ("parquet", "csv")]
 
 
 def write_as(frame: pd.DataFrame, kind: str, path: Path) -> Path:
-    """Write ``frame`` to ``path`` as ``csv`` or ``parquet``; give the path."""
+    """Write ``frame`` to ``path`` as ``csv`` or ``parquet``, and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if kind == "csv":
         frame.to_csv(path, index=False, lineterminator="\n")
@@ -153,7 +153,7 @@ def write_as(frame: pd.DataFrame, kind: str, path: Path) -> Path:
 
 
 def _named(record: Record, labels: Labels) -> dict[str, Any]:
-    """Names and labels of the parts of a record's cell."""
+    """Return names and labels of the parts of a record's cell."""
     config, facts = record["config"], record["facts"]
     row = {kind: config[kind]["name"] for kind in (*COMPONENTS, "scale")}
     row |= {f"{kind}_label": labels.of(config, kind) for kind in (*COMPONENTS, "defense")}
@@ -165,7 +165,7 @@ def _named(record: Record, labels: Labels) -> dict[str, Any]:
 
 
 def _row(record: Record, labels: Labels) -> dict[str, Any]:
-    """One record, flat, without its many measured numbers."""
+    """Return one record, flat, without its many measured numbers."""
     config, facts = record["config"], record["facts"]
     floor = facts.get("floor") or {}
     row = {name: record.get(name) for name in FIRST if name in record}
@@ -181,7 +181,7 @@ def _row(record: Record, labels: Labels) -> dict[str, Any]:
 
 
 def _uniform(column: pd.Series) -> pd.Series:
-    """A column of one type, as Parquet wants it: text where any entry is text, else numbers or truth values."""
+    """Return a column of one type, for Parquet: text where any entry is text, else numbers or truth values."""
     import pandas as pd
 
     known = column.dropna()
@@ -202,7 +202,7 @@ class Labels:
     """
 
     def __init__(self, records: Sequence[Record]) -> None:
-        self.parts: dict[int, Any] = {}  # keeps the objects alive, so that no other one gets their identity
+        self.parts: dict[int, Any] = {}  # keeps the objects, so that no other one gets their identity
         self.parameters: dict[int, list[tuple[str, str]]] = {}
         self.moved_on = PerCell(moved_on)
         self.known: dict[Place, str] = {}
@@ -216,7 +216,7 @@ class Labels:
         self.differing = self._compare(counts)
 
     def of(self, config: Mapping[str, Any], kind: str) -> str:
-        """The label of a part of a record's ``config``, e.g. ``gradient_noise (std=0.1)``; of a stack those of all."""
+        """Return the label of a part of a ``config``, e.g. ``gradient_noise (std=0.1)``; of a stack those of all."""
         part = config[kind]
         place = config["scale"]["name"], config["dataset"]["name"], kind, id(part)
         if place not in self.known:
@@ -225,7 +225,7 @@ class Labels:
         return self.known[place]
 
     def _compare(self, counts: Counter[Place]) -> Differing:
-        """The parameters that not all records of a context and name share, each with its usual value."""
+        """Return the parameters that not all records of a context and name share, each with its usual value."""
         values: dict[Context, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
         total: Counter[Context] = Counter()
         for (scale, dataset, kind, part_id), count in counts.items():
@@ -262,7 +262,7 @@ def _usual(context: Context, counts: Counter[str], total: int) -> str | None:
 
 
 def _parameters(node: Record, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted name and value, as text, of every parameter; ``adaptive`` has its own mark."""
+    """Yield the dotted name and value, as text, of every parameter; ``adaptive`` has its own mark."""
     for name, value in node.items():
         if isinstance(value, dict):
             yield from _parameters(value, f"{prefix}{name}.")

@@ -1,4 +1,4 @@
-"""The blocks of a sweep file with everything that they share written out.
+"""Blocks of a sweep file, with everything that they share written out.
 
 A sweep says differences: ``base`` holds the overrides of all its blocks, ``bases`` named sets of further ones, and a
 block names one of those by ``base: NAME``. A named set may itself begin from another one. The nearer value of a key

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 
 class Forget(Callback):
-    """Drops a job's configs once it has ended: a launcher keeps what every job returned, 300 kB each with them."""
+    """Callback that drops a job's configs once it has ended: a launcher keeps every job's return, 300 kB with them."""
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         job_return.cfg = job_return.hydra_cfg = None

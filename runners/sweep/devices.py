@@ -1,4 +1,4 @@
-"""Which GPU a process uses: with several of them each process takes one that nobody else has, and keeps it."""
+"""Choice of the GPU that a process uses: with several of them each process takes a free one and keeps it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _held: dict[str, FileLock] = {}  # the locks live as long as the process, which 
 
 
 def assign(wanted: str) -> str:
-    """``cpu`` or ``cuda:N`` for ``wanted``, as :func:`runners.sweep.environment.resolve_device` says.
+    """Return ``cpu`` or ``cuda:N`` for ``wanted``, as :func:`runners.sweep.environment.resolve_device` does.
 
     ``auto`` and ``cuda`` mean the first GPU that no other process of this user has taken by this function, so that the
     workers of any launcher spread over the GPUs; when all are taken, workers share them evenly by process number.
@@ -30,14 +30,14 @@ def assign(wanted: str) -> str:
 
 
 def _identity(index: int) -> str:
-    """The same name for a card in every process, whatever CUDA_VISIBLE_DEVICES is there."""
+    """Return a name of a card that is the same in every process, whatever its CUDA_VISIBLE_DEVICES."""
     import torch
 
     return str(torch.cuda.get_device_properties(index).uuid)
 
 
 def _take(cards: list[str], folder: Path | None = None) -> int:
-    """Index of the card that this process has, or takes now."""
+    """Return the index of the card that this process has, or takes now."""
     folder = folder or Path(tempfile.gettempdir()) / f"gauntlet-gpus-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     for index, card in enumerate(cards):

@@ -1,4 +1,4 @@
-"""What a record tells of the machine and of the code that ran on it."""
+"""Facts of a record about the machine and the code that ran on it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CODE = ("benchmark", "runners", "conf", "hydra_plugins")
 
 
 def resolve_device(wanted: str) -> str:
-    """``cpu`` or ``cuda:N`` for ``wanted`` (``auto``, ``cpu``, ``cuda``, ``cuda:N``).
+    """Return ``cpu`` or ``cuda:N`` for ``wanted`` (``auto``, ``cpu``, ``cuda``, ``cuda:N``).
 
     Raises:
         ConfigError: it is none of these, or this machine has no such GPU.
@@ -41,7 +41,7 @@ def resolve_device(wanted: str) -> str:
 
 
 def device_name(device: str) -> str:
-    """``cpu``, or the model of the GPU."""
+    """Return ``cpu``, or the model of the GPU."""
     import torch
 
     return f"cuda ({torch.cuda.get_device_name(device)})" if device.startswith("cuda") else device
@@ -66,7 +66,7 @@ def versions(targets: Mapping[str, str]) -> dict[str, Any]:
 
 @cache
 def git_state() -> dict[str, Any]:
-    """The commit of the suite's code and whether the code differs from it; None outside a git checkout."""
+    """Return the commit of the suite's code and whether the code differs from it; None outside a git checkout."""
 
     def git(*arguments: str) -> str:
         run = subprocess.run(
@@ -81,7 +81,7 @@ def git_state() -> dict[str, Any]:
 
 
 class PeakMemory:
-    """The peak since construction, in MB: of the GPU when ``device`` is one, else resident memory (Linux only)."""
+    """Peak memory since construction, in MB: of the GPU when ``device`` is one, else resident memory (Linux only)."""
 
     def __init__(self, device: str) -> None:
         self.device = device

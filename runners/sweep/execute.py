@@ -1,4 +1,4 @@
-"""Play one composed cell and turn what happened, whatever it was, into a record."""
+"""Playing of one composed cell, and its record whatever happened."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ SECTIONS = ("utility", "risk", "cost", "diagnostics", "curves")
 
 
 class TimeLimit(BaseException):
-    """The cell's time is up. Not an ``Exception``, lest a component's own handler swallow it."""
+    """Signal that the cell's time is up. No ``Exception``, so that a component's own handler does not catch it."""
 
 
 @dataclass(frozen=True)
 class Played:
-    """A record, and what the artifact cache did for it (which is not part of it: it depends on who came first)."""
+    """A record, and the cache's hits and misses (no part of it: they depend on which cell came first)."""
 
     record: Record
     hits: int = 0
@@ -53,11 +53,11 @@ def execute(composed: ComposedCell, *, refuse: bool) -> Played:
         refuse: let a user's mistake (:class:`GauntletError`) out instead of recording it as a failed cell.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
-    context = _Stage(composed)
+    attempt = _Attempt(composed)
     status, reason = "ok", ""
     try:
         with time_limit(composed.options.time_limit):
-            reason = context.play()
+            reason = attempt.play()
     except TimeLimit:
         status, reason = "timeout", f"stopped after time_limit={composed.options.time_limit} s"
     except Diverged as error:
@@ -69,30 +69,30 @@ def execute(composed: ComposedCell, *, refuse: bool) -> Played:
             raise
         status, reason = "failed", str(error)
     except Exception as error:
-        traceback.clear_frames(error.__traceback__)  # what they hold, for want of it the cell may have failed
+        traceback.clear_frames(error.__traceback__)  # they hold memory, whose lack may have failed the cell
         status, reason = "failed", _explained(error)
-        give_back_memory()  # if that was what it lacked, the next cell shall have it
+        give_back_memory()  # so that the next cell has it
     record = Record(
         key=composed.key,
         sweep=composed.options.sweep,
         status=status,
         reason=reason,
         config=composed.config,
-        facts=context.facts,
+        facts=attempt.facts,
         seed=composed.config["seed"],
         started=started.isoformat(timespec="seconds"),
         seconds=round(time.perf_counter() - clock, 3),
-        peak_memory_mb=context.memory.read() if context.memory else None,
-        device=context.device_name,
+        peak_memory_mb=attempt.memory.read() if attempt.memory else None,
+        device=attempt.device_name,
         versions=environment.versions(composed.targets()),
-        **context.measured,
+        **attempt.measured,
     )
-    _free(context.device)
-    return Played(record, context.cache.hits if context.cache else 0, context.cache.misses if context.cache else 0)
+    _free(attempt.device)
+    return Played(record, attempt.cache.hits if attempt.cache else 0, attempt.cache.misses if attempt.cache else 0)
 
 
 def lost(composed: ComposedCell, seconds: float) -> Record:
-    """The record of a cell that took its process down with it."""
+    """Return the record of a cell whose process died while playing it."""
     return Record(
         key=composed.key,
         sweep=composed.options.sweep,
@@ -111,11 +111,12 @@ def lost(composed: ComposedCell, seconds: float) -> Record:
     )
 
 
-class _Stage:
-    """What is known of a cell while it plays, so that a record can be made at whatever point it stops.
+class _Attempt:
+    """Facts known of a cell while it plays, so that a record can be made wherever it stops.
 
     Attributes:
-        facts: of the threat. measured: the fields of a record that come from the outcome.
+        facts: facts of the threat.
+        measured: the fields of a record that come from the outcome.
     """
 
     def __init__(self, composed: ComposedCell) -> None:
@@ -127,7 +128,7 @@ class _Stage:
         self.measured: dict[str, Any] = {"data": None}
 
     def play(self) -> str:
-        """Build and play the cell; says which numbers were lost for not being finite."""
+        """Build and play the cell; return a text on numbers that were lost for not being finite."""
         from benchmark.cell import play
         from benchmark.settings.base import no_cache
         from runners.report import charts, pictures
@@ -171,7 +172,7 @@ def build_cell(composed: ComposedCell) -> Cell:
 
 
 def threat_facts(composed: ComposedCell, threat: Any = None) -> dict[str, Any]:
-    """What leaderboards need to know of the threat, from the object or, before it is built, from its class."""
+    """Return the facts of the threat that leaderboards need, from the object or, before it is built, from its class."""
     node = composed.nodes["threat"]
     source = threat or locate(node["_target_"], "threat", (*ALLOWED, *composed.options.trusted))
     facts = {name: getattr(source, name, None) for name in ("family", "setting", "surface", "headline", "control")}
@@ -190,7 +191,7 @@ def _sections(outcome: Outcome) -> tuple[dict[str, Any], list[str]]:
 
 
 def _free(device: str) -> None:
-    """Give the GPU's memory back to whoever shares it."""
+    """Return unused GPU memory to the other processes that share the GPU."""
     if device.startswith("cuda"):
         import gc
 
@@ -201,7 +202,7 @@ def _free(device: str) -> None:
 
 
 def _explained(error: Exception) -> str:
-    """The traceback, headed by a remedy where there is one."""
+    """Return the traceback, headed by a remedy where there is one."""
     import torch
 
     trace = "".join(traceback.format_exception(error)).rstrip()

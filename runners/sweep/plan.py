@@ -148,7 +148,7 @@ def _plain(config: DictConfig) -> Block:
 
 
 def deferred(arguments: Sequence[str]) -> list[str]:
-    """``arguments`` with ``threat.step=1`` as ``threat.step=choice(1)``, and the same for all groups of components.
+    """Return ``arguments`` with ``threat.step=1`` as ``threat.step=choice(1)``, and so for all component groups.
 
     Hydra composes a master config without the axes of a sweep, in which such a parameter need not exist; an axis it
     leaves to the cells.
@@ -217,7 +217,7 @@ def _element(key: str, value: Any) -> str:
 
 # -- from overrides to cells -----------------------------------------------------------------------------------------
 class _Composer:
-    """Composes cells; those that differ in the seed only share the work."""
+    """Composer of cells; those that differ in the seed only share the work."""
 
     def __init__(self, loader: SweepLoader, config: DictConfig) -> None:
         self.loader = loader
@@ -276,7 +276,7 @@ def _distinct(composer: _Composer, lists: Iterable[tuple[str, ...]]) -> Iterator
 
 
 class _Judge:
-    """Judges cells by their classes: each component's arguments once, each combination of classes once.
+    """Judge of cells by their classes: each component's arguments once, each combination of classes once.
 
     What it found of the suite's own classes is remembered, so that the next plan need not import them.
     """
@@ -321,7 +321,7 @@ class _Judge:
         return self.known[combination]
 
     def remember(self) -> None:
-        """Keep what is new and concerns no class of another package, whose changes nobody notices here."""
+        """Keep new answers, but for classes of other packages, whose changes would not be noticed."""
         if len(self.checked) + len(self.known) > self.size:
             found = recall("judged") or {"checked": [], "known": {}}  # another plan may have kept more meanwhile
             known = {name: reason for name, reason in self.known.items() if name not in self.strange}
@@ -341,7 +341,7 @@ def _refusal(dataset: Any, model: Any, setting: Any, threat: Any, *defenses: Any
 
 
 def _kept_apart(cells: Iterable[Planned]) -> list[Planned]:
-    """In rounds: a cell of each group that differs in the threat only, and of another threat from group to group.
+    """Return the cells in rounds: one of each group that differs in the threat only, threats changing between groups.
 
     What cells share is made by whoever needs it first, and a second one that needs it at that time waits. Most of it
     depends on all but the threat (models, releases), and some on the threat (a malicious provider's model).
@@ -356,7 +356,7 @@ def _kept_apart(cells: Iterable[Planned]) -> list[Planned]:
 
 # -- time ------------------------------------------------------------------------------------------------------------
 def _estimate(plan: Plan, past: Mapping[str, Sequence[Any]]) -> None:
-    """By the median of past cells of the same threat, dataset and scale, whatever their defense."""
+    """Set the plan's seconds by medians of past cells of the same threat, dataset and scale, whatever the defense."""
     seconds: dict[tuple[str, ...], list[float]] = defaultdict(list)
     for status, took, *kind in zip(*(past[name] for name in ("status", "seconds", *KIND)), strict=True):
         if status == "ok":

@@ -1,4 +1,4 @@
-"""What a process sets up before it calculates."""
+"""Preparation of a process before it calculates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MEBIBYTE = 1 << 20
 
 
 def prepare_torch(threads: int, device: str) -> None:
-    """The same arithmetic on every run: fixed thread count, deterministic kernels; and memory that stays."""
+    """Make arithmetic the same on every run: fixed thread count, deterministic kernels; and keep freed memory."""
     if device.startswith("cuda"):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
     import torch
@@ -30,8 +30,8 @@ def prepare_torch(threads: int, device: str) -> None:
 def keep_freed_memory() -> None:
     """Let the C library keep what it frees, up to a gibibyte, for the next tensor of the size.
 
-    Left alone, glibc hands every large block back to the system, which clears it anew for the next iteration's tensor:
-    a tenth to a fifth of the time of small networks. Other C libraries have no such switch and are left alone.
+    By default glibc returns every large block to the system, which clears it again for the next iteration's tensor.
+    That takes a tenth to a fifth of the time of small networks. Other C libraries have no such switch.
     """
     switch = _of_the_c_library("mallopt")
     if switch is not None:
@@ -41,10 +41,10 @@ def keep_freed_memory() -> None:
 
 @cache
 def leave_out_of_collection() -> None:
-    """Once in a process, after a first cell: take what is loaded by then out of the garbage collector's rounds.
+    """Exclude all objects loaded so far from garbage collection; once in a process, after its first cell.
 
-    The objects of torch and other modules, a million, are never garbage. To look through them takes 0.2 s, which
-    Joblib's workers do every second.
+    The million objects of torch and other modules are never garbage. Looking through them takes 0.2 s, and Joblib's
+    workers do that every second.
     """
     gc.collect()
     gc.freeze()
@@ -53,7 +53,7 @@ def leave_out_of_collection() -> None:
 
 @cache
 def keep_plugins() -> None:
-    """Once in a process, in a sweep's first job: let Hydra know its plugins from then on.
+    """Let Hydra remember its plugins from now on; once in a process, in a sweep's first job.
 
     Launchers have it look for them before each job, which runs the modules of all plugins anew: 30 ms and more.
     """
@@ -64,7 +64,7 @@ def keep_plugins() -> None:
 
 
 def give_back_memory() -> None:
-    """Hand back what :func:`keep_freed_memory` made the C library keep, as if the process had just begun."""
+    """Release the memory that :func:`keep_freed_memory` made the C library keep, and stop keeping it."""
     gc.collect()
     trim = _of_the_c_library("malloc_trim")
     if trim is not None:

@@ -1,4 +1,4 @@
-"""How far a sweep is, read from the store, so that it works for every launcher and every machine the cells run on."""
+"""Progress of a sweep, read from the store, so that it works for every launcher and every machine the cells run on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUIET_SECONDS = 10.0  # between lines where there is no terminal
 
 
 class Tally:
-    """Counts the records of ``keys`` that appear, or are replaced, after construction."""
+    """Counter of the records of ``keys`` that appear, or are replaced, after construction."""
 
     def __init__(self, store: Store, keys: Sequence[str]) -> None:
         self.store = store
@@ -38,7 +38,7 @@ class Tally:
             self.failed += record is not None and record["status"] not in FINISHED
 
     def text(self) -> str:
-        """``3 failed, about 2 min left``."""
+        """Return text such as ``3 failed, about 2 min left``."""
         parts = [f"{self.failed} failed"] if self.failed else []
         if self.done and self.waiting:
             rate = (time.monotonic() - self.started) / self.done
@@ -85,7 +85,7 @@ def _lines(tally: Tally, console: Console, stop: threading.Event) -> None:
 
 
 def duration(seconds: float) -> str:
-    """``45 s``, ``12 min``, ``3.5 h``."""
+    """Return a duration as text: ``45 s``, ``12 min``, ``3.5 h``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

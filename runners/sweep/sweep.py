@@ -36,10 +36,12 @@ LOG_WIDTH = 120  # where there is no terminal to ask
 def sweep(
     loader: SweepLoader, config: DictConfig, launcher: Launcher, arguments: Sequence[str], *, plan_only: str | None
 ) -> None:
-    """Everything that happens in the parent process of a sweep.
+    """Run the parent process of a sweep: plan, launch the missing cells, report.
 
     Args:
-        loader: composes cells. config: the composed master config. launcher: any of Hydra's.
+        loader: composes cells.
+        config: the composed master config.
+        launcher: any of Hydra's.
         arguments: the command line's task overrides.
         plan_only: ``text`` or ``json`` prints the plan and stops.
 
@@ -83,7 +85,7 @@ def show_plan(console: Console, plan: Plan, name: str | None) -> None:
 
 
 def launch(console: Console, launcher: Launcher, plan: Plan, store: Store, config: DictConfig) -> list[dict[str, Any]]:
-    """Run the plan's cells; gives what the jobs answered, which is nothing if the launcher itself broke down."""
+    """Run the plan's cells; return the answers of the jobs, none if the launcher itself broke down."""
     name = config.hydra.runtime.choices["hydra/launcher"]
     tally = Tally(store, [planned.cell.key for planned in plan.to_run])
     with watch(tally, console):
@@ -100,7 +102,7 @@ def launch(console: Console, launcher: Launcher, plan: Plan, store: Store, confi
 
 
 def report(console: Console, plan: Plan, store: Store, answers: Sequence[dict[str, Any]], *, print_board: bool) -> None:
-    """Print what came out and where it is; see :func:`sweep` for what is raised."""
+    """Print the results and where they are; :func:`sweep` says what is raised."""
     from runners.report import leaderboard, terminal
     from runners.report.site import build as site
 
@@ -134,7 +136,7 @@ def report(console: Console, plan: Plan, store: Store, answers: Sequence[dict[st
 
 
 def _failure(planned: Planned, store: Store, answers: Sequence[dict[str, Any]]) -> str | None:
-    """Why this cell is not finished, and the command that runs it alone; None when it is."""
+    """Return why this cell is not finished, and the command that runs it alone; None when it is finished."""
     record = store.read(planned.cell.key)
     if record is not None and record["status"] in FINISHED:
         return None
@@ -147,7 +149,7 @@ def _failure(planned: Planned, store: Store, answers: Sequence[dict[str, Any]]) 
 
 
 def main() -> int:
-    """The command line; gives the exit code."""
+    """Run the command line and return the exit code."""
     if not any(argument.startswith("-") for argument in sys.argv[1:]):
-        sys.argv.append("--multirun")  # also where the config cannot be composed: Hydra would else fall back to one run
+        sys.argv.append("--multirun")  # also where the config cannot be composed: otherwise Hydra falls back to one run
     return application("sweeps")

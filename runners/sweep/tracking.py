@@ -1,4 +1,4 @@
-"""Optional wandb logging of records, in a helper process: whatever wandb does there, no cell waits long or fails.
+"""Optional wandb logging of records, in a helper process: no error of wandb makes a cell wait long or fail.
 
 ``logger=wandb`` logs each record as a run of the project ``gauntlet`` under ``<store>/wandb``: config, numbers,
 pictures and a row of a table. It is offline unless the user is logged in or ``WANDB_MODE`` says otherwise.
@@ -27,7 +27,7 @@ ROW = ("key", "status", "seed", "seconds")
 
 
 class Tracker:
-    """This process's line to its helper; the helper ends when the line does, so it outlives nobody."""
+    """Pipe from this process to its helper; the helper ends when the pipe closes, so it outlives nobody."""
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
@@ -66,11 +66,11 @@ class Tracker:
         return self.helper.stdout.readline().strip() or "its process died"
 
     def close(self) -> None:
-        """End the helper, by force where it does not go by itself."""
+        """End the helper, by force where it does not end by itself."""
         helper, self.helper = self.helper, None
         if helper is None:
             return
-        with suppress(OSError):  # it died with a line unread
+        with suppress(OSError):  # it ended with a line unread
             if helper.stdin:
                 helper.stdin.close()
         try:
@@ -86,7 +86,7 @@ _trackers: list[Tracker] = []
 
 
 def log(logger: str, store: Path, record: Path) -> None:
-    """Hand a record that was just written to the ``logger`` (one of :data:`LOGGERS`). Never raises for wandb's sake.
+    """Hand a new record to the ``logger`` (one of :data:`LOGGERS`); an error of wandb is never raised.
 
     Raises:
         ConfigError: there is no such logger.
@@ -101,7 +101,7 @@ def log(logger: str, store: Path, record: Path) -> None:
 
 
 def check(logger: str) -> None:
-    """Refuse a logger that does not exist; see :func:`log`."""
+    """Raise ConfigError if there is no such logger; see :func:`log`."""
     if logger not in LOGGERS:
         raise ConfigError(f"logger must be {' or '.join(LOGGERS)}, got {logger!r}.")
 
@@ -122,7 +122,7 @@ def serve() -> None:
 
 
 def log_run(store: Path, record: dict[str, Any]) -> None:
-    """One record as one wandb run."""
+    """Log one record as one wandb run."""
     import wandb
 
     mode = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")

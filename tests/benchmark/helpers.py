@@ -52,7 +52,7 @@ class TinyMLP(nn.Module):
 
 
 def digits_like(n: int, seed: int = 0, num_classes: int = 10) -> Split:
-    """Learnable fake images: one smooth prototype a class plus noise."""
+    """Return learnable fake images: one smooth prototype a class plus noise."""
     rng = torch.Generator().manual_seed(seed)
     prototypes = torch.rand((num_classes, 1, 8, 8), generator=torch.Generator().manual_seed(99))
     y = torch.arange(n) % num_classes
@@ -121,7 +121,7 @@ def observe(
     observations: int = 1,
     seed: int = 0,
 ) -> UploadSurface:
-    """What a server sees of ``victims`` parties of an untrained model."""
+    """Return the server's view of ``victims`` parties of an untrained model."""
     setting = collaboration(victims=victims, victim_batch_size=batch)
     play = context(None, defense, architecture=architecture, seed=seed)
     net = Net(play.fresh_model())

@@ -28,7 +28,7 @@ Graph = dict[str, set[str]]
 
 
 def modules(root: Path) -> dict[str, ast.Module]:
-    """Module name -> its syntax tree, for every file of ``root/benchmark``."""
+    """Return the syntax tree of every file of ``root/benchmark``, by the name of the module."""
     found = {}
     for path in sorted((root / "benchmark").rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts
@@ -37,7 +37,7 @@ def modules(root: Path) -> dict[str, ast.Module]:
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
-    """Every dotted name that is imported anywhere in the file: also in functions and under ``TYPE_CHECKING``."""
+    """Yield every dotted name that is imported anywhere in the file: also in functions and under ``TYPE_CHECKING``."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -47,7 +47,7 @@ def imported(tree: ast.Module) -> Iterator[str]:
 
 
 def graph(trees: dict[str, ast.Module]) -> Graph:
-    """Module -> the modules of ``benchmark`` that it imports."""
+    """Return for each module the modules of ``benchmark`` that it imports."""
     arrows: Graph = {}
     for name, tree in trees.items():
         found = (target if target in trees else target.rpartition(".")[0] for target in imported(tree))
@@ -56,7 +56,7 @@ def graph(trees: dict[str, ast.Module]) -> Graph:
 
 
 def of_packages(arrows: Graph) -> Graph:
-    """The same between the packages and single modules directly under ``benchmark``."""
+    """Return the arrows of a graph between packages and single modules directly under ``benchmark``."""
     found: Graph = defaultdict(set)
     for source, targets in arrows.items():
         for target in targets:
@@ -67,7 +67,7 @@ def of_packages(arrows: Graph) -> Graph:
 
 
 def cycle(arrows: Graph) -> list[str]:
-    """One cycle, or nothing."""
+    """Return one cycle, or nothing."""
     try:
         TopologicalSorter(arrows).prepare()
     except CycleError as error:
@@ -76,7 +76,7 @@ def cycle(arrows: Graph) -> list[str]:
 
 
 def upward(arrows: Graph) -> set[tuple[str, str]]:
-    """Arrows (package, package) that the layers do not allow."""
+    """Return the arrows (package, package) that the layers do not allow."""
     height = {package: number for number, layer in enumerate(LAYERS) for package in layer}
     return {
         (source, target)
@@ -87,7 +87,7 @@ def upward(arrows: Graph) -> set[tuple[str, str]]:
 
 
 def late_imports(trees: dict[str, ast.Module]) -> set[str]:
-    """Modules that import ``benchmark`` elsewhere than at their top."""
+    """Return the modules that import ``benchmark`` elsewhere than at their top."""
     found = set()
     for name, tree in trees.items():
         top = {id(node) for node in tree.body}
@@ -98,7 +98,7 @@ def late_imports(trees: dict[str, ast.Module]) -> set[str]:
 
 
 def methods(trees: dict[str, ast.Module]) -> dict[str, int]:
-    """Class -> how many public methods and properties it defines itself."""
+    """Return by class how many public methods and properties it defines itself."""
     return {
         f"{name}.{node.name}": sum(
             isinstance(part, ast.FunctionDef) and not part.name.startswith("_") for part in node.body
@@ -110,12 +110,12 @@ def methods(trees: dict[str, ast.Module]) -> dict[str, int]:
 
 
 def foreign(trees: dict[str, ast.Module]) -> set[str]:
-    """What is imported of the packages that the science knows nothing of."""
+    """Return the imports of packages that ``benchmark`` must not use."""
     return {target for tree in trees.values() for target in imported(tree) if target.split(".")[0] in FORBIDDEN}
 
 
 def prints(trees: dict[str, ast.Module]) -> set[str]:
-    """Modules that print."""
+    """Return the modules that print."""
     return {
         name
         for name, tree in trees.items()
@@ -156,7 +156,7 @@ def test_the_science_knows_nothing_of_the_machine_room(trees: dict[str, ast.Modu
 
 # -- the checks themselves --------------------------------------------------------------------------------------------
 def planted(trees: dict[str, ast.Module], name: str, text: str) -> dict[str, ast.Module]:
-    """A copy of the syntax trees in which ``text`` is added to the module ``name``."""
+    """Return a copy of the syntax trees in which ``text`` is added to the module ``name``."""
     source = ast.unparse(trees[name])
     return {**trees, name: ast.parse(source + text)}
 

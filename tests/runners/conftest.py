@@ -1,4 +1,4 @@
-"""The command line in this process and in others, with cells that cost nothing (``fakes``)."""
+"""Fixtures and helpers that run the command line in this process and in others, with the cheap cells of ``fakes``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """``command("run", *arguments)`` -> (exit code, stdout, stderr); the store is ``tmp_path``."""
+    """Return ``command("run", *arguments)`` -> (exit code, stdout, stderr); the store is ``tmp_path``."""
 
     def call(name: str, *arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["gauntlet", name, *arguments, f"store={tmp_path}", *SEARCH])
@@ -39,14 +39,14 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], 
 
 
 def start(name: str, store: Path, *arguments: str, quiet: bool = False) -> subprocess.Popen[str]:
-    """The same in a process of its own; ``quiet`` throws its output away."""
+    """Start the command in a process of its own; ``quiet`` discards its output."""
     line = [sys.executable, "-m", f"runners.{name}", *arguments, f"store={store}", *SEARCH]
     sink = subprocess.DEVNULL if quiet else subprocess.PIPE
     return subprocess.Popen(line, cwd=ROOT, text=True, stdout=sink, stderr=sink)
 
 
 def composed(*overrides: str) -> ComposedCell:
-    """A cell as ``runners.run`` composes it."""
+    """Compose a cell as ``runners.run`` does."""
     register()
     with initialize_config_module("conf", version_base="1.3"):
         config = compose("config", [*overrides, *SEARCH], return_hydra_config=True)
@@ -54,5 +54,5 @@ def composed(*overrides: str) -> ComposedCell:
 
 
 def records(store: Path) -> list[dict[str, Any]]:
-    """Every record of a store, each of which must be whole."""
+    """Return every record of a store; each must be a complete file."""
     return [json.loads(path.read_text()) for path in sorted(store.glob("records/*/*.json"))]

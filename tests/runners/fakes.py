@@ -1,4 +1,4 @@
-"""Components that cost nothing, for tests of the machine room; their YAML files are in ``tests/runners/conf``."""
+"""Components that cost nothing, for tests of ``runners``; their YAML files are in ``tests/runners/conf``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmark.data.base import Source, Split
 from benchmark.errors import ConfigError, Diverged
 from benchmark.outcome import Outcome
 from benchmark.settings.base import CellContext, Setting
-from benchmark.settings.threat import Floor, Guess, Threat
+from benchmark.settings.threat import Floor, Guess, Surface, Threat
 
 VERSION = 1
 
@@ -33,8 +33,10 @@ def _allocate_too_much() -> None:
 
 
 def _allocate_all() -> None:
-    """Take memory in small pieces, up to a limit little above what the process has; the limit ends with the cell, for
-    address space that the C library keeps, unlike the memory behind it, is nobody's want."""
+    """Take memory in small pieces, up to a limit slightly above the memory of the process.
+
+    The limit ends with the cell, because the C library keeps address space, which costs no memory.
+    """
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 28), before[1]))
@@ -77,7 +79,7 @@ class FakeModel(nn.Module):
 
 
 class FakeSetting(Setting):
-    """Trains nothing, but asks the cache for an artifact that depends on the defense."""
+    """Setting that trains nothing, but asks the cache for an artifact that depends on the defense."""
 
     name = "collaboration"
     surfaces = {"uploads": frozenset({"protect"}), "inputs": frozenset({"screen_inputs"})}
@@ -85,14 +87,14 @@ class FakeSetting(Setting):
     def play(self, context: CellContext) -> Outcome:
         key = ("victim", "dataset", "model", "setting", "defense", "scale")
         victim = context.cache(key, lambda: {"weights": torch.rand(3, generator=context.rng("victim"))})
-        guess = context.threat(context.threat.surface_for(victim), seed=context.seed)  # type: ignore[attr-defined]
-        outcome = Outcome(utility={"test_accuracy": victim["weights"].mean().item()}, risk=guess.diagnostics)  # type: ignore[arg-type]
+        guess = context.threat(Surface(), seed=context.seed)
+        outcome = Outcome(utility={"test_accuracy": victim["weights"].mean().item()}, risk=guess.diagnostics)
         outcome.picture("images", {"original": context.data.owner.x})
         return outcome
 
 
 class FakeThreat(Threat):
-    """Does what it is told: sleeps, fails, diverges, gives NaN, refuses its parameters, takes all memory or dies."""
+    """Threat that sleeps, fails, diverges, gives NaN, refuses its parameters, takes all memory or dies, as told."""
 
     family, setting, surface, headline = "gradient_leakage", "collaboration", "uploads", "ssim"
     floor = Floor("ssim", 0.1)
@@ -103,13 +105,7 @@ class FakeThreat(Threat):
             raise ConfigError(f"threat.risk must not be negative, got {risk}.")
         self.does, self.sleep, self.risk = does, sleep, risk
 
-    def surface_for(self, victim: dict[str, Tensor]) -> FakeThreat:
-        return self
-
-    def restrict(self, knowledge: object) -> FakeThreat:
-        return self
-
-    def attack(self, surface: object, rng: torch.Generator) -> Guess:
+    def attack(self, surface: Surface, rng: torch.Generator) -> Guess:
         if "FAKE_LOG" in os.environ:  # one line a play, to count them over processes
             with open(os.environ["FAKE_LOG"], "a") as log:
                 log.write("played\n")
@@ -127,6 +123,6 @@ class FakeThreat(Threat):
 
 
 class FakeInputThreat(FakeThreat):
-    """Lives on a surface that no gradient defense acts on."""
+    """Threat on a surface that no gradient defense acts on."""
 
     surface = "inputs"

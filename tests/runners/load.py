@@ -1,4 +1,4 @@
-"""How reading commands behave on large stores: ``python -m tests.runners.load 10000 100000``.
+"""Time and memory of reading commands on large stores: ``python -m tests.runners.load 10000 100000``.
 
 Makes a packed store of each size in a scratch folder, from the published records with other seeds and numbers that
 differ a little, and prints time and peak memory of each command.
@@ -32,7 +32,7 @@ COMMANDS = {
 
 
 def fill(folder: Path, count: int, templates: Sequence[Mapping[str, Any]]) -> Path:
-    """Write ``count`` packed records made from ``templates``; give the store."""
+    """Write ``count`` packed records made from ``templates``, and return the store."""
     by_sweep: dict[str | None, list[tuple[str, int, int]]] = defaultdict(list)
     for i in range(count):
         turn, place = divmod(i, len(templates))
@@ -60,7 +60,7 @@ def _varied(template: Mapping[str, Any], key: str, turn: int) -> dict[str, Any]:
 
 
 def measure(words: Sequence[str], store: Path) -> tuple[float, float, float, int]:
-    """Wall seconds, processor seconds, peak megabytes and exit code of ``gauntlet`` with ``words`` on ``store``."""
+    """Return wall and processor seconds, peak megabytes and exit code of ``gauntlet`` with ``words`` on ``store``."""
     place = f"store={store}" if words[0] == "plan" else f"--store={store}"
     began = time.monotonic()
     process = subprocess.Popen([sys.executable, "-m", "runners.cli.main", *words, place], stdout=subprocess.DEVNULL)

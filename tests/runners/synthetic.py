@@ -1,4 +1,4 @@
-"""A small maker of records, for what only reads them."""
+"""Synthetic records, for tests of commands that only read records."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def record(
     scale: str = "smoke",
     media: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """A record with all fields of a real one; only what tables read is meant to be plausible."""
+    """Return a record with all fields of a real one; only fields that tables read are plausible."""
     ok = status == "ok"
     stack = [{"name": defense, "provider": "d", "version": 1}] if isinstance(defense, str) else defense
     config = {
@@ -76,12 +76,12 @@ def record(
 
 
 def noise(std: float) -> dict[str, Any]:
-    """A member of a stack that has a parameter."""
+    """Return a member of a stack that has a parameter."""
     return {"name": "gradient_noise", "provider": "d", "std": std, "version": 1}
 
 
 def store(folder: Path, records: list[dict[str, Any]]) -> Path:
-    """Write ``records`` as a run would; give the store."""
+    """Write ``records`` as a run would, and return the store."""
     for one in records:
         path = folder / "records" / one["key"][:2] / f"{one['key']}.json"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A reviewer checks a number: the record's cell is played anew and compared."""
+"""Tests of ``gauntlet again``: a record's cell is played anew and compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Timing hot paths: only what agrees with its oracle, and with its peer, is timed."""
+"""Tests of timing hot paths: only a path that agrees with its reference and its peer is timed."""
 
 from __future__ import annotations
 

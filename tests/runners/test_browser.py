@@ -1,4 +1,4 @@
-"""The web site in a browser: sorting, filtering, following a cell to its record; no error, nothing from outside."""
+"""Tests of the web site in a browser: sorting, filtering, following a cell to its record, without errors or network."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
-    """A page that fails the test at its end if anything was wrong on it or came from outside."""
+    """Return a page that fails the test at its end if any error occurred on it or anything came from the network."""
     opened = browser.new_page(viewport={"width": 1300, "height": 900})
     wrong: list[str] = []
     opened.on("console", lambda said: said.type in ("error", "warning") and wrong.append(f"console: {said.text}"))
@@ -62,7 +62,7 @@ def test_a_table_sorts_by_its_numbers_and_tells_so(page: Any, site: Path) -> Non
     page.goto((site / "index.html").as_uri())
     head = page.locator("#defenses th", has_text="worst risk")
     head.click()
-    sorting = 'th[aria-sort="{}"]:has-text("worst risk")'  # waited for: the table is drawn anew some time after the key
+    sorting = 'th[aria-sort="{}"]:has-text("worst risk")'  # wait: the table is drawn anew some time after the key
     page.wait_for_selector(f"#defenses {sorting.format('ascending')}")
     risks = [float(text.split()[0]) for text in column(page, "#defenses table", 11) if text[0].isdigit()]
     assert len(risks) >= 4 and risks == sorted(risks)

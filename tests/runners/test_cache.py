@@ -24,7 +24,7 @@ def artifact() -> dict[str, torch.Tensor]:
 
 
 def test_what_is_no_model_is_kept_as_well(tmp_path: Path) -> None:
-    """A data set with its labels, a mask and a scale: what sanitised sets, generators and shadow models consist of."""
+    """Check artifacts of sanitised sets, generators and shadow models: a data set with its labels, a mask, a scale."""
     built = {
         "x": torch.rand(5, 1, 2, 2),
         "y": torch.tensor([0, 3, 1, 9, 2], dtype=torch.uint8),

@@ -1,4 +1,4 @@
-"""Accepted numbers: a drift is caught, noise is not, what was not run is said, and so are changed sources."""
+"""Tests of accepted numbers: a drift is caught, noise is not; missing numbers and changed sources are reported."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ SEEDS = (0, 1, 2)
 
 
 def checked(folder: Path, baseline: Path, scale: str | None = None) -> int:
-    """The check without any claims of papers."""
+    """Run the check without any claims of papers, and return its exit code."""
     reported = folder / "reported"
     reported.mkdir(exist_ok=True)
     return run(folder, reported=reported, baseline=baseline, scale=scale, system=None)
 
 
 def spread(shift: float = 0.0, **more: Any) -> list[dict[str, Any]]:
-    """Risk 0.4, 0.5, 0.6 over the seeds."""
+    """Return records with risk 0.4, 0.5, 0.6 over the seeds."""
     return [record(risk=0.4 + 0.1 * seed + shift, seed=seed, **more) for seed in SEEDS]
 
 

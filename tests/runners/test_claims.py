@@ -1,4 +1,4 @@
-"""Files of claims: each is valid, and what is wrong in one is said in a sentence."""
+"""Tests of the files of claims: each is valid, and an error in one is reported in a sentence."""
 
 from __future__ import annotations
 

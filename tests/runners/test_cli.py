@@ -76,7 +76,7 @@ def test_completion_answers_for_the_command_that_is_typed(
 
 
 def test_reading_commands_start_in_a_second(tmp_path: Path) -> None:
-    """Each in a process of its own: its answer, the CPU time that it took, and what it did not import."""
+    """Run each command in a process of its own: check its output, its CPU time and which modules it does not import."""
     derive()  # what the classes say is remembered
     one, other = record(seed=0), record(seed=1)
     ours, theirs = store(tmp_path / "ours", [one]), store(tmp_path / "theirs", [other])

@@ -1,4 +1,4 @@
-"""A composed config becomes a cell: values by scale, what counts for the key, and the mistakes."""
+"""Tests of composition: values by scale, which settings count for the key, and errors."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Writers killed with SIGKILL at random instants; the whole sweep is killed in ``test_sweep``."""
+"""Tests of writers killed with SIGKILL at random instants; ``test_sweep`` kills whole sweeps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys and digests: what changes them and, in copies of the package, what does not."""
+"""Tests of keys and digests: which changes alter them and, in copies of the package, which do not."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ FRESH = itertools.count()
 
 @pytest.fixture
 def digest_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
-    """``digest_of(text)``: the digest of the class ``Field`` in a module with this text."""
+    """Return ``digest_of(text)``: the digest of the class ``Field`` in a module with this text."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def digest_of(text: str) -> str:
@@ -266,7 +266,7 @@ Copy = Callable[..., dict[str, Any]]
 
 
 def told(tree: Path, *overrides: str, record: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What the suite in ``tree`` says of its components, of a cell and of a record."""
+    """Return facts of the suite in ``tree`` on its components, on a cell and on a record."""
     line = [sys.executable, "-c", TOLD, json.dumps([*CELL, *overrides]), json.dumps(record)]
     environment = os.environ | {"PYTHONPATH": str(tree)}
     run = subprocess.run(line, cwd=tree, env=environment, capture_output=True, text=True)
@@ -284,7 +284,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def recorded(before: dict[str, Any]) -> dict[str, Any]:
-    """A record of the cell as the code was then, with the digests of every component of the suite to compare."""
+    """Return a record of the cell with the code as it was then, with the digests of every component of the suite."""
     parts = {label: {"version": node["version"], "digest": before["every"].get(label)} for label, node in _tops(before)}
     return {"config": before["config"], "versions": {"components": parts}}
 
@@ -340,7 +340,7 @@ def test_an_edit_below_a_component_is_told_of_all_that_use_it(tree: Path) -> Non
 
 
 def _reaches(tree: Path, target: str | None, goal: str) -> bool:
-    """Whether importing the module of ``target`` imports the file ``goal``, by a plain search of import lines."""
+    """Return whether importing the module of ``target`` imports the file ``goal``, by a search of import lines."""
     assert target is not None
     waiting, seen = [_file(tree, target)], set[Path]()
     while waiting:

@@ -1,4 +1,4 @@
-"""Launchers of all kinds: one that loses workers, without any process; and the presets of real ones."""
+"""Tests of launchers: one that loses workers, without any process; and the presets of real ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SMALL = ("sweep=fake", "seed=0", "threat.adaptive=false,true", "defense=none,gra
 
 
 class Workers:
-    """A launcher that breaks down at the cells with these seeds; those before them in a batch are played."""
+    """Launcher that breaks down at the cells with these seeds; those before them in a batch are played."""
 
     def __init__(self, store: Store, deadly: set[int], *, whole: bool = True) -> None:
         self.store, self.deadly, self.whole = store, deadly, whole

@@ -27,19 +27,19 @@ def content(folder: Path, paths: list[Path]) -> dict[str, bytes]:
 
 
 def line(markdown: str, start: str) -> list[str]:
-    """The cells of the first table line that begins with ``start``."""
+    """Return the cells of the first table line that begins with ``start``."""
     found = next(one for one in markdown.splitlines() if one.startswith(f"| {start} "))
     return [cell.strip() for cell in found.strip("|").split("|")]
 
 
 def attacked(defense: str, fixed: float, adaptive: float, **more: Any) -> list[dict[str, Any]]:
-    """Two records: the plain and the adaptive form of one attack."""
+    """Return the records of the plain and the adaptive form of one attack."""
     return [record(defense=defense, risk=fixed, **more), record(defense=defense, risk=adaptive, adaptive=True, **more)]
 
 
 @pytest.fixture
 def records() -> list[dict[str, Any]]:
-    """One of each kind: a strong, a broken and a weak defense, a stack, and runs that went wrong."""
+    """Return records of a strong, a broken and a weak defense, of a stack, and of runs that went wrong."""
     clip = {"name": "gradient_clipping", "provider": "d", "max_norm": 1.0, "version": 1}
     epsilon = {"epsilon": 3.14159, "delta": 1e-3}
     return [

@@ -125,7 +125,7 @@ def test_a_defense_is_composed_once_for_all_threats(hydra: ConfigLoader, monkeyp
 def test_a_defense_that_sets_more_than_itself_is_composed_with_each_threat(
     hydra: ConfigLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody's own option may bring a setting along."""
+    """Compose a third party's option that sets the setting too."""
     quick = SweepLoader(hydra)
     master = hydra.load_configuration("sweeps", ["sweep=demo"], RunMode.MULTIRUN)
     lines = ("threat=leakage_dlg", "defense=dp_sgd")

@@ -14,7 +14,7 @@ from runners.config import remembered as memory
 
 @pytest.fixture
 def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A class's file, of which an answer is remembered."""
+    """Return the file of a class, for which an answer is remembered."""
     monkeypatch.setattr(memory, "ROOT", tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     path = tmp_path / "benchmark" / "defenses" / "rounding.py"

@@ -1,4 +1,4 @@
-"""Generated files: only what was written before is ever deleted, and no symbolic link is followed."""
+"""Tests of generated files: only files written before are ever deleted, and no symbolic link is followed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packed records are the loose ones, bit for bit; packing loses nothing, whenever it is killed."""
+"""Tests of packing: packed records equal the loose ones bit for bit, and a kill at any moment loses none."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Records = list[dict[str, Any]]
 
 
 def varied() -> Records:
-    """Records that use what JSON can hold: texts among numbers, integers, nulls, odd floats, other orders."""
+    """Return records of all that JSON can hold: texts among numbers, integers, nulls, odd floats, other orders."""
     first, second, third = record(seed=0), record(defense=[noise(0.1), noise(1e-300)], seed=1), record(seed=2)
     first["risk"] = {"ssim": 0.1 + 0.2, "psnr_db": None, "tiny": 5e-324, "minus_zero": -0.0}
     first["diagnostics"] = {"note": "text", "count": 3, "sure": True, "huge": 2**70, "unicode": "ε ≤ 1"}
@@ -222,7 +222,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 
 # -- large stores -----------------------------------------------------------------------------------------------------
 def heavy(count: int) -> Records:
-    """Records of a real one's size: 3 kB, most of it curves that tables do not need."""
+    """Return records of a real one's size: 3 kB, most of it curves that tables do not need."""
     made = [record(defense=[noise(0.01 * i)], seed=0) for i in range(count)]
     for one in made:
         one["diagnostics"] |= {f"number_{i}": 0.1 * i for i in range(20)}

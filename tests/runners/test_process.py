@@ -1,4 +1,4 @@
-"""What a process sets up before it calculates."""
+"""Tests of the preparation of a process."""
 
 import platform
 import resource

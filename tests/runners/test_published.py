@@ -1,4 +1,4 @@
-"""The committed boards and claims are what the committed records say, byte for byte."""
+"""Tests that the committed boards and claims equal, byte for byte, those made from the committed records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The web site: no silent hole, links that lead somewhere, nothing from the network, and what each page must say."""
+"""Tests of the web site: no missing cell goes unexplained, links lead somewhere, no network, needed contents."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PICTURE = {"grid": "media/ab/abc-grid.png"}
 
 
 def undone(name: str) -> list[dict[str, Any]]:
-    """A defense that stands until the attacker knows it, over three seeds."""
+    """Return records of a defense that holds until the attacker knows it, over three seeds."""
     rows = []
     for seed in range(3):
         for adaptive, risk in ((False, 0.1), (True, 0.85)):
@@ -32,7 +32,7 @@ def undone(name: str) -> list[dict[str, Any]]:
 
 
 def everything() -> list[dict[str, Any]]:
-    """One of each: undone, untested, failed, invalid, a stack, a second data set, a stale record."""
+    """Return one of each: broken, untested, failed, invalid, a stack, a second data set, a stale record."""
     stale = {"name": "krum", "provider": "benchmark", "version": -1}
     return [
         *undone("gradient_noise"),
@@ -70,7 +70,7 @@ def made(records: list[dict[str, Any]], reported: Path) -> dict[str, str]:
 
 
 class Links(HTMLParser):
-    """Every address that a page refers to, and every id it offers."""
+    """Parser that collects every address that a page refers to, and every id in it."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -183,7 +183,7 @@ def test_tables_have_headers_and_pictures_have_words(files: dict[str, str]) -> N
 
 
 def contrast(one: str, other: str) -> float:
-    """WCAG 2 contrast ratio of two colours."""
+    """Return the WCAG 2 contrast ratio of two colours."""
 
     def luminance(colour: str) -> float:
         colour = colour * 2 if len(colour) == 3 else colour

@@ -1,4 +1,4 @@
-"""The picture strip of a board."""
+"""Tests of the picture strip of a board."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RED, BLUE = (200, 0, 0), (0, 0, 200)
 
 
 def board(folder: Path, colours: dict[str, tuple[int, int, int]], size: tuple[int, int] = (60, 40)) -> Board:
-    """A board whose records against each defense left a picture of one colour."""
+    """Return a board whose records against each defense left a picture of one colour."""
     records = []
     for defense, colour in colours.items():
         path = folder / "media" / f"{defense}.png"
@@ -28,7 +28,7 @@ def board(folder: Path, colours: dict[str, tuple[int, int, int]], size: tuple[in
 
 
 def colours_of(strip: Image.Image) -> list[Any]:
-    """The colours down the column in which the pictures stand."""
+    """Return the colours down the column in which the pictures stand."""
     left = strips.LABEL_WIDTH + 2 * strips.MARGIN + 5
     seen = [strip.getpixel((left, y)) for y in range(strip.height)]
     return [colour for colour, before in zip(seen, [None, *seen], strict=False) if colour != before]

@@ -189,7 +189,7 @@ def workers(parent: int) -> list[int]:
 
 
 def kill_and_finish(store: Path, victims: Sequence[str], seed: int) -> None:
-    """Kill at random instants: all cells are there in the end, and none was played after it was recorded.
+    """Kill at random instants; check that all cells are there at the end, and none was played after it was recorded.
 
     Args:
         victims: ``basic``, the one process of a sweep; ``parent``, of a sweep with two workers; or ``worker``, one of
@@ -208,7 +208,7 @@ def kill_and_finish(store: Path, victims: Sequence[str], seed: int) -> None:
                 os.kill(unlucky, signal.SIGKILL)
             wait_for_a_record(process, store)
         process.kill()
-        process.wait()  # not communicate(): the sweep's orphaned workers hold its pipes until they notice
+        process.wait()  # not communicate(): workers whose sweep died hold its pipes until they notice
         now = stamps(store)
         assert {name: now[name] for name in before} == before
         before = now
@@ -222,7 +222,7 @@ def kill_and_finish(store: Path, victims: Sequence[str], seed: int) -> None:
 
 
 def wait_for_a_record(process: subprocess.Popen[str], store: Path) -> None:
-    """Until the sweep records one more cell, or ends."""
+    """Wait until the sweep records one more cell, or ends."""
     known = len(records(store))
     while process.poll() is None and len(records(store)) == known < CELLS:
         time.sleep(0.02)
@@ -280,7 +280,7 @@ def test_a_process_out_of_memory_goes_on_with_the_next_cell(tmp_path: Path, laun
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """The store of ``command``, on a file system with room for a handful of files."""
+    """Return the store of ``command``, on a file system with room for a handful of files."""
     mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", tmp_path], capture_output=True)
     if mount.returncode:
         pytest.skip("no right to mount a small file system here")

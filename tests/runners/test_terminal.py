@@ -1,4 +1,4 @@
-"""The boards as a terminal shows them."""
+"""Tests of the boards on a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""wandb without a network or an account, and stand-ins for one that misbehaves."""
+"""Tests of wandb without a network or an account, and of stand-ins for one that misbehaves."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BLOCK, HEADER = 32768, 7  # of wandb's log file, which is LevelDB's
 
 @pytest.fixture(autouse=True)
 def own_tracker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test begins without a helper and leaves none behind."""
+    """Start each test without a helper, and end those that it started."""
     trackers: list[tracking.Tracker] = []
     monkeypatch.setattr(tracking, "_trackers", trackers)
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -30,7 +30,7 @@ def own_tracker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def stub(folder: Path, monkeypatch: pytest.MonkeyPatch, init: str) -> None:
-    """A package ``wandb`` whose ``init`` does this, in front of the real one for the helper process."""
+    """Put a package ``wandb`` with this ``init`` in front of the real one for the helper process."""
     text = "import os, time\ndef Settings(**given): ...\nclass api:\n    api_key = None\n"
     (folder / "stub" / "wandb").mkdir(parents=True)
     (folder / "stub" / "wandb" / "__init__.py").write_text(f"{text}def init(**given):\n    {init}\n")
@@ -38,7 +38,7 @@ def stub(folder: Path, monkeypatch: pytest.MonkeyPatch, init: str) -> None:
 
 
 def chunks(path: Path) -> Iterator[bytes]:
-    """The documents in a ``.wandb`` file."""
+    """Yield the documents in a ``.wandb`` file."""
     content, at, whole = path.read_bytes(), HEADER, b""
     while at + HEADER <= len(content):
         left = BLOCK - at % BLOCK
@@ -56,7 +56,7 @@ def chunks(path: Path) -> Iterator[bytes]:
 
 
 def read_back(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Config and last summary of an offline run; run in a process of its own, for wandb warns at import."""
+    """Return config and last summary of an offline run; run in a process of its own, because wandb warns at import."""
     code = """
 import json, sys, warnings
 warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""The worst case: paired by protocol and seed, the same in every output."""
+"""Tests of the worst case: paired by protocol and seed, the same in every output."""
 
 from __future__ import annotations
 
@@ -20,15 +20,21 @@ EASY, HARD = {0: 0.9, 1: 0.8}, {0: 0.2, 1: 0.1}
 
 
 def two_protocols() -> list[dict[str, Any]]:
-    """An easy model with risk 0.85 undefended and a hard one with 0.15; the defense halves both, but met the easy one
-    alone in seed 1. Mixed, it has (0.45 + 0.1 + 0.4) / 3 = 0.317 and none has 0.5."""
+    """Return records of an easy model with risk 0.85 undefended and a hard one with 0.15.
+
+    The defense halves both, but met the easy one alone in seed 1. Mixed, it has (0.45 + 0.1 + 0.4) / 3 = 0.317 and
+    none has 0.5.
+    """
     bare = [record(model=m, seed=s, risk=r, floor=None) for m, of in (("a", HARD), ("b", EASY)) for s, r in of.items()]
     halved = [("b", 0, 0.45), ("b", 1, 0.40), ("a", 0, 0.10)]
     return [*bare, *(record(defense="halving", model=m, seed=s, risk=r, floor=None) for m, s, r in halved)]
 
 
 def easy_only() -> list[dict[str, Any]]:
-    """The defense takes a third of the risk, but met the easy model alone: 0.6 and 0.533, where none has 0.5 in all."""
+    """Return records of a defense that removes a third of the risk, but met the easy model alone.
+
+    It has 0.6 and 0.533, where none has 0.5 over both models.
+    """
     bare = [record(model=m, seed=s, risk=r, floor=None) for m, of in (("a", HARD), ("b", EASY)) for s, r in of.items()]
     return [*bare, *(record(defense="weak", model="b", seed=s, risk=r * 2 / 3, floor=None) for s, r in EASY.items())]
 

@@ -55,7 +55,7 @@ class GeneratorTraining:
 
     @property
     def claimed(self) -> Generator:
-        """The generator whose images are claimed."""
+        """Return the generator whose images are claimed."""
         return self.mean if self.best is None else self.best
 
 

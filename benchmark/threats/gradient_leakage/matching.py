@@ -174,12 +174,12 @@ class Matcher:
 
     @property
     def count(self) -> int:
-        """The number of inversions in the batch: targets x restarts."""
+        """Return the number of inversions in the batch: targets x restarts."""
         return len(self.observed)
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
-        """The shape of the samples of one inversion: (members, batch, ...)."""
+        """Return the shape of the samples of one inversion: (members, batch, ...)."""
         return (self.targets.members, self.surface.batch_size, *self.surface.shape)
 
     def objective(self, x: Tensor, y: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,7 +12,9 @@ VERSION = 1
 
 
 class SignUpload(FederatedDefense):
-    """Every party sends the signs of its update and one magnitude a layer (after signSGD, Bernstein et al., ICML 2018).
+    """Defense in which each party sends the signs of its update and one magnitude a layer.
+
+    After signSGD (Bernstein et al., ICML 2018).
 
     Args:
         share: of the coordinates, drawn anew in every round, whose sign is sent; the others are 0 and publicly so.
@@ -24,7 +26,7 @@ class SignUpload(FederatedDefense):
         self.share = share
 
     def protect(self, updates: Tensor, round: Round) -> Tensor:
-        """``updates`` is (n, d), a row a party; so is the result."""
+        """Return the protected ``updates``, both (n, d) with a row a party."""
         sent = torch.zeros_like(updates)
         for part in round.layout.slices().values():
             tensor = updates[:, part]

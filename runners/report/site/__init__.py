@@ -1,1 +1,1 @@
-"""The leaderboard as a static web site: what its pages show (``model``), and how (``pages``, ``templates``)."""
+"""Web site of the boards: contents of its pages (``model``), and their form (``pages``, ``templates``)."""

@@ -1,4 +1,4 @@
-"""The web site of a store, in a folder that can be opened or published without the store."""
+"""Web site of a store, in a folder that can be opened or published without the store."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def files(shown: Contents, store: str, media: str = "") -> dict[str, str]:
 
 
 def _spelled(store: Path) -> str:
-    """Return a store as one types it: a path outside the current folder by its name alone."""
+    """Return a store's name for shell commands: of a path outside the current folder its last part alone."""
     return store.name if store.is_absolute() else store.as_posix()
 
 

@@ -36,14 +36,14 @@ class Entry:
 
     @property
     def state(self) -> str:
-        """``ok``, ``invalid``, or why there is no number: ``failed``, ``timeout``, ``diverged``, ``not run``."""
+        """Return ``ok``, ``invalid``, or why there is no number: ``failed``, ``timeout``, ``diverged``, ``not run``."""
         if not self.cell.risk:
             return state(self.cell)
         return INVALID if self.column.invalid else OK
 
     @property
     def reason(self) -> str:
-        """Why the number is missing or proves nothing."""
+        """Return why the number is missing or proves nothing."""
         if self.state == INVALID:
             return self.column.invalid or ""
         broken = [run.reason for run in self.cell.runs if run.status != "ok" and run.reason]
@@ -51,17 +51,17 @@ class Entry:
 
     @property
     def undefended(self) -> float | None:
-        """The risk of the same threat without a defense, over the same seeds."""
+        """Return the risk of the same threat without a defense, over the same seeds."""
         return self.cell.comparison.bare
 
     @property
     def remaining(self) -> float | None:
-        """The share of the undefended risk, above chance, that is left; None where there is none to speak of."""
+        """Return the share left of the undefended risk above chance; None if the attack does not beat chance."""
         return self.cell.comparison.share
 
     @property
     def shade(self) -> str:
-        """The CSS class of its colour."""
+        """Return the CSS class of its colour."""
         return shade(self.remaining)
 
     @property
@@ -103,14 +103,14 @@ class Pair:
 
     @property
     def state(self) -> str:
-        """``ok``, ``invalid``, ``failed`` etc., ``not run`` or ``refused``."""
+        """Return ``ok``, ``invalid``, ``failed`` and the like, ``not run`` or ``refused``."""
         if self.entries:
             return self.entries[0].state
         return "refused" if self.refused else NOT_RUN
 
     @property
     def told(self) -> str:
-        """A number, or why there is none; never empty."""
+        """Return a number, or why there is none; never empty."""
         if not self.entries:
             return f"refused: {self.refused}" if self.refused else NOT_RUN
         worst = self.entries[0]
@@ -132,7 +132,7 @@ class Block:
 
     @property
     def measured(self) -> int:
-        """The number of pairs with a number."""
+        """Return the number of pairs with a number."""
         return sum(pair.state in (OK, INVALID) for pair in self.pairs.values())
 
     @property
@@ -154,7 +154,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Site:
-    """Everything that the pages show.
+    """All contents of the pages.
 
     Attributes:
         described: option of a defense -> its description.
@@ -173,7 +173,7 @@ class Site:
 
     @cached_property
     def entries(self) -> dict[str, list[Entry]]:
-        """Defense (option or stack) -> its cells, those without a record left out."""
+        """Return the cells of each defense (option or stack), those without a record left out."""
         found: dict[str, list[Entry]] = defaultdict(list)
         for entry in entries_of(self.boards):
             found[entry.row.name].append(entry)
@@ -181,7 +181,7 @@ class Site:
 
     @cached_property
     def rows(self) -> dict[str, list[tuple[Section, Row]]]:
-        """Defense (option or stack) -> its rows."""
+        """Return the rows of each defense (option or stack)."""
         found: dict[str, list[tuple[Section, Row]]] = defaultdict(list)
         for section in self.sections:
             for row in section.rows:
@@ -190,7 +190,7 @@ class Site:
 
     @cached_property
     def pairs(self) -> dict[str, list[Pair]]:
-        """Defense (option or stack) -> its pairs with every threat."""
+        """Return the pairs of each defense (option or stack) with every threat."""
         found: dict[str, list[Pair]] = defaultdict(list)
         for block in self.blocks:
             for (_, defense), pair in block.pairs.items():
@@ -199,18 +199,18 @@ class Site:
 
     @cached_property
     def defenses(self) -> list[str]:
-        """Every defense that was measured or could be, ``none`` first."""
+        """Return every defense that was measured or could be, ``none`` first."""
         known = {*self.rows, *(name for block in self.blocks for name in block.defenses)}
         return sorted(known, key=lambda name: (name != NONE, name))
 
     def broken(self, defense: str) -> list[tuple[Section, Row, str]]:
-        """Where an adaptive attack breaks the defense: section, row and metric."""
+        """Return where an adaptive attack breaks the defense: section, row and metric."""
         rows = self.rows.get(defense, [])
         return [(s, row, metric) for s, row in rows for metric in s.metrics if verdict(s, row, metric) == BROKEN]
 
     @cached_property
     def runs(self) -> Counter[str]:
-        """Records by status, with those that are ``stale`` and the ``invalid`` attacks beside."""
+        """Return the number of records by status, and those of ``stale`` ones and ``invalid`` attacks."""
         runs = {run.key: run for entries in self.entries.values() for entry in entries for run in entry.cell.runs}
         counts = Counter(run.status for run in runs.values())
         counts["stale"] = sum(run.stale for run in runs.values())
@@ -219,7 +219,7 @@ class Site:
 
     @property
     def places(self) -> tuple[list[str], list[str]]:
-        """Datasets and scales to filter by."""
+        """Return the datasets and scales to filter by."""
         return sorted({s.dataset for s in self.sections}), sorted({s.scale for s in self.sections})
 
 

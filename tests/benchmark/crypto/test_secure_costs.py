@@ -23,7 +23,7 @@ NET = MLP(shape=(1, 2, 2), num_classes=3, hidden=[5], activation="relu")
 
 @pytest.fixture
 def engine(monkeypatch):
-    """An engine that answers at once: job k sends k + 1 kilobytes from each of three parties."""
+    """Return an engine that answers at once: job k sends k + 1 kilobytes from each of three parties."""
     asked = []
 
     def answer(line, *, input, **options):

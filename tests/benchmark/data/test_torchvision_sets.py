@@ -25,7 +25,7 @@ def real() -> Path:
 
 
 def idx(array: np.ndarray) -> bytes:
-    """The idx format of MNIST: magic number with type uint8 and rank, big-endian sizes, bytes."""
+    """Return the idx format of MNIST: magic number with type uint8 and rank, big-endian sizes, bytes."""
     return bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
 
 

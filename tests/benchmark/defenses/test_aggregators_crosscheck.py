@@ -30,7 +30,7 @@ def byzfl():
 
 
 def inputs(f: int):
-    """(n, d) uploads of many sizes and scales; the last f of them are far off in every other input."""
+    """Yield (n, d) uploads of many sizes and scales; the last f of them are far off in every other input."""
     for seed in range(INPUTS):
         rng = generator(seed, "crosscheck")
         n = int(torch.randint(2 * f + 4, 30, (), generator=rng))

@@ -76,7 +76,7 @@ def jsma(**changes):
 
 @pytest.fixture(scope="module")
 def outcomes():
-    """A smoke cell of real digits: attack -> (without a defense, distilled at 100)."""
+    """Return a smoke cell of real digits: attack -> (without a defense, distilled at 100)."""
     data = Digits(sizes={"owner": 700, "test": 497}).load(None, seed=0)
     setting = Deployment(
         epochs=30, lr=3e-3, victims=8, targets=None, false_alarm_rate=0.05, radius=1.0, batch=20, draws=20
@@ -85,12 +85,12 @@ def outcomes():
     attacks = {"jsma": jsma(), "logits": jsma(saliency_on="logits"), "jsma_t": jsma(adaptive=True)}
 
     def play(defense):
-        shelf = {}
+        kept = {}
 
         def cache(key, build):
-            if key not in shelf:
-                shelf[key] = build()
-            return shelf[key]
+            if key not in kept:
+                kept[key] = build()
+            return kept[key]
 
         cells = [context(threat, defense, architecture=model, cache=cache) for threat in attacks.values()]
         return [setting.play(replace(cell, data=data)) for cell in cells]

@@ -41,7 +41,7 @@ def rng(seed: int = 0) -> torch.Generator:
 
 
 def people(count: int = 400) -> Split:
-    """Two groups that differ in the first column; the second column decides, equally in both."""
+    """Return two groups that differ in the first column; the second column decides, equally in both."""
     s = torch.arange(count) % 2
     free = torch.rand((count, 2), generator=rng())
     x = torch.stack([0.15 + 0.2 * free[:, 0] + 0.5 * s, free[:, 1]], dim=1)
@@ -143,7 +143,7 @@ def test_full_repair_makes_the_groups_columns_alike_and_none_changes_nothing() -
 
 
 def crossed_people(count: int = 600) -> Split:
-    """Four groups along the first column; the second decides, equally in all."""
+    """Return four groups along the first column; the second decides, equally in all."""
     s = torch.arange(count) % 4
     free = torch.rand((count, 2), generator=rng())
     x = torch.stack([0.05 + 0.1 * free[:, 0] + 0.25 * s, free[:, 1]], dim=1)

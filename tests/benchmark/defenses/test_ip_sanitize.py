@@ -67,14 +67,14 @@ def matcher(**options: object) -> FeatureMatch:
 
 
 class Deaf(FeatureMatch):
-    """Lets nothing through: the targets are those of a black image."""
+    """Features that let nothing through: the targets are those of a black image."""
 
     def targets(self, x):
         return super().targets(torch.zeros_like(x))
 
 
 def through(private: Split, **changes: object) -> torch.Tensor:
-    """What ``sanitised`` makes of ``private`` when the features tell nothing of it."""
+    """Return the sanitised ``private`` when the features tell nothing of it."""
     deaf = Deaf(matcher().proxies, "logits", PUBLIC.x, top=None, quantum=0.0)
     begin = torch.rand(private.x.shape, generator=rng())
     return sanitiser(stop_error=0.0, **changes).sanitised(private, begin, deaf, PUBLIC, 10)

@@ -109,7 +109,7 @@ def test_clipping_bounds_the_update_and_the_shares_add_up_to_the_amount():
 
 
 def gaussian_delta(sigma: float, epsilon: float) -> float:
-    """Delta of the Gaussian mechanism with sensitivity 1 (Balle, Wang 2018, theorem 8)."""
+    """Return delta of the Gaussian mechanism with sensitivity 1 (Balle, Wang 2018, theorem 8)."""
     below = NormalDist().cdf
     return below(0.5 / sigma - epsilon * sigma) - math.exp(epsilon) * below(-0.5 / sigma - epsilon * sigma)
 
@@ -151,7 +151,7 @@ def test_parameters_out_of_range_are_refused(wrong, message):
 
 # -- calibrated -----------------------------------------------------------------------------------------
 def tried(net: Net, params: torch.Tensor, updates: torch.Tensor, **changes) -> torch.Tensor:
-    """The amounts that the parties chose, told from their noise."""
+    """Return the amounts that the parties chose, told from their noise."""
     defense = tolerant(kind="calibrated", **changes)
     data = digits_like(200, 3)
     round = Round(0, net.layout, params, torch.arange(len(updates)), generator(0, "calibrated"), net=net, lr=0.1)

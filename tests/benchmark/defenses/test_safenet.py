@@ -48,7 +48,7 @@ def architecture(**arguments) -> MLP:
     return MLP(hidden=[16], activation="relu", **arguments)
 
 
-def lesson(owners: int = 4, samples: int = 40, **overrides) -> TrainingTask:
+def training_task(owners: int = 4, samples: int = 40, **overrides) -> TrainingTask:
     net = Net(architecture(shape=(1, 8, 8), num_classes=10))
 
     def fresh(owner: int) -> torch.Tensor:
@@ -78,24 +78,24 @@ def memory() -> tuple[dict, object]:
 
 # -- training ----------------------------------------------------------------------------------------------------------
 def test_models_trained_side_by_side_are_those_trained_one_by_one():
-    task = lesson()
+    task = training_task()
     starts = torch.stack([task.fresh(owner) for owner in range(4)])
 
     def rngs():
         return [generator(owner, "batches") for owner in range(4)]
 
     for optimizer in ("adam", "sgd"):
-        course = TrainingPlan(optimizer, 0.02, 16, 1)
-        together = train_locally(task.net, starts, task.shares, course, steps=6, rngs=rngs())
+        plan = TrainingPlan(optimizer, 0.02, 16, 1)
+        together = train_locally(task.net, starts, task.shares, plan, steps=6, rngs=rngs())
         alone = [
-            train_locally(task.net, starts[k : k + 1], task.shares[k : k + 1], course, steps=6, rngs=rngs()[k : k + 1])
+            train_locally(task.net, starts[k : k + 1], task.shares[k : k + 1], plan, steps=6, rngs=rngs()[k : k + 1])
             for k in range(4)
         ]
         assert torch.allclose(together, torch.cat(alone), atol=1e-5)
 
 
 def test_no_owner_can_move_the_model_of_another():
-    task = lesson()
+    task = training_task()
     honest = safenet().learn(task)
     for bad in (digits_like(500, 9), digits_like(3, 9), Split(task.shares[0].x, 9 - task.shares[0].y)):
         shaken = safenet().learn(replace(task, shares=[bad, *task.shares[1:]]))
@@ -104,7 +104,7 @@ def test_no_owner_can_move_the_model_of_another():
 
 
 def test_transfer_learning_shares_a_body_and_trains_heads():
-    task = lesson()
+    task = training_task()
     head = Net(task.net.module.head).layout.size
     run = safenet(body_epochs=5).learn(task)
     bodies, heads = run.local_models[:, :-head], run.local_models[:, -head:]
@@ -119,17 +119,17 @@ def test_transfer_learning_shares_a_body_and_trains_heads():
 
 def test_a_stacked_dp_sgd_trains_the_owners_and_accounts_their_own_steps():
     stack = Stack([safenet(), DPSGD(max_norm=1.0, noise_multiplier=2.0, delta=1e-5)])
-    task = lesson(defense=stack)
+    task = training_task(defense=stack)
     run = stack.learn(task)
     assert run.work == (36, 16, 30), "40 samples less 4 for validation; 10 epochs of 3 steps"
-    assert not torch.equal(run.local_models, safenet().learn(lesson()).local_models)
+    assert not torch.equal(run.local_models, safenet().learn(training_task()).local_models)
     outcome = played(BadNets(**BACKDOOR), stack)
     assert outcome.cost["epsilon"] == pytest.approx(stack.members[1].epsilon(samples=45, batch_size=16, steps=30)[0])
 
 
 # -- filter and vote ---------------------------------------------------------------------------------------------------
 def test_the_filter_drops_a_useless_model_and_keeps_honest_ones():
-    task = lesson()
+    task = training_task()
     useless = Split(task.shares[0].x, (task.shares[0].y + 1) % 10)
     run = safenet().learn(replace(task, shares=[useless, *task.shares[1:]]))
     assert run.scores[0] < 0.3 < run.scores[1:].min()
@@ -140,7 +140,7 @@ def test_the_filter_drops_a_useless_model_and_keeps_honest_ones():
 
 
 def test_wrong_validation_labels_cost_every_model_their_share():
-    task = lesson()
+    task = training_task()
 
     def spoil(owner: int, part: Split) -> Split:
         return Split(part.x, (part.y + 1) % 10) if owner == 0 else part
@@ -165,11 +165,11 @@ def test_thresholds():
         with pytest.raises(ConfigError, match=message):
             safenet(**mistake)
     with pytest.raises(ConfigError, match="needs two samples"):
-        safenet().learn(lesson(samples=1))
+        safenet().learn(training_task(samples=1))
 
 
 def test_noisy_votes_spend_privacy_with_every_answer():
-    task, defense = lesson(), safenet(vote_noise=5.0, threshold=None)
+    task, defense = training_task(), safenet(vote_noise=5.0, threshold=None)
     vote = defense.finish(task.net, defense.learn(task), generator(0, "vote"))
     assert not torch.equal(vote(task.public.x[:5]), vote.votes(task.public.x[:5]))
     few = defense.epsilon(samples=1, batch_size=1, steps=1)[0]

@@ -21,7 +21,7 @@ SIZE = 101
 
 
 def selective(**rule) -> SelectiveSharing:
-    """With everything downloaded unless told otherwise."""
+    """Return the defense, with everything downloaded unless told otherwise."""
     defense = SelectiveSharing(**({"download_share": 1.0} | rule))
     defense.start(2, Layout(("w",), ((SIZE,),)))
     return defense

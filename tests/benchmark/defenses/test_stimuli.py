@@ -51,7 +51,7 @@ def rng(seed: int = 0) -> torch.Generator:
 
 
 def signals(n: int = 160, persons: int = 4) -> Split:
-    """Sines: the class is the frequency, the person the phase."""
+    """Return sines: the class is the frequency, the person the phase."""
     y, group = torch.arange(n) % 2, torch.arange(n) // 2 % persons
     time = torch.arange(48) / 48
     phase = group[:, None] / persons

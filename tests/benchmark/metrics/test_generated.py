@@ -5,7 +5,7 @@ from benchmark.metrics.generated import frechet, nearest, score_class, spread
 
 
 def images(*values: float) -> torch.Tensor:
-    """One flat grey image of 2x2 pixels a value."""
+    """Return one flat grey image of 2x2 pixels a value."""
     return torch.tensor(values).view(-1, 1, 1, 1).expand(-1, 1, 2, 2).contiguous()
 
 

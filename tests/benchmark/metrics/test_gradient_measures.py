@@ -28,7 +28,7 @@ PRIOR = torch.full((2,), 0.5).log()
 
 
 def bits(families, known, secret, seen, truth) -> float:
-    """I_V of the best family, clipped at 0."""
+    """Return I_V of the best family, clipped at 0."""
     found = classify(families, known, secret, seen, 10, rng())
     return max(0.0, *(latent_gains(belief, truth, PRIOR).mean().item() for belief in found.values()))
 

@@ -8,7 +8,7 @@ from benchmark.metrics.images import match, mse, psnr_db, recovered_share, ssim
 
 
 def naive_ssim(a: np.ndarray, b: np.ndarray, window: int = 7) -> float:
-    """Wang et al. 2004, eq. 13, window by window, population covariances."""
+    """Return SSIM by Wang et al. 2004, eq. 13, window by window, with population covariances."""
     values = []
     for channel_a, channel_b in zip(a, b, strict=True):
         for i in range(a.shape[1] - window + 1):

@@ -20,7 +20,7 @@ N = 40_000
 
 @pytest.fixture(scope="module")
 def gaussians():
-    """Members one standard deviation above non-members."""
+    """Return scores in which members lie one standard deviation above non-members."""
     rng = torch.Generator().manual_seed(0)
     scores = torch.randn(2 * N, generator=rng, dtype=torch.float64)
     members = torch.arange(2 * N) % 2 == 0

@@ -111,14 +111,14 @@ def test_an_evasive_shift_blinds_the_watcher_of_outputs_and_still_does_harm() ->
 
 
 def test_both_tests_of_detectron_train_their_copies_once() -> None:
-    shelf: dict[tuple[str, ...], dict[str, Tensor]] = {}
+    kept: dict[tuple[str, ...], dict[str, Tensor]] = {}
     built: list[str] = []
 
     def cache(key: tuple[str, ...], build: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        if key not in shelf:
+        if key not in kept:
             built.append(key[0])
-            shelf[key] = build()
-        return shelf[key]
+            kept[key] = build()
+        return kept[key]
 
     for test in ("disagreement", "entropy"):
         watched(detectron(test), HARM(), draws=3, cache=cache)

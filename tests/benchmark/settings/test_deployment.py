@@ -47,7 +47,7 @@ class Looker(InputThreat):
 
 
 def of_target(surface):
-    """A sample of the target class in place of each input."""
+    """Return a sample of the target class in place of each input."""
     own = surface.attacker
     return torch.stack([own.x[own.y == target][0] for target in surface.targets])
 

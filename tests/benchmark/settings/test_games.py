@@ -1,4 +1,4 @@
-"""What holds for the games of every setting."""
+"""Tests that hold for the games of every setting."""
 
 import jaxtyping
 import pytest

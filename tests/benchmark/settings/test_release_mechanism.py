@@ -31,7 +31,7 @@ class Keyed(ReleaseMechanism):
         return x + self.offset + 1e-3 * torch.rand(x.shape)
 
 
-class Shelf:
+class Kept:
     def __init__(self):
         self.kept = {}
 
@@ -42,10 +42,10 @@ class Shelf:
 
 
 def test_a_fit_is_shared_and_the_same_however_it_was_got():
-    shelf = Shelf()
+    kept = Kept()
     Keyed.fits = 0
-    first = Fitted(Mechanism(context(KnowsMembers(), Keyed(), cache=shelf)))
-    again = Fitted(Mechanism(context(KnowsMembers(), Keyed(), cache=shelf)))
+    first = Fitted(Mechanism(context(KnowsMembers(), Keyed(), cache=kept)))
+    again = Fitted(Mechanism(context(KnowsMembers(), Keyed(), cache=kept)))
     alone = Fitted(Mechanism(context(KnowsMembers(), Keyed())))
     assert Keyed.fits == 2
     for other in (again, alone):
@@ -57,14 +57,14 @@ def test_a_fit_is_shared_and_the_same_however_it_was_got():
 
 
 def test_refits_have_keys_of_their_own_by_purpose_and_are_shared_by_content():
-    shelf = Shelf()
+    kept = Kept()
     Keyed.fits = 0
-    mechanism = Mechanism(context(KnowsMembers(), Keyed(), cache=shelf))
+    mechanism = Mechanism(context(KnowsMembers(), Keyed(), cache=kept))
     data, other = digits_like(20, 5), digits_like(20, 6)
     one, same, two = mechanism.refit(data, "a"), mechanism.refit(data, "a"), mechanism.refit(data, "b")
     assert torch.equal(one.x, same.x) and not torch.equal(one.x, two.x) and Keyed.fits == 2
     assert not torch.equal(mechanism.refit(other, "a").x - other.x, two.x - data.x)
-    assert all("threat" not in key and "defense" in key for key in shelf.kept)
+    assert all("threat" not in key and "defense" in key for key in kept.kept)
 
 
 def test_fits_leave_the_defense_itself_alone():

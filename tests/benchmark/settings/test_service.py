@@ -119,12 +119,12 @@ def test_what_a_provider_trained_is_shared_by_cells_that_differ_in_the_defense_u
 
 
 def test_a_remembered_provider_gives_the_same_outcome():
-    shelf = {}
+    kept = {}
 
     def cache(key, build):
-        if key not in shelf:
-            shelf[key] = build()
-        return shelf[key]
+        if key not in kept:
+            kept[key] = build()
+        return kept[key]
 
     threat = Faithful()
     first = service().play(context(threat, cache=cache))
@@ -172,21 +172,21 @@ def test_an_honest_provider_is_screened_like_everybody_else():
 
 
 def test_every_member_of_a_population_is_trained_once_and_for_itself():
-    shelf = {}
+    kept = {}
 
     def cache(key, build):
-        if key not in shelf:
-            shelf[key] = build()
-        return shelf[key]
+        if key not in kept:
+            kept[key] = build()
+        return kept[key]
 
     service().play(context(Faithful(), Auditor(), cache=cache))
-    names = [key[0] for key in shelf]
+    names = [key[0] for key in kept]
     assert [f"reference {number}" in names for number in (1, 2, 3, 4)] == [True, True, True, False]
     assert {"honest provider", "honest provider 1", "dishonest provider", "dishonest provider 1"} < {*names}
-    assert len(shelf["suspicion of the supplied", *SCREENED, "threat"]["suspicions"].unique()) == 2
-    count = len(shelf)
+    assert len(kept["suspicion of the supplied", *SCREENED, "threat"]["suspicions"].unique()) == 2
+    count = len(kept)
     service().play(context(Faithful(), Auditor(), cache=cache))
-    assert len(shelf) == count
+    assert len(kept) == count
 
 
 SCREENED = ("dataset", "model", "setting", "scale", "defense")

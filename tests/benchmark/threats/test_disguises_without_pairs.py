@@ -50,7 +50,7 @@ def test_frequency_analysis_recovers_blocks_of_plain_images():
 def test_frequency_analysis_breaks_aes_without_pairs(one_cipher):
     read = frequency(True, one_cipher)
     assert read["explained_variance"] > 0.2 > frequency(False, one_cipher)["explained_variance"]
-    assert read["examiner_accuracy"] > 0.2  # twice chance, up to which the spec calls a disguise safe
+    assert read["examiner_accuracy"] > 0.2  # twice chance, up to which a disguise counts as safe
 
 
 def test_outlines_reveal_the_order_of_blocks():

@@ -20,7 +20,7 @@ CW = {"iterations": 100, "lr": 0.05, "initial_c": 1.0, "confidence": 0.0, "adapt
 
 
 def linear(scale: float = 1.0, facts: dict | None = None) -> InputSurface:
-    """Classifier by the sign of ``w (x - 0.5)`` in four features, with closed-form distances to the boundary."""
+    """Return a classifier by the sign of ``w (x - 0.5)`` in four features, of known distances to the boundary."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     w = torch.tensor([2.0, 1.0, 0.5, 0.25])
     model[1].weight.data = scale * torch.stack([w, -w]) / 2

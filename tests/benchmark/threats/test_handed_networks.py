@@ -19,7 +19,7 @@ from tests.benchmark.helpers import partial_surface
 
 
 def reader() -> nn.Module:
-    """Network that recognises two persons by the first of two values and ignores the second."""
+    """Return a network that recognises two persons by the first of two values and ignores the second."""
     network = nn.Linear(2, 2)
     with torch.no_grad():
         network.weight.copy_(torch.tensor([[-5.0, 0.0], [5.0, 0.0]]))

@@ -55,7 +55,7 @@ def surface(server=None, round: int = 0) -> ContributionSurface:
     )
 
 
-def accomplice(index: int = 0, count: int = 2, goal: Split | None = None) -> MaliciousClientView:
+def malicious_view(index: int = 0, count: int = 2, goal: Split | None = None) -> MaliciousClientView:
     return MaliciousClientView(index, count, 10, goal)
 
 
@@ -153,8 +153,8 @@ def test_model_replacement_waits_for_its_round():
 def test_label_flips():
     data = digits_like(20)
     rng = generator(0, "flip")
-    assert torch.equal(LabelFlip(**SHARED).poison_data(data, accomplice(), rng).y, 9 - data.y)
-    flipped = LabelFlipTargeted(source=7, target=1, **SHARED).poison_data(data, accomplice(), rng)
+    assert torch.equal(LabelFlip(**SHARED).poison_data(data, malicious_view(), rng).y, 9 - data.y)
+    flipped = LabelFlipTargeted(source=7, target=1, **SHARED).poison_data(data, malicious_view(), rng)
     assert (flipped.y == 7).sum() == 0 and (flipped.y == 1).sum() == 4
     assert torch.equal(flipped.x, data.x) and (data.y == 7).sum() == 2
 
@@ -186,7 +186,7 @@ def test_a_backdoor_is_measured_on_other_classes_only():
 
 def test_badnets_stamps_and_relabels_its_share():
     data = digits_like(40)
-    poisoned = BadNets(**BACKDOOR).poison_data(data, accomplice(), generator(0, "badnets"))
+    poisoned = BadNets(**BACKDOOR).poison_data(data, malicious_view(), generator(0, "badnets"))
     stamped = (poisoned.x[..., 6:, 6:] == 1).flatten(1).all(dim=1)
     assert stamped.sum() == 20
     assert (poisoned.y[stamped] == 7).all()
@@ -196,7 +196,7 @@ def test_badnets_stamps_and_relabels_its_share():
 
 def test_dba_divides_the_trigger_and_is_measured_on_the_whole():
     threat, data = DBA(**BACKDOOR), digits_like(10)
-    masks = [threat.own_trigger(data, accomplice(i, 4)) for i in range(4)]
+    masks = [threat.own_trigger(data, malicious_view(i, 4)) for i in range(4)]
     assert [int(mask.sum()) for mask in masks] == [1, 1, 1, 1]
     assert torch.equal(torch.stack(masks).any(0), threat.trigger(data))
     assert (threat.goal(data, torch.zeros(10, 10)).x[..., 6:, 6:] == 1).all()
@@ -212,7 +212,7 @@ def test_targeted_samples_picks_by_confidence_and_inserts_near_copies():
         goal = threat.goal(test, clean)
         assert {tuple(x.flatten().tolist()) for x in goal.x} == {tuple(x.flatten().tolist()) for x in test.x[expected]}
         assert (goal.y == 8).all()
-    poisoned = threat.poison_data(digits_like(40), accomplice(goal=goal), generator(0, "targets"))
+    poisoned = threat.poison_data(digits_like(40), malicious_view(goal=goal), generator(0, "targets"))
     assert len(poisoned) == 60
     assert (poisoned.y[40:] == 8).all()
     assert (poisoned.x[40:45] - goal.x).abs().mean() < 0.03
@@ -231,7 +231,7 @@ def test_only_the_omniscient_see_others_and_only_the_adaptive_rehearse():
         _ = surface().restrict(knowing.knowledge).server
     assert callable(surface().restrict(adaptive.knowledge).server)
     with pytest.raises(AccessError, match="'targets'"):
-        _ = accomplice(goal=digits_like(5)).restrict(plain.knowledge).goal
+        _ = malicious_view(goal=digits_like(5)).restrict(plain.knowledge).goal
 
 
 def test_the_adaptive_form_is_never_nearer_to_the_honest_mean_after_aggregation():

@@ -42,7 +42,7 @@ NETS = {
 
 
 def some(name: str) -> tuple[Net, Tensor, Tensor, Tensor]:
-    """A network, weights (n, d), samples and classes of all clients."""
+    """Return a network, weights (n, d), samples and classes of all clients."""
     torch.manual_seed(0)
     build, shape = NETS[name]
     net = Net(build().double())
@@ -55,7 +55,7 @@ def small_ones_too(monkeypatch):
     monkeypatch.setattr(module, "LARGE_INPUT", 0)
 
 
-def alone(net: Net, params: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def one_by_one(net: Net, params: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return torch.stack([net.gradient(*client) for client in zip(params, x, y, strict=True)])
 
 
@@ -64,7 +64,9 @@ def alone(net: Net, params: Tensor, x: Tensor, y: Tensor) -> Tensor:
 def test_clients_have_the_gradients_that_they_have_alone(name, together, monkeypatch):
     net, params, x, y = some(name)
     monkeypatch.setattr(module, "CHUNK_BYTES", together * x[0].numel() * 8)
-    torch.testing.assert_close(client_gradients(net, x)(params, x, y), alone(net, params, x, y), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        client_gradients(net, x)(params, x, y), one_by_one(net, params, x, y), rtol=1e-9, atol=1e-12
+    )
 
 
 def test_small_convolutions_and_whatever_is_no_chain_are_left_to_vmap(monkeypatch):
@@ -84,7 +86,7 @@ def test_small_convolutions_and_whatever_is_no_chain_are_left_to_vmap(monkeypatc
 def test_they_may_share_the_weights_and_have_soft_labels():
     net, params, x, _ = some("convnet")
     y = torch.rand(CLIENTS, BATCH, 10, dtype=torch.float64).softmax(dim=-1)
-    expected = alone(net, params[:1].expand(CLIENTS, -1), x, y)
+    expected = one_by_one(net, params[:1].expand(CLIENTS, -1), x, y)
     torch.testing.assert_close(client_gradients(net, x)(params[0], x, y), expected, rtol=1e-9, atol=1e-12)
 
 
@@ -96,4 +98,6 @@ def test_ties_of_the_pooling_are_broken_as_in_the_plain_network(activation):
     x[..., 2:5, 3:6] = 1  # flat regions: windows of equal numbers, positive and not
     y = torch.randint(10, (CLIENTS, BATCH))
     params = net.initial().expand(CLIENTS, -1)
-    torch.testing.assert_close(client_gradients(net, x)(params, x, y), alone(net, params, x, y), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        client_gradients(net, x)(params, x, y), one_by_one(net, params, x, y), rtol=1e-9, atol=1e-12
+    )

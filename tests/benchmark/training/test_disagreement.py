@@ -24,7 +24,7 @@ def trees() -> BoostedTrees:
 
 
 def blobs(count: int, seed: int) -> Split:
-    """Two classes a unit square apart, as a split."""
+    """Return two classes a unit square apart, as a split."""
     rng = torch.Generator().manual_seed(seed)
     y = torch.arange(count) % 2
     return Split(torch.rand((count, 2), generator=rng) + 2.0 * y.unsqueeze(1), y)

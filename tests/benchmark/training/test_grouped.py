@@ -57,7 +57,7 @@ SHAPES = {"lenet": (3, 16, 16), "convnet": (1, 9, 9), "mlp": (7,), "dilated": (2
 
 
 def chained(name: str) -> tuple[Net, Chain, Tensor]:
-    """A network of NETS in double precision, its chain, and samples for all groups."""
+    """Return a network of NETS in double precision, its chain, and samples for all groups."""
     torch.manual_seed(0)
     net, shape = Net(NETS[name]().double()), SHAPES.get(name, (1, 8, 8))
     chain = Chain.of(net, shape)

@@ -1,4 +1,4 @@
-"""What records say to a claim."""
+"""Tests of the evaluation of claims against records."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def answered(records: list[dict[str, Any]], **fields: Any) -> Answer:
 
 @pytest.fixture
 def records() -> list[dict[str, Any]]:
-    """Risk 0.1, 0.2, 0.3 with dp_sgd and 0.9 without a defense; dp_sgd costs 0.05, 0.06, 0.07 of accuracy."""
+    """Return records with risk 0.1, 0.2, 0.3 with dp_sgd and 0.9 without a defense; dp_sgd costs 0.05, 0.06, 0.07 of
+    accuracy."""
     return [
         *(record(defense="dp_sgd", risk=0.1 * (1 + s), accuracy=0.9 - 0.01 * s, seed=s) for s in SEEDS),
         *(record(defense="none", risk=0.9, accuracy=0.95, seed=s) for s in SEEDS),
@@ -136,7 +137,7 @@ def test_a_miss_that_is_explained_is_no_error(records: list[dict[str, Any]]) -> 
 
 def test_claims_without_cells() -> None:
     assert answered([], provenance="unavailable", why="not printed").state == UNAVAILABLE
-    assert answered([], test="tests/runners/test_answers.py::test_claims_without_cells").state == TESTED
+    assert answered([], test="tests/runners/test_claim_evaluation.py::test_claims_without_cells").state == TESTED
 
 
 def test_numbers_of_changed_components_answer_only_if_there_are_no_others(records: list[dict[str, Any]]) -> None:

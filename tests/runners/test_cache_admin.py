@@ -10,7 +10,7 @@ import torch
 from filelock import FileLock
 
 from runners.cli import main as cli
-from runners.store import cache_admin as shelf
+from runners.store import cache_admin
 from runners.store.cache import Cache
 from runners.store.records import Store, lock_path
 from tests.runners.synthetic import record, store
@@ -29,7 +29,7 @@ def fill(root: Path, *records: dict[str, Any]) -> None:
 
 def test_entries_say_what_they_are(tmp_path: Path) -> None:
     fill(tmp_path, record(seed=0), record(seed=1))
-    found = list(shelf.entries(tmp_path))
+    found = list(cache_admin.entries(tmp_path))
     assert [(entry.artifact, entry.parts, entry.device) for entry in found] == [("victim", KEY[1:], "cpu")] * 2
     assert all(4000 < entry.size < 5000 for entry in found)
 
@@ -40,7 +40,7 @@ def test_prune_removes_what_no_record_was_made_from(tmp_path: Path) -> None:
     fill(tmp_path, known, gone)
     (damaged := tmp_path / "cache" / "ab" / "abcd.safetensors").parent.mkdir(exist_ok=True)
     damaged.write_bytes(b"half")
-    removed, left = shelf.prune(Store(tmp_path), None)
+    removed, left = cache_admin.prune(Store(tmp_path), None)
     assert sorted(entry.artifact for entry in removed) == ["(damaged)", "victim"]
     assert [entry.path for entry in left] == list(tmp_path.glob("cache/??/*.safetensors"))
     cache = Cache(tmp_path, known["config"], "cpu")
@@ -51,21 +51,21 @@ def test_prune_removes_what_no_record_was_made_from(tmp_path: Path) -> None:
 def test_prune_by_age_counts_from_the_last_use(tmp_path: Path) -> None:
     old, used = record(seed=0), record(seed=1)
     fill(tmp_path, old, used)
-    month_ago = time.time() - 30 * shelf.DAY
-    for entry in shelf.entries(tmp_path):
+    month_ago = time.time() - 30 * cache_admin.DAY
+    for entry in cache_admin.entries(tmp_path):
         os.utime(entry.path, (month_ago, month_ago))
     fill(tmp_path, used)
-    removed, left = shelf.prune(Store(tmp_path), 7)
+    removed, left = cache_admin.prune(Store(tmp_path), 7)
     assert [len(removed), len(left)] == [1, 1]
     assert left[0].path.stem == Cache(tmp_path, used["config"], "cpu").name(KEY)
 
 
 def test_what_is_being_built_stays(tmp_path: Path) -> None:
     fill(tmp_path, record())
-    (entry,) = shelf.entries(tmp_path)
+    (entry,) = cache_admin.entries(tmp_path)
     with FileLock(lock_path(tmp_path, entry.path.stem)):
-        assert shelf.prune(Store(tmp_path), None) == ([], [entry])
-    assert shelf.prune(Store(tmp_path), None) == ([entry], [])
+        assert cache_admin.prune(Store(tmp_path), None) == ([], [entry])
+    assert cache_admin.prune(Store(tmp_path), None) == ([entry], [])
 
 
 def test_leftovers_of_killed_writers_go_after_a_day(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_leftovers_of_killed_writers_go_after_a_day(tmp_path: Path) -> None:
     for path in (fresh, stale):
         path.write_bytes(b"half")
     os.utime(stale, (0, 0))
-    shelf.prune(Store(tmp_path), 7)
+    cache_admin.prune(Store(tmp_path), 7)
     assert fresh.exists() and not stale.exists()
 
 
