@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from benchmark.errors import ConfigError
-from benchmark.threats.gradient_leakage.dlg import DLG
+from benchmark.threats.reconstruction.released_model_inversion import ReleasedModelInversion
 from runners.config.build import build, nearest
 
 TRUSTED = ("tests.runners.",)
@@ -65,7 +65,7 @@ def test_wrong_arguments_are_named(change: dict[str, object], message: str) -> N
 
 def test_a_missing_argument_is_named() -> None:
     with pytest.raises(ConfigError, match="threat: missing a required"):
-        build({"_target_": f"{DLG.__module__}.DLG"}, "threat")
+        build({"_target_": f"{ReleasedModelInversion.__module__}.ReleasedModelInversion"}, "threat")
 
 
 def test_nearest_names_or_lists() -> None:

@@ -95,7 +95,7 @@ def _mean(records: Any) -> float:
 @pytest.mark.parametrize("records", [two_protocols(), easy_only()])
 def test_the_overview_shows_one_protocol_and_colours_it_by_the_same_cells(records: list[dict[str, Any]]) -> None:
     places = {"leakage_dlg": ("collaboration", "uploads")}
-    matrix = Matrix(places=places, needs={}, controls={}, acting={}, hooks={})
+    matrix = Matrix(places=places, needs={}, controls={}, acting={}, hooks={}, refused={})
     (block,) = blocks([board(records)], matrix)
     shown = {defense: pair.entries[0] for (_, defense), pair in block.pairs.items()}
     none, defended = shown.pop("none"), shown.popitem()[1]

@@ -15,6 +15,7 @@ from benchmark.crypto import secure_costs
 from benchmark.crypto.secure_costs import Cost, Unavailable, ensemble_costs, measure, pooled_costs, widths
 from benchmark.models.mlp import MLP
 from benchmark.threats.poisoning.badnets import BadNets
+from benchmark.training.functional import Net
 from tests.benchmark.defenses.test_safenet import BACKDOOR, architecture, safenet
 from tests.benchmark.helpers import TinyNet, collaboration, context
 
@@ -92,7 +93,7 @@ def test_without_an_engine_the_cell_says_why(monkeypatch):
     assert outcome.diagnostics["mpc_skipped"].startswith("GAUNTLET_MPC_PYTHON names no interpreter")
     assert set(outcome.cost) == {"seconds"}
     with pytest.raises(Unavailable, match="only, not Conv2d"):
-        safenet(mpc=True).secure_costs(type("Net", (), {"module": TinyNet()})(), 100, 4)  # type: ignore[arg-type]
+        safenet(mpc=True).secure_costs(Net(TinyNet()), 100, 4)
 
 
 @pytest.mark.crosscheck
