@@ -27,7 +27,7 @@ def derive(seed: int, purpose: str) -> int:
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:
-    """A CPU generator for ``purpose``. Draws are made on the CPU and moved, so every device sees the same numbers."""
+    """Return a CPU generator for ``purpose``; draws are moved to the device, so every device sees the same numbers."""
     return torch.Generator().manual_seed(derive(seed, purpose))
 
 

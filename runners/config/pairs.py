@@ -31,7 +31,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Every threat against every defense.
+    """Pairs of every threat and every defense.
 
     Attributes:
         places: threat -> (setting, surface).

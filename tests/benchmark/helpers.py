@@ -89,7 +89,7 @@ def collaboration(**overrides) -> Collaboration:
 
 
 class NoThreat(Threat):
-    """Stands in a cell in which nobody attacks."""
+    """Threat of a cell in which nobody attacks."""
 
     setting, surface = "collaboration", "uploads"
 

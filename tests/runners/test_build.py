@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from benchmark.errors import ConfigError
-from benchmark.threats.reconstruction.released_model_inversion import ReleasedModelInversion
 from runners.config.build import build, nearest
 
 TRUSTED = ("tests.runners.",)
@@ -65,7 +64,7 @@ def test_wrong_arguments_are_named(change: dict[str, object], message: str) -> N
 
 def test_a_missing_argument_is_named() -> None:
     with pytest.raises(ConfigError, match="threat: missing a required"):
-        build({"_target_": f"{ReleasedModelInversion.__module__}.ReleasedModelInversion"}, "threat")
+        build({"_target_": FAKE["_target_"]}, "threat", TRUSTED)
 
 
 def test_nearest_names_or_lists() -> None:

@@ -45,7 +45,7 @@ class Deployed:
 
 @dataclass(frozen=True)
 class Operator:
-    """Trains and deploys classifiers.
+    """Operator who trains and deploys classifiers.
 
     Attributes:
         epochs, lr, victims, targets, false_alarm_rate, radius, batch, draws: as the arguments of

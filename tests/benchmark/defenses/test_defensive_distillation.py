@@ -21,7 +21,7 @@ DISTILLED = partial(DefensiveDistillation, warmup_epochs=1, student=True)
 
 
 class Recorder:
-    """Stands in for the training loop: changes every module in a known way and notes how it was called."""
+    """Replacement of the training loop that changes every module in a known way and notes how it was called."""
 
     def __init__(self):
         self.calls = []

@@ -14,7 +14,7 @@ NOBODY = torch.zeros(4, dtype=torch.bool)
 
 
 class Listener(BroadcastThreat):
-    """Sends what ``send`` makes of the downlink, keeps what came back and finds nothing."""
+    """Threat that sends what ``send`` makes of the downlink, keeps what came back and finds nothing."""
 
     family = "gradient_leakage"
     knowledge = frozenset({"truth"})

@@ -30,7 +30,7 @@ def nothing(n: int) -> torch.Tensor:
 
 
 class Looker(InputThreat):
-    """Keeps what it saw and answers with what ``alter`` makes of the clean inputs."""
+    """Threat that keeps what it saw and answers with what ``alter`` makes of the clean inputs."""
 
     family = "evasion"
     headline = "attack_success"
@@ -53,7 +53,7 @@ def of_target(surface):
 
 
 class Bright(DeploymentDefense):
-    """Suspects bright inputs."""
+    """Defense that suspects bright inputs."""
 
     def screen_inputs(self, x):
         return x.flatten(1).mean(dim=1)

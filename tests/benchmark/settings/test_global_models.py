@@ -21,7 +21,7 @@ def scene(**changes):
 
 
 class Diary(InsiderThreat):
-    """Writes down what it sees; bait: what it trains on."""
+    """Threat that writes down what it sees; bait: what it trains on."""
 
     def __init__(self, bait=None, target=1):
         super().__init__(target=target)

@@ -18,7 +18,7 @@ def setting(**changes) -> ReleaseSetting:
 
 
 class Looker(ReleaseThreat):
-    """Keeps what it saw and answers with it."""
+    """Threat that keeps what it saw and answers with it."""
 
     family = "reconstruction"
     headline = "examiner_accuracy"
@@ -33,7 +33,7 @@ class Looker(ReleaseThreat):
 
 
 class Inverted(ReleaseMechanism):
-    """Releases negatives in a shuffled order, of half of the samples."""
+    """Mechanism that releases negatives in a shuffled order, of half of the samples."""
 
     def facts(self):
         return {"negative": True}

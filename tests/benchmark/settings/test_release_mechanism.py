@@ -17,7 +17,7 @@ from tests.benchmark.helpers import context, digits_like
 
 
 class Keyed(ReleaseMechanism):
-    """Adds a secret offset, draws from global state too, encodes with fresh noise, and has a budget."""
+    """Mechanism that adds a secret offset, draws from global state too, encodes with fresh noise, and has a budget."""
 
     fits = 0
 

@@ -23,7 +23,7 @@ PEOPLE = Lipton(sizes={"owner": 300, "attacker": 50, "public": 0, "calibration":
 
 
 class Liar(ReleaseMechanism):
-    """Leaves records alone and turns every decision round."""
+    """Mechanism that leaves records alone and inverts every decision."""
 
     def release(self, private: Split, rng: torch.Generator) -> Release:
         return Release(private.x, 1 - private.y, torch.arange(len(private)), sensitive=private.sensitive)

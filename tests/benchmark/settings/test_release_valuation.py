@@ -30,7 +30,7 @@ DEFAULTS = {
 
 
 class Shuffled(ReleaseMechanism):
-    """Releases private samples under the labels of others."""
+    """Mechanism that releases private samples under the labels of others."""
 
     def release(self, private, rng):
         return Release(private.x.flip(0), private.y, torch.arange(len(private)).flip(0))

@@ -22,7 +22,7 @@ def service(**changes) -> Service:
 
 
 class Looker(OutputThreat):
-    """Keeps what it saw and guesses grey images."""
+    """Threat that keeps what it saw and guesses grey images."""
 
     family = "reconstruction"
     headline = "ssim"
@@ -37,7 +37,7 @@ class Looker(OutputThreat):
 
 
 class Lazy(ProviderThreat):
-    """Supplies a model that was never trained, and keeps a module that it marks."""
+    """Provider that supplies a model that was never trained, and keeps a module that it marks."""
 
     family = "reconstruction"
     headline = "ssim"
@@ -56,7 +56,7 @@ class Lazy(ProviderThreat):
 
 
 class Faithful(Lazy):
-    """Trains as an honest provider would, with its own batches."""
+    """Provider that trains as an honest one would, with its own batches."""
 
     def provide(self, model, secret, view, rng):
         train(model, view.data.x, view.data.y, epochs=view.epochs, rng=rng)
@@ -142,7 +142,7 @@ class Noisy(ServiceDefense):
 
 
 class Novice(ServiceDefense):
-    """Suspects models that are unsure."""
+    """Defense that suspects models that are unsure."""
 
     def screen_model(self, model, data):
         return -model(data.x).std().item()

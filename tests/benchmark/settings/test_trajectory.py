@@ -14,7 +14,7 @@ from tests.benchmark.helpers import TinyMLP, collaboration, context, digits_like
 
 
 class Watcher(TrajectoryThreat):
-    """Keeps what it sees; with ``told`` it repeats the truth."""
+    """Threat that keeps what it sees; with ``told`` it repeats the truth."""
 
     def __init__(self, told: bool = False, steers: bool = False) -> None:
         super().__init__()

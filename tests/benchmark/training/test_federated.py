@@ -130,7 +130,7 @@ def test_one_party_alone_learns_as_among_others():
 
 def test_parties_without_samples_sit_out_and_others_may_start_from_models_of_their_own():
     class Half(FederatedDefense):
-        """Downloads the first half of the parameters only."""
+        """Defense under which parties download the first half of the parameters only."""
 
         def download(self, params, local, round):
             held = local.clone()

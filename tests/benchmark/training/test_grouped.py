@@ -102,7 +102,7 @@ def test_classes_serve_as_labels_and_nothing_is_kept_for_a_backward_pass_that_no
 
 
 class Skipping(nn.Module):
-    """Adds a layer's input to its output."""
+    """Network that adds a layer's input to its output."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class Twice(Skipping):
 
 
 class Idle(Skipping):
-    """Has a layer that it does not use."""
+    """Network with a layer that it does not use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class Idle(Skipping):
 
 
 class Between(Skipping):
-    """Does something of its own between two layers."""
+    """Network that does something of its own between two layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class Between(Skipping):
 
 
 class Squared(nn.Linear):
-    """Is a linear layer by name only."""
+    """Network that is a linear layer by name only."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x).square()

@@ -54,7 +54,7 @@ class Scaled(nn.Module):
 
 
 class InPlace(nn.Module):
-    """Changes a layer's output in place, after the layer."""
+    """Network that changes a layer's output in place, after the layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class InPlace(nn.Module):
 
 
 class Unused(nn.Module):
-    """Calls a layer whose output nobody reads."""
+    """Network that calls a layer whose output nobody reads."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -105,7 +105,7 @@ class InsiderThreat(Threat):
         self.target = target
 
     def start(self) -> None:
-        """Forget everything: a new collaboration begins."""
+        """Forget everything, because a new collaboration begins."""
 
 
 RISKS = ("class_recovery", "asr", "confidence")
