@@ -7,10 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from runners.config.identity import canonical
 from runners.report import sections
 from runners.report.pictures import slug
 from runners.report.sections import NONE, Section
 from runners.report.source import Record, lines
+
+Cell = tuple[Any, ...]
 
 ALONE = "single_cells"
 """Name of the board of cells that no sweep played."""
@@ -60,7 +63,8 @@ def build(records: Iterable[Record]) -> list[Board]:
     """Return a board for each sweep, by name, then that of the cells that no sweep played.
 
     Where a sweep lacks the undefended run of a defended cell, because another sweep had already played it, the run of
-    that other sweep is taken in.
+    that other sweep is taken in. Where no sweep played the adaptive form of an attack without a defense, the undefended
+    run of its plain form stands in: then there is nothing to know, and who may adapt may also play the plain attack.
 
     Args:
         records: as :func:`runners.report.source.compact` returns them.
@@ -68,9 +72,7 @@ def build(records: Iterable[Record]) -> list[Board]:
     every = list(records)
     sweeps: dict[str, list[Record]] = defaultdict(list)
     for record in every:
-        sweeps[(record["sweep"] or ALONE).rpartition("/")[2]].append(
-            record
-        )  # a sweep may lie in a folder of conf/sweep
+        sweeps[(record["sweep"] or ALONE).rpartition("/")[2]].append(record)  # the sweep's file without its folder
     undefended = {_cell(record): record for record in every if _is_undefended(record)}
     boards = []
     for name in sorted(sweeps, key=lambda name: (name == ALONE, name)):
@@ -79,14 +81,31 @@ def build(records: Iterable[Record]) -> list[Board]:
     return boards
 
 
-def _missing(own: Sequence[Record], undefended: dict[tuple[Any, ...], Record]) -> list[Record]:
-    """Return the undefended runs of other sweeps that cells of this one are compared with."""
+def _missing(own: Sequence[Record], undefended: dict[Cell, Record]) -> list[Record]:
+    """Return the undefended runs that cells of this sweep are compared with and that it did not play itself."""
     have = {_cell(record) for record in own if _is_undefended(record)}
-    wanted = dict.fromkeys(_cell(record) for record in own if not _is_undefended(record))
-    return [undefended[cell] for cell in wanted if cell not in have and cell in undefended]
+    wanted = {_cell(record): record for record in own if not _is_undefended(record)}
+    plain = {_plain_form(record): cell[4] for cell, record in undefended.items() if not record["facts"]["adaptive"]}
+    found = []
+    for cell, record in wanted.items():
+        if cell in have:
+            continue
+        if cell in undefended:
+            found.append(undefended[cell])
+        elif record["facts"]["adaptive"]:
+            played = undefended.get((*cell[:4], plain.get(_plain_form(record)), cell[5]))
+            if played is not None:
+                config = {**played["config"], "threat": record["config"]["threat"]}
+                found.append({**played, "config": config, "facts": record["facts"]})
+    return found
 
 
-def _cell(record: Record) -> tuple[Any, ...]:
+def _plain_form(record: Record) -> str:
+    """Return the identity of a record's threat without the knowledge of the defense."""
+    return canonical({**record["config"]["threat"], "adaptive": False})
+
+
+def _cell(record: Record) -> Cell:
     """Return what the undefended and the defended form of a cell share: the protocol, the threat and the seed."""
     config = record["config"]
     return (*(id(config[part]) for part in ("setting", "dataset", "model", "scale", "threat")), record["seed"])

@@ -38,8 +38,8 @@ LEGEND = """\
   cent; below 0 is a gain.
 * *Chance* is the risk of the strongest negative control, 0 without one. *Half way* lies in the middle between chance
   and the undefended worst case.
-* · adaptive: the adversary knows the defense. *No adaptive threat met*: nobody who knows the defense has tried to
-  break it.
+* · adaptive: the adversary knows the defense. Without one there is nothing to know, so where only the plain form was
+  played undefended, its run stands in. *No adaptive threat met*: nobody who knows the defense has tried to break it.
 * ~~Struck~~ numbers are invalid: the attack does not work here even without a defense, so they prove nothing.
 * *not run*: this pair has no record, or threat and defense do not meet. *failed*, *timeout*, *diverged*: a run without
   a number; never counted as a success of the defense.

@@ -66,6 +66,16 @@ def test_the_undefended_run_of_another_sweep_is_taken_in_where_one_is_missing() 
     assert shown.rows[0].cells["leakage_dlg"].risk == {0: 0.9}, "seed 1 was not asked for here"
 
 
+def test_the_plain_form_stands_in_for_an_adaptive_attack_that_nobody_played_undefended() -> None:
+    told = record("leakage_dlg", defense="dp_sgd", adaptive=True, risk=0.5)
+    shown = only([record(risk=0.9), record(risk=0.8, threat_parameters={"iterations": 7}), told])
+    column = next(column for column in shown.columns if column.adaptive)
+    assert column.invalid is None
+    assert shown.rows[1].cells[column.threat].comparison.undefended == {0: 0.9}, "of equal parameters"
+    alone = only([told])
+    assert alone.columns[0].invalid is not None, "no run without a defense in either form"
+
+
 def test_only_the_runs_whose_undefended_run_exists_make_a_number() -> None:
     board = only([record(risk=0.6), record(defense="dp_sgd", risk=0.5), record(defense="dp_sgd", risk=0.9, seed=1)])
     cell = board.rows[1].cells["leakage_dlg"]
