@@ -85,14 +85,14 @@ def _missing(own: Sequence[Record], undefended: dict[Cell, Record]) -> list[Reco
     """Return the undefended runs that cells of this sweep are compared with and that it did not play itself."""
     have = {_cell(record) for record in own if _is_undefended(record)}
     wanted = {_cell(record): record for record in own if not _is_undefended(record)}
-    plain = {_plain_form(record): cell[4] for cell, record in undefended.items() if not record["facts"]["adaptive"]}
+    plain = {_plain_form(record): cell[4] for cell, record in undefended.items() if not record["facts"].get("adaptive")}
     found = []
     for cell, record in wanted.items():
         if cell in have:
             continue
         if cell in undefended:
             found.append(undefended[cell])
-        elif record["facts"]["adaptive"]:
+        elif record["facts"].get("adaptive"):
             played = undefended.get((*cell[:4], plain.get(_plain_form(record)), cell[5]))
             if played is not None:
                 config = {**played["config"], "threat": record["config"]["threat"]}
