@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,22 +14,29 @@ from runners.cli.problems import CellsFailed
 if TYPE_CHECKING:
     import pandas as pd
 
-MISTAKE, FAILED = 2, 1  # exit codes of a sweep
+FAILED = 1  # exit code of a sweep
+COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE")  # set by notebooks, where a progress bar would fill pages
 
 
-def sweep(name: str, *overrides: str, store: str | Path = "outputs") -> pd.DataFrame:
+def sweep(name: str, *overrides: str, store: str | Path = "outputs", quiet: bool = False) -> pd.DataFrame:
     """Play the missing cells of a sweep in processes of its own, as ``gauntlet sweep`` does; return the store's table.
 
     Args:
         name: an option of ``conf/sweep``, e.g. ``demo``.
         overrides: as on the command line: ``"seed=range(0,5)"``, ``"jobs=4"``.
+        quiet: print neither plan nor progress.
 
     Raises:
         GauntletError: the sweep cannot be planned; the output says why.
         CellsFailed: some cells failed; their rows say why.
     """
     command = [sys.executable, "-m", "runners.sweep", f"sweep={name}", f"store={store}", *overrides]
-    code = subprocess.run(command, check=False).returncode
+    plain = {name: value for name, value in os.environ.items() if name not in COLOURS} | {"TERM": "dumb"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=plain) as process:
+        for line in process.stdout or ():
+            if not quiet:
+                print(line, end="")
+    code = process.returncode
     if code == FAILED:
         raise CellsFailed(
             f"Some cells of {name} failed; gauntlet.table({str(store)!r}) has their rows with the reasons."
