@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from benchmark.cell import Cell
 
 
-@dataclass
+@dataclass(repr=False)
 class Result(Outcome):
     """Outcome of a played cell.
 
@@ -37,6 +37,10 @@ class Result(Outcome):
     key: str | None = None
     label: str = ""
     data: str = ""
+
+    def __repr__(self) -> str:
+        """Return the cell with its utility and risk; pictures and curves would fill pages."""
+        return f"Result({self.label!r}, utility={self.utility}, risk={self.risk})"
 
     def figure(self, name: str | None = None) -> Figure:
         """Return the picture ``name`` (default: the first one) as a matplotlib figure.

@@ -28,7 +28,7 @@ def test_a_cell_is_the_command_lines_cell_and_plays_with_numbers_and_pictures():
     outcome = cell.play()
     assert outcome.key == cell.key and -1 <= outcome.risk["ssim"] <= 1 and 0 <= outcome.utility["test_accuracy"] <= 1
     assert outcome.figure().axes[0].get_title().startswith("reconstruction")
-    assert "ssim" in outcome._repr_html_()
+    assert "ssim" in outcome._repr_html_() and repr(outcome).startswith("Result('leakage_dlg vs")
     with pytest.raises(ConfigError, match=r"no picture moon; there is reconstruction"):
         outcome.figure("moon")
 
