@@ -14,7 +14,9 @@ def sampled_gaussian_epsilon(
     """Return the epsilon of ``steps`` Gaussian steps on batches drawn without replacement, for replacing a record.
 
     Replacing a record moves a clipped sum by up to 2 C, so noise of ``noise_multiplier`` x C is ``noise_multiplier``/2
-    sensitivities. Renyi accounting of Wang, Balle, Kasiviswanathan 2019 (subsampling without replacement).
+    sensitivities. Renyi accounting of Wang, Balle, Kasiviswanathan 2019 (subsampling without replacement). Their bound
+    is loose where a batch is nearly all records; :func:`gaussian_epsilon`, which ignores the sampling, holds as well
+    (whatever the batches are, the steps compose), so the lesser of the two is returned.
 
     Args:
         noise_multiplier: standard deviation of the noise on the sum of clipped gradients, over the clipping bound C.
@@ -41,7 +43,8 @@ def sampled_gaussian_epsilon(
     step = SampledWithoutReplacementDpEvent(samples, batch_size, GaussianDpEvent(noise_multiplier / 2))
     accountant = RdpAccountant(neighboring_relation=NeighboringRelation.REPLACE_ONE)
     accountant.compose(SelfComposedDpEvent(step, steps))
-    return float(accountant.get_epsilon(delta))
+    unsampled = gaussian_epsilon(noise_multiplier=noise_multiplier / 2, steps=steps, delta=delta)
+    return min(float(accountant.get_epsilon(delta)), unsampled)
 
 
 @lru_cache(maxsize=256)

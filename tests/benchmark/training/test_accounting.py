@@ -3,7 +3,7 @@ import math
 import pytest
 
 from benchmark.errors import ConfigError
-from benchmark.training.accounting import sampled_gaussian_epsilon
+from benchmark.training.accounting import gaussian_epsilon, sampled_gaussian_epsilon
 
 RUN = dict(noise_multiplier=2.0, samples=100, batch_size=10, steps=50, delta=1e-3)
 
@@ -30,3 +30,42 @@ def test_no_noise_is_no_privacy():
 def test_a_batch_larger_than_the_share_is_refused():
     with pytest.raises(ConfigError, match="batch of 200 cannot be drawn"):
         epsilon(batch_size=200)
+
+
+def exact_gaussian_epsilon(sensitivities: float, delta: float) -> float:
+    """Balle and Wang, ICML 2018, theorem 8, for a total of ``sensitivities`` (L2) over the noise: no bound is lower."""
+
+    def normal(z: float) -> float:
+        return math.erfc(-z / math.sqrt(2)) / 2
+
+    low, high = 0.0, 500.0
+    for _ in range(200):
+        middle = (low + high) / 2
+        left, right = sensitivities / 2 - middle / sensitivities, -sensitivities / 2 - middle / sensitivities
+        spent = normal(left) - (math.exp(middle + math.log(normal(right))) if normal(right) > 0 else 0.0)
+        low, high = (middle, high) if spent > delta else (low, middle)
+    return high
+
+
+def renyi_gaussian_epsilon(sensitivities: float, delta: float) -> float:
+    """Mironov 2017: order a costs a s^2 / 2; to epsilon by Canonne, Kamath, Steinke 2020, proposition 12."""
+    costs = [
+        order * sensitivities**2 / 2 + math.log1p(-1 / order) - math.log(delta * order) / (order - 1)
+        for order in (1 + step / 1000 for step in range(10, 20000))
+    ]
+    return min(costs)
+
+
+@pytest.mark.parametrize("batch_size", [69, 70])
+def test_sampling_never_costs_more_than_no_sampling(batch_size):
+    run = dict(noise_multiplier=1.0, samples=70, batch_size=batch_size, steps=40, delta=1e-3)
+    whole = math.sqrt(40) / (1.0 / 2)  # 40 steps, each of 2 C over a noise of C
+    got = epsilon(**run)
+    assert got == pytest.approx(renyi_gaussian_epsilon(whole, 1e-3), rel=1e-3) == pytest.approx(124.685, rel=1e-3)
+    assert exact_gaussian_epsilon(whole, 1e-3) <= got
+
+
+def test_every_batch_size_is_bounded_by_the_whole_set_and_small_ones_gain():
+    spent = [epsilon(noise_multiplier=1.0, samples=70, batch_size=size, steps=40) for size in range(1, 71)]
+    whole = gaussian_epsilon(noise_multiplier=0.5, steps=40, delta=1e-3)
+    assert spent == sorted(spent) and spent[-1] == whole and spent[0] < whole / 10
