@@ -11,7 +11,7 @@ from torch import nn
 
 from benchmark.compatibility import refusal
 from benchmark.data.base import Source
-from benchmark.errors import Refused
+from benchmark.errors import ConfigError, Refused
 from benchmark.outcome import Outcome
 from benchmark.settings.base import Artifact, ArtifactCache, CellContext, Setting, no_cache
 from benchmark.settings.defense import Defense
@@ -56,6 +56,7 @@ def play(
     Raises:
         Refused: threat and defense do not meet.
         DataMissing: the data set is not under ``root``.
+        ConfigError: the threat aims at a class that the data set does not have.
         Diverged: training failed numerically.
     """
     model = getattr(cell.architecture, "func", cell.architecture)
@@ -65,6 +66,7 @@ def play(
     if reason:
         raise Refused(reason)
     data = cell.dataset.load(root, cell.seed)
+    _check_classes(cell.threat, data.num_classes)
 
     def placed(key: tuple[str, ...], build: Callable[[], Artifact]) -> Artifact:
         """Return an artifact as plain tensors on the cell's device, whether it was built or found."""
@@ -83,3 +85,14 @@ def play(
     outcome = cell.setting.play(context)
     outcome.diagnostics["adaptive"] = "yes" if cell.threat.adaptive else "no"
     return outcome, data.digest
+
+
+def _check_classes(threat: Threat, count: int) -> None:
+    """Raise ConfigError where the threat's ``source`` or ``target`` is none of ``count`` classes."""
+    for name in ("source", "target"):
+        chosen = getattr(threat, name, None)
+        if isinstance(chosen, int) and not 0 <= chosen < count:
+            raise ConfigError(
+                f"threat.{name}={chosen}, but the data set has {count} classes; give threat.{name} a class from 0 to "
+                f"{count - 1}."
+            )

@@ -73,6 +73,7 @@ class Round:
         rng: randomness of this round's protocol.
         published: what the defense's users would publish, by the vocabulary of :class:`Published`.
         active: bool (n,), cleared for parties that end up contributing nothing.
+        invalid: uploads that were dropped because no honest party sends such.
         server_update: gives the update (d,) that the server computes on its own root data with the parties' plan, from
             ``params``; None where the server holds no data.
         inputs: (n, steps, batch, ...) what the parties' local steps read; only a party's own side of a defense may look
@@ -92,6 +93,7 @@ class Round:
     rng: torch.Generator
     published: Published = field(default_factory=lambda: Published())
     active: Bool[Tensor, " n"] = field(default=None)  # type: ignore[assignment]
+    invalid: int = 0
     server_update: Callable[[], Tensor] | None = None
     inputs: Float[Tensor, "n steps batch ..."] | None = None
     net: Net | None = None

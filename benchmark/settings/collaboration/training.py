@@ -125,7 +125,7 @@ class JointTraining:
                 "params": run.params.cpu(),
                 "local_models": run.local_models[:kept].cpu(),
                 "scores": run.scores.cpu(),
-                "accuracy": torch.tensor(accuracy(logits, context.data.test.y)),
+                "accuracy": torch.tensor(accuracy(logits, context.data.test.y), dtype=torch.float64),
                 "curve": torch.tensor(run.curve),
                 "costs": torch.tensor([run.seconds, run.bytes_sent, run.messages], dtype=torch.float64),
                 # Kept with the run: an accountant that counts what the defense did knows it only right afterwards.

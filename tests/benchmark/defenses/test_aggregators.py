@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from benchmark.defenses.collaboration.aggregation.bulyan import Bulyan
+from benchmark.defenses.collaboration.aggregation.bulyan import Bulyan, krum_picks
 from benchmark.defenses.collaboration.aggregation.centered_clipping import CenteredClipping
 from benchmark.defenses.collaboration.aggregation.clipped_clustering import ClippedClustering
 from benchmark.defenses.collaboration.aggregation.coordinate_median import CoordinateMedian
@@ -149,7 +149,7 @@ def test_bulyan_on_seven_points():
     points = torch.tensor([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0], [1000.0]])
     # Five are selected, the outlier not; of them the mean of the three nearest to their median.
     result = Bulyan(f_assumed=1).aggregate(points, turn(7)).item()
-    picked = Bulyan(f_assumed=1)._select(squared_distances(points)).tolist()
+    picked = krum_picks(squared_distances(points), 1).tolist()
     assert len(set(picked)) == 5 and 6 not in picked
     assert result == pytest.approx(points[picked].sort(0).values[1:4].mean().item())
 

@@ -5,11 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 
+from benchmark.defenses.collaboration.aggregation.krum import Krum
+from benchmark.defenses.collaboration.aggregation.mda import MDA
+from benchmark.defenses.collaboration.aggregation.meamed import Meamed
+from benchmark.defenses.collaboration.aggregation.multi_krum import MultiKrum
+from benchmark.defenses.collaboration.aggregation.nnm import NNM
+from benchmark.defenses.collaboration.aggregation.trimmed_mean import TrimmedMean
 from benchmark.defenses.collaboration.aggregation.validity_check import ValidityCheck
 from benchmark.defenses.none import NoDefense
 from benchmark.errors import AccessError, ConfigError
 from benchmark.seeds import generator
 from benchmark.settings.collaboration.games.contributions import ContributionSurface
+from benchmark.settings.stack import Stack
+from benchmark.threats.poisoning.controls import NoAttack
 from benchmark.threats.poisoning.free_rider import FreeRider
 from benchmark.threats.poisoning.garbage import Garbage
 from benchmark.threats.poisoning.mimic import Mimic, farthest_out
@@ -83,6 +91,21 @@ def test_one_party_of_five_destroys_the_mean_and_a_check_stops_it():
     assert unguarded.risk["accuracy_drop"] > 0.3
     assert abs(guarded.risk["accuracy_drop"]) < 0.1
     assert guarded.diagnostics["malicious_share_of_uploads"] == 0
+
+
+@pytest.mark.parametrize("rule", [Krum, MultiKrum, TrimmedMean, MDA, Meamed, NNM])
+def test_a_check_and_a_rule_at_their_defaults_withstand_garbage(rule):
+    """Two of ten uploads are dropped; the rule assumes one more malicious upload among the eight that are left."""
+    setting = collaboration(parties=10, rounds=2)
+    outcome = setting.play(context(Garbage(), Stack([ValidityCheck(), rule()])))
+    assert abs(outcome.risk["accuracy_drop"]) < 0.3
+
+
+def test_without_an_attack_nothing_is_lost_not_even_by_rounding():
+    outcome = collaboration(parties=5, rounds=3).play(context(NoAttack(), NoDefense()))
+    assert outcome.risk["accuracy_drop"] == 0
+    hits = round(outcome.utility["test_accuracy"] * 100)
+    assert outcome.utility["test_accuracy"] == hits / 100, "a share of 100 test samples, in double precision"
 
 
 def test_a_free_rider_is_given_the_last_global_step():

@@ -5,7 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.defenses.collaboration.aggregation.krum import check_f_assumed, krum_scores, require_uploads
+from benchmark.defenses.collaboration.aggregation.krum import (
+    check_f_assumed,
+    krum_scores,
+    require_uploads,
+    still_assumed,
+)
 from benchmark.defenses.collaboration.aggregation.ranks import map_blocks, values_of_ranks
 from benchmark.metrics.distances import squared_distances
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
@@ -29,25 +34,27 @@ class Bulyan(FederatedDefense):
         self.f = check_f_assumed("bulyan", f_assumed)
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
-        require_uploads("bulyan", len(uploads), 4 * self.f + 3, "4 f + 3", self.f)
-        selected = self._select(squared_distances(uploads)).tolist()
+        f = still_assumed(self.f, round)
+        require_uploads("bulyan", len(uploads), 4 * f + 3, "4 f + 3", f)
+        selected = krum_picks(squared_distances(uploads), f).tolist()
 
         def mean(rows: list[Tensor]) -> Tensor:
             ordered = values_of_ranks([rows[i] for i in selected], 0, len(selected), ordered=True)
-            return mean_of_nearest(ordered, len(rows) - 4 * self.f)
+            return mean_of_nearest(ordered, len(rows) - 4 * f)
 
         return map_blocks(uploads, mean)
 
-    def _select(self, distances: Tensor) -> Tensor:
-        """Return the rows of the n - 2f uploads that Krum picks one after the other, from distances (n, n)."""
-        remaining = torch.arange(len(distances), device=distances.device)
-        picked = []
-        for _ in range(len(distances) - 2 * self.f):
-            scores = krum_scores(distances[remaining][:, remaining], max(1, len(remaining) - self.f - 2))
-            best = scores.argmin()
-            picked.append(remaining[best])
-            remaining = torch.cat([remaining[:best], remaining[best + 1 :]])
-        return torch.stack(picked)
+
+def krum_picks(distances: Tensor, f: int) -> Tensor:
+    """Return the rows of the n - 2f uploads that Krum picks one after the other, from distances (n, n)."""
+    remaining = torch.arange(len(distances), device=distances.device)
+    picked = []
+    for _ in range(len(distances) - 2 * f):
+        scores = krum_scores(distances[remaining][:, remaining], max(1, len(remaining) - f - 2))
+        best = scores.argmin()
+        picked.append(remaining[best])
+        remaining = torch.cat([remaining[:best], remaining[best + 1 :]])
+    return torch.stack(picked)
 
 
 def mean_of_nearest(ordered: list[Tensor], count: int) -> Tensor:

@@ -28,8 +28,9 @@ class Krum(FederatedDefense):
         self.f = check_f_assumed("krum", f_assumed)
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
-        require_uploads("krum", len(uploads), 2 * self.f + 3, "2 f + 3", self.f)
-        return uploads[krum_scores(squared_distances(uploads), len(uploads) - self.f - 2).argmin()]
+        f = still_assumed(self.f, round)
+        require_uploads("krum", len(uploads), 2 * f + 3, "2 f + 3", f)
+        return uploads[krum_scores(squared_distances(uploads), len(uploads) - f - 2).argmin()]
 
 
 def krum_scores(distances: Float[Tensor, "n n"], neighbours: int) -> Float[Tensor, " n"]:
@@ -47,6 +48,14 @@ def check_f_assumed(name: str, f_assumed: int) -> int:
     if f_assumed < 0:
         raise ConfigError(f"defense.{name}.f_assumed must not be negative, got {f_assumed}.")
     return f_assumed
+
+
+def still_assumed(f_assumed: int, round: Round) -> int:
+    """Return how many malicious uploads a rule has to expect among those that are left.
+
+    An upload that was dropped as invalid is one of the ``f_assumed``, so it need not be expected again.
+    """
+    return max(0, f_assumed - round.invalid)
 
 
 def require_uploads(name: str, uploads: int, needed: int, formula: str, f_assumed: int) -> None:

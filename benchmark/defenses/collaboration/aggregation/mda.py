@@ -8,7 +8,7 @@ from math import comb
 import torch
 from torch import Tensor
 
-from benchmark.defenses.collaboration.aggregation.krum import check_f_assumed, require_uploads
+from benchmark.defenses.collaboration.aggregation.krum import check_f_assumed, require_uploads, still_assumed
 from benchmark.errors import ConfigError
 from benchmark.metrics.distances import squared_distances
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
@@ -35,16 +35,17 @@ class MDA(FederatedDefense):
         self.f = check_f_assumed("mda", f_assumed)
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
+        f = still_assumed(self.f, round)
         n = len(uploads)
-        require_uploads("mda", n, 2 * self.f + 1, "2 f + 1", self.f)
-        if comb(n, self.f) > MAX_SUBSETS:
+        require_uploads("mda", n, 2 * f + 1, "2 f + 1", f)
+        if comb(n, f) > MAX_SUBSETS:
             raise ConfigError(
-                f"mda would compare {comb(n, self.f):,} subsets of {n} uploads; lower defense.mda.f_assumed or "
+                f"mda would compare {comb(n, f):,} subsets of {n} uploads; lower defense.mda.f_assumed or "
                 "setting.parties."
             )
         distances = squared_distances(uploads).nan_to_num(torch.inf)
-        subsets = torch.tensor(list(combinations(range(n), n - self.f)))
+        subsets = torch.tensor(list(combinations(range(n), n - f)))
         diameters = torch.full((len(subsets),), -1.0, dtype=distances.dtype, device=distances.device)
-        for i, j in combinations(range(n - self.f), 2):
+        for i, j in combinations(range(n - f), 2):
             diameters = torch.maximum(diameters, distances[subsets[:, i], subsets[:, j]])
         return uploads[subsets[diameters.argmin()]].mean(dim=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from benchmark.defenses.collaboration.aggregation.bulyan import mean_of_nearest
-from benchmark.defenses.collaboration.aggregation.krum import check_f_assumed, require_uploads
+from benchmark.defenses.collaboration.aggregation.krum import check_f_assumed, require_uploads, still_assumed
 from benchmark.defenses.collaboration.aggregation.ranks import map_blocks, values_of_ranks
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 
@@ -26,9 +26,10 @@ class Meamed(FederatedDefense):
         self.f = check_f_assumed("meamed", f_assumed)
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
-        require_uploads("meamed", len(uploads), 2 * self.f + 1, "2 f + 1", self.f)
+        f = still_assumed(self.f, round)
+        require_uploads("meamed", len(uploads), 2 * f + 1, "2 f + 1", f)
 
         def mean(rows: list[Tensor]) -> Tensor:
-            return mean_of_nearest(values_of_ranks(rows, 0, len(rows), ordered=True), len(rows) - self.f)
+            return mean_of_nearest(values_of_ranks(rows, 0, len(rows), ordered=True), len(rows) - f)
 
         return map_blocks(uploads, mean)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from benchmark.defenses.collaboration.aggregation.krum import check_f_assumed, krum_scores, require_uploads
+from benchmark.defenses.collaboration.aggregation.krum import (
+    check_f_assumed,
+    krum_scores,
+    require_uploads,
+    still_assumed,
+)
 from benchmark.metrics.distances import squared_distances
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 
@@ -24,6 +29,7 @@ class MultiKrum(FederatedDefense):
         self.f = check_f_assumed("multi_krum", f_assumed)
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
-        require_uploads("multi_krum", len(uploads), 2 * self.f + 3, "2 f + 3", self.f)
-        scores = krum_scores(squared_distances(uploads), len(uploads) - self.f - 2)
-        return uploads[scores.argsort()[: len(uploads) - self.f]].mean(dim=0)
+        f = still_assumed(self.f, round)
+        require_uploads("multi_krum", len(uploads), 2 * f + 3, "2 f + 3", f)
+        scores = krum_scores(squared_distances(uploads), len(uploads) - f - 2)
+        return uploads[scores.argsort()[: len(uploads) - f]].mean(dim=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from benchmark.defenses.collaboration.aggregation.krum import check_f_assumed, require_uploads
+from benchmark.defenses.collaboration.aggregation.krum import check_f_assumed, require_uploads, still_assumed
 from benchmark.metrics.distances import squared_distances
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 
@@ -26,7 +26,8 @@ class NNM(FederatedDefense):
         self.f = check_f_assumed("nnm", f_assumed)
 
     def preaggregate(self, uploads: Tensor, round: Round) -> Tensor:
-        require_uploads("nnm", len(uploads), 2 * self.f + 1, "2 f + 1", self.f)
+        f = still_assumed(self.f, round)
+        require_uploads("nnm", len(uploads), 2 * f + 1, "2 f + 1", f)
         distances = squared_distances(uploads)
-        nearest = distances.sort(dim=1, stable=True).indices[:, : len(uploads) - self.f]
+        nearest = distances.sort(dim=1, stable=True).indices[:, : len(uploads) - f]
         return uploads.new_zeros(len(uploads), len(uploads)).scatter_(1, nearest, 1 / nearest.shape[1]) @ uploads

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from benchmark.defenses.collaboration.aggregation.krum import check_f_assumed, require_uploads
+from benchmark.defenses.collaboration.aggregation.krum import check_f_assumed, require_uploads, still_assumed
 from benchmark.defenses.collaboration.aggregation.ranks import mean_of_ranks
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 
@@ -24,5 +24,6 @@ class TrimmedMean(FederatedDefense):
         self.f = check_f_assumed("trimmed_mean", f_assumed)
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
-        require_uploads("trimmed_mean", len(uploads), 2 * self.f + 1, "2 f + 1", self.f)
-        return mean_of_ranks(uploads, self.f, len(uploads) - self.f)
+        f = still_assumed(self.f, round)
+        require_uploads("trimmed_mean", len(uploads), 2 * f + 1, "2 f + 1", f)
+        return mean_of_ranks(uploads, f, len(uploads) - f)

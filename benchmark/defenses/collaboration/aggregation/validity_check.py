@@ -14,10 +14,12 @@ class ValidityCheck(FederatedDefense):
     round.
 
     Any deployed server does this first. Published rules do not mention it, and some of them (the mean, Krum, anything
-    with a distance) return NaN when one upload holds one. Stack it with a rule, ``defense=[validity_check,krum]``.
+    with a distance) return NaN when one upload holds one. Stack it with a rule, ``defense=[validity_check,krum]``; the
+    rule then assumes so many malicious uploads less among those that are left.
     """
 
     def preaggregate(self, uploads: Tensor, round: Round) -> Tensor:
         valid = uploads.isfinite().all(dim=1)
+        round.invalid += len(valid) - int(valid.sum())
         round.active[round.active.clone()] = valid.to(round.active.device)
         return uploads[valid]

@@ -1,0 +1,38 @@
+"""A cell as a whole: what is refused before anything is trained."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmark.cell import Cell, play
+from benchmark.data.base import Source
+from benchmark.defenses.none import NoDefense
+from benchmark.errors import ConfigError
+from benchmark.settings.threat import Threat
+from benchmark.threats.poisoning.badnets import BadNets
+from benchmark.threats.poisoning.edge_case import EdgeCase
+from tests.benchmark.helpers import TinyNet, collaboration, digits_like
+
+
+class FiveClasses(Source):
+    SIZES = {"owner": 40, "test": None}
+
+    def pools(self, root):
+        return digits_like(50, 0, 5), digits_like(25, 1, 5), 5
+
+
+def played(threat: Threat):
+    setting = collaboration(parties=4, rounds=1)
+    return play(Cell(FiveClasses(), TinyNet, setting, threat, [NoDefense()], seed=0))[0]
+
+
+@pytest.mark.parametrize(
+    ("threat", "named"), [(BadNets(), "target=7"), (EdgeCase(), "source=7"), (BadNets(target=-1), "target=-1")]
+)
+def test_a_class_that_the_data_do_not_have_is_refused_in_a_sentence(threat, named):
+    with pytest.raises(ConfigError, match=rf"threat\.{named}, but the data set has 5 classes.* from 0 to 4"):
+        played(threat)
+
+
+def test_a_class_that_they_have_is_attacked():
+    assert "attack_success" in played(BadNets(target=4)).risk
