@@ -11,6 +11,7 @@ from hydra.plugins.launcher import Launcher
 from runners.store.records import Store
 from runners.sweep.execute import lost
 from runners.sweep.plan import Planned
+from runners.sweep.pool import Lost
 
 Answers = list[dict[str, Any]]
 
@@ -26,8 +27,9 @@ def launch_all(
 ) -> Answers:
     """Have every cell played; gives what the jobs answered, as far as the launcher told.
 
-    A launcher that loses a worker stops as a whole. The cells that were being played are then launched one at a time:
-    one that loses its worker again, all alone, is recorded as failed, and the others are none the worse for it.
+    The cells whose workers died are launched again, one at a time: one that loses its worker again, all alone, is
+    recorded as failed, and the others are none the worse for it. Some launchers stop as a whole when they lose a
+    worker; the cells that were being played are then treated so.
 
     Args:
         at_once: how many cells the launcher is given at a time; None for all.
@@ -39,8 +41,11 @@ def launch_all(
     while waiting:
         batch = waiting[: at_once or len(waiting)]
         before, begun = _stamps(store, batch), time.time_ns()
-        told, error = _launch(launcher, batch)
+        told, dead, error = _launch(launcher, batch)
         answers += told
+        if dead := [planned for planned in dead if store.stamp(planned.cell.key) == before[planned.cell.key]]:
+            say(f"A worker died {len(dead)} times; its cells are played again, one by one.")
+            answers += _one_by_one(launcher, dead, store, say)
         if error is not None:
             say(f"The launcher stopped: {error}")
             missing = [planned for planned in batch if store.stamp(planned.cell.key) == before[planned.cell.key]]
@@ -59,21 +64,22 @@ def _one_by_one(launcher: Launcher, suspects: Sequence[Planned], store: Store, s
     answers: Answers = []
     for planned in suspects:
         before, clock = store.stamp(planned.cell.key), time.monotonic()
-        told, error = _launch(launcher, [planned])
+        told, dead, error = _launch(launcher, [planned])
         answers += told
-        if error is not None and store.stamp(planned.cell.key) == before:
+        if (dead or error is not None) and store.stamp(planned.cell.key) == before:
             say(f"Its worker died again: {planned.cell.label}")
             store.write(lost(planned.cell, time.monotonic() - clock))
     return answers
 
 
-def _launch(launcher: Launcher, cells: Sequence[Planned]) -> tuple[Answers, str | None]:
-    """The jobs' answers, or why the launcher stopped."""
+def _launch(launcher: Launcher, cells: Sequence[Planned]) -> tuple[Answers, list[Planned], str | None]:
+    """Return the jobs' answers, the cells whose workers died, and why the launcher stopped if it did."""
     try:
         returns = launcher.launch([list(planned.overrides) for planned in cells], initial_job_idx=0)
-        return [job.return_value for job in returns], None
+        answers = [job.return_value for job in returns if job is not Lost]
     except Exception as error:  # whatever a launcher raises
-        return [], f"{type(error).__name__}: {str(error).strip()[:500]}"
+        return [], [], f"{type(error).__name__}: {str(error).strip()[:500]}"
+    return answers, [planned for planned, job in zip(cells, returns, strict=True) if job is Lost], None
 
 
 def _stamps(store: Store, cells: Sequence[Planned]) -> dict[str, int]:

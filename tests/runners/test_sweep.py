@@ -178,12 +178,12 @@ def test_two_sweeps_on_one_store_play_each_cell_once(tmp_path: Path, monkeypatch
 
 
 def workers(parent: int) -> list[int]:
-    """Process ids of the Joblib workers of a sweep."""
+    """Process ids of the workers of a sweep."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             fields = (path / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[1]) == parent and "LokyProcess" in (path / "cmdline").read_text():
+            if int(fields[1]) == parent and "runners.sweep.child" in (path / "cmdline").read_text():
                 found.append(int(path.name))
     return found
 
