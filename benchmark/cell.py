@@ -13,7 +13,7 @@ from benchmark.compatibility import refusal
 from benchmark.data.base import Source
 from benchmark.errors import ConfigError, Refused
 from benchmark.outcome import Outcome
-from benchmark.settings.base import Artifact, ArtifactCache, CellContext, Setting, no_cache
+from benchmark.settings.base import Artifact, ArtifactCache, CacheOfData, CellContext, Setting, no_cache
 from benchmark.settings.defense import Defense
 from benchmark.settings.release.defense import MechanismContext
 from benchmark.settings.stack import Stack
@@ -49,9 +49,15 @@ def traits(dataset: type[Source], model: object) -> dict[str, str]:
 
 
 def play(
-    cell: Cell, *, root: Path | None = None, device: str | torch.device = "cpu", cache: ArtifactCache = no_cache
+    cell: Cell,
+    *,
+    root: Path | None = None,
+    device: str | torch.device = "cpu",
+    cache: ArtifactCache | CacheOfData = no_cache,
 ) -> tuple[Outcome, str]:
     """Load the data and play the setting; return the outcome and the digest of the data.
+
+    A cache that shares artifacts between cells on several data sets is told the digest of this cell's first.
 
     Raises:
         Refused: threat and defense do not meet.
@@ -68,9 +74,11 @@ def play(
     data = cell.dataset.load(root, cell.seed)
     _check_classes(cell.threat, data.num_classes)
 
+    shared = cache.on_data(data.digest) if isinstance(cache, CacheOfData) else cache
+
     def placed(key: tuple[str, ...], build: Callable[[], Artifact]) -> Artifact:
         """Return an artifact as plain tensors on the cell's device, whether it was built or found."""
-        return {name: tensor.detach().to(device) for name, tensor in cache(key, build).items()}
+        return {name: tensor.detach().to(device) for name, tensor in shared(key, build).items()}
 
     context = CellContext(
         data=data.to(device),

@@ -17,7 +17,7 @@ from runners.store.records import Record, Store
 from runners.sweep import tracking
 from runners.sweep.execute import execute
 from runners.sweep.plan import deferred
-from runners.sweep.process import keep_plugins, leave_out_of_collection
+from runners.sweep.process import end_process, keep_plugins, leave_out_of_collection
 from runners.sweep.worker_lifetime import end_with_parent
 
 compose.register()
@@ -77,6 +77,8 @@ def job(cell: ComposedCell) -> dict[str, Any]:
             path = store.write(played.record)
         leave_out_of_collection()
         tracking.log(cell.options.logger, store.root, path)
+        if played.device_lost:
+            end_process(f"{cell.options.device}: the GPU reported an error that stays with the process, which ends.")
         return {"key": cell.key, "status": played.record.status, "hits": played.hits, "misses": played.misses}
     except Exception as error:  # the record itself could not be made or written: the sweep reports it as missing
         return {"key": cell.key, "status": "unrecorded", "reason": sentence(error) or repr(error)}

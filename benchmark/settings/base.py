@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,16 @@ Artifact = dict[str, Tensor]
 ArtifactCache = Callable[[tuple[str, ...], Callable[[], Artifact]], Artifact]
 """``cache(key, build)`` returns the result of ``build()``, perhaps from an earlier cell. The key is a name followed by
 the parts of the cell that the artifact depends on, e.g. ``("federation", "dataset", "model", "setting", "defense")``;
-the seed always counts."""
+the seed always counts. A ``build`` with a method ``fits(artifact)`` is asked whether what was found can be used."""
+
+
+@runtime_checkable
+class CacheOfData(Protocol):
+    """A cache that has to know the data which artifacts are made from."""
+
+    def on_data(self, digest: str) -> ArtifactCache:
+        """Return the cache of cells on these data."""
+
 
 PARTS = ("dataset", "model", "setting", "threat", "defense", "scale")
 
@@ -29,6 +38,32 @@ PARTS = ("dataset", "model", "setting", "threat", "defense", "scale")
 def no_cache(key: tuple[str, ...], build: Callable[[], Artifact]) -> Artifact:
     """Build the artifact anew: the cache that remembers nothing."""
     return build()
+
+
+@dataclass(frozen=True)
+class ModelBuild:
+    """Builder of an artifact that is the state of ``model``, as ``train`` leaves it.
+
+    Attributes:
+        seed, purpose: of the random numbers that training draws from global state, e.g. for dropout.
+    """
+
+    model: nn.Module
+    train: Callable[[nn.Module], nn.Module]
+    seed: int
+    purpose: str
+
+    def __call__(self) -> Artifact:
+        with isolated(self.seed, self.purpose):
+            return {name: tensor.detach().cpu() for name, tensor in self.train(self.model).state_dict().items()}
+
+    def fits(self, found: Artifact) -> bool:
+        """Return whether ``found`` is the state of a model like this one."""
+        return _kinds(found) == _kinds(self.model.state_dict())
+
+
+def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
 
 
 @dataclass(frozen=True)
@@ -73,11 +108,7 @@ class CellContext:
         """Return ``build(fresh model)``, shared through the cache; ``key`` as for :data:`ArtifactCache`."""
         model = self.fresh_model(purpose, **overrides)
 
-        def state() -> Artifact:
-            with isolated(self.seed, f"{key[0]}.train"):  # dropout draws from global state
-                return {name: tensor.detach().cpu() for name, tensor in build(model).state_dict().items()}
-
-        model.load_state_dict(self.cache(key, state))
+        model.load_state_dict(self.cache(key, ModelBuild(model, build, self.seed, f"{key[0]}.train")))
         return model.to(self.device).eval()
 
     def examiner(self, epochs: int) -> nn.Module:

@@ -11,7 +11,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
-from runners.store.cache import artifact_name
+from runners.config.catalogue import target
+from runners.store.cache import artifact_name, code_of
 from runners.store.records import Store, lock_path
 
 DAY = 86400.0
@@ -68,8 +69,10 @@ def prune(store: Store, days: float | None) -> tuple[list[Entry], list[Entry]]:
 def _wanted(store: Store, kinds: set[tuple[str, tuple[str, ...], str]]) -> set[str]:
     """Return the names of the artifacts of these kinds that the cells of the store's records ask for."""
     return {
-        artifact_name(record["config"], artifact, parts, device)
-        for record in store.all("config")
+        artifact_name(
+            record["config"], artifact, parts, device, record["data"], code_of(record["config"], parts, target)
+        )
+        for record in store.all("config", "data")
         for artifact, parts, device in kinds
         if artifact != DAMAGED and all(part in record["config"] for part in parts)
     }

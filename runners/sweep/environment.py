@@ -101,3 +101,10 @@ class PeakMemory:
         status = Path("/proc/self/status")
         found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
         return round(int(found[1]) * 1024 / 1e6, 1) if found else None
+
+
+def free_memory_mb() -> float | None:
+    """Return the memory that new processes may take without swapping, in MB; None where the system does not tell."""
+    told = Path("/proc/meminfo")
+    found = re.search(r"MemAvailable:\s+(\d+) kB", told.read_text()) if told.exists() else None
+    return round(int(found[1]) * 1024 / 1e6, 1) if found else None

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-import signal
-import threading
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import ConfigError, Diverged, GauntletError
+from benchmark.errors import Diverged, GauntletError
 from runners.config.build import ALLOWED, build, locate
 from runners.config.compose import ComposedCell
 from runners.config.identity import SINGLE
@@ -22,6 +20,7 @@ from runners.store.cache import Cache
 from runners.store.records import Record, StoreError, finite
 from runners.sweep import devices, environment
 from runners.sweep.process import give_back_memory, prepare_torch
+from runners.sweep.time_limit import play_within
 
 if TYPE_CHECKING:
     from benchmark.cell import Cell
@@ -33,33 +32,44 @@ LESS_MEMORY = "lower the batch size, restarts or victims, or run fewer cells at 
 SECTIONS = ("utility", "risk", "cost", "diagnostics", "curves")
 
 
-class TimeLimit(BaseException):
-    """Signal that the cell's time is up. No ``Exception``, so that a component's own handler does not catch it."""
-
-
 @dataclass(frozen=True)
 class Played:
-    """A record, and the cache's hits and misses (no part of it: they depend on which cell came first)."""
+    """A record, and what the artifact cache did for it (which is not part of it: it depends on who came first).
+
+    Attributes:
+        device_lost: the GPU answers this process no more; it can only end.
+    """
 
     record: Record
     hits: int = 0
     misses: int = 0
+    device_lost: bool = False
 
 
 def execute(composed: ComposedCell, *, refuse: bool) -> Played:
-    """Build and play the cell.
+    """Build and play the cell, in a process of its own where it has a time limit.
 
     Args:
         refuse: let a user's mistake (:class:`GauntletError`) out instead of recording it as a failed cell.
     """
+    if composed.options.time_limit is None:
+        return play_here(composed, refuse=refuse)
+    return play_within(composed, refuse=refuse)
+
+
+def play_here(
+    composed: ComposedCell, *, refuse: bool, waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> Played:
+    """Build and play the cell in this process, whatever its time limit; see :func:`execute`.
+
+    Args:
+        waiting: entered while the cell waits for another process.
+    """
     started, clock = datetime.now(UTC), time.perf_counter()
-    attempt = _Attempt(composed)
+    attempt = _Attempt(composed, waiting)
     status, reason = "ok", ""
     try:
-        with time_limit(composed.options.time_limit):
-            reason = attempt.play()
-    except TimeLimit:
-        status, reason = "timeout", f"stopped after time_limit={composed.options.time_limit} s"
+        reason = attempt.play()
     except Diverged as error:
         status, reason = "diverged", str(error)
     except StoreError:  # a full disk is not the cell's failure, and its record could not be written either
@@ -82,23 +92,31 @@ def execute(composed: ComposedCell, *, refuse: bool) -> Played:
         seed=composed.config["seed"],
         started=started.isoformat(timespec="seconds"),
         seconds=round(time.perf_counter() - clock, 3),
-        peak_memory_mb=attempt.memory.read() if attempt.memory else None,
+        peak_memory_mb=attempt.peak_memory(),
         device=attempt.device_name,
         versions=environment.versions(composed.targets()),
         **attempt.measured,
     )
-    _free(attempt.device)
-    return Played(record, attempt.cache.hits if attempt.cache else 0, attempt.cache.misses if attempt.cache else 0)
+    hits, misses = (attempt.cache.hits, attempt.cache.misses) if attempt.cache else (0, 0)
+    return Played(record, hits, misses, device_lost=not _free(attempt.device))
 
 
 def lost(composed: ComposedCell, seconds: float) -> Record:
-    """Return the record of a cell whose process died while playing it."""
+    """Return the record of a cell that took its process down with it."""
+    reason = (
+        f"its worker process died, twice, the second time with no other cell beside it; if the system killed it "
+        f"for want of memory, {LESS_MEMORY}"
+    )
+    return unplayed(composed, "failed", reason, seconds)
+
+
+def unplayed(composed: ComposedCell, status: str, reason: str, seconds: float) -> Record:
+    """Return the record of a cell whose process ended before the cell did."""
     return Record(
         key=composed.key,
         sweep=composed.options.sweep,
-        status="failed",
-        reason=f"its worker process died, twice, the second time with no other cell beside it; if the system killed it "
-        f"for want of memory, {LESS_MEMORY}",
+        status=status,
+        reason=reason,
         config=composed.config,
         facts=threat_facts(composed),
         seed=composed.config["seed"],
@@ -111,6 +129,12 @@ def lost(composed: ComposedCell, seconds: float) -> Record:
     )
 
 
+def import_all() -> None:
+    """Import what every cell needs."""
+    for name in ("benchmark.cell", "runners.report.charts", "runners.report.pictures"):
+        importlib.import_module(name)
+
+
 class _Attempt:
     """Facts known of a cell while it plays, so that a record can be made wherever it stops.
 
@@ -119,8 +143,8 @@ class _Attempt:
         measured: the fields of a record that come from the outcome.
     """
 
-    def __init__(self, composed: ComposedCell) -> None:
-        self.composed = composed
+    def __init__(self, composed: ComposedCell, waiting: Callable[[], AbstractContextManager[None]]) -> None:
+        self.composed, self.waiting = composed, waiting
         self.device = self.device_name = composed.options.device
         self.memory: environment.PeakMemory | None = None
         self.cache: Cache | None = None
@@ -142,13 +166,19 @@ class _Attempt:
         cell = build_cell(composed)
         self.facts = threat_facts(composed, cell.threat)
         if options.cache:
-            self.cache = Cache(options.store, composed.config, self.device)
+            self.cache = Cache(options.store, composed.config, self.device, composed.targets(), self.waiting)
         outcome, data = play(cell, root=options.data_root, device=self.device, cache=self.cache or no_cache)
         sections, lost = _sections(outcome)
         media = pictures.save(outcome, options.store, composed.key[:16])
         media |= charts.save(sections["curves"], outcome.captions, options.store, composed.key[:16])
         self.measured = {**sections, "captions": outcome.captions, "media": media, "data": data}
         return "; ".join(lost)
+
+    def peak_memory(self) -> float | None:
+        """Return the peak in MB, or None where nothing tells."""
+        with suppress(RuntimeError):  # of a GPU that answers no more
+            return self.memory.read() if self.memory else None
+        return None
 
 
 def build_cell(composed: ComposedCell) -> Cell:
@@ -190,15 +220,19 @@ def _sections(outcome: Outcome) -> tuple[dict[str, Any], list[str]]:
     return fields, lost
 
 
-def _free(device: str) -> None:
-    """Return unused GPU memory to the other processes that share the GPU."""
+def _free(device: str) -> bool:
+    """Give the GPU's memory back to whoever shares it; return whether the GPU still answers this process."""
     if device.startswith("cuda"):
         import gc
 
         import torch
 
         gc.collect()
-        torch.cuda.empty_cache()
+        try:
+            torch.cuda.empty_cache()
+        except RuntimeError:  # an error of CUDA stays with the process: every later call raises it again
+            return False
+    return True
 
 
 def _explained(error: Exception) -> str:
@@ -209,28 +243,3 @@ def _explained(error: Exception) -> str:
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         return f"out of memory: {LESS_MEMORY}\n{trace}"
     return trace
-
-
-@contextmanager
-def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise :class:`TimeLimit` in the block after ``seconds``; None sets no limit.
-
-    Raises:
-        ConfigError: called outside the main thread, where no signal arrives; every launcher plays cells in it.
-    """
-    if seconds is None:
-        yield
-        return
-    if threading.current_thread() is not threading.main_thread():
-        raise ConfigError("time_limit works only where cells run in the main thread; leave it out with this launcher.")
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise TimeLimit
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

@@ -44,7 +44,7 @@ class Planned:
 
     def command(self) -> str:
         """Return the shell command that plays this cell alone."""
-        overrides = [line for line in self.overrides if not line.startswith("sweep=")]
+        overrides = [line for line in self.overrides if not line.startswith(("sweep=", "jobs="))]
         return shlex.join(["python", "-m", "runners.run", *overrides, *self.searchpath])
 
 
@@ -58,6 +58,8 @@ class Plan:
         refused: reason -> how many cells it makes impossible; these are not composed.
         estimate: seconds that ``to_run`` takes in one process by past records; None when no record tells.
         unknown: how many of ``to_run`` no past record tells anything of.
+        memory: for each of ``to_run`` of which a past record tells, the most MB of memory that such a cell took, in
+            falling order.
     """
 
     to_run: list[Planned] = field(default_factory=list)
@@ -66,6 +68,7 @@ class Plan:
     failed_before: set[str] = field(default_factory=set)
     estimate: float | None = None
     unknown: int = 0
+    memory: list[float] = field(default_factory=list)
 
     def summary(self) -> dict[str, Any]:
         """Return the plan as plain data, for ``--json``."""
@@ -91,7 +94,7 @@ def make_plan(loader: SweepLoader, config: DictConfig, arguments: Sequence[str],
         ConfigError: a block or an argument cannot be expanded.
         HydraException: a cell cannot be composed.
     """
-    past = store.columns("key", "status", "seconds", "threat", "dataset", "scale")
+    past = store.columns("key", "status", "seconds", "peak_memory_mb", "device", *KIND)
     statuses = dict(zip(past["key"], past["status"], strict=True))
     judge, plan = _Judge(), Plan()
     possible = _possible(loader, config, dict.fromkeys(overrides(loader, config, arguments)), judge, plan.refused)
@@ -364,6 +367,11 @@ def _estimate(plan: Plan, past: Mapping[str, Sequence[Any]]) -> None:
     known = [statistics.median(times) for p in plan.to_run if (times := seconds.get(_kind(p.cell.config)))]
     plan.unknown = len(plan.to_run) - len(known)
     plan.estimate = sum(known) if known else None
+    peaks: dict[tuple[str, ...], float] = {}
+    for peak, device, *kind in zip(*(past[name] for name in ("peak_memory_mb", "device", *KIND)), strict=True):
+        if peak is not None and device == "cpu":
+            peaks[tuple(kind)] = max(peak, peaks.get(tuple(kind), 0.0))
+    plan.memory = sorted((peaks[kind] for p in plan.to_run if (kind := _kind(p.cell.config)) in peaks), reverse=True)
 
 
 def _kind(config: Mapping[str, Any]) -> tuple[str, ...]:

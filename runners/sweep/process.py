@@ -6,8 +6,9 @@ import atexit
 import ctypes
 import gc
 import os
+import sys
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # of mallopt(3)
 MEBIBYTE = 1 << 20
@@ -69,6 +70,12 @@ def give_back_memory() -> None:
     trim = _of_the_c_library("malloc_trim")
     if trim is not None:
         trim(0)
+
+
+def end_process(why: str) -> NoReturn:
+    """End this process, which can be of no more use, so that its launcher starts another one. Nothing is cleaned up."""
+    print(why, file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def _of_the_c_library(name: str) -> Any:

@@ -17,14 +17,16 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from benchmark.errors import ConfigError
 from runners.cli.problems import CellsFailed
 from runners.config.loader import SweepLoader
 from runners.run import application
 from runners.store.records import FINISHED, Store
-from runners.sweep.environment import resolve_device
+from runners.sweep.environment import free_memory_mb, resolve_device
 from runners.sweep.launches import launch_all
 from runners.sweep.plan import Plan, Planned, make_plan
 from runners.sweep.progress import Tally, duration, watch
+from runners.sweep.time_limit import check as check_time_limit
 from runners.sweep.tracking import check as check_logger
 
 LOCAL_LAUNCHERS = ("basic", "joblib", "local")
@@ -51,6 +53,7 @@ def sweep(
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
     store = Store(Path(config.store))
     check_logger(str(config.logger))
+    _check_limits(config)
     if not plan_only and config.hydra.runtime.choices["hydra/launcher"] in LOCAL_LAUNCHERS:
         resolve_device(str(config.device))  # a mistake here would fail every cell
     plan = make_plan(loader, config, arguments, store)
@@ -87,6 +90,8 @@ def show_plan(console: Console, plan: Plan, name: str | None) -> None:
 def launch(console: Console, launcher: Launcher, plan: Plan, store: Store, config: DictConfig) -> list[dict[str, Any]]:
     """Run the plan's cells; return the answers of the jobs, none if the launcher itself broke down."""
     name = config.hydra.runtime.choices["hydra/launcher"]
+    if name == "local" and (warning := memory_warning(plan, int(config.jobs), free_memory_mb())):
+        console.print(warning, highlight=False, soft_wrap=True)
     tally = Tally(store, [planned.cell.key for planned in plan.to_run])
     with watch(tally, console):
         answers = launch_all(
@@ -99,6 +104,26 @@ def launch(console: Console, launcher: Launcher, plan: Plan, store: Store, confi
         )
     console.print(f"{tally.done} of {tally.total} cells done in {duration(time.monotonic() - tally.started)}.")
     return answers
+
+
+def memory_warning(plan: Plan, jobs: int, free: float | None) -> str | None:
+    """Return a line where ``jobs`` cells at once may need more than the ``free`` MB of memory, else None."""
+    needed = sum(plan.memory[:jobs])
+    if free is None or needed <= free:
+        return None
+    fit = next(count for count in range(jobs, -1, -1) if sum(plan.memory[:count]) <= free)
+    return (
+        f"Memory may be short: {min(jobs, len(plan.memory))} such cells took up to {needed / 1000:.1f} GB before, and "
+        f"{free / 1000:.1f} GB are free; jobs={max(1, fit)} would be safer."
+    )
+
+
+def _check_limits(config: DictConfig) -> None:
+    """Raise ConfigError where every cell would fail, or the sweep could not begin, for one of the command's options."""
+    check_time_limit(config.time_limit)
+    jobs = OmegaConf.select(config, "jobs")
+    if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1):
+        raise ConfigError(f"jobs must be a whole number from 1 up, got {jobs!r}.")
 
 
 def report(console: Console, plan: Plan, store: Store, answers: Sequence[dict[str, Any]], *, print_board: bool) -> None:

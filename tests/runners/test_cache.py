@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import json
 import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +13,16 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
+from benchmark.settings.base import ModelBuild
+from runners.store import cache as cache_module
 from runners.store.cache import Cache
+from tests.runners.conftest import ROOT
 
 KEY = ("victim", "model", "defense")
-CONFIG = {"model": {"width": 2}, "defense": [{"name": "none"}], "threat": {"name": "dlg"}, "seed": 0}
+CONFIG = {"model": {"name": "net", "width": 2}, "defense": [{"name": "none"}], "threat": {"name": "dlg"}, "seed": 0}
 
 
 def artifact() -> dict[str, torch.Tensor]:
@@ -60,7 +70,7 @@ def test_what_was_built_is_found_bit_for_bit(tmp_path: Path) -> None:
     [
         ({"threat": {"name": "other"}}, True),
         ({"seed": 1}, False),
-        ({"model": {"width": 3}}, False),
+        ({"model": {"name": "net", "width": 3}}, False),
         ({"defense": [{"name": "none", "version": 2}]}, False),
     ],
 )
@@ -117,3 +127,130 @@ def test_two_processes_build_once(tmp_path: Path) -> None:
         worker.join()
         assert worker.exitcode == 0
     assert log.read_text() == "built\n"
+
+
+# -- what an artifact is made from ------------------------------------------------------------------------------------
+def test_other_data_give_another_artifact(tmp_path: Path) -> None:
+    names = {Cache(tmp_path, CONFIG, "cpu").on_data(digest).name(KEY) for digest in ("a" * 64, "b" * 64)}
+    assert len(names) == 2
+
+
+WHOLE = {
+    "dataset": {"name": "digits", "provider": "benchmark"},
+    "model": {"name": "lenet", "provider": "benchmark"},
+    "setting": {"name": "collaboration", "provider": "benchmark"},
+    "threat": {"name": "leakage_dlg", "provider": "benchmark"},
+    "defense": [{"name": "krum", "provider": "benchmark"}],
+    "scale": {"name": "smoke"},
+    "seed": 0,
+}
+NAME = """
+import json, sys
+from runners.config import catalogue
+from runners.store.cache import artifact_name, code_of
+config, parts = json.loads(sys.argv[1]), tuple(json.loads(sys.argv[2]))
+print(artifact_name(config, parts[0], parts[1:], "cpu", None, code_of(config, parts[1:], catalogue.target)))
+assert "torch" not in sys.modules
+"""
+FEDERATION = ("federation", "dataset", "model", "setting", "defense", "scale")
+
+
+def name_in(copy: Path, parts: tuple[str, ...] = FEDERATION) -> str:
+    """The artifact's name as a process finds it that uses the copy of the suite."""
+    line = [sys.executable, "-c", NAME, json.dumps(WHOLE), json.dumps(parts)]
+    return subprocess.run(
+        line, cwd=copy, env=os.environ | {"PYTHONPATH": str(copy)}, check=True, capture_output=True, text=True
+    ).stdout
+
+
+def append(path: Path, text: str) -> None:
+    path.write_text(path.read_text() + text)
+
+
+def test_a_change_of_the_code_that_makes_an_artifact_gives_another_one(tmp_path: Path) -> None:
+    for folder in ("benchmark", "runners", "conf"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    before = name_in(tmp_path)
+    append(tmp_path / "benchmark/settings/collaboration/rounds.py", "\n\n# a comment changes nothing\n")
+    append(tmp_path / "benchmark/threats/gradient_leakage/dlg.py", "\n\nOTHER = 1\n")
+    assert name_in(tmp_path) == before, "the threat is no part of it"
+    append(tmp_path / "benchmark/settings/collaboration/rounds.py", "\n\nOTHER = 1\n")
+    after = name_in(tmp_path)
+    assert after != before
+    append(tmp_path / "benchmark/defenses/collaboration/aggregation/krum.py", "\n\nOTHER = 1\n")
+    assert name_in(tmp_path) != after
+
+
+# -- what is read is what was written ---------------------------------------------------------------------------------
+Tensors = dict[str, torch.Tensor]
+
+
+def rewritten(path: Path, change: Callable[[Tensors, dict[str, str]], None]) -> None:
+    """Rewrite a file as somebody who keeps the checksum right."""
+    with safe_open(path, framework="pt") as file:
+        tensors, told = {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata())  # noqa: SIM118
+    promised = cache_module._promises
+    change(tensors, told)
+    save_file(tensors, path, metadata=told | {"sha256": promised(tensors)["sha256"]})
+
+
+def make_nan(tensors: Tensors, told: dict[str, str]) -> None:
+    tensors["a"][0] = torch.nan
+
+
+def rename(tensors: Tensors, told: dict[str, str]) -> None:
+    tensors["other"] = tensors.pop("a")
+
+
+def reshape(tensors: Tensors, told: dict[str, str]) -> None:
+    tensors["a"] = tensors["a"].reshape(2, 2)
+
+
+def retype(tensors: Tensors, told: dict[str, str]) -> None:
+    tensors["a"] = tensors["a"].float()
+
+
+def claim_to_be_another(tensors: Tensors, told: dict[str, str]) -> None:
+    told["artifact"] = "examiner"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (make_nan, "values that are not finite"),
+        (rename, "other names, shapes or types"),
+        (reshape, "other names, shapes or types"),
+        (retype, "other names, shapes or types"),
+        (claim_to_be_another, "of another artifact"),
+    ],
+)
+def test_content_that_is_not_as_promised_is_built_again_with_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[Tensors, dict[str, str]], None], words: str
+) -> None:
+    Cache(tmp_path, CONFIG, "cpu")(KEY, artifact)
+    rewritten(only_file(tmp_path), change)
+    cache = Cache(tmp_path, CONFIG, "cpu")
+    assert torch.equal(cache(KEY, artifact)["a"], artifact()["a"])
+    assert (cache.hits, cache.misses) == (0, 1)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line and line.endswith("it is built again.") and "'victim'" in line
+    cache(KEY, forbidden)
+    assert cache.hits == 1
+
+
+def test_an_artifact_that_diverged_is_found_as_it_was(tmp_path: Path) -> None:
+    built = {"weights": torch.tensor([torch.nan, 1.0])}
+    cache = Cache(tmp_path, CONFIG, "cpu")
+    cache(KEY, lambda: built)
+    assert cache(KEY, forbidden)["weights"].isnan().tolist() == [True, False]
+
+
+def test_a_state_of_another_model_is_built_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def build(width: int) -> ModelBuild:
+        return ModelBuild(torch.nn.Linear(2, width), lambda model: model, 0, "test")
+
+    cache = Cache(tmp_path, CONFIG, "cpu")
+    cache(KEY, build(3))
+    assert cache(KEY, build(3))["weight"].shape == (3, 2) and cache.hits == 1
+    assert cache(KEY, build(4))["weight"].shape == (4, 2) and cache.misses == 2
+    assert "does not have the tensors that are asked for" in capsys.readouterr().err

@@ -10,6 +10,8 @@ import torch
 from filelock import FileLock
 
 from runners.cli import main as cli
+from runners.config.catalogue import target
+from runners.config.identity import labelled
 from runners.store import cache_admin
 from runners.store.cache import Cache
 from runners.store.records import Store, lock_path
@@ -22,9 +24,16 @@ def build() -> dict[str, torch.Tensor]:
     return {"weights": torch.ones(1000)}
 
 
+def cache_of(root: Path, record: dict[str, Any]) -> Cache:
+    """The cache of the cell that left the record."""
+    targets = {label: target(label, node["provider"]) for label, node in labelled(record["config"])}
+    known = {label: found for label, found in targets.items() if found}
+    return Cache(root, record["config"], "cpu", known).on_data(record["data"])
+
+
 def fill(root: Path, *records: dict[str, Any]) -> None:
     for one in records:
-        Cache(root, one["config"], "cpu")(KEY, build)
+        cache_of(root, one)(KEY, build)
 
 
 def test_entries_say_what_they_are(tmp_path: Path) -> None:
@@ -43,7 +52,7 @@ def test_prune_removes_what_no_record_was_made_from(tmp_path: Path) -> None:
     removed, left = cache_admin.prune(Store(tmp_path), None)
     assert sorted(entry.artifact for entry in removed) == ["(damaged)", "victim"]
     assert [entry.path for entry in left] == list(tmp_path.glob("cache/??/*.safetensors"))
-    cache = Cache(tmp_path, known["config"], "cpu")
+    cache = cache_of(tmp_path, known)
     cache(KEY, build)
     assert cache.hits == 1, "what the record was made from is still there"
 
@@ -57,7 +66,7 @@ def test_prune_by_age_counts_from_the_last_use(tmp_path: Path) -> None:
     fill(tmp_path, used)
     removed, left = cache_admin.prune(Store(tmp_path), 7)
     assert [len(removed), len(left)] == [1, 1]
-    assert left[0].path.stem == Cache(tmp_path, used["config"], "cpu").name(KEY)
+    assert left[0].path.stem == cache_of(tmp_path, used).name(KEY)
 
 
 def test_what_is_being_built_stays(tmp_path: Path) -> None:
