@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmark.errors import ConfigError
+from runners.config.brought import with_digest
 from runners.config.identity import SINGLE, described, digest, targets
 
 
@@ -84,16 +85,22 @@ def cell_of(config: DictConfig, choices: Mapping[str, Any]) -> ComposedCell:
     """
     seed = _whole(config.seed)
     nodes = {group: _plain(config, group) for group in (*SINGLE, "defense", "scale")}
+    options = _options(config, _sweep_of(choices))
+    nodes["dataset"] = with_digest(nodes["dataset"], options.data_root)
     science: dict[str, Any] = {group: described(str(choices.get(group)), nodes[group]) for group in SINGLE}
     science["defense"] = [described(name, node) for name, node in nodes["defense"].items()]
     science["scale"] = nodes.pop("scale")
     science["seed"] = seed
-    sweep = str(choices["sweep"]).rpartition("/")[2] if choices.get("sweep") else None  # papers/gan is recorded as gan
     try:
         key = digest(science)
     except ValueError as error:
         raise ConfigError("A cell's parameters must be finite numbers; one of them is NaN or infinite.") from error
-    return ComposedCell(science, nodes, _options(config, sweep), key)
+    return ComposedCell(science, nodes, options, key)
+
+
+def _sweep_of(choices: Mapping[str, Any]) -> str | None:
+    """Return the sweep's name without its folder: ``papers/gan`` is recorded as ``gan``."""
+    return str(choices["sweep"]).rpartition("/")[2] if choices.get("sweep") else None
 
 
 def with_seed(cell: ComposedCell, seed: Any) -> ComposedCell:

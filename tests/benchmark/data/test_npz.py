@@ -57,7 +57,12 @@ def test_a_digest_that_fits_is_accepted_and_another_refused(tmp_path):
         ({"test_y": None}, "no array test_y"),
         ({"train_y": np.arange(29)}, "train_x holds 30 samples, train_y 29"),
         ({"train_y": np.linspace(0, 1, 30)}, "train_y must be a list of integers"),
-        ({"test_y": np.full(9, -1)}, "test_y must be a list of integers"),
+        ({"test_y": np.full(9, -1)}, r"test_y has the label -1; labels are numbered from 0 up"),
+        ({"test_y": np.full(9, 7)}, r"test_y has the label 7, which no sample of train_y has"),
+        ({"train_y": np.ones(30, int), "test_y": np.ones(9, int)}, "all samples have the label 1"),
+        ({"train_x": np.full((30, 3, 8, 8), 0.5)}, "all samples of train_x are the same"),
+        ({"test_x": np.zeros((9, 3, 8, 8), np.uint8)}, "all samples of test_x are the same"),
+        ({"test_x": GOOD["train_x"][:9]}, "every sample of test_x is one of train_x"),
         ({"train_x": GOOD["train_x"] / 1.0}, r"train_x must lie in \[0, 1\], it spans 0 to 255"),
         ({"train_x": np.full((30, 3, 8, 8), np.nan)}, r"train_x must lie in \[0, 1\]"),
         ({"train_x": GOOD["train_x"].astype(np.int32)}, "train_x must be uint8 or float"),
@@ -92,3 +97,36 @@ def test_a_missing_file_or_root_says_where_it_is_expected(tmp_path):
 def test_paths_that_depend_on_the_machine_are_refused(path):
     with pytest.raises(ConfigError, match="must be relative to the data root"):
         source(path)
+
+
+def test_labels_with_gaps_are_numbered_and_a_line_says_so(tmp_path, capsys):
+    labels = np.array([5, 99, 1_000_000])
+    write(tmp_path, train_y=labels[GOOD["train_y"]], test_y=labels[GOOD["test_y"]])
+    data = source().load(tmp_path, 0)
+    assert data.num_classes == 3 and set(data.owner.y.tolist()) == {0, 1, 2}
+    assert "the labels 5, 99, 1000000 are numbered 0 to 2 in this order" in capsys.readouterr().err
+    expected = {image.tobytes(): label for image, label in zip(GOOD["test_x"], GOOD["test_y"], strict=True)}
+    for image, label in zip(data.test.x, data.test.y, strict=True):
+        assert expected[(image * 255).round().to(torch.uint8).numpy().tobytes()] == label
+
+
+def test_labels_without_gaps_are_kept_without_a_word(tmp_path, capsys):
+    write(tmp_path)
+    assert source().load(tmp_path, 0).num_classes == 3
+    assert capsys.readouterr().err == ""
+
+
+def test_narrow_images_are_not_taken_for_channels_last(tmp_path):
+    narrow = RNG.integers(0, 256, (39, 3, 16, 2), dtype=np.uint8)
+    write(tmp_path, train_x=narrow[:30], test_x=narrow[30:])
+    assert source().load(tmp_path, 0).shape == (3, 16, 2)
+
+
+def test_an_archive_that_unpacks_to_more_than_there_is_memory_is_refused_unread(tmp_path, monkeypatch):
+    file = write(tmp_path)
+    np.savez_compressed(file, **(GOOD | {"train_x": np.zeros((30, 3, 1000, 1000), np.uint8)}))
+    assert file.stat().st_size < 1_000_000
+    monkeypatch.setattr("benchmark.data.npz._memory", lambda: 100_000_000)
+    monkeypatch.setattr(np, "load", lambda *given, **named: pytest.fail("it was unpacked"))
+    with pytest.raises(DataMissing, match=r"take 0\.1 GB unpacked, more than half of this machine's memory"):
+        source().load(tmp_path, 0)
