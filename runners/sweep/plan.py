@@ -19,7 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from benchmark.errors import ConfigError
-from runners.config.build import ALLOWED, check, locate
+from runners.config.build import ALLOWED, check, locate, nearest
 from runners.config.compose import ComposedCell, cell_of, uses_seed, with_seed
 from runners.config.identity import SINGLE, canonical
 from runners.config.loader import SweepLoader, choices, parsed
@@ -31,6 +31,8 @@ from runners.sweep.blocks import Block, blocks
 Axes = dict[str, list[str]]
 KIND = ("threat", "dataset", "scale")
 """Cells that share these take about the same time."""
+ONLY = "only."
+"""Begins an argument that is a filter."""
 ON = re.compile(r"on\((\w+)(?:\.(\w+))?\)")
 
 
@@ -60,6 +62,7 @@ class Plan:
         unknown: how many of ``to_run`` no past record tells anything of.
         memory: for each of ``to_run`` of which a past record tells, the most MB of memory that such a cell took, in
             falling order.
+        notes: what the command line's arguments did to the sweep's cells, a sentence each.
     """
 
     to_run: list[Planned] = field(default_factory=list)
@@ -69,6 +72,7 @@ class Plan:
     estimate: float | None = None
     unknown: int = 0
     memory: list[float] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def summary(self) -> dict[str, Any]:
         """Return the plan as plain data, for ``--json``."""
@@ -77,6 +81,7 @@ class Plan:
             "finished": [p.cell.key for p in self.finished],
             "failed_before": sorted(self.failed_before),
             "refused": dict(self.refused),
+            "notes": self.notes,
             "estimated_seconds": self.estimate,
             "cells_without_estimate": self.unknown,
         }
@@ -88,7 +93,8 @@ def make_plan(loader: SweepLoader, config: DictConfig, arguments: Sequence[str],
     Args:
         loader: composes each cell.
         config: the composed master config, with its ``hydra`` node.
-        arguments: task overrides in Hydra's sweep grammar; each replaces the axis of the same name in every block.
+        arguments: task overrides in Hydra's sweep grammar; each replaces the axis of the same name in every block. One
+            that begins with ``only.`` keeps those cells of the blocks that have one of its values, and adds none.
 
     Raises:
         ConfigError: a block or an argument cannot be expanded.
@@ -97,7 +103,11 @@ def make_plan(loader: SweepLoader, config: DictConfig, arguments: Sequence[str],
     past = store.columns("key", "status", "seconds", "peak_memory_mb", "device", *KIND)
     statuses = dict(zip(past["key"], past["status"], strict=True))
     judge, plan = _Judge(), Plan()
-    possible = _possible(loader, config, dict.fromkeys(overrides(loader, config, arguments)), judge, plan.refused)
+    filters = [line.removeprefix(ONLY) for line in arguments if line.startswith(ONLY)]
+    others = [line for line in arguments if not line.startswith(ONLY)]
+    wanted = _kept(list(dict.fromkeys(overrides(loader, config, others))), _axes(loader, filters), config, plan.notes)
+    plan.notes += _replaced(loader, config, others)
+    possible = _possible(loader, config, wanted, judge, plan.refused)
     for planned in _distinct(_Composer(loader, config), possible):
         status = statuses.get(planned.cell.key)
         if reason := judge.refusal(planned.cell):
@@ -141,6 +151,46 @@ def overrides(loader: SweepLoader, config: DictConfig, arguments: Sequence[str])
         raise ConfigError(f"No block of the sweep has {once}={strange[0]}; name one that it has, or another sweep.")
 
 
+def _kept(
+    lists: list[tuple[str, ...]], filters: Axes, config: DictConfig, notes: list[str]
+) -> Iterable[tuple[str, ...]]:
+    """Return those of ``lists`` that have a wanted value of every filter; note how many these are.
+
+    Raises:
+        ConfigError: none has, or no cell of the sweep sets what a filter names.
+    """
+    for key, values in filters.items():
+        default = config.hydra.runtime.choices.get(key)
+        found = [dict(line.split("=", 1) for line in lines).get(key, default) for lines in lists]
+        there = list(dict.fromkeys(_bare(value) for value in found if value is not None))
+        if not there:
+            raise ConfigError(f"{ONLY}{key} filters nothing: no block of the sweep sets {key}.")
+        wanted = {_bare(value) for value in values}
+        if strange := [value for value in sorted(wanted) if value not in there]:
+            raise ConfigError(f"No cell of the sweep has {key}={strange[0]}{nearest(strange[0], there)}")
+        kept = [
+            lines for lines, value in zip(lists, found, strict=True) if value is not None and _bare(value) in wanted
+        ]
+        notes.append(f"{ONLY}{key}={','.join(values)} keeps {len(kept)} of the sweep's {len(lists)} combinations.")
+        lists = kept
+    return lists
+
+
+def _bare(value: Any) -> str:
+    """Return one spelling of a value: a stack of one defense is that defense."""
+    return str(value).replace(" ", "").lower().removeprefix("[").removesuffix("]")
+
+
+def _replaced(loader: SweepLoader, config: DictConfig, arguments: Sequence[str]) -> Iterator[str]:
+    """Yield a sentence on the axes of the sweep's blocks that the command line replaces."""
+    set_by_blocks = {key for block in blocks(_plain(config)) for key in block}
+    if replaced := [key for key in _axes(loader, arguments) if key in set_by_blocks]:
+        yield (
+            f"{', '.join(replaced)} from the command line {'replaces' if len(replaced) == 1 else 'replace'} what the "
+            f"blocks say, which may add cells; {ONLY}{replaced[0]}=... would only choose among theirs."
+        )
+
+
 def _plain(config: DictConfig) -> Block:
     """Return the sweep of ``config`` as plain data; without one, a single block without overrides."""
     if "sweep" not in config:
@@ -154,13 +204,13 @@ def deferred(arguments: Sequence[str]) -> list[str]:
     """Return ``arguments`` with ``threat.step=1`` as ``threat.step=choice(1)``, and so for all component groups.
 
     Hydra composes a master config without the axes of a sweep, in which such a parameter need not exist; an axis it
-    leaves to the cells.
+    leaves to the cells. The same goes for filters, ``only.threat=...``.
     """
     return [_deferred(argument) for argument in arguments]
 
 
 def _deferred(argument: str) -> str:
-    if not argument.startswith(tuple(f"{group}." for group in (*SINGLE, "defense"))):
+    if not argument.startswith((ONLY, *(f"{group}." for group in (*SINGLE, "defense")))):
         return argument
     override = OverridesParser.create().parse_override(argument)
     if override.is_sweep_override():

@@ -85,6 +85,8 @@ def show_plan(console: Console, plan: Plan, name: str | None) -> None:
     for reason, count in plan.refused.most_common():
         table.add_row(str(count), f"refused: {reason}")
     console.print(table)
+    for note in plan.notes:
+        console.print(note, highlight=False, soft_wrap=True)
 
 
 def launch(console: Console, launcher: Launcher, plan: Plan, store: Store, config: DictConfig) -> list[dict[str, Any]]:

@@ -64,6 +64,44 @@ def test_arguments_replace_or_add_axes(command: Command) -> None:
     assert all("threat.adaptive=True" in cell["overrides"] for cell in plan["to_run"])
 
 
+def labels(command: Command, *arguments: str) -> tuple[set[str], list[str]]:
+    """The cells of a plan and its notes."""
+    code, out, error = command("plan", *arguments, "--json")
+    assert code == 0, error
+    plan = json.loads(out)
+    return {cell["cell"] for cell in plan["to_run"]}, plan["notes"]
+
+
+def test_a_filter_chooses_among_the_cells_of_a_sweep_and_adds_none(command: Command) -> None:
+    whole, _ = labels(command, "sweep=fake")
+    kept, notes = labels(command, "sweep=fake", "only.threat=fake_input")
+    assert kept == {label for label in whole if label.startswith("fake_input ")} != set()
+    assert len(notes) == 1 and notes[0].startswith("only.threat=fake_input keeps 4 of the sweep's 12 combinations")
+    kept, notes = labels(command, "sweep=fake", "only.threat=fake,fake_input", "only.defense=[none]", "only.seed=1")
+    assert kept == {label for label in whole if " none on " in label and label.endswith("seed 1")} and len(notes) == 3
+    assert labels(command, "sweep=fake", "only.dataset=fake")[0] == whole
+
+
+def test_the_plan_says_that_an_override_is_no_filter(command: Command) -> None:
+    _, notes = labels(command, "sweep=fake", "seed=5", "threat.risk=0.1")
+    assert notes == [
+        "seed from the command line replaces what the blocks say, which may add cells; only.seed=... would only choose "
+        "among theirs."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("filter", "words"),
+    [
+        ("only.threat=leakage_dlg", "No cell of the sweep has threat=leakage_dlg; there is fake, fake_input."),
+        ("only.threat.sleep=3", "only.threat.sleep filters nothing: no block of the sweep sets threat.sleep."),
+    ],
+)
+def test_a_filter_that_finds_nothing_is_a_mistake(command: Command, filter: str, words: str) -> None:
+    code, _, error = command("plan", "sweep=fake", filter)
+    assert (code, error.strip()) == (2, words)
+
+
 def test_an_argument_may_be_null(command: Command) -> None:
     lines = ("threat=leakage_idlg", "setting.dirichlet_alpha=null", "defense=none", "model=lenet", "seed=0")
     code, out, error = command("plan", "sweep=demo", *lines, "--json")
