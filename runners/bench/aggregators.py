@@ -112,13 +112,13 @@ def bulyan() -> HotPath:
 
     Floor: Krum's, and sorting 30 values in each coordinate: 115 comparisons, 4 ms.
     """
-    from benchmark.defenses.collaboration.aggregation.bulyan import Bulyan
+    from benchmark.defenses.collaboration.aggregation.bulyan import Bulyan, krum_picks
     from benchmark.metrics.distances import squared_distances
 
     rule = Bulyan(f_assumed=MALICIOUS)
 
     def plain(uploads: torch.Tensor) -> torch.Tensor:
-        selected = uploads[rule._select(squared_distances(uploads))]
+        selected = uploads[krum_picks(squared_distances(uploads), MALICIOUS)]
         distance = (selected - selected.quantile(0.5, dim=0)).abs()
         nearest = distance.topk(UPLOADS - 4 * MALICIOUS, dim=0, largest=False).indices
         return selected.gather(0, nearest).mean(dim=0)

@@ -421,7 +421,8 @@ def _estimate(plan: Plan, past: Mapping[str, Sequence[Any]]) -> None:
     for peak, device, *kind in zip(*(past[name] for name in ("peak_memory_mb", "device", *KIND)), strict=True):
         if peak is not None and device == "cpu":
             peaks[tuple(kind)] = max(peak, peaks.get(tuple(kind), 0.0))
-    plan.memory = sorted((peaks[kind] for p in plan.to_run if (kind := _kind(p.cell.config)) in peaks), reverse=True)
+    told = [peaks[_kind(p.cell.config)] for p in plan.to_run if _kind(p.cell.config) in peaks]
+    plan.memory = sorted(told, reverse=True)
 
 
 def _kind(config: Mapping[str, Any]) -> tuple[str, ...]:
