@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -97,7 +96,8 @@ def _classes(file: Path, train: Tensor, test: Tensor) -> Tensor:
     if len(classes) < 2:
         raise _invalid(file, f"all samples have the label {classes.item()}, so there is nothing to tell apart")
     if int(classes[-1]) >= len(classes):
-        _say_once(f"{file}: the labels {_listed(classes.tolist())} are numbered 0 to {len(classes) - 1} in this order.")
+        told = f"{file}: the labels {_listed(classes.tolist())} are numbered 0 to {len(classes) - 1} in this order."
+        warnings.warn(told, stacklevel=2)
     return classes
 
 
@@ -105,11 +105,6 @@ def _listed(labels: list[int]) -> str:
     """Return ``0, 5, 9``, or the first three and the last of many."""
     shown = labels if len(labels) <= 5 else [*labels[:3], "...", labels[-1]]
     return ", ".join(map(str, shown))
-
-
-@cache
-def _say_once(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 def _refuse_senseless(file: Path, train: Tensor, test: Tensor) -> None:
