@@ -16,7 +16,7 @@ from benchmark.settings.collaboration.defense import FederatedDefense, LocalStep
 from benchmark.training.accounting import sampled_gaussian_epsilon
 from benchmark.training.per_sample import clipped_sum
 
-VERSION = 1
+VERSION = 2
 
 
 class DPSGD(FederatedDefense):
