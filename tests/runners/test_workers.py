@@ -190,9 +190,11 @@ def held(path: Path, seconds: float) -> Iterator[None]:
 
 
 def test_the_clock_stands_while_a_neighbour_builds_an_artifact(tmp_path: Path) -> None:
-    played_within(60, tmp_path, "seed=7")  # has everything imported
+    data = str(played_within(60, tmp_path, "threat.risk=0.7").record.data)  # of another cell on the same artifact
     cell = composed(*FAKE_CELL)
-    with held(lock_path(tmp_path, Cache(tmp_path, cell.config, "cpu").name(VICTIM)), 4.0):
+    name = Cache(tmp_path, cell.config, "cpu", cell.targets()).on_data(data).name(VICTIM)
+    assert (tmp_path / "cache" / name[:2] / f"{name}.safetensors").is_file()
+    with held(lock_path(tmp_path, name), 4.0):
         record = played_within(3.0, tmp_path).record
     assert record.status == "ok" and record.seconds > 3.0
 
