@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from runners.cli.problems import CellsFailed, guarded, sentence
 from runners.config import compose
 from runners.config.compose import ComposedCell
-from runners.store.records import Record, Store
+from runners.store.records import Record, Store, writable
 from runners.sweep import tracking
 from runners.sweep.execute import execute
 from runners.sweep.plan import deferred
@@ -47,10 +47,12 @@ def single(cell: ComposedCell) -> None:
         GauntletError: the user's mistake, which leaves no record.
         CellsFailed: the cell did not give an outcome; its record says why.
     """
-    store = Store(cell.options.store)
+    store = Store(writable(cell.options.store))
     tracking.check(cell.options.logger)
     with store.claim(cell.key):
         record = execute(cell, refuse=True).record
+        if kept := store.keeps(record.key, record.status):
+            raise CellsFailed(f"{cell.label}: {record.status}; {record.reason}\nThe earlier record, {kept}, was kept.")
         path = store.write(record)
     tracking.log(cell.options.logger, store.root, path)
     print(f"{cell.label}: {record.status} in {record.seconds:.1f} s")

@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from runners.config.build import ALLOWED, build, locate
 from runners.config.compose import ComposedCell
 from runners.config.identity import SINGLE
 from runners.store.cache import Cache
+from runners.store.gate import Gate
 from runners.store.records import Record, StoreError, finite
 from runners.sweep import devices, environment
 from runners.sweep.process import give_back_memory, prepare_torch
@@ -87,8 +88,12 @@ def execute(composed: ComposedCell, *, refuse: bool) -> Played:
         versions=environment.versions(composed.targets()),
         **attempt.measured,
     )
-    _free(attempt.device)
-    return Played(record, attempt.cache.hits if attempt.cache else 0, attempt.cache.misses if attempt.cache else 0)
+    if fault := Gate().fault(asdict(record), record.key):
+        # A component has measured what cannot be; the record says so and holds no such number.
+        bare = {name: {} for name in ("utility", "risk", "cost", "diagnostics", "curves", "media", "captions")}
+        record = replace(record, status="failed", reason=fault, **bare)
+    _free(context.device)
+    return Played(record, context.cache.hits if context.cache else 0, context.cache.misses if context.cache else 0)
 
 
 def lost(composed: ComposedCell, seconds: float) -> Record:

@@ -20,7 +20,7 @@ from rich.table import Table
 from runners.cli.problems import CellsFailed
 from runners.config.loader import SweepLoader
 from runners.run import application
-from runners.store.records import FINISHED, Store
+from runners.store.records import FINISHED, Store, place, writable
 from runners.sweep.environment import resolve_device
 from runners.sweep.launches import launch_all
 from runners.sweep.plan import Plan, Planned, make_plan
@@ -49,7 +49,9 @@ def sweep(
         CellsFailed: some cells have no finished record at the end.
     """
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
-    store = Store(Path(config.store))
+    store = Store(place(str(config.store)))
+    if not plan_only:
+        writable(store.root)
     check_logger(str(config.logger))
     if not plan_only and config.hydra.runtime.choices["hydra/launcher"] in LOCAL_LAUNCHERS:
         resolve_device(str(config.device))  # a mistake here would fail every cell
@@ -136,12 +138,12 @@ def report(console: Console, plan: Plan, store: Store, answers: Sequence[dict[st
 
 
 def _failure(planned: Planned, store: Store, answers: Sequence[dict[str, Any]]) -> str | None:
-    """Return why this cell is not finished, and the command that runs it alone; None when it is finished."""
-    record = store.read(planned.cell.key)
+    """Why this cell is not finished, and the command that runs it alone; None when it is."""
+    record = store.sound(planned.cell.key)
     if record is not None and record["status"] in FINISHED:
         return None
     if record is not None:
-        reason = f"{record['status']}: {record['reason'].splitlines()[-1]}"
+        reason = f"{record['status']}: {(record['reason'].splitlines() or [''])[-1]}"
     else:
         told = [answer["reason"] for answer in answers if answer["key"] == planned.cell.key and "reason" in answer]
         reason = told[0] if told else "its worker died; start the sweep again"
