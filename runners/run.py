@@ -13,7 +13,9 @@ from omegaconf import DictConfig
 from runners.cli.problems import CellsFailed, guarded, sentence
 from runners.config import compose
 from runners.config.compose import ComposedCell
-from runners.store.records import Record, Store, writable
+from runners.config.gate import check_search_path
+from runners.store.place import writable
+from runners.store.records import Record, Store
 from runners.sweep import tracking
 from runners.sweep.execute import execute
 from runners.sweep.plan import deferred
@@ -94,6 +96,7 @@ def application(config_name: str) -> int:
     """Run the Hydra application on ``conf/<config_name>.yaml`` and return the exit code."""
 
     def start() -> None:
+        check_search_path(sys.argv[1:])
         if {"-m", "--multirun"} & set(sys.argv):
             sys.argv[1:] = deferred(sys.argv[1:])
         hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(task)()

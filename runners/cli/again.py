@@ -15,6 +15,7 @@ from rich.text import Text
 from benchmark.errors import GauntletError
 from runners.cli import difference
 from runners.cli.explain import command
+from runners.config.gate import check_search_path
 from runners.store.gate import visible
 from runners.store.records import Store
 
@@ -28,6 +29,7 @@ def again(console: Console, store: Store, key: str, extra: Sequence[str] = ()) -
     Returns:
         0, or the exit code of a run that failed.
     """
+    check_search_path(extra)
     record = store.find(key)
     shell, changed = command(record["config"], extra)
     for change in changed:

@@ -334,7 +334,8 @@ def _command(commands: Any, name: str, action: Action, text: str, store: bool = 
 
 
 def _store(text: str) -> Path:
-    from runners.store.records import StoreError, place
+    from runners.store.errors import StoreError
+    from runners.store.place import place
 
     try:
         return place(text)
@@ -356,7 +357,7 @@ def main() -> int:
     parsed = parser().parse_args()
     try:
         if getattr(parsed, "reads", False):
-            from runners.store.records import existing
+            from runners.store.place import existing
 
             existing(parsed.store)
         return parsed.action(parsed) or 0

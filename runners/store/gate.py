@@ -341,8 +341,10 @@ def is_inside(root: Path, path: Path) -> bool:
         parts = path.relative_to(root).parts
     except ValueError:
         return False
-    return bool(parts) and ".." not in parts and not any(
-        root.joinpath(*parts[: depth + 1]).is_symlink() for depth in range(len(parts))
+    return (
+        bool(parts)
+        and ".." not in parts
+        and not any(root.joinpath(*parts[: depth + 1]).is_symlink() for depth in range(len(parts)))
     )
 
 

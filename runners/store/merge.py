@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runners.store import gate
-from runners.store.records import FINISHED, Store, StoreError, existing
+from runners.store.place import existing
+from runners.store.records import FINISHED, Store, StoreError
 
 SCIENCE = ("status", "utility", "risk", "cost", "diagnostics", "curves", "data")
 PNG = b"\x89PNG\r\n\x1a\n"

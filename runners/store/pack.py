@@ -19,7 +19,8 @@ from filelock import FileLock
 from runners.config.identity import digest
 from runners.store import gate, packed
 from runners.store.merge import clashes, copy_picture
-from runners.store.records import FINISHED, Damaged, Store, StoreError, existing, lock_path, read_loose
+from runners.store.place import existing
+from runners.store.records import FINISHED, Damaged, Store, StoreError, lock_path, read_loose
 
 Record = dict[str, Any]
 

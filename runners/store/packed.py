@@ -249,7 +249,9 @@ class Table:
                 "its key is no key": [is_key(key) is not None for key in keys],
                 f"its schema is not {gate.SCHEMA}": [schema == gate.SCHEMA for schema in table["schema"]],
                 "its status is unknown": [status in statuses for status in table["status"]],
-                "its seed is not that of its cell": list(map(operator.eq, map(str, table["seed"]), table["config.seed"])),
+                "its seed is not that of its cell": list(
+                    map(operator.eq, map(str, table["seed"]), table["config.seed"])
+                ),
                 "its seconds are no time": [s is not None and 0 <= s < math.inf for s in table["seconds"]],
             }
             for reason, passed in checks.items():

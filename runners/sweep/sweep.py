@@ -18,9 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from runners.cli.problems import CellsFailed
+from runners.config.compose import at_least_one, store_of
 from runners.config.loader import SweepLoader
 from runners.run import application
-from runners.store.records import FINISHED, Store, place, writable
+from runners.store.place import writable
+from runners.store.records import FINISHED, Store
 from runners.sweep.environment import resolve_device
 from runners.sweep.launches import launch_all
 from runners.sweep.plan import Plan, Planned, make_plan
@@ -49,7 +51,9 @@ def sweep(
         CellsFailed: some cells have no finished record at the end.
     """
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
-    store = Store(place(str(config.store)))
+    store = Store(store_of(config))
+    if "jobs" in config:
+        at_least_one("jobs", config.jobs)
     if not plan_only:
         writable(store.root)
     check_logger(str(config.logger))

@@ -19,7 +19,8 @@ from runners.report import leaderboard
 from runners.store import cache_admin, gate, packed, table
 from runners.store.merge import PNG, merge
 from runners.store.pack import pack
-from runners.store.records import Record, Store, StoreError, place, write_atomically
+from runners.store.place import place
+from runners.store.records import Record, Store, StoreError, write_atomically
 from tests.runners.conftest import FAKE_CELL, ROOT, Command
 from tests.runners.synthetic import keyed, record, store, with_pictures
 
@@ -68,7 +69,10 @@ DAMAGES: dict[str, tuple[Mutation, str]] = {
     "schema 99": (changed(schema=99), "schema is 99"),
     "key of another": (changed(key="ab" * 32), "key"),
     "path as key": (changed(key="../../../home/evil"), "key"),
-    "digest": (lambda one: one | {"config": one["config"] | {"scale": {"name": "full"}}}, "not the digest of its config"),
+    "digest": (
+        lambda one: one | {"config": one["config"] | {"scale": {"name": "full"}}},
+        "not the digest of its config",
+    ),
     "status": (changed(status="OK"), "status"),
     "ssim": (changed(risk={"ssim": 5.0}), "risk.ssim is 5.0"),
     "accuracy": (changed(utility={"test_accuracy": -0.5}), "utility.test_accuracy is -0.5"),
@@ -116,7 +120,9 @@ def test_a_damaged_loose_record_is_left_out_and_named_once(
         there.find(key)
 
 
-@pytest.mark.parametrize("name", [name for name in DAMAGES if name not in ("half a character", "list of media", "no stack")])
+@pytest.mark.parametrize(
+    "name", [name for name in DAMAGES if name not in ("half a character", "list of media", "no stack")]
+)
 def test_a_damaged_packed_record_is_left_out_and_named_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -263,9 +269,7 @@ def test_a_picture_that_is_a_link_or_no_picture_is_not_taken(tmp_path: Path) -> 
 
 # -- what is deleted --------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["boards", "site"])
-def test_reports_are_not_written_through_a_link(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
-) -> None:
+def test_reports_are_not_written_through_a_link(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     folder, mine = store(tmp_path / "s", [record()]), tmp_path / "mine"
     mine.mkdir()
     for file in ("README.md", "index.html", ".written.json"):
@@ -315,7 +319,10 @@ def test_a_finished_record_is_replaced_by_a_finished_one_only(
     else:
         there.write(new)
     found = there.read(new.key)
-    assert found is not None and (found["status"], found["started"] == "later") == ((earlier if kept else later), not kept)
+    assert found is not None and (found["status"], found["started"] == "later") == (
+        (earlier if kept else later),
+        not kept,
+    )
 
 
 def test_a_run_that_fails_keeps_the_record_that_is_ok(
@@ -371,7 +378,16 @@ def test_a_store_can_be_read_by_another_user(tmp_path: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-READING = (["table"], ["check"], ["leaderboard"], ["site"], ["cache"], ["show", "ab"], ["explain", "ab"], ["again", "ab"])
+READING = (
+    ["table"],
+    ["check"],
+    ["leaderboard"],
+    ["site"],
+    ["cache"],
+    ["show", "ab"],
+    ["explain", "ab"],
+    ["again", "ab"],
+)
 
 
 @pytest.mark.parametrize("words", [*READING, ["diff", "ab", "cd"]], ids=lambda words: words[0])
@@ -461,3 +477,11 @@ def test_commands_on_the_site_are_quoted(tmp_path: Path) -> None:
     assert call("site", "--store", folder, "--to", tmp_path / "site") == 0
     pages = "".join(path.read_text() for path in (tmp_path / "site").rglob("*.html"))
     assert "--store &#39;a;reboot #&#39;" in pages and "--store a;reboot" not in pages
+
+
+def test_a_cell_that_measures_what_cannot_be_is_a_failure(command: Command, tmp_path: Path) -> None:
+    code, _, err = command("run", *FAKE_CELL, "threat.risk=7")
+    assert code == 1 and "risk.ssim is" in err
+    (path,) = tmp_path.glob("records/*/*.json")
+    assert (found := json.loads(path.read_text()))["status"] == "failed" and found["risk"] == {}
+    assert Store(tmp_path).find(path.stem)["reason"] == found["reason"]

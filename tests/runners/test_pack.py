@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 from runners.cli import main as cli
-from runners.store import pack as packing
 from runners.store import gate, packed, table
+from runners.store import pack as packing
 from runners.store.merge import PNG
 from runners.store.pack import pack
 from runners.store.records import Store, StoreError

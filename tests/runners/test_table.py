@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmark.errors import GauntletError
 from runners.store import table
 from tests.runners.synthetic import noise, record, store
 
