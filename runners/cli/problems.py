@@ -49,10 +49,6 @@ def sentence(error: BaseException) -> str | None:
     """Return a sentence on a user's error and its remedy, or None when the error is not the user's."""
     if isinstance(error, GauntletError):
         return str(error)
-    if isinstance(error, OmegaConfBaseException) and isinstance(
-        error.__cause__, GauntletError
-    ):  # of a resolver of ours
-        return str(error.__cause__)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, name = error.missing_cfg_file.rpartition("/")
         if deeper := [option.name for option in catalogue.options(group) if option.name.endswith(f"/{name}")]:
@@ -63,7 +59,7 @@ def sentence(error: BaseException) -> str | None:
     if isinstance(error, ConfigCompositionException) and error.__cause__ is not None:
         return _composition(error.__cause__)
     if isinstance(error, HydraException | OmegaConfBaseException):
-        return _first_line(error)
+        return _first_line(error).removeprefix("ConfigError raised while resolving interpolation: ")
     return of_the_system(error) if isinstance(error, OSError) else None
 
 

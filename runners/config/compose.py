@@ -125,9 +125,8 @@ def _plain(config: DictConfig, group: str) -> dict[str, Any]:
     try:
         plain = OmegaConf.to_container(config[group], resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        if isinstance(error.__cause__, ConfigError):  # of a resolver of ours
-            raise error.__cause__ from error
-        raise ConfigError(f"{group} cannot be resolved: {str(error).splitlines()[0]}.") from error
+        told = str(error).splitlines()[0].removeprefix("ConfigError raised while resolving interpolation: ")
+        raise ConfigError(f"{group} cannot be resolved: {told}.") from error
     if not isinstance(plain, dict):
         raise ConfigError(f"{group} must name an option of its group, got {plain!r}.")
     gate.refuse_interpolations(plain, group)

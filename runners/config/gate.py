@@ -47,7 +47,7 @@ def option_name(name: str, what: str = "option") -> str:
 
 # -- values -----------------------------------------------------------------------------------------------------------
 def refuse_interpolations(node: Any, path: str) -> None:
-    """Raise ConfigError if the resolved ``node`` holds ``${``, which would be resolved a second time when it is built."""
+    """Raise ConfigError if the resolved ``node`` holds ``${``, which would be resolved again when it is built."""
     if isinstance(node, str):
         if "${" in node:
             raise ConfigError(f"{path} holds an interpolation after all were resolved: {node!r}; give its value.")

@@ -190,7 +190,7 @@ class Store:
             while upcoming is not None and upcoming < packed["key"]:
                 yield from self._picked(upcoming, fields, faults)
                 upcoming = next(waiting, None)
-            if upcoming == packed["key"]:
+            if upcoming is not None and upcoming == packed["key"]:
                 ours = list(self._picked(upcoming, fields, faults))
                 upcoming = next(waiting, None)
                 yield from ours or [packed]

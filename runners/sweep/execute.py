@@ -90,7 +90,9 @@ def execute(composed: ComposedCell, *, refuse: bool) -> Played:
     )
     if record.status in FINISHED and (fault := Gate().fault(asdict(record), record.key)):
         # A component has measured what cannot be; the record says so and holds no such number.
-        bare = {name: {} for name in ("utility", "risk", "cost", "diagnostics", "curves", "media", "captions")}
+        bare: dict[str, Any] = {
+            name: {} for name in ("utility", "risk", "cost", "diagnostics", "curves", "media", "captions")
+        }
         record = replace(record, status="failed", reason=fault, **bare)
     _free(context.device)
     return Played(record, context.cache.hits if context.cache else 0, context.cache.misses if context.cache else 0)

@@ -199,7 +199,7 @@ def test_a_sweep_plays_its_damaged_cells_again(command: Command, tmp_path: Path)
     first, second = sorted(tmp_path.glob("records/*/*.json"))[:2]
     first.write_text("{")
     second.write_text(second.read_text().replace('"ok"', '"OK"'))
-    code, out, err = command("plan", *overrides)
+    code, _, err = command("plan", *overrides)
     assert code == 0 and "2 records are damaged" in err
     gate.forget()
     assert command("sweep", *overrides)[0] == 0

@@ -58,7 +58,7 @@ def test_conflicts_end_in_exit_code_1(
 
 
 def test_only_another_store_can_be_merged(tmp_path: Path) -> None:
-    ours, theirs = stores(tmp_path, [record()], [record(seed=1)])
+    ours, _ = stores(tmp_path, [record()], [record(seed=1)])
     with pytest.raises(StoreError, match="is not a store"):
         merge(ours, Store(tmp_path / "nothing"))
     with pytest.raises(StoreError, match="is the store itself"):
