@@ -72,7 +72,7 @@ REFUSED = (
 
 
 def of_the_system(error: OSError) -> str | None:
-    """What was wrong with a path, or None where it was not the user's."""
+    """Return what was wrong with a path, or None where the path was not the user's."""
     place = error.filename or "the store"
     if error.errno in FULL:
         return f"{error.strerror}: {place}. Finished cells are recorded; make room and start again."

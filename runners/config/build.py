@@ -43,7 +43,7 @@ def build(node: Mapping[str, Any], path: str, trusted: Iterable[str] = ()) -> An
 
 
 def check(node: Any, path: str, trusted: tuple[str, ...]) -> None:
-    """Refuse what must not be instantiated, in ``node`` and everything nested in it; see :func:`build`."""
+    """Raise ConfigError if ``node`` or anything nested in it must not be instantiated; see :func:`build`."""
     refuse_interpolations(node, path)
     _check(node, path, trusted)
 
@@ -60,7 +60,7 @@ def _check(node: Any, path: str, trusted: tuple[str, ...]) -> None:
 
 
 def locate(target: str, path: str, trusted: tuple[str, ...] = ()) -> Any:
-    """The class or function that ``target`` names, which is imported only if it is allowed.
+    """Return the class or function that ``target`` names, which is imported only if it is allowed.
 
     Raises:
         ConfigError: no option of the suite names it and it is not of a ``trusted`` package, or it does not exist.

@@ -71,7 +71,7 @@ def by_scale(smoke: Any, cpu: Any, full: Any, *, _root_: DictConfig) -> Any:
 
 
 def register() -> None:
-    """Make the suite's resolvers known to OmegaConf and put its gate before Hydra. Harmless when repeated."""
+    """Register the suite's resolvers with OmegaConf and install its gate in Hydra; harmless when repeated."""
     gate.install()
     OmegaConf.register_new_resolver("by_scale", by_scale, replace=True)
 
@@ -158,14 +158,14 @@ def _options(config: DictConfig, sweep: str | None) -> Options:
 
 
 def store_of(config: DictConfig) -> Path:
-    """The folder that ``store=`` names."""
+    """Return the folder that ``store=`` names."""
     if not isinstance(config.store, str):
         raise ConfigError(f"store must be the path of a folder, got {config.store!r}.")
     return place(config.store)
 
 
 def at_least_one(name: str, value: Any) -> int:
-    """``value`` if it is a whole number from 1 up.
+    """Return ``value`` if it is a whole number from 1 up.
 
     Raises:
         ConfigError: it is not.

@@ -37,7 +37,7 @@ class Entry:
 
 
 def entries(root: Path) -> Iterator[Entry]:
-    """What lies in ``<root>/cache``, by path; links, and what lies behind them, are not of the cache."""
+    """Yield the artifacts in ``<root>/cache``, sorted by path; links and what lies behind them are passed over."""
     for path in _own(root, NAME):
         try:
             state = os.lstat(path)

@@ -171,7 +171,7 @@ NOTHING: dict[str, Any] = {}
 
 # -- a record ---------------------------------------------------------------------------------------------------------
 class Gate:
-    """Tells what is wrong with records; parts of several records that are one object are looked at once."""
+    """Finder of faults in records; parts of several records that are one object are looked at once."""
 
     def __init__(self) -> None:
         # Both keep the objects, so that no other one gets their identity.
@@ -296,7 +296,7 @@ def _too_deep(node: Any) -> str | None:
 
 
 def is_picture(path: Any, key: str) -> bool:
-    """Whether ``path``, relative to a store, is where a picture of the record ``key`` lies."""
+    """Return whether ``path``, relative to a store, is where a picture of the record ``key`` lies."""
     start = f"media/{key[:2]}/{key[:16]}-"
     return isinstance(path, str) and path.startswith(start) and bool(PICTURE.fullmatch(path, len(start)))
 
@@ -336,7 +336,7 @@ def read_file(path: Path, largest: int) -> bytes:
 
 
 def is_inside(root: Path, path: Path) -> bool:
-    """Whether ``path`` lies below ``root`` and no folder on the way, nor itself, is a link; it need not exist."""
+    """Return whether ``path`` lies below ``root`` and neither it nor a folder on the way is a link."""
     try:
         parts = path.relative_to(root).parts
     except ValueError:

@@ -229,7 +229,7 @@ class Table:
         self.groups: OrderedDict[int, pa.Table] = OrderedDict()
 
     def index(self) -> tuple[list[str], list[str]]:
-        """Keys and statuses, by row, of the rows that pass what can be asked of whole columns.
+        """Return keys and statuses, by row, of the rows that pass the checks of whole columns.
 
         That is: keys are digests in ascending order, the schema is today's, statuses are known, seeds agree with the
         cell's, seconds are finite. The others are told in ``faults`` and have the key ``""``. Whether a key is the
@@ -272,7 +272,7 @@ class Table:
             return [found[name].to_pylist() if name in self.names else absent for name in names]
 
     def records(self, fields: Collection[str] = ()) -> Iterator[Record]:
-        """The sound records by key, with the given ``fields`` and ``key``; all fields where none is given.
+        """Yield the sound records by key, with the given ``fields`` and ``key``; all fields where none is given.
 
         Nested parts of equal content are one object in all of them, so nobody may change them. Damaged records are
         added to ``faults``.
@@ -291,12 +291,12 @@ class Table:
                         yield record  # type: ignore[misc]
 
     def sound(self) -> bool:
-        """Whether every record of the table is."""
+        """Return whether every record of the table is sound."""
         self.index()
         return sum(1 for _ in self.records()) == self.file.metadata.num_rows
 
     def read(self, row: int) -> Record:
-        """The whole record of a row, which belongs to the caller.
+        """Return the whole record of a row; the caller may modify it.
 
         Raises:
             StoreError: it is damaged.
@@ -445,7 +445,7 @@ class Tables:
 
     @property
     def faults(self) -> list[Fault]:
-        """What is damaged, as far as it was met: whole tables and single records."""
+        """Damaged tables and records that were met so far."""
         return [*self.unreadable.values(), *(fault for table in self.tables for fault in table.faults.values())]
 
     def read(self, key: str) -> Record | None:
@@ -486,7 +486,7 @@ class Tables:
         return self.keys[start : bisect_left(self.keys, prefix + "\U0010ffff", lo=start)]
 
     def records(self, fields: Collection[str] = ()) -> Iterator[Record]:
-        """Every record by key; see :meth:`Table.records`. Of a table that cannot be read on, the rest is left out."""
+        """Yield every record by key; see :meth:`Table.records`. The rest of a table that breaks off is left out."""
         last = None
         streams = (self._stream(table, fields) for table in reversed(self.tables))  # of equal keys the first is kept
         for record in heapq.merge(*streams, key=lambda record: record["key"]):

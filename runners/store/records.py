@@ -112,7 +112,7 @@ class Store:
         return self.root / "records" / f"{name}.parquet"
 
     def loose(self) -> dict[str, Path]:
-        """Key -> file of every loose record, by key; what lies there and is none is told."""
+        """Return the file of every loose record, by key."""
         return self._loose()[0]
 
     def _loose(self) -> tuple[dict[str, Path], list[Fault]]:
@@ -144,7 +144,7 @@ class Store:
         return packed.tables(self.root / "records")
 
     def read(self, key: str) -> dict[str, Any] | None:
-        """The record of ``key``, or None.
+        """Return the record of ``key``, or None.
 
         Raises:
             StoreError: it is damaged; the message says how.
@@ -156,7 +156,7 @@ class Store:
             return self.packed().read(key) if packs else None
 
     def sound(self, key: str) -> dict[str, Any] | None:
-        """The record of ``key``, or None where there is none that is worth keeping."""
+        """Return the record of ``key``, or None where there is none or it is damaged."""
         try:
             return self.read(key)
         except StoreError:
@@ -171,12 +171,12 @@ class Store:
         return _changed(lock_path(self.root, key))
 
     def finished(self, key: str) -> bool:
-        """Whether this cell need not be run again; one whose record is damaged is."""
+        """Return whether this cell need not be run again; a damaged record does not count."""
         record = self.sound(key)
         return record is not None and record["status"] in FINISHED
 
     def all(self, *fields: str) -> Iterator[dict[str, Any]]:
-        """Every sound record, in the order of keys, with ``key`` and the given fields; with all where none is given.
+        """Yield every sound record in the order of keys, with ``key`` and the given fields (all where none is given).
 
         Packed records share equal nested parts (``config``, ``facts``, ...), which nobody may change therefore. A
         reader of many records names the fields that it needs: the others are not even decoded. Damaged records are
@@ -306,7 +306,7 @@ def lock_path(root: Path, key: str) -> Path:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """All of ``content`` at ``path``, or nothing, even if power fails in between; its mode follows the umask."""
+    """Write all of ``content`` to ``path``, or nothing, even if power fails in between; its mode follows the umask."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
     try:
@@ -371,7 +371,7 @@ class Damaged(StoreError):
 
 
 def read_loose(path: Path) -> dict[str, Any]:
-    """The record in the file ``path``, held against the schema and its key.
+    """Read the record in the file ``path`` and hold it against the schema and its key.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -125,7 +125,7 @@ def read_all(store: Path) -> list[Record]:
 
 
 def select(frame: pd.DataFrame, query: str) -> pd.DataFrame:
-    """The rows that ``query`` keeps, in the language of :meth:`pandas.DataFrame.query` without its calls.
+    """Return the rows that ``query`` keeps, in the language of :meth:`pandas.DataFrame.query` without its calls.
 
     Raises:
         GauntletError: pandas cannot make sense of it, or it would call a function.
@@ -153,7 +153,7 @@ METHODS = frozenset(
 
 
 def _calls(query: str) -> bool:
-    """Whether ``query`` reads a variable of ours (``@``) or calls anything but the :data:`METHODS`, which test values.
+    """Return whether ``query`` reads a variable of ours (``@``) or calls anything but the :data:`METHODS`.
 
     Raises:
         SyntaxError: it is no expression.

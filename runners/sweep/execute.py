@@ -94,8 +94,8 @@ def execute(composed: ComposedCell, *, refuse: bool) -> Played:
             name: {} for name in ("utility", "risk", "cost", "diagnostics", "curves", "media", "captions")
         }
         record = replace(record, status="failed", reason=fault, **bare)
-    _free(context.device)
-    return Played(record, context.cache.hits if context.cache else 0, context.cache.misses if context.cache else 0)
+    _free(attempt.device)
+    return Played(record, attempt.cache.hits if attempt.cache else 0, attempt.cache.misses if attempt.cache else 0)
 
 
 def lost(composed: ComposedCell, seconds: float) -> Record:

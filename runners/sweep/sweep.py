@@ -142,7 +142,7 @@ def report(console: Console, plan: Plan, store: Store, answers: Sequence[dict[st
 
 
 def _failure(planned: Planned, store: Store, answers: Sequence[dict[str, Any]]) -> str | None:
-    """Why this cell is not finished, and the command that runs it alone; None when it is."""
+    """Return why this cell is not finished, and the command that runs it alone; None when it is finished."""
     record = store.sound(planned.cell.key)
     if record is not None and record["status"] in FINISHED:
         return None

@@ -53,7 +53,7 @@ def files(shown: Contents, store: str, media: str = "") -> dict[str, str]:
 
 
 def _spelled(store: Path) -> str:
-    """Return a store as one types it in a shell: a path outside the current folder by its name alone."""
+    """Return a store's name, quoted for a shell: of a path outside the current folder its last part alone."""
     return shlex.quote(store.name if store.is_absolute() else store.as_posix())
 
 
