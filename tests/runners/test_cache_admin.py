@@ -83,6 +83,7 @@ def test_the_command_lists_and_prunes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fill(tmp_path, record(seed=0), record(seed=1))
+    (tmp_path / "records").mkdir()
     for arguments, words in (((), "victim"), (("--days", "1"), "0 removed"), (("--prune",), "2 removed")):
         monkeypatch.setattr("sys.argv", ["gauntlet", "cache", "--store", str(tmp_path), *arguments])
         assert cli.main() == 0
