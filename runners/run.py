@@ -13,6 +13,8 @@ from omegaconf import DictConfig
 from runners.cli.problems import CellsFailed, guarded, sentence
 from runners.config import compose
 from runners.config.compose import ComposedCell
+from runners.config.gate import check_search_path
+from runners.store.place import writable
 from runners.store.records import Record, Store
 from runners.sweep import tracking
 from runners.sweep.execute import execute
@@ -47,10 +49,12 @@ def single(cell: ComposedCell) -> None:
         GauntletError: the user's mistake, which leaves no record.
         CellsFailed: the cell did not give an outcome; its record says why.
     """
-    store = Store(cell.options.store)
+    store = Store(writable(cell.options.store))
     tracking.check(cell.options.logger)
     with store.claim(cell.key):
         record = execute(cell, refuse=True).record
+        if kept := store.keeps(record.key, record.status):
+            raise CellsFailed(f"{cell.label}: {record.status}; {record.reason}\nThe earlier record, {kept}, was kept.")
         path = store.write(record)
     tracking.log(cell.options.logger, store.root, path)
     print(f"{cell.label}: {record.status} in {record.seconds:.1f} s")
@@ -94,6 +98,7 @@ def application(config_name: str) -> int:
     """Run the Hydra application on ``conf/<config_name>.yaml`` and return the exit code."""
 
     def start() -> None:
+        check_search_path(sys.argv[1:])
         if {"-m", "--multirun"} & set(sys.argv):
             sys.argv[1:] = deferred(sys.argv[1:])
         hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(task)()

@@ -53,7 +53,7 @@ def test_it_is_played_against_an_adaptive_threat_and_has_a_page(play: Play, tmp_
 def test_without_trust_it_is_not_run(play: Play) -> None:
     code, error = play(*CELL, *OURS)
     assert code == 2
-    assert "sign_upload.defense.SignUpload" in error and "trusted" in error
+    assert "imports the package sign_upload" in error and "trusted=[sign_upload.]" in error
 
 
 def test_on_another_surface_it_is_refused(play: Play) -> None:

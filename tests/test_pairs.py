@@ -24,7 +24,7 @@ from benchmark.compatibility import refusal
 from benchmark.errors import DataMissing, Diverged, Refused
 from benchmark.settings.base import Artifact, ArtifactCache, no_cache
 from runners.config import catalogue
-from runners.config.build import ALLOWED, build, locate
+from runners.config.build import build, locate
 from runners.config.compose import register
 from runners.config.identity import SINGLE
 from runners.config.loader import SweepLoader
@@ -80,9 +80,9 @@ def defense_node(defense: str) -> dict[str, Any]:
 
 
 def reason_of(threat: str, defense: str) -> str | None:
-    """Return why the two do not meet, from their classes; None when they do."""
-    dataset, model, setting, attack = (locate(parts(threat)[group]["_target_"], group, ALLOWED) for group in SINGLE)
-    guard = locate(defense_node(defense)["_target_"], "defense", ALLOWED)
+    """Why the two do not meet, from their classes; None when they do."""
+    dataset, model, setting, attack = (locate(parts(threat)[group]["_target_"], group) for group in SINGLE)
+    guard = locate(defense_node(defense)["_target_"], "defense")
     return refusal(setting, attack, [guard], traits(dataset, model))
 
 

@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from benchmark.errors import GauntletError
 from runners.cli import difference
 from runners.cli.explain import command
+from runners.config.gate import check_search_path
+from runners.store.gate import visible
 from runners.store.records import Store
 
 
@@ -26,11 +29,12 @@ def again(console: Console, store: Store, key: str, extra: Sequence[str] = ()) -
     Returns:
         0, or the exit code of a run that failed.
     """
+    check_search_path(extra)
     record = store.find(key)
     shell, changed = command(record["config"], extra)
     for change in changed:
-        console.print(f"changed   {change}", highlight=False)
-    console.print(f"plays     {shell}", highlight=False, soft_wrap=True)
+        console.print(Text(visible(f"changed   {change}")))
+    console.print(Text(visible(f"plays     {shell}")), soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="gauntlet-again-") as scratch:
         words = [*shlex.split(shell)[1:], *extra, f"store={scratch}"]
         finished = subprocess.run([sys.executable, *words], stdout=subprocess.PIPE, text=True)

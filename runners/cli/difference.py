@@ -8,6 +8,9 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from runners.store.gate import visible
 
 ABSENT = object()
 PARTS = {
@@ -60,7 +63,7 @@ def show(console: Console, one: Mapping[str, Any], other: Mapping[str, Any]) -> 
         for head in ("", "A", "B", "B - A"):
             table.add_column(head, overflow="fold")
         for path, before, after in found:
-            table.add_row(path, _shown(before), _shown(after), _change(before, after))
+            table.add_row(*map(Text, (visible(path), _shown(before), _shown(after), _change(before, after))))
         console.print(table)
 
 
@@ -68,8 +71,8 @@ def _shown(value: Any) -> str:
     if value is ABSENT:
         return "–"
     if isinstance(value, str):
-        return (value.splitlines() or [""])[-1]  # the last line of a traceback
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+        return visible((value.splitlines() or [""])[-1])  # of a traceback the line that tells
+    return f"{value:.6g}" if isinstance(value, float) else visible(str(value))
 
 
 def _change(before: Any, after: Any) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra import compose, initialize_config_module
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
 from benchmark.errors import ConfigError
 from runners.cli.problems import sentence
 from runners.config.compose import cell_of, register
+from runners.config.gate import option_name, refuse_interpolations
 from runners.config.identity import SINGLE
 
 
@@ -24,20 +27,21 @@ def command(config: Mapping[str, Any], extra: Sequence[str] = ()) -> tuple[str, 
     Raises:
         ConfigError: the suite no longer has one of the cell's options.
     """
-    overrides = [f"{group}={config[group]['name']}" for group in ("dataset", "model", "threat")]
-    names = [part["name"] for part in config["defense"]]
+    overrides = [f"{group}={_option(config[group], group)}" for group in ("dataset", "model", "threat")]
+    names = [_option(part, "defense") for part in config["defense"]]
     overrides.append(f"defense={names[0]}" if len(names) == 1 else f"defense=[{','.join(names)}]")
-    overrides += [f"scale={config['scale']['name']}", f"seed={config['seed']}"]
+    overrides += [f"scale={_option(config['scale'], 'scale')}", f"seed={int(config['seed'])}"]
     today = _composed([*overrides, *extra])
     if today["setting"]["name"] != config["setting"]["name"]:
-        overrides.insert(2, f"setting={config['setting']['name']}")
+        overrides.insert(2, f"setting={_option(config['setting'], 'setting')}")
         today = _composed([*overrides, *extra])
     changed = []
     now, then = dict(_leaves(today)), dict(_leaves(config))
     for path in now.keys() | then.keys():
         if now.get(path) == then.get(path):
             continue
-        if path.endswith((".version", ".provider", ".class")) or path not in now or path not in then:
+        fixed = path.endswith((".version", ".provider", ".class")) or _has_components(then.get(path))
+        if fixed or path not in now or path not in then:
             changed.append(f"{path} was {then.get(path)} and is {now.get(path)}")
         else:
             overrides.append(f"{path}={_spelled(then[path])}")
@@ -70,9 +74,26 @@ def _flat(path: str, node: Any) -> Iterator[tuple[str, Any]]:
         yield path, node
 
 
+def _option(part: Mapping[str, Any], group: str) -> str:
+    return option_name(str(part["name"]), f"{group} of the record")
+
+
+def _has_components(value: Any) -> bool:
+    """Whether a list holds components, whose classes no override names."""
+    return isinstance(value, list) and any(isinstance(item, Mapping) or _has_components(item) for item in value)
+
+
+PLAIN = re.compile(r"(?!(true|false|null|nan|inf)$)[A-Za-z_][\w./-]*", flags=re.ASCII | re.IGNORECASE)
+"""Texts that mean themselves in Hydra's grammar."""
+
+
 def _spelled(value: Any) -> str:
+    """Return ``value`` in Hydra's grammar: texts in quotes unless they are plain words, so that none is evaluated."""
     if isinstance(value, list):
         return f"[{','.join(_spelled(item) for item in value)}]"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, str):
+        refuse_interpolations(value, "The record")
+        return value if PLAIN.fullmatch(value) else QuotedString(value, Quote.single).with_quotes()
     return "null" if value is None else str(value)

@@ -62,22 +62,22 @@ def show(arguments: argparse.Namespace) -> None:
 
 def explain(arguments: argparse.Namespace) -> None:
     from runners.cli.explain import command
+    from runners.store.gate import visible
     from runners.store.records import Store
 
     record = Store(arguments.store).find(arguments.key)
     shell, changed = command(record["config"])
     versions = {name: value for name, value in record["versions"].items() if name != "components"}
     reason = (record["reason"].splitlines() or [""])[-1]
-    print(f"cell      {record['key']}\nstatus    {record['status']} {reason}".rstrip())
-    print(f"command   {shell}")
-    for change in changed:
-        print(f"changed   {change}; the command plays a different cell now")
-    print(f"started   {record['started']} on {record['device']}, took {record['seconds']} s")
-    print(f"versions  {', '.join(f'{name} {value}' for name, value in versions.items())}")
-    for label, component in record["versions"]["components"].items():
-        print(f"          {label} {component['version']} ({component['digest'] or 'source not known'})")
-    for path in record["media"].values():
-        print(f"picture   {arguments.store / path}")
+    lines = [f"cell      {record['key']}", f"status    {record['status']} {reason}".rstrip(), f"command   {shell}"]
+    lines += [f"changed   {change}; the command plays a different cell now" for change in changed]
+    lines.append(f"started   {record['started']} on {record['device']}, took {record['seconds']} s")
+    lines.append(f"versions  {', '.join(f'{name} {value}' for name, value in versions.items())}")
+    for label, component in record["versions"].get("components", {}).items():
+        told = component.get("digest") or "source not known"
+        lines.append(f"          {label} {component.get('version')} ({told})")
+    lines += [f"picture   {arguments.store / path}" for path in record["media"].values()]
+    print("\n".join(map(visible, lines)))
 
 
 def again(arguments: argparse.Namespace) -> int:
@@ -180,9 +180,10 @@ def _print_rows(rows: Sequence[Mapping[Any, Any]], store: Path) -> None:
     if not rows:
         print(f"No such records in {store}.")
         return
+    from runners.store.gate import visible
     from runners.store.table import TOLD as columns
 
-    lines = [columns, *([str(row[name])[: 8 if name == "key" else None] for name in columns] for row in rows)]
+    lines = [columns, *([visible(str(row[name]))[: 8 if name == "key" else None] for name in columns] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     print("\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines))
 
@@ -277,7 +278,7 @@ def parser() -> argparse.ArgumentParser:
     paired = _command(commands, "matrix", matrix, "which threat meets which defense, and why not", store=False)
     paired.add_argument("--json", action="store_true", help="every pair with its reason")
     merging = _command(commands, "merge", merge, "take in the records and pictures of a store made elsewhere")
-    merging.add_argument("other", type=Path, metavar="OTHER_STORE", help="the folder; it stays as it is")
+    merging.add_argument("other", type=_store, metavar="OTHER_STORE", help="the folder; it stays as it is")
     packing = _command(commands, "pack", pack, "move finished records into one table a sweep", store=False)
     packing.description = (
         "Move the finished records (ok, diverged) of STORE into INTO/records/<sweep>.parquet, one row a cell; STORE "
@@ -285,8 +286,8 @@ def parser() -> argparse.ArgumentParser:
         "numbers. Pictures are not taken unless --pictures says so, and a packed record names only pictures that lie "
         "in INTO."
     )
-    packing.add_argument("source", type=Path, metavar="STORE", help="folder of records")
-    packing.add_argument("--into", type=Path, default=Path("results"), help="the published store (default: results)")
+    packing.add_argument("source", type=_store, metavar="STORE", help="folder of records")
+    packing.add_argument("--into", type=_store, default=Path("results"), help="the published store (default: results)")
     packing.add_argument(
         "--pictures",
         action="append",
@@ -306,7 +307,7 @@ def parser() -> argparse.ArgumentParser:
     boards.add_argument(
         "--strip", action="append", metavar="BOARD", help="compose the picture strip of BOARD instead (all: of each)"
     )
-    boards.add_argument("--into", type=Path, metavar="STORE", help="store that gets the strips (default: --store)")
+    boards.add_argument("--into", type=_store, metavar="STORE", help="store that gets the strips (default: --store)")
     pages = _command(commands, "site", site, "build the web site of a store")
     pages.add_argument("--to", type=Path, metavar="PATH", help="folder of the site (default: site/ in the store)")
     checked = _command(commands, "check", check, "hold the store's numbers against the reported and the accepted ones")
@@ -327,8 +328,19 @@ def _command(commands: Any, name: str, action: Action, text: str, store: bool = 
     made: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
     made.set_defaults(action=action)
     if store:
-        made.add_argument("--store", type=Path, default=Path("outputs"), help="folder of records (default: outputs)")
+        made.add_argument("--store", type=_store, default=Path("outputs"), help="folder of records (default: outputs)")
+        made.set_defaults(reads=name not in ("merge", "bench"))
     return made
+
+
+def _store(text: str) -> Path:
+    from runners.store.errors import StoreError
+    from runners.store.place import place
+
+    try:
+        return place(text)
+    except StoreError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def main() -> int:
@@ -344,9 +356,18 @@ def main() -> int:
 
     parsed = parser().parse_args()
     try:
+        if getattr(parsed, "reads", False):
+            from runners.store.place import existing
+
+            existing(parsed.store)
         return parsed.action(parsed) or 0
-    except GauntletError as error:
-        print(error, file=sys.stderr)
+    except (GauntletError, OSError) as error:
+        from runners.cli.problems import of_the_system
+
+        text = of_the_system(error) if isinstance(error, OSError) else str(error)
+        if text is None:
+            raise
+        print(text, file=sys.stderr)
         return 2
 
 

@@ -59,10 +59,25 @@ def sentence(error: BaseException) -> str | None:
     if isinstance(error, ConfigCompositionException) and error.__cause__ is not None:
         return _composition(error.__cause__)
     if isinstance(error, HydraException | OmegaConfBaseException):
-        return _first_line(error)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        place = error.filename or "the store"
+        return _first_line(error).removeprefix("ConfigError raised while resolving interpolation: ")
+    return of_the_system(error) if isinstance(error, OSError) else None
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+REFUSED = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP),
+    *(errno.ENAMETOOLONG, errno.ENXIO, errno.ENODEV, errno.EINVAL, errno.ENOENT),
+)
+"""What the system answers to a path that the user gave."""
+
+
+def of_the_system(error: OSError) -> str | None:
+    """Return what was wrong with a path, or None where the path was not the user's."""
+    place = error.filename or "the store"
+    if error.errno in FULL:
         return f"{error.strerror}: {place}. Finished cells are recorded; make room and start again."
+    if error.errno in REFUSED and error.filename:
+        return f"{place} cannot be used: {error.strerror}. Give another path, or the right to read and write it."
     return None
 
 

@@ -13,8 +13,10 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 
 from benchmark.errors import ConfigError, GauntletError
+from runners.config.catalogue import components
+from runners.config.gate import refuse_interpolations
+from runners.config.identity import provider
 
-ALLOWED = ("benchmark.", "torch.nn.", "torch.optim.", "torchvision.")
 CONTROL_KEYS = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")
 
 
@@ -24,12 +26,12 @@ def build(node: Mapping[str, Any], path: str, trusted: Iterable[str] = ()) -> An
     Args:
         node: a resolved component config with a ``_target_``.
         path: where it stands in the config (``threat``), for messages.
-        trusted: prefixes allowed beside :data:`ALLOWED`.
+        trusted: prefixes of packages whose classes are allowed beside the components of the catalogue.
 
     Raises:
         ConfigError: a target is missing or not allowed, or an argument is unknown, absent or of the wrong type.
     """
-    check(node, path, (*ALLOWED, *trusted))
+    check(node, path, tuple(trusted))
     try:
         return instantiate(dict(node), _convert_="all")
     except InstantiationException as error:
@@ -40,34 +42,43 @@ def build(node: Mapping[str, Any], path: str, trusted: Iterable[str] = ()) -> An
         raise error.__cause__ or error from error
 
 
-def check(node: Any, path: str, allowed: tuple[str, ...]) -> None:
+def check(node: Any, path: str, trusted: tuple[str, ...]) -> None:
     """Raise ConfigError if ``node`` or anything nested in it must not be instantiated; see :func:`build`."""
+    refuse_interpolations(node, path)
+    _check(node, path, trusted)
+
+
+def _check(node: Any, path: str, trusted: tuple[str, ...]) -> None:
     if isinstance(node, Mapping):
         if "_target_" in node:
-            _check_call(node, path, locate(str(node["_target_"]), path, allowed))
+            _check_call(node, path, locate(str(node["_target_"]), path, trusted))
         for key, value in node.items():
-            check(value, f"{path}.{key}", allowed)
+            _check(value, f"{path}.{key}", trusted)
     elif isinstance(node, list):
         for index, item in enumerate(node):
-            check(item, f"{path}[{index}]", allowed)
+            _check(item, f"{path}[{index}]", trusted)
 
 
-def locate(target: str, path: str, allowed: tuple[str, ...] = ALLOWED) -> Any:
-    """Return the class or function that ``target`` names.
+def locate(target: str, path: str, trusted: tuple[str, ...] = ()) -> Any:
+    """Return the class or function that ``target`` names, which is imported only if it is allowed.
 
     Raises:
-        ConfigError: it does not exist, or it was not defined under one of the ``allowed`` prefixes.
+        ConfigError: no option of the suite names it and it is not of a ``trusted`` package, or it does not exist.
     """
-    refusal = f"{path}._target_={target} is not allowed: it must be defined under {', '.join(allowed)}"
-    if not target.startswith(allowed):
-        raise ConfigError(f"{refusal}; add its package to `trusted` if it is yours.")
+    theirs = target.startswith(trusted) if trusted else False
+    if not theirs and target not in components():
+        raise ConfigError(
+            f"{path}._target_={target} is not allowed: it is the class of no option in conf/; add its package to "
+            "`trusted` if it is yours, trusted=[my_package.]."
+        )
     try:
         found = get_object(target)
     except Exception as error:  # an import may raise anything
         raise ConfigError(f"{path}._target_={target} cannot be imported: {error}") from error
     # A module reached through another one's imports (benchmark.seeds.random) is not the suite's own.
-    if not str(getattr(found, "__module__", "")).startswith(allowed):
-        raise ConfigError(f"{refusal}.")
+    origin = str(getattr(found, "__module__", ""))
+    if not (origin.startswith(trusted) if theirs else provider(origin) == provider(target)):
+        raise ConfigError(f"{path}._target_={target} is not allowed: it was defined in {origin or 'no module'}.")
     return found
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from runners.config.syntax import LIBRARIES
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-GROUPS = ("dataset", "model", "setting", "threat", "defense", "scale", "sweep")
+COMPONENTS = ("dataset", "model", "setting", "threat", "defense")
+GROUPS = (*COMPONENTS, "scale", "sweep")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,14 @@ def describe(path: Path) -> str:
         if not text.startswith("@package"):
             return text
     return ""
+
+
+@cache
+def components() -> frozenset[str]:
+    """Return the dotted name of every class that an option of the suite, or a component nested in one, is made of."""
+    paths = [path for group in COMPONENTS for path in (CONF / group).rglob("*.yaml")]
+    texts = (path.read_text(encoding="utf-8") for path in paths)
+    return frozenset(found for text in texts for found in re.findall(r"\b_target_: *['\"]?([\w.]+)", text))
 
 
 @cache

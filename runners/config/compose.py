@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,8 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmark.errors import ConfigError
+from runners.config import gate
 from runners.config.brought import with_digest
 from runners.config.identity import SINGLE, described, digest, targets
+from runners.store.place import place
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ def by_scale(smoke: Any, cpu: Any, full: Any, *, _root_: DictConfig) -> Any:
 
 
 def register() -> None:
-    """Register the suite's resolvers with OmegaConf; harmless when repeated."""
+    """Register the suite's resolvers with OmegaConf and install its gate in Hydra; harmless when repeated."""
+    gate.install()
     OmegaConf.register_new_resolver("by_scale", by_scale, replace=True)
 
 
@@ -85,6 +89,9 @@ def cell_of(config: DictConfig, choices: Mapping[str, Any]) -> ComposedCell:
     """
     seed = _whole(config.seed)
     nodes = {group: _plain(config, group) for group in (*SINGLE, "defense", "scale")}
+    for group, node in [*((group, nodes[group]) for group in SINGLE), *nodes["defense"].items()]:
+        if not isinstance(node, dict) or "_target_" not in node:
+            raise ConfigError(f"{group} names no class: the file of its option lacks `_target_`.")
     options = _options(config, _sweep_of(choices))
     nodes["dataset"] = with_digest(nodes["dataset"], options.data_root)
     science: dict[str, Any] = {group: described(str(choices.get(group)), nodes[group]) for group in SINGLE}
@@ -125,22 +132,51 @@ def _plain(config: DictConfig, group: str) -> dict[str, Any]:
     try:
         plain = OmegaConf.to_container(config[group], resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{group} cannot be resolved: {str(error).splitlines()[0]}.") from error
+        told = str(error).splitlines()[0].removeprefix("ConfigError raised while resolving interpolation: ")
+        raise ConfigError(f"{group} cannot be resolved: {told}.") from error
     if not isinstance(plain, dict):
         raise ConfigError(f"{group} must name an option of its group, got {plain!r}.")
+    gate.refuse_interpolations(plain, group)
     return plain  # type: ignore[return-value]
 
 
 def _options(config: DictConfig, sweep: str | None) -> Options:
     root = config.data.root
+    if not isinstance(root, str | None):
+        raise ConfigError(f"data.root must be the path of a folder, got {root!r}.")
+    limit, cache = config.time_limit, config.cache
+    if limit is not None and (
+        isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf
+    ):
+        raise ConfigError(f"time_limit must be a number of seconds above 0, or null for none, got {limit!r}.")
+    if not isinstance(cache, bool):
+        raise ConfigError(f"cache must be true or false, got {cache!r}.")
     return Options(
-        store=Path(config.store),
+        store=store_of(config),
         device=str(config.device),
-        threads=int(config.threads),
-        time_limit=config.time_limit,
-        cache=bool(config.cache),
+        threads=at_least_one("threads", config.threads),
+        time_limit=limit,
+        cache=cache,
         logger=str(config.logger),
         data_root=Path(root).expanduser() if root else None,
-        trusted=tuple(config.trusted),
+        trusted=gate.trusted_prefixes(config.trusted),
         sweep=sweep,
     )
+
+
+def store_of(config: DictConfig) -> Path:
+    """Return the folder that ``store=`` names."""
+    if not isinstance(config.store, str):
+        raise ConfigError(f"store must be the path of a folder, got {config.store!r}.")
+    return place(config.store)
+
+
+def at_least_one(name: str, value: Any) -> int:
+    """Return ``value`` if it is a whole number from 1 up.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{name} must be a whole number from 1 up, got {value!r}.")
+    return value

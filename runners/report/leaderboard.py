@@ -59,6 +59,8 @@ def write(store: Path, shown: Contents | None = None) -> list[Path]:
     """Write the boards and claims into ``store``, delete those of earlier runs that are no more, return the paths."""
     made = files(shown or contents(store))
     claims = made.pop(CLAIMS)
-    boards = output.write(store / BOARDS, {name.removeprefix(f"{BOARDS}/"): text for name, text in made.items()})
+    boards = output.write(
+        output.own_folder(store, BOARDS), {name.removeprefix(f"{BOARDS}/"): text for name, text in made.items()}
+    )
     output.write_one(store / CLAIMS, claims.encode())
     return [*boards, store / CLAIMS]

@@ -13,7 +13,8 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from runners.store.records import write_atomically
+from runners.store.gate import LARGEST, is_inside, parse, read_file
+from runners.store.records import StoreError, write_atomically
 
 MANIFEST = ".written.json"
 
@@ -23,7 +24,13 @@ def write(folder: Path, files: Mapping[str, str | bytes | Path]) -> list[Path]:
 
     A path as content stands for a file to copy. A file that holds the content already is left alone, and none is ever
     seen half-written.
+
+    Raises:
+        StoreError: a folder in ``folder`` is a link.
     """
+    for name in sorted(files):
+        if not is_inside(folder, (folder / name).parent / "x"):
+            raise StoreError(f"{folder / name} is not written: a folder on the way is a link.")
     for name in sorted(_written_before(folder) - set(files)):
         if _is_own_file(folder, name):
             (folder / name).unlink()
@@ -35,6 +42,18 @@ def write(folder: Path, files: Mapping[str, str | bytes | Path]) -> list[Path]:
     listed = json.dumps(sorted(files), indent=0, ensure_ascii=False) + "\n"
     write_one(folder / MANIFEST, listed.encode())
     return [folder / name for name in files]
+
+
+def own_folder(store: Path, name: str) -> Path:
+    """Return the folder ``name`` of ``store``.
+
+    Raises:
+        StoreError: it is a link, behind which there may be files of somebody else.
+    """
+    folder = store / name
+    if not is_inside(store, folder):
+        raise StoreError(f"{folder} is a link, so nothing is written there; delete the link, or give another store.")
+    return folder
 
 
 def write_one(path: Path, content: bytes) -> None:
@@ -64,8 +83,8 @@ def _copy(source: Path, path: Path) -> None:
 def _written_before(folder: Path) -> set[str]:
     """Return the names in the manifest, without those that would lead out of ``folder``."""
     try:
-        names = json.loads((folder / MANIFEST).read_text("utf-8"))
-    except (OSError, ValueError):
+        names = parse(read_file(folder / MANIFEST, LARGEST))
+    except (OSError, ValueError, StoreError):
         return set()
     if not isinstance(names, list):
         return set()

@@ -11,6 +11,7 @@ from typing import Any
 
 from runners.config.identity import canonical
 from runners.store import table
+from runners.store.gate import is_inside
 
 Record = dict[str, Any]
 Line = Mapping[str, Any]
@@ -93,4 +94,4 @@ def _is_picture(store: Path, path: Any) -> bool:
     """Return whether ``path`` names a file in the store's ``media/``; a stranger's record may name any file."""
     if not isinstance(path, str) or not SAFE.fullmatch(path) or ".." in PurePosixPath(path).parts:
         return False
-    return (store / path).is_file() and not (store / path).is_symlink()
+    return is_inside(store, store / path) and (store / path).is_file()

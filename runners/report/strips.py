@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from runners.report.pictures import FONT_SIZE, GAP, slug
 from runners.report.sections import Row, Section
+from runners.store.records import Store
 
 if TYPE_CHECKING:
     from runners.report.boards import Board
@@ -102,8 +104,9 @@ def write(board: Board, store: Path, into: Path) -> Path | None:
     if strip is None:
         return None
     path = into / strip_path(board.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    strip.quantize(128, dither=Image.Dither.NONE).save(path, format="PNG", optimize=True)
+    content = BytesIO()
+    strip.quantize(128, dither=Image.Dither.NONE).save(content, format="PNG", optimize=True)
+    Store(into).put(path, content.getvalue(), "picture")
     return path
 
 

@@ -14,6 +14,7 @@ from runners.report.board_text import findings, interval, left, price, remarks, 
 from runners.report.boards import Board
 from runners.report.markdown import EMPTY
 from runners.report.sections import Row, Section
+from runners.store.gate import visible
 
 
 def show(console: Console, boards: Iterable[Board]) -> None:
@@ -23,25 +24,31 @@ def show(console: Console, boards: Iterable[Board]) -> None:
         console.print(EMPTY, end="")
     for board in shown:
         for section in board.sections:
+            console.print()
             for part in _section(board, section):
                 console.print(part)
 
 
 def _section(board: Board, section: Section) -> Iterator[RenderableType]:
-    yield Text(f"\n{board.name}: {section.title}", style="bold")
-    yield Padding(Text("\n".join(_findings(section))), (0, 0, 0, 1))
+    yield Text(visible(f"{board.name}: {section.title}"), style="bold")
+    yield Padding(_text("\n".join(_findings(section))), (0, 0, 0, 1))
     unit, lost_in = (f"{section.utility} %", "points") if section.fraction else (section.utility, section.utility)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     worst = [head for metric in section.metrics for head in (f"worst {metric}", "left")]
     for head in ("defense", unit, f"cost ({lost_in})", *worst, "by"):
-        table.add_column(head, overflow="fold")
+        table.add_column(_text(head), overflow="fold")
     for row in section.rows:
-        cells: list[RenderableType] = [Text(_name(row)), scaled(section, row.utility), price(section, row)]
+        cells = [_name(row), scaled(section, row.utility), price(section, row)]
         for metric in section.metrics:
             found = row.worst[metric]
             cells += [interval(found.summary) if found else "–", left(row, metric)]
-        table.add_row(*cells, Text(_attackers(section, row)))
+        table.add_row(*map(_text, (*cells, _attackers(section, row))))
     yield table
+
+
+def _text(text: str) -> Text:
+    """Return ``text`` as it is, with neither rich's markup nor a terminal's control characters obeyed."""
+    return Text("\n".join(map(visible, text.split("\n"))))
 
 
 def _findings(section: Section) -> Iterator[str]:

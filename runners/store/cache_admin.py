@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,10 +15,14 @@ from safetensors import SafetensorError, safe_open
 
 from runners.config.catalogue import target
 from runners.store.cache import artifact_name, code_of
+from runners.store.gate import is_inside
 from runners.store.records import Store, lock_path
 
 DAY = 86400.0
 DAMAGED = "(damaged)"
+NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
+ABANDONED = re.compile(r"\.[0-9a-f]{16}-\w+")
+"""Temporary names of artifacts (:func:`runners.store.records.temporary_beside`)."""
 
 
 @dataclass(frozen=True)
@@ -32,18 +38,30 @@ class Entry:
 
 
 def entries(root: Path) -> Iterator[Entry]:
-    """Yield the artifacts in ``<root>/cache``, sorted by path."""
-    for path in sorted(root.glob("cache/??/*.safetensors")):
+    """Yield the artifacts in ``<root>/cache``, sorted by path; links and what lies behind them are passed over."""
+    for path in _own(root, NAME):
         try:
-            state = path.stat()
+            state = os.lstat(path)
             with safe_open(path, framework="numpy") as file:
                 told = file.metadata() or {}
+            parts = json.loads(told.get("parts", "[]"))
+            artifact, device = str(told["artifact"]), str(told["device"])
+            if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+                raise ValueError
         except FileNotFoundError:  # pruned by another process meanwhile
             continue
-        except SafetensorError:
-            told = {}
-        parts = tuple(json.loads(told.get("parts", "[]")))
-        yield Entry(path, told.get("artifact", DAMAGED), parts, told.get("device", ""), state.st_size, state.st_mtime)
+        except (SafetensorError, OSError, ValueError, KeyError, RecursionError):
+            parts, artifact, device = [], DAMAGED, ""
+        yield Entry(path, artifact, tuple(parts), device, state.st_size, state.st_mtime)
+
+
+def _own(root: Path, name: re.Pattern[str]) -> list[Path]:
+    """Return the regular files of a certain ``name`` in ``<root>/cache/??`` that are reached through no link."""
+    return [
+        path
+        for path in sorted(root.glob("cache/??/*"))
+        if name.fullmatch(path.name) and is_inside(root, path) and path.is_file()
+    ]
 
 
 def prune(store: Store, days: float | None) -> tuple[list[Entry], list[Entry]]:
@@ -60,7 +78,7 @@ def prune(store: Store, days: float | None) -> tuple[list[Entry], list[Entry]]:
     else:
         doomed = [entry for entry in present if entry.used < time.time() - days * DAY]
     removed = [entry for entry in doomed if _remove(store.root, entry)]
-    for abandoned in store.root.glob("cache/??/.*"):  # by a writer that was killed
+    for abandoned in _own(store.root, ABANDONED):  # by a writer that was killed
         if abandoned.stat().st_mtime < time.time() - DAY:
             abandoned.unlink(missing_ok=True)
     return removed, [entry for entry in present if entry not in removed]

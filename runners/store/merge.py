@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from runners.store.records import FINISHED, Store, StoreError, write_atomically
+from runners.store import gate
+from runners.store.place import existing
+from runners.store.records import FINISHED, Store, StoreError
 
 SCIENCE = ("status", "utility", "risk", "cost", "diagnostics", "curves", "data")
+PNG = b"\x89PNG\r\n\x1a\n"
 CLOCKS = ("seconds",)  # part of an outcome, but never the same twice
 
 
@@ -33,18 +35,20 @@ class Merged:
 def merge(store: Store, other: Store) -> Merged:
     """Take into ``store`` the records of ``other`` that it lacks; ``other`` is not changed. Harmless when repeated.
 
+    Only sound records are taken, and of their pictures those that are their own. A damaged record of ``store`` counts
+    as none.
+
     Raises:
-        StoreError: ``other`` is no store, is ``store`` itself, or holds something that is not a record.
+        StoreError: ``other`` is no store, or is ``store`` itself.
     """
-    if not (other.root / "records").is_dir():
-        raise StoreError(f"{other.root} is not a store: it has no folder records/.")
+    existing(other.root)
     if other.root.resolve() == store.root.resolve():
         raise StoreError(f"{other.root} is the store itself; give the folder of another one.")
     merged = Merged()
     for theirs in other.all():
         key = str(theirs["key"])
         with store.claim(key):
-            ours = store.read(key)
+            ours = store.sound(key)
             if ours is None:
                 merged.added.append(key)
             elif not _finished(ours) and _finished(theirs):
@@ -87,20 +91,24 @@ def _take(store: Store, other: Store, record: Mapping[str, Any]) -> None:
     """Copy pictures, then the record: a record must never point at a picture that is not there yet."""
     for relative in record["media"].values():
         copy_picture(other, store, str(record["key"]), relative)
-    write_atomically(store.path(str(record["key"])), json.dumps(record, allow_nan=False, indent=1).encode())
+    text = json.dumps(record, allow_nan=False, indent=1)
+    store.put(store.path(str(record["key"])), text.encode(), "record")
 
 
 def copy_picture(source: Store, into: Store, key: str, relative: str) -> None:
-    """Copy the picture ``relative`` of the record ``key``; a picture that ``source`` lost is passed over.
+    """Copy the picture ``relative`` of the record ``key``; one that ``source`` lost, or that is no PNG, is passed over.
 
     Raises:
-        StoreError: the path leads out of the store.
+        StoreError: the path is not that of a picture of this record, or a folder of ``into`` is a link.
     """
-    place = into.root / relative
-    if not place.resolve().is_relative_to(into.root.resolve()):
-        raise StoreError(f"The record {key[:16]} of {source.root} names a picture outside of its store.")
-    if (source.root / relative).is_file():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        temporary = place.with_name(f".{place.name}.merging")
-        shutil.copyfile(source.root / relative, temporary)
-        temporary.replace(place)
+    if not gate.is_picture(relative, key):
+        raise StoreError(f"The record {key[:16]} of {source.root} names a picture that is not its own: {relative!r}.")
+    path = source.root / relative
+    if not gate.is_inside(source.root, path):
+        return
+    try:
+        content = gate.read_file(path, gate.LARGEST_PICTURE)
+    except (FileNotFoundError, StoreError):
+        return
+    if content.startswith(PNG):
+        into.put(into.root / relative, content, "picture")

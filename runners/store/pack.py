@@ -17,9 +17,10 @@ from typing import Any
 from filelock import FileLock
 
 from runners.config.identity import digest
-from runners.store import packed
+from runners.store import gate, packed
 from runners.store.merge import clashes, copy_picture
-from runners.store.records import FINISHED, Store, StoreError, lock_path, read_loose
+from runners.store.place import existing
+from runners.store.records import FINISHED, Damaged, Store, StoreError, lock_path, read_loose
 
 Record = dict[str, Any]
 
@@ -61,11 +62,10 @@ def pack(source: Store, into: Store, pictures: Sequence[str] = ()) -> Result:
             the paths of those pictures that ``into`` has.
 
     Raises:
-        StoreError: ``source`` is no store, or a file cannot be read or written. Records that are not in a table by then
-            are where they were.
+        StoreError: ``source`` is no store, a table that is to be written anew is damaged, or a file cannot be written.
+            Records that are not in a table by then are where they were.
     """
-    if not (source.root / "records").is_dir():
-        raise StoreError(f"{source.root} is not a store: it has no folder records/.")
+    existing(source.root)
     result = Result()
     with FileLock(lock_path(into.root, "pack")):
         published = into.packed()
@@ -88,13 +88,18 @@ def _choose(
     apart = source.root.resolve() != into.root.resolve()
     lowest: dict[str, tuple[int, str]] = {}
     taken: dict[str, _Taken] = {}
+    faults: list[gate.Fault] = []
     for key, path in source.loose().items():
         stamp = source.stamp(key)
-        record = read_loose(path)
+        try:
+            record = read_loose(path)
+        except Damaged as error:
+            faults.append(error.fault)
+            continue
         if record["status"] not in FINISHED:
             result.unfinished.append(key)
             continue
-        ours = [found for found in (into.read(key) if apart else None, published.read(key)) if found is not None]
+        ours = [found for found in (into.sound(key) if apart else None, published.read(key)) if found is not None]
         done = [one for one in ours if one["status"] in FINISHED]
         if fields := sorted({name for one in done for name in clashes(one, record)}):
             result.conflicts[key] = fields
@@ -106,6 +111,7 @@ def _choose(
         taken[key] = _Taken(path, stamp, into.table(record["sweep"]), with_pictures)
         same = ours and ours[-1] == _with_pictures_of(into, record) and key in published.places
         (result.kept if same else result.replaced if ours else result.added).append(key)
+    gate.tell(source.root, faults)
     first = {key for _, key in lowest.values()}
     return {key: _Taken(one.path, one.stamp, one.table, key in first) for key, one in taken.items()}
 
@@ -131,6 +137,11 @@ def _by_table(published: packed.Tables, taken: Mapping[str, _Taken]) -> dict[Pat
 def _rewrite(path: Path, published: packed.Tables, keys: set[str], taken: Mapping[str, _Taken], into: Store) -> None:
     """Write the table ``path`` anew, with those of ``keys`` that belong there."""
     old = next((table for table in published.tables if table.path == path), None)
+    if path in published.unreadable or (old and not old.sound()):
+        faults = published.unreadable.get(path) or next(iter(old.faults.values()))  # type: ignore[union-attr]
+        raise StoreError(f"The table {path} is damaged and is not written anew: {gate.visible(faults.reason)}")
+    if not gate.is_inside(into.root, path):
+        raise StoreError(f"The table {path} is not written: it or its folder is a link.")
     new = sorted(key for key in keys if taken[key].table == path)
 
     def records() -> Iterator[Record]:
@@ -145,9 +156,13 @@ def _rewrite(path: Path, published: packed.Tables, keys: set[str], taken: Mappin
 
 
 def _with_pictures_of(into: Store, record: Record) -> Record:
-    """Return ``record`` with the paths of those pictures that ``into`` has."""
-    there = {name: path for name, path in record.get("media", {}).items() if (into.root / path).is_file()}
+    """``record`` with the paths of those pictures that ``into`` has."""
+    there = {name: path for name, path in record.get("media", {}).items() if _has(into, path)}
     return record | {"media": there} if "media" in record else record
+
+
+def _has(into: Store, path: str) -> bool:
+    return gate.is_inside(into.root, into.root / path) and (into.root / path).is_file()
 
 
 def _delete(source: Store, into: Store, key: str, one: _Taken) -> None:

@@ -10,9 +10,13 @@ its records (and on pyarrow's version) alone.
 from __future__ import annotations
 
 import heapq
+import itertools
 import json
+import math
+import operator
 import os
-import tempfile
+import secrets
+import stat
 import time
 from bisect import bisect_left
 from collections import OrderedDict, defaultdict
@@ -20,14 +24,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from runners.store import gate
 from runners.store.errors import StoreError
+from runners.store.gate import Fault, Gate
 
 Record = dict[str, Any]
 
@@ -43,11 +48,19 @@ DERIVED = ("dataset", "model", "setting", "threat", "defense", "scale", "adaptiv
 WHOLE = ("seed", "schema")
 """Columns of integers; other numbers are 64-bit floats."""
 
+TYPED: dict[str, Callable[[pa.DataType], bool]] = {
+    **dict.fromkeys(("key", "status", "layout", "config.seed"), pa.types.is_string),
+    **dict.fromkeys(("seed", "schema"), pa.types.is_int64),
+    "seconds": pa.types.is_float64,
+}
+"""Columns that every table has, with what their type must be."""
+
 ROWS = 4096
 """Rows of a row group, the part of a table that is decoded for a single record."""
 BATCH = 512
 KEPT_GROUPS = 4
 LARGEST = 2**53  # integers up to here are exact as floats
+MOST_ROWS, MOST_BYTES = 5_000_000, 4 << 30  # of a table, as its footer promises
 RACY = 100_000_000  # ns: a folder that changed so lately may change again without a new time stamp
 
 # Types in a layout: float, integer, text, truth value, null, JSON text, and a field with a column for each entry.
@@ -67,18 +80,15 @@ def write(path: Path, records: Callable[[], Iterable[Record]]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     schema = _schema(records())
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:16]}-")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.stem[:16]}-{secrets.token_hex(4)}")
     try:
         with pq.ParquetWriter(
             temporary, schema, compression="zstd", compression_level=9, store_schema=False, write_statistics=["key"]
         ) as writer:
             source = iter(records())
-            while chunk := list(islice(source, ROWS)):
+            while chunk := list(itertools.islice(source, ROWS)):
                 writer.write_table(_table(chunk, schema))
         _verify(temporary, records())
-        temporary.chmod(0o644)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -94,7 +104,7 @@ def write(path: Path, records: Callable[[], Iterable[Record]]) -> None:
 
 
 def _verify(path: Path, records: Iterable[Record]) -> None:
-    for packed, record in zip(Table(path).records(), records, strict=True):
+    for packed, record in itertools.zip_longest(Table(path).records(), records):
         if json.dumps(packed) != json.dumps(record):
             raise StoreError(f"The record {record['key']} cannot be packed without loss; it stays as it is.")
 
@@ -191,25 +201,68 @@ def _dumped(value: Any) -> str:
 class Table:
     """A packed sweep, memory-mapped; at first nothing but its footer is read.
 
+    Attributes:
+        faults: key -> the damaged record, of those that were met so far.
+
     Raises:
         StoreError: the file is not a table of records.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.faults: dict[str, Fault] = {}
         with self._readable():
-            self.stamp = path.stat().st_mtime_ns
+            state = os.lstat(path)
+            if not stat.S_ISREG(state.st_mode):
+                raise ValueError("it is a link or no regular file")
+            self.stamp = state.st_mtime_ns
             self.file = pq.ParquetFile(path, memory_map=True)
-            self.names: list[str] = self.file.schema_arrow.names
-            missing = {"key", "status", "layout"} - set(self.names)
-            if missing:
-                raise KeyError(f"no column {min(missing)}")
+            told = self.file.metadata
+            size = sum(told.row_group(group).total_byte_size for group in range(told.num_row_groups))
+            if told.num_rows > MOST_ROWS or size > MOST_BYTES:
+                raise ValueError(f"it promises {told.num_rows} rows of {size} bytes in all")
+            types = {field.name: field.type for field in self.file.schema_arrow}
+            self.names: list[str] = list(types)
+            for name, fits in TYPED.items():
+                if name not in types or not fits(types[name]):
+                    raise ValueError(f"it has no column {name} of the right type")
         self.groups: OrderedDict[int, pa.Table] = OrderedDict()
 
     def index(self) -> tuple[list[str], list[str]]:
-        """Return keys and statuses, by row."""
-        keys, statuses = self.columns(("key", "status"))
-        return keys, statuses
+        """Return keys and statuses, by row, of the rows that pass the checks of whole columns.
+
+        That is: keys are digests in ascending order, the schema is today's, statuses are known, seeds agree with the
+        cell's, seconds are finite. The others are told in ``faults`` and have the key ``""``. Whether a key is the
+        digest of its config is asked when the config is read (:meth:`records`, :meth:`read`).
+
+        Raises:
+            StoreError: the rows are not in the order of their keys.
+        """
+        with self._readable():
+            read = self.file.read(columns=[name for name in TYPED if name != "layout"], use_threads=False)
+            table = {name: read[name].to_pylist() for name in read.column_names}
+            keys: list[str] = table["key"]
+            if any(a is None or b is None or a >= b for a, b in itertools.pairwise(keys)):
+                raise ValueError("its rows are not in the order of their keys")
+            is_key, statuses = gate.KEY.fullmatch, frozenset(gate.STATUSES)
+            checks = {
+                "its key is no key": [is_key(key) is not None for key in keys],
+                f"its schema is not {gate.SCHEMA}": [schema == gate.SCHEMA for schema in table["schema"]],
+                "its status is unknown": [status in statuses for status in table["status"]],
+                "its seed is not that of its cell": list(
+                    map(operator.eq, map(str, table["seed"]), table["config.seed"])
+                ),
+                "its seconds are no time": [s is not None and 0 <= s < math.inf for s in table["seconds"]],
+            }
+            for reason, passed in checks.items():
+                if not all(passed):
+                    for key, passes in zip(keys, passed, strict=True):
+                        if not passes:
+                            self._damaged(key, reason)
+            return ["" if key in self.faults else key for key in keys] if self.faults else keys, table["status"]
+
+    def _damaged(self, key: str, reason: str) -> None:
+        self.faults.setdefault(key, Fault(f"{self.path}, record {key[:16]}", reason))
 
     def columns(self, names: Sequence[str]) -> list[list[Any]]:
         """Return the values of columns, by row; a column that the table lacks is all None."""
@@ -219,18 +272,35 @@ class Table:
             return [found[name].to_pylist() if name in self.names else absent for name in names]
 
     def records(self, fields: Collection[str] = ()) -> Iterator[Record]:
-        """Yield the records by key, with the given ``fields`` and ``key``; all fields where none is given.
+        """Yield the sound records by key, with the given ``fields`` and ``key``; all fields where none is given.
 
-        Nested parts of equal content are one object in all of them, so callers must not modify them.
+        Nested parts of equal content are one object in all of them, so nobody may change them. Damaged records are
+        added to ``faults``.
         """
         wanted = {*fields, "key"} if fields else None
-        parse = _Parser(shared=True)
+        parse, gatekeeper = _Parser(shared=True), Gate()
         with self._readable():
             for batch in self.file.iter_batches(BATCH, columns=self._columns(wanted), use_threads=False):
-                yield from _records(batch, wanted, parse)
+                for key, record in _records(batch, wanted, parse):
+                    if key in self.faults:
+                        continue
+                    fault = record if isinstance(record, str) else gatekeeper.fault(record, key, whole=wanted is None)
+                    if fault:
+                        self._damaged(key, str(fault))
+                    else:
+                        yield record  # type: ignore[misc]
+
+    def sound(self) -> bool:
+        """Return whether every record of the table is sound."""
+        self.index()
+        return sum(1 for _ in self.records()) == self.file.metadata.num_rows
 
     def read(self, row: int) -> Record:
-        """Return the whole record of a row; the caller may modify it."""
+        """Return the whole record of a row; the caller may modify it.
+
+        Raises:
+            StoreError: it is damaged.
+        """
         group, row = self._group(row)
         with self._readable():
             if group not in self.groups:
@@ -238,8 +308,12 @@ class Table:
                 while len(self.groups) > KEPT_GROUPS:
                     self.groups.popitem(last=False)
             self.groups.move_to_end(group)
-            (record,) = _records(self.groups[group].slice(row, 1), None, _Parser(shared=False))
-            return record
+            ((key, record),) = _records(self.groups[group].slice(row, 1), None, _Parser(shared=False))
+        fault = record if isinstance(record, str) else Gate().fault(record, key)
+        if fault or isinstance(record, str):
+            told = gate.visible(str(fault))
+            raise StoreError(f"The record {key[:16]} in {self.path} is damaged ({told}); run its sweep again.")
+        return record
 
     def _group(self, row: int) -> tuple[int, int]:
         group = 0
@@ -274,10 +348,10 @@ class _Parser:
 
     def __call__(self, text: str) -> Any:
         if not self.shared:
-            return json.loads(text)
+            return gate.parse(text)
         found = self.known.get(text)
         if found is None:
-            found = self.known[text] = json.loads(text)
+            found = self.known[text] = gate.parse(text)
         return found
 
     def text(self, text: str) -> str:
@@ -285,21 +359,39 @@ class _Parser:
         return self.texts.setdefault(text, text)
 
 
-def _records(batch: pa.RecordBatch | pa.Table, wanted: set[str] | None, parse: _Parser) -> Iterator[Record]:
+def _records(
+    batch: pa.RecordBatch | pa.Table, wanted: set[str] | None, parse: _Parser
+) -> Iterator[tuple[str, Record | str]]:
+    """Yield the key of each row with its record, or with the reason why there is none."""
     columns = {name: batch.column(name).to_pylist() for name in batch.schema.names}
     texts = {field.name for field in batch.schema if pa.types.is_string(field.type)}
     for i, layout in enumerate(columns["layout"]):
-        record: Record = {}
-        for field, kind in _parsed_layout(layout).items():
-            if wanted is not None and field not in wanted:
-                continue
-            if isinstance(kind, str):
-                record[field] = _value(kind, columns[field][i], field in texts, parse, once=field in ONCE)
-            else:
-                record[field] = {
-                    name: _value(of, columns[column][i], column in texts, parse) for name, of, column in kind
-                }
-        yield record
+        key = columns["key"][i]
+        try:
+            yield key, _record(columns, i, _parsed_layout(layout), wanted, texts, parse)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            yield key, f"its row cannot be read: {type(error).__name__} {error}"
+
+
+def _record(
+    columns: Mapping[str, list[Any]],
+    i: int,
+    layout: Mapping[str, Any],
+    wanted: set[str] | None,
+    texts: set[str],
+    parse: _Parser,
+) -> Record:
+    record: Record = {}
+    for field, kind in layout.items():
+        if wanted is not None and field not in wanted:
+            continue
+        if isinstance(kind, str):
+            record[field] = _value(kind, columns[field][i], field in texts, parse, once=field in ONCE)
+        else:
+            record[field] = {name: _value(of, columns[column][i], column in texts, parse) for name, of, column in kind}
+    if wanted is not None and (missing := wanted & gate.NEEDED - record.keys()):
+        raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+    return record
 
 
 ONCE = {"key", "started", "data", "curves", "media"}
@@ -314,7 +406,7 @@ def _value(kind: str, value: Any, is_text: bool, parse: _Parser, once: bool = Fa
     if kind == TEXT:
         return value if once else parse.text(value)
     if is_text:
-        return json.loads(value) if once else parse(value)
+        return gate.parse(value) if once else parse(value)
     return bool(value) if kind == TRUTH else int(value)
 
 
@@ -323,7 +415,7 @@ def _parsed_layout(text: str) -> dict[str, Any]:
     """Return the type of each field, or the name, type and column of each of its entries."""
     return {
         field: kind if isinstance(kind, str) else [(name, of, f"{field}.{name}") for name, of in kind.items()]
-        for field, kind in json.loads(text).items()
+        for field, kind in gate.parse(text).items()
     }
 
 
@@ -332,16 +424,29 @@ class Tables:
     """Packed sweeps of a store at one moment; of a key in two tables the later table's row counts."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self.tables = [Table(path) for path in sorted(paths)]
+        self.tables: list[Table] = []
+        self.unreadable: dict[Path, Fault] = {}
         self.places: dict[str, tuple[Table, int, str]] = {}
         self.repeated: dict[Table, set[str]] = {}
-        for table in self.tables:
-            keys, statuses = table.index()
+        for path in sorted(paths):
+            try:
+                table = Table(path)
+                keys, statuses = table.index()
+            except StoreError as error:
+                self.unreadable[path] = Fault(str(path), str(error))
+                continue
+            self.tables.append(table)
             for key in self.places.keys() & set(keys):
                 self.repeated.setdefault(self.places[key][0], set()).add(key)
             rows = zip([table] * len(keys), range(len(keys)), statuses, strict=True)
             self.places.update(zip(keys, rows, strict=True))
+        self.places.pop("", None)
         self.keys = sorted(self.places)
+
+    @property
+    def faults(self) -> list[Fault]:
+        """Damaged tables and records that were met so far."""
+        return [*self.unreadable.values(), *(fault for table in self.tables for fault in table.faults.values())]
 
     def read(self, key: str) -> Record | None:
         place = self.places.get(key)
@@ -355,8 +460,14 @@ class Tables:
         """Return the values of ``columns`` by key; None where a table has no such column."""
         found: dict[str, tuple[Any, ...]] = {}
         for table in self.tables:
-            values = table.columns(("key", *columns))
+            try:
+                values = table.columns(("key", *columns))
+            except StoreError as error:
+                self.unreadable[table.path] = Fault(str(table.path), str(error))
+                continue
             found.update(zip(values[0], zip(*values[1:], strict=True), strict=True))
+            for key in table.faults:
+                found.pop(key, None)
         return found
 
     def stamp(self, key: str) -> int:
@@ -375,13 +486,19 @@ class Tables:
         return self.keys[start : bisect_left(self.keys, prefix + "\U0010ffff", lo=start)]
 
     def records(self, fields: Collection[str] = ()) -> Iterator[Record]:
-        """Yield every record by key; see :meth:`Table.records`."""
+        """Yield every record by key; see :meth:`Table.records`. The rest of a table that breaks off is left out."""
         last = None
-        streams = (table.records(fields) for table in reversed(self.tables))  # of equal keys the first is kept
+        streams = (self._stream(table, fields) for table in reversed(self.tables))  # of equal keys the first is kept
         for record in heapq.merge(*streams, key=lambda record: record["key"]):
             if record["key"] != last:
                 yield record
             last = record["key"]
+
+    def _stream(self, table: Table, fields: Collection[str]) -> Iterator[Record]:
+        try:
+            yield from table.records(fields)
+        except StoreError as error:
+            self.unreadable[table.path] = Fault(str(table.path), str(error))
 
 
 @dataclass

@@ -8,16 +8,17 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import Diverged, GauntletError
-from runners.config.build import ALLOWED, build, locate
+from runners.config.build import build, locate
 from runners.config.compose import ComposedCell
 from runners.config.identity import SINGLE
 from runners.store.cache import Cache
-from runners.store.records import Record, StoreError, finite
+from runners.store.gate import Gate
+from runners.store.records import FINISHED, Record, StoreError, finite
 from runners.sweep import devices, environment
 from runners.sweep.process import give_back_memory, prepare_torch
 from runners.sweep.time_limit import play_within
@@ -97,6 +98,12 @@ def play_here(
         versions=environment.versions(composed.targets()),
         **attempt.measured,
     )
+    if record.status in FINISHED and (fault := Gate().fault(asdict(record), record.key)):
+        # A component has measured what cannot be; the record says so and holds no such number.
+        bare: dict[str, Any] = {
+            name: {} for name in ("utility", "risk", "cost", "diagnostics", "curves", "media", "captions")
+        }
+        record = replace(record, status="failed", reason=fault, **bare)
     hits, misses = (attempt.cache.hits, attempt.cache.misses) if attempt.cache else (0, 0)
     return Played(record, hits, misses, device_lost=not _free(attempt.device))
 
@@ -204,7 +211,7 @@ def build_cell(composed: ComposedCell) -> Cell:
 def threat_facts(composed: ComposedCell, threat: Any = None) -> dict[str, Any]:
     """Return the facts of the threat that leaderboards need, from the object or, before it is built, from its class."""
     node = composed.nodes["threat"]
-    source = threat or locate(node["_target_"], "threat", (*ALLOWED, *composed.options.trusted))
+    source = threat or locate(node["_target_"], "threat", composed.options.trusted)
     facts = {name: getattr(source, name, None) for name in ("family", "setting", "surface", "headline", "control")}
     floor = getattr(source, "floor", None)
     facts["floor"] = None if floor is None else {"metric": floor.metric, "at_least": floor.at_least}

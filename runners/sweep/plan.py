@@ -19,8 +19,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from benchmark.errors import ConfigError
-from runners.config.build import ALLOWED, check, locate, nearest
+from runners.config.build import check, locate, nearest
+from runners.config.catalogue import components
 from runners.config.compose import ComposedCell, cell_of, uses_seed, with_seed
+from runners.config.gate import trusted_prefixes
 from runners.config.identity import SINGLE, canonical
 from runners.config.loader import SweepLoader, choices, parsed
 from runners.config.pairs import derive
@@ -33,6 +35,8 @@ KIND = ("threat", "dataset", "scale")
 """Cells that share these take about the same time."""
 ONLY = "only."
 """Begins an argument that is a filter."""
+CELL = (*SINGLE, "defense", "scale", "seed")
+"""What blocks of a sweep may set, and entries of these."""
 ON = re.compile(r"on\((\w+)(?:\.(\w+))?\)")
 
 
@@ -137,6 +141,7 @@ def overrides(loader: SweepLoader, config: DictConfig, arguments: Sequence[str])
     sweep = _plain(config)
     once, taken = sweep.get("once"), set[str]()
     for block in blocks(sweep):
+        _refuse_strange(block)
         axes = _axes(loader, [f"{key}={_in_grammar(key, value)}" for key, value in block.items()])
         if once in axes:
             axes[once] = [value for value in axes[once] if value not in taken]
@@ -189,6 +194,15 @@ def _replaced(loader: SweepLoader, config: DictConfig, arguments: Sequence[str])
             f"{', '.join(replaced)} from the command line {'replaces' if len(replaced) == 1 else 'replace'} what the "
             f"blocks say, which may add cells; {ONLY}{replaced[0]}=... would only choose among theirs."
         )
+
+
+def _refuse_strange(block: Block) -> None:
+    """Raise ConfigError if a block of a sweep sets anything but cells: nothing of Hydra or of the machine."""
+    for key in block:
+        if not re.fullmatch(rf"[+]{{0,2}}({'|'.join(CELL)})([.@/][\w.@/-]+)?", str(key), flags=re.ASCII):
+            raise ConfigError(
+                f"A block of the sweep sets {key!r}; a sweep may set {', '.join(CELL)} and their parameters."
+            )
 
 
 def _plain(config: DictConfig) -> Block:
@@ -299,7 +313,7 @@ def _possible(
     for lines in sorted(lists, key=choices):  # the loader forgets
         with _named(lines):
             targets = loader.targets(config, lines)
-            reason = judge.known_refusal(targets, tuple(config.trusted)) if targets else None
+            reason = judge.known_refusal(targets, trusted_prefixes(config.trusted)) if targets else None
         if reason:
             refused[reason] += 1
         else:
@@ -349,11 +363,10 @@ class _Judge:
         """
         nodes = [(group, cell.nodes[group]) for group in SINGLE]
         nodes += [(f"defense.{name}", node) for name, node in cell.nodes["defense"].items()]
-        allowed = (*ALLOWED, *cell.options.trusted)
         for path, node in nodes:
             text = json.dumps(node, sort_keys=True)  # 1 and 1.0 are two types
             if (name := hashlib.sha256(text.encode()).hexdigest()) not in self.checked:
-                check(node, path, allowed)
+                check(node, path, cell.options.trusted)
                 self.checked.add(name)
                 self._mark(name, re.findall(r'"_target_":"([^"]*)"', canonical(node)))
         return self.known_refusal({path: node["_target_"] for path, node in nodes}, cell.options.trusted)
@@ -368,8 +381,7 @@ class _Judge:
         """
         combination = " ".join(targets.values())
         if combination not in self.known:
-            allowed = (*ALLOWED, *trusted)
-            self.known[combination] = _refusal(*(locate(target, path, allowed) for path, target in targets.items()))
+            self.known[combination] = _refusal(*(locate(target, path, trusted) for path, target in targets.items()))
             self._mark(combination, targets.values())
         return self.known[combination]
 
@@ -382,7 +394,7 @@ class _Judge:
             keep("judged", {"checked": sorted(checked), "known": found["known"] | known})
 
     def _mark(self, name: str, targets: Iterable[str]) -> None:
-        if not all(target.startswith(ALLOWED) for target in targets):
+        if not components().issuperset(targets):
             self.strange.add(name)
 
 

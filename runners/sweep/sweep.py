@@ -19,8 +19,10 @@ from rich.table import Table
 
 from benchmark.errors import ConfigError
 from runners.cli.problems import CellsFailed
+from runners.config.compose import at_least_one, store_of
 from runners.config.loader import SweepLoader
 from runners.run import application
+from runners.store.place import writable
 from runners.store.records import FINISHED, Store
 from runners.sweep.environment import free_memory_mb, resolve_device
 from runners.sweep.launches import launch_all
@@ -51,7 +53,11 @@ def sweep(
         CellsFailed: some cells have no finished record at the end.
     """
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
-    store = Store(Path(config.store))
+    store = Store(store_of(config))
+    if "jobs" in config:
+        at_least_one("jobs", config.jobs)
+    if not plan_only:
+        writable(store.root)
     check_logger(str(config.logger))
     _check_limits(config)
     if not plan_only and config.hydra.runtime.choices["hydra/launcher"] in LOCAL_LAUNCHERS:
@@ -164,11 +170,11 @@ def report(console: Console, plan: Plan, store: Store, answers: Sequence[dict[st
 
 def _failure(planned: Planned, store: Store, answers: Sequence[dict[str, Any]]) -> str | None:
     """Return why this cell is not finished, and the command that runs it alone; None when it is finished."""
-    record = store.read(planned.cell.key)
+    record = store.sound(planned.cell.key)
     if record is not None and record["status"] in FINISHED:
         return None
     if record is not None:
-        reason = f"{record['status']}: {record['reason'].splitlines()[-1]}"
+        reason = f"{record['status']}: {(record['reason'].splitlines() or [''])[-1]}"
     else:
         told = [answer["reason"] for answer in answers if answer["key"] == planned.cell.key and "reason" in answer]
         reason = told[0] if told else "its worker died; start the sweep again"

@@ -105,7 +105,10 @@ class FakeThreat(Threat):
             raise ConfigError(f"threat.risk must not be negative, got {risk}.")
         self.does, self.sleep, self.risk = does, sleep, risk
 
-    def attack(self, surface: Surface, rng: torch.Generator) -> Guess:
+    def surface_for(self, victim: dict[str, Tensor]) -> Surface:
+        return Surface()
+
+    def attack(self, surface: object, rng: torch.Generator) -> Guess:
         if "FAKE_LOG" in os.environ:  # one line a play, to count them over processes
             with open(os.environ["FAKE_LOG"], "a") as log:
                 log.write("played\n")
@@ -118,7 +121,7 @@ class FakeThreat(Threat):
             raise Diverged("told to diverge")
         if self.does in ENDS:
             ENDS[self.does]()
-        risk = float("nan") if self.does == "lose" else self.risk + torch.rand((), generator=rng).item()
+        risk = float("nan") if self.does == "lose" else (self.risk + torch.rand((), generator=rng).item()) / 2
         return Guess(diagnostics={"ssim": risk})
 
 

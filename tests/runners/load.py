@@ -6,7 +6,6 @@ differ a little, and prints time and peak memory of each command.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import subprocess
@@ -18,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from runners.config.identity import digest
 from runners.store import packed
 from runners.store.records import Store
 
@@ -36,7 +36,7 @@ def fill(folder: Path, count: int, templates: Sequence[Mapping[str, Any]]) -> Pa
     by_sweep: dict[str | None, list[tuple[str, int, int]]] = defaultdict(list)
     for i in range(count):
         turn, place = divmod(i, len(templates))
-        key = hashlib.sha256(f"{templates[place]['key']} {turn}".encode()).hexdigest()
+        key = digest(_turned(templates[place], turn))
         by_sweep[templates[place]["sweep"]].append((key, place, turn))
     for sweep, cells in by_sweep.items():
         cells.sort()
@@ -48,9 +48,14 @@ def fill(folder: Path, count: int, templates: Sequence[Mapping[str, Any]]) -> Pa
     return folder
 
 
+def _turned(template: Mapping[str, Any], turn: int) -> dict[str, Any]:
+    """The config of ``template`` with another seed."""
+    return {**template["config"], "seed": template["seed"] + 100 * turn}
+
+
 def _varied(template: Mapping[str, Any], key: str, turn: int) -> dict[str, Any]:
-    seed, noise = template["seed"] + 100 * turn, random.Random(key)
-    made = {**template, "key": key, "seed": seed, "config": {**template["config"], "seed": seed}}
+    noise, config = random.Random(key), _turned(template, turn)
+    made = {**template, "key": key, "seed": config["seed"], "config": config, "media": {}}
     for section in packed.SECTIONS if turn else ():
         made[section] = {
             name: value * (1 - 1e-3 * noise.random()) if isinstance(value, float) else value

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
+
+from runners.config.identity import digest
 
 FLOOR = {"metric": "ssim", "at_least": 0.5}
 
@@ -44,10 +45,10 @@ def record(
     }
     return {
         "schema": 2,
-        "key": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
+        "key": digest(config),
         "sweep": "test",
         "status": status,
-        "reason": None if ok else f"it {status}",
+        "reason": "" if ok else f"it {status}",
         "config": config,
         "utility": {"test_accuracy": accuracy} if ok else {},
         "risk": {metric: risk, "psnr_db": 20.0} if ok else {},
@@ -73,6 +74,17 @@ def record(
             "adaptive": adaptive,
         },
     }
+
+
+def keyed(record: dict[str, Any]) -> dict[str, Any]:
+    """``record`` under the key of its config, which a test has changed."""
+    return record | {"key": digest(record["config"])}
+
+
+def with_pictures(record: dict[str, Any], *names: str) -> dict[str, Any]:
+    """``record`` with pictures of these names, where its own pictures lie."""
+    key = record["key"]
+    return record | {"media": {name: f"media/{key[:2]}/{key[:16]}-{name}.png" for name in names}}
 
 
 def noise(std: float) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from runners.report.boards import ALONE, Board, build
 from runners.report.sections import UNPAIRED, Section
 from runners.report.source import compact, read
 from runners.report.statistics import Summary
-from tests.runners.synthetic import noise, record, store
+from tests.runners.synthetic import noise, record, store, with_pictures
 
 
 def boards(records: list[dict[str, Any]]) -> list[Board]:
@@ -234,14 +234,14 @@ def test_pictures_are_those_of_the_lowest_seed_that_left_any() -> None:
 
 
 def test_a_record_names_no_picture_but_those_in_its_store(tmp_path: Path) -> None:
-    outside = ["/etc/passwd", "media/../secret.png", "media/gone.png", "media/a b.png", "media/link.png"]
-    named = {f"picture {i}": path for i, path in enumerate([*outside, "media/own.png"])}
-    (tmp_path / "media").mkdir()
-    for name in ("secret.png", "media/own.png", "media/a b.png"):
-        (tmp_path / name).touch()
-    (tmp_path / "media" / "link.png").symlink_to(tmp_path / "secret.png")
-    (found,) = read(store(tmp_path, [record(media=named)]))
-    assert found["media"] == {"picture 5": "media/own.png"}
+    one = with_pictures(record(), "own", "gone", "link")
+    own, link = (tmp_path / one["media"][name] for name in ("own", "link"))
+    own.parent.mkdir(parents=True)
+    own.touch()
+    (tmp_path / "secret.png").touch()
+    link.symlink_to(tmp_path / "secret.png")
+    (found,) = read(store(tmp_path, [one]))
+    assert found["media"] == {"own": one["media"]["own"]}
 
 
 def test_a_cell_that_failed_before_its_threat_was_known_is_still_a_row() -> None:

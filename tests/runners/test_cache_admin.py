@@ -47,7 +47,7 @@ def test_prune_removes_what_no_record_was_made_from(tmp_path: Path) -> None:
     known, gone = record(seed=0), record(seed=1)
     store(tmp_path, [known])
     fill(tmp_path, known, gone)
-    (damaged := tmp_path / "cache" / "ab" / "abcd.safetensors").parent.mkdir(exist_ok=True)
+    (damaged := tmp_path / "cache" / "ab" / f"{'ab' * 32}.safetensors").parent.mkdir(exist_ok=True)
     damaged.write_bytes(b"half")
     removed, left = cache_admin.prune(Store(tmp_path), None)
     assert sorted(entry.artifact for entry in removed) == ["(damaged)", "victim"]
@@ -80,7 +80,7 @@ def test_what_is_being_built_stays(tmp_path: Path) -> None:
 def test_leftovers_of_killed_writers_go_after_a_day(tmp_path: Path) -> None:
     fill(tmp_path, record())
     (folder,) = tmp_path.glob("cache/??")
-    fresh, stale = folder / ".fresh", folder / ".stale"
+    fresh, stale = folder / f".{'ab' * 8}-fresh", folder / f".{'ab' * 8}-stale"
     for path in (fresh, stale):
         path.write_bytes(b"half")
     os.utime(stale, (0, 0))
@@ -92,6 +92,7 @@ def test_the_command_lists_and_prunes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fill(tmp_path, record(seed=0), record(seed=1))
+    (tmp_path / "records").mkdir()
     for arguments, words in (((), "victim"), (("--days", "1"), "0 removed"), (("--prune",), "2 removed")):
         monkeypatch.setattr("sys.argv", ["gauntlet", "cache", "--store", str(tmp_path), *arguments])
         assert cli.main() == 0

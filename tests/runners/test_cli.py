@@ -49,6 +49,7 @@ def test_show_and_explain_take_the_beginning_of_a_key(
 def test_an_unknown_key_is_a_mistake(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    (tmp_path / "records").mkdir()
     assert call(monkeypatch, "show", "beef", "--store", str(tmp_path)) == 2
     assert "begins with 'beef'" in capsys.readouterr().err
 

@@ -11,7 +11,7 @@ import gauntlet
 from benchmark.errors import GauntletError
 from runners.report import leaderboard, markdown, tables
 from runners.report.board_text import number
-from tests.runners.synthetic import noise, record, store
+from tests.runners.synthetic import noise, record, store, with_pictures
 
 
 def text(folder: Path, records: list[dict[str, Any]]) -> str:
@@ -43,7 +43,7 @@ def records() -> list[dict[str, Any]]:
     clip = {"name": "gradient_clipping", "provider": "d", "max_norm": 1.0, "version": 1}
     epsilon = {"epsilon": 3.14159, "delta": 1e-3}
     return [
-        *(one for seed in (0, 1) for one in attacked("none", 0.9, 0.9, seed=seed, media={"grid": f"media/{seed}.png"})),
+        *(with_pictures(one, "grid") for seed in (0, 1) for one in attacked("none", 0.9, 0.9, seed=seed)),
         *(one for seed in (0, 1) for one in attacked("dp_sgd", 0.1, 0.2, seed=seed, accuracy=0.85, cost=epsilon)),
         *attacked("gradient_noise", 0.2, 0.8),
         *attacked("gradient_pruning", 0.7, 0.8),
@@ -99,8 +99,9 @@ def test_the_best_is_bold_and_epsilon_comes_with_its_delta(tmp_path: Path, recor
 
 def test_pictures_are_linked_relative_to_the_boards(tmp_path: Path, records: list[dict[str, Any]]) -> None:
     markdown = text(tmp_path, records)
-    assert "![leakage_dlg against none: grid](../media/0.png)" in markdown
-    assert "media/1.png" not in markdown
+    first, _, second, _ = (one["media"]["grid"] for one in records[:4])
+    assert f"![leakage_dlg against none: grid](../{first})" in markdown
+    assert second not in markdown
     assert markdown.count("<details>") == markdown.count("</details>") == 2
 
 
@@ -160,9 +161,13 @@ def test_every_line_of_a_table_has_as_many_cells_as_its_head(tmp_path: Path) -> 
 
 
 def test_utility_that_is_no_share_stays_in_its_unit(tmp_path: Path) -> None:
-    markdown = text(tmp_path, [record(accuracy=31.5), record(defense="dp_sgd", risk=0.1, accuracy=30.0)])
-    assert "costs 1.500 test_accuracy" in markdown
-    assert "test_accuracy (%)" not in markdown
+    records = [
+        record() | {"utility": {"psnr_db": 31.5}},
+        record(defense="dp_sgd", risk=0.1) | {"utility": {"psnr_db": 30.0}},
+    ]
+    markdown = text(tmp_path, records)
+    assert "costs 1.500 psnr_db" in markdown
+    assert "psnr_db (%)" not in markdown
 
 
 @pytest.mark.parametrize(("value", "shown"), [(0.12345, "0.123"), (-0.0001, "0.000"), (31.44, "31.4"), (1.0, "1.000")])

@@ -15,10 +15,8 @@ from runners.config import catalogue
 from runners.report import leaderboard
 from runners.report.site import build
 from runners.report.source import compact
-from tests.runners.synthetic import noise, record, store
+from tests.runners.synthetic import noise, record, store, with_pictures
 from tests.runners.test_claims import CLAIM, written
-
-PICTURE = {"grid": "media/ab/abc-grid.png"}
 
 
 def undone(name: str) -> list[dict[str, Any]]:
@@ -26,7 +24,7 @@ def undone(name: str) -> list[dict[str, Any]]:
     rows = []
     for seed in range(3):
         for adaptive, risk in ((False, 0.1), (True, 0.85)):
-            rows.append(record(risk=0.9, seed=seed, adaptive=adaptive, media=PICTURE))
+            rows.append(with_pictures(record(risk=0.9, seed=seed, adaptive=adaptive), "grid"))
             rows.append(record(defense=name, risk=risk + 0.01 * seed, seed=seed, adaptive=adaptive, accuracy=0.9))
     return rows
 
@@ -219,13 +217,14 @@ def test_equal_records_give_equal_bytes(files: dict[str, str], tmp_path: Path) -
 
 
 def test_pictures_are_copied_into_a_site_elsewhere_and_referred_to_from_one_in_the_store(tmp_path: Path) -> None:
-    home = store(tmp_path / "results", [record(media=PICTURE)])
-    picture = home / PICTURE["grid"]
+    home = store(tmp_path / "results", [one := with_pictures(record(), "grid")])
+    path = one["media"]["grid"]
+    picture = home / path
     picture.parent.mkdir(parents=True)
     picture.write_bytes(b"png")
     build.write(home, tmp_path / "site")
-    assert (tmp_path / "site" / PICTURE["grid"]).read_bytes() == b"png"
-    assert f'src="../{PICTURE["grid"]}"' in (tmp_path / "site" / "boards" / "test.html").read_text("utf-8")
+    assert (tmp_path / "site" / path).read_bytes() == b"png"
+    assert f'src="../{path}"' in (tmp_path / "site" / "boards" / "test.html").read_text("utf-8")
     build.write(home, home / "site")
     assert not (home / "site" / "media").exists()
-    assert f'src="../../{PICTURE["grid"]}"' in (home / "site" / "boards" / "test.html").read_text("utf-8")
+    assert f'src="../../{path}"' in (home / "site" / "boards" / "test.html").read_text("utf-8")

@@ -10,7 +10,7 @@ from PIL import Image, ImageFont
 from runners.report import strips
 from runners.report.boards import Board, build
 from runners.report.source import compact, read
-from tests.runners.synthetic import record, store
+from tests.runners.synthetic import record, store, with_pictures
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)
 
@@ -19,10 +19,11 @@ def board(folder: Path, colours: dict[str, tuple[int, int, int]], size: tuple[in
     """Return a board whose records against each defense left a picture of one colour."""
     records = []
     for defense, colour in colours.items():
-        path = folder / "media" / f"{defense}.png"
+        one = with_pictures(record(defense=defense), "grid")
+        path = folder / one["media"]["grid"]
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", size, colour).save(path)
-        records.append(record(defense=defense, media={"grid": f"media/{defense}.png"}))
+        records.append(one)
     (found,) = build(read(store(folder, records)))
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,8 @@ def write(store: Path, folder: Path, shown: Contents | None = None) -> list[Path
     Pictures are copied, unless ``folder`` lies in the store: then the pages refer to the store's own.
     """
     shown = shown or contents(store)
+    if folder.parent.resolve() == store.resolve():
+        output.own_folder(store, folder.name)
     inside = folder.resolve().parent == store.resolve()
     made: dict[str, str | bytes | Path] = dict(files(shown, _spelled(store), media="../" if inside else ""))
     if not inside:
@@ -50,8 +53,8 @@ def files(shown: Contents, store: str, media: str = "") -> dict[str, str]:
 
 
 def _spelled(store: Path) -> str:
-    """Return a store's name for shell commands: of a path outside the current folder its last part alone."""
-    return store.name if store.is_absolute() else store.as_posix()
+    """Return a store's name, quoted for a shell: of a path outside the current folder its last part alone."""
+    return shlex.quote(store.name if store.is_absolute() else store.as_posix())
 
 
 def _pictures(shown: Contents) -> Iterator[str]:

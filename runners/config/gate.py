@@ -1,0 +1,139 @@
+"""The one gate for configs: what an option may be called, set and read, whoever wrote its file.
+
+A folder of options may come from a stranger, and so may a record whose cell is composed again. Composing a cell
+must therefore run nobody's code: options have plain names, set their own groups alone, read the environment nowhere,
+and what is resolved once holds nothing that could be resolved again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache, wraps
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import Container, Node, OmegaConf
+
+from benchmark.errors import ConfigError
+from runners.config.catalogue import GROUPS
+
+OPTION = re.compile(r"(?!\.+$)[\w.-]+", flags=re.ASCII)
+OWN = frozenset({*GROUPS, "seed", "lists"})
+"""What an option of a search path may set; never ``hydra``, ``trusted``, ``store`` or anything else of the machine."""
+TRUSTED = re.compile(r"(\w+\.)+", flags=re.ASCII)
+ENVIRONMENT = ("data.root", "store")
+"""The only keys that may be filled from the environment, which may hold secrets; they are in no record."""
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+def option_name(name: str, what: str = "option") -> str:
+    """Return ``name`` if it can be that of an option: ``krum``, or ``papers/gan`` in a folder of its group.
+
+    Raises:
+        ConfigError: it could lead to another folder.
+    """
+    if not all(OPTION.fullmatch(part) for part in name.split("/")):
+        raise ConfigError(
+            f"The {what} {name!r} is no name: an option is called by letters, digits, '_', '-' and '.', and stands in "
+            "conf/ or in a folder of hydra.searchpath."
+        )
+    return name
+
+
+# -- values -----------------------------------------------------------------------------------------------------------
+def refuse_interpolations(node: Any, path: str) -> None:
+    """Raise ConfigError if the resolved ``node`` holds ``${``, which would be resolved again when it is built."""
+    if isinstance(node, str):
+        if "${" in node:
+            raise ConfigError(f"{path} holds an interpolation after all were resolved: {node!r}; give its value.")
+    elif isinstance(node, Mapping):
+        for name, value in node.items():
+            refuse_interpolations(name, path)
+            refuse_interpolations(value, f"{path}.{name}")
+    elif isinstance(node, list | tuple):
+        for index, item in enumerate(node):
+            refuse_interpolations(item, f"{path}[{index}]")
+
+
+def environment(name: str, *default: Any, _node_: Node, _parent_: Container) -> Any:
+    """The resolver ``${oc.env:NAME,DEFAULT}``, in :data:`ENVIRONMENT` and Hydra's own settings only."""
+    place = str(_node_._get_full_key(""))
+    if place not in ENVIRONMENT and not place.startswith("hydra."):
+        raise ConfigError(
+            f"{place} reads the environment variable {name}; only {' and '.join(ENVIRONMENT)} may. Give its value."
+        )
+    if name in os.environ or not default:
+        try:
+            return os.environ[name]
+        except KeyError:
+            raise ConfigError(f"{place} needs the environment variable {name}, which is not set.") from None
+    return None if default[0] is None else str(default[0])
+
+
+def trusted_prefixes(value: Any) -> tuple[str, ...]:
+    """Return the package prefixes of ``trusted=[my_package.]``.
+
+    Raises:
+        ConfigError: it is no list, or one of its items does not end in a dot.
+    """
+    given = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+    if not isinstance(given, list | tuple) or not all(isinstance(p, str) and TRUSTED.fullmatch(p) for p in given):
+        raise ConfigError(
+            f"trusted must be a list of package names that end in a dot, e.g. trusted=[my_package.], got {given!r}."
+        )
+    return tuple(given)
+
+
+# -- search paths -----------------------------------------------------------------------------------------------------
+def check_search_path(arguments: Sequence[str]) -> None:
+    """Raise ConfigError if the command line names a folder of options that does not exist or whose code it distrusts.
+
+    Hydra imports the package of ``pkg://name``; the options of ``file:///folder`` are read and nothing is run.
+    """
+    lines = [line for line in arguments if line.lstrip("+").partition("=")[0] in ("hydra.searchpath", "trusted")]
+    given = {override.key_or_group: override.value() for override in OverridesParser.create().parse_overrides(lines)}
+    places = given.get("hydra.searchpath") or []
+    if not isinstance(places, list):
+        raise ConfigError(f"hydra.searchpath must be a list, e.g. hydra.searchpath=[file:///my/conf], got {places!r}.")
+    prefixes = trusted_prefixes(given.get("trusted", ()))
+    for place in map(str, places):
+        scheme, _, rest = place.rpartition("://")
+        if scheme == "pkg" and not f"{rest}.".startswith(prefixes or ("/",)):
+            top = rest.partition(".")[0]
+            raise ConfigError(f"{place} imports the package {top}; if you trust it, say so: trusted=[{top}.].")
+        if scheme in ("", "file") and not Path(rest).is_dir():
+            raise ConfigError(f"The folder {rest} of hydra.searchpath does not exist.")
+
+
+@cache
+def install() -> None:
+    """Put the gate between Hydra and the files that it reads, in this process. Harmless when repeated."""
+    OmegaConf.register_new_resolver("oc.env", environment, replace=True)
+    load, embed = ConfigRepository.load_config, ConfigLoaderImpl._load_single_config
+
+    @wraps(load)
+    def load_config(self: ConfigRepository, config_path: str) -> Any:
+        option_name(config_path.removesuffix(".yaml"))
+        return load(self, config_path)
+
+    @wraps(embed)
+    def load_single_config(self: ConfigLoaderImpl, default: Any, repo: Any) -> Any:
+        found = embed(self, default, repo)
+        path, package = str(default.config_path), str(default.package or "")
+        strange = str(found.provider).startswith(("hydra.searchpath", "command-line"))
+        misplaced = package.split(".")[0] == "hydra" and not path.startswith("hydra/")
+        own = set(map(str, found.config)) if OmegaConf.is_dict(found.config) else set()
+        if misplaced or (strange and own - OWN):
+            taken = min(own - OWN, default="hydra")
+            raise ConfigError(
+                f"The option {path} sets {taken!r}; an option may set its own group, not the machine room."
+            )
+        return found
+
+    ConfigRepository.load_config = load_config  # type: ignore[method-assign]
+    ConfigLoaderImpl._load_single_config = load_single_config  # type: ignore[method-assign]
