@@ -132,7 +132,9 @@ def check(
     dataset, model, setting, attack = (build(nodes[group], group) for group in SINGLE)
     guard = build(defense_node(defense), "defense")
     try:
-        outcome, digest = play(Cell(dataset, model, setting, attack, [guard], seed=0), root=ROOT, device=device, cache=memo)
+        outcome, digest = play(
+            Cell(dataset, model, setting, attack, [guard], seed=0), root=ROOT, device=device, cache=memo
+        )
     except Diverged:
         return  # an honest answer, shown as such
     except Refused as refused:

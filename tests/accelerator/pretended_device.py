@@ -120,7 +120,9 @@ class PretendedDevice:
         self.waits: Counter[tuple[str, str]] = Counter()
         self.unrepeatable: Counter[tuple[str, str]] = Counter()
         self.kernels = 0
-        self.calls: list[tuple[Any, bool]] = []  # Python's calls in progress, and whether they were given device tensors
+        self.calls: list[
+            tuple[Any, bool]
+        ] = []  # Python's calls in progress, and whether they were given device tensors
         self.quiet = 0
 
     @property

@@ -81,7 +81,9 @@ def test_tensors_say_where_they_are(device: PretendedDevice) -> None:
 
 def test_cuda_takes_scalars_and_indices_of_the_cpu(device: PretendedDevice) -> None:
     g, c = torch.arange(6.0).view(2, 3).to("cuda"), torch.ones(2, 3)
-    assert (g + torch.tensor(2.0)).is_cuda and (torch.tensor(2.0) * g).is_cuda and g.clamp(min=torch.tensor(1.0)).is_cuda
+    assert (
+        (g + torch.tensor(2.0)).is_cuda and (torch.tensor(2.0) * g).is_cuda and g.clamp(min=torch.tensor(1.0)).is_cuda
+    )
     assert torch.where(g > 1, torch.tensor(0.0), g).is_cuda
     assert g[torch.tensor([1])].is_cuda and g[torch.tensor([True, False])].is_cuda
     g[torch.tensor([0])] = 5.0
@@ -92,7 +94,9 @@ def test_cuda_takes_scalars_and_indices_of_the_cpu(device: PretendedDevice) -> N
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script`:FutureWarning")  # torch's own, in forward mode
 def test_modules_gradients_and_functional_transforms_stay_on_the_device(device: PretendedDevice) -> None:
-    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(18, 3))
+    net = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(18, 3)
+    )
     net.to("cuda").eval()
     assert nn.Linear(2, 2).to(torch.ones(1, device="cuda")).weight.is_cuda
     x, y = torch.rand(4, 1, 8, 8, device="cuda"), torch.tensor([0, 1, 2, 0], device="cuda")
@@ -123,8 +127,19 @@ def test_modules_gradients_and_functional_transforms_stay_on_the_device(device: 
 def test_waits_of_the_host_are_counted(device: PretendedDevice) -> None:
     g = torch.arange(6.0).view(2, 3).to("cuda")
     waits: list[Callable[[], Any]] = [
-        *(lambda: g.sum().item(), lambda: float(g.sum()), lambda: bool(g.sum() > 0), lambda: g.tolist(), lambda: g.cpu()),
-        *(lambda: g[g > 1], lambda: g.nonzero(), lambda: g[torch.tensor([0])], lambda: torch.tensor([1], device="cuda")),
+        *(
+            lambda: g.sum().item(),
+            lambda: float(g.sum()),
+            lambda: bool(g.sum() > 0),
+            lambda: g.tolist(),
+            lambda: g.cpu(),
+        ),
+        *(
+            lambda: g[g > 1],
+            lambda: g.nonzero(),
+            lambda: g[torch.tensor([0])],
+            lambda: torch.tensor([1], device="cuda"),
+        ),
     ]
     for act in waits:
         before = device.waited

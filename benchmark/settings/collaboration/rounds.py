@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -10,6 +9,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from benchmark import clock
 from benchmark.data.base import Split
 from benchmark.seeds import generator
 from benchmark.settings.collaboration.defense import FederatedDefense, Federation, LocalPlan, LocalStep, Round
@@ -147,7 +147,7 @@ def federate(
     defense.start(len(shares), net.layout)
     turns = rounds if order == "fedavg" else rounds * len(shares)
     last: Tensor | None = None
-    started = time.perf_counter()
+    started = clock.now()
     for index in range(turns):
         candidates = _candidates(order, len(shares), fraction, seed, index)
         turn = Round(index, net.layout, params, candidates, generator(seed, f"federated.protocol.{index}"))
@@ -183,7 +183,7 @@ def federate(
         result.messages += turn.messages + 2 * len(turn.parties)
         if watch and (index + 1) % (turns // rounds) == 0:
             result.curve.append(watch(params))
-    result.seconds = time.perf_counter() - started
+    result.seconds = clock.now() - started
     return result
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -109,7 +110,7 @@ class JointTraining:
             seed=context.seed,
             order=self.order,
             root=context.data.calibration,
-            watch=lambda params: accuracy(net.logits(params, test.x), test.y),
+            watch=lambda params: accuracy(predict(partial(net.logits, params), test.x), test.y),
             **interference,
         )
 
