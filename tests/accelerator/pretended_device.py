@@ -38,6 +38,7 @@ OWN_FILES = (__file__, rules.__file__)
 TWO_DEVICES = "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!"
 STRAY_INDEX = "indices should be either on cpu or on the same device as the indexed tensor (cpu)"
 STRAY_GENERATOR = "Expected a 'cuda' device type for generator but found 'cpu'"
+EARLY = "a copy from cuda:0 without a wait (non_blocking) is read before it is complete"
 NO_NUMPY = "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
 
 _storages: dict[int, weakref.ref[torch.UntypedStorage]] = {}  # address of a storage on the device -> the storage
@@ -254,10 +255,15 @@ class _PythonCalls(TorchFunctionMode):
             made = made.clone()
         return put(made, there)
 
-    def move(self, x: Tensor, there: bool, dtype: torch.dtype | None = None, copy: bool = False) -> Tensor:
+    def move(
+        self, x: Tensor, there: bool, dtype: torch.dtype | None = None, copy: bool = False, queued: bool = False
+    ) -> Tensor:
         if on_device(x) == there:
             return self.run(Tensor.to, (x, dtype or x.dtype), {"copy": copy})
-        self.owner.wait("copy to the device" if there else "copy from the device")
+        if queued and not there:
+            self.owner.fault(EARLY)
+        elif not queued:
+            self.owner.wait("copy to the device" if there else "copy from the device")
         differentiable = x.requires_grad or torch._C._functorch.is_functorch_wrapped_tensor(x)
         moved = _Move.apply(x, there, self.owner) if differentiable else put(x.clone(), there)
         return moved if dtype in (None, moved.dtype) else self.run(Tensor.to, (moved, dtype), {})
@@ -271,7 +277,7 @@ class _PythonCalls(TorchFunctionMode):
                 dtype = part
             elif part is not None and not isinstance(part, bool):
                 there = _is_cuda(part)
-        return self.move(x, there, dtype, bool(kwargs.get("copy")))
+        return self.move(x, there, dtype, bool(kwargs.get("copy")), bool(kwargs.get("non_blocking")))
 
     def numpy(self, func: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         if on_device(x):
