@@ -33,7 +33,7 @@ def generator(seed: int, purpose: str) -> torch.Generator:
 
 def normal_like(reference: Tensor, rng: torch.Generator) -> Tensor:
     """Return standard normal noise of the shape, type and device of ``reference``, drawn from ``rng``."""
-    return torch.randn(reference.shape, generator=rng, dtype=reference.dtype).to(reference.device)
+    return torch.randn(reference.shape, generator=rng, dtype=reference.dtype).to(reference.device, non_blocking=True)
 
 
 def child(rng: torch.Generator) -> int:

@@ -119,15 +119,22 @@ def shared_by_defenses() -> ArtifactCache:
     return cache
 
 
-def check(threat: str, defense: str, memo: ArtifactCache = no_cache) -> None:
+def check(
+    threat: str, defense: str, memo: ArtifactCache = no_cache, *, adaptive: bool = False, device: str = "cpu"
+) -> None:
     reason = reason_of(threat, defense)
     if reason is not None:
         explained(reason)
         return
-    dataset, model, setting, attack = (build(parts(threat)[group], group) for group in SINGLE)
+    nodes = parts(threat)
+    if adaptive:
+        nodes = nodes | {"threat": nodes["threat"] | {"adaptive": True}}
+    dataset, model, setting, attack = (build(nodes[group], group) for group in SINGLE)
     guard = build(defense_node(defense), "defense")
     try:
-        outcome, digest = play(Cell(dataset, model, setting, attack, [guard], seed=0), root=ROOT, cache=memo)
+        outcome, digest = play(
+            Cell(dataset, model, setting, attack, [guard], seed=0), root=ROOT, device=device, cache=memo
+        )
     except Diverged:
         return  # an honest answer, shown as such
     except Refused as refused:

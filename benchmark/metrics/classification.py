@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Int, Real, Shaped
+from jaxtyping import Float, Int, Real, Shaped
 from torch import Tensor
 
 
@@ -15,7 +15,12 @@ def accuracy(predicted: Real[Tensor, " n *classes"], y: Int[Tensor, " n"]) -> fl
         predicted: logits or probabilities (n, classes), or labels (n,).
         y: int64 (n,).
     """
-    return (_labels(predicted) == y).double().mean().item()
+    return share_right(predicted, y).item()
+
+
+def share_right(predicted: Real[Tensor, " n *classes"], y: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+    """Return the accuracy as float64 (), for curves that are read when all is done."""
+    return (_labels(predicted) == y).double().mean()
 
 
 def attack_success(predicted: Real[Tensor, " n *classes"], targets: Int[Tensor, " n"]) -> float:

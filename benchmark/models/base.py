@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -63,6 +64,20 @@ def initialise(module: nn.Module, init: str) -> None:
     if init == "uniform":
         for parameter in module.parameters():
             nn.init.uniform_(parameter, -0.5, 0.5)
+
+
+def average_pool(size: Sequence[int], pooled: int) -> nn.Module:
+    """Return a module that averages maps of ``size`` to ``pooled`` steps along each dimension.
+
+    CUDA has no deterministic gradient of adaptive pooling. Equal windows give the same numbers, to the last bit where
+    their lengths are powers of two, so they stand in for it there.
+    """
+    windows = tuple(length // pooled for length in size)
+    halved = all(window.bit_count() == 1 for window in windows)
+    equal = halved and tuple(size) == tuple(window * pooled for window in windows)
+    if len(size) == 1:
+        return nn.AvgPool1d(windows[0]) if equal else nn.AdaptiveAvgPool1d(pooled)
+    return nn.AvgPool2d(windows) if equal else nn.AdaptiveAvgPool2d(pooled)  # type: ignore[arg-type]
 
 
 def image_shape(model: str, shape: tuple[int, ...]) -> tuple[int, int, int]:

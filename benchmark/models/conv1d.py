@@ -45,13 +45,14 @@ class Conv1d(Classifier):
         if not 1 <= len(channels) <= len(KERNELS):
             raise ConfigError(f"model.channels must hold 1 to {len(KERNELS)} numbers, got {list(channels)}.")
         layers: list[nn.Module] = []
-        inputs = shape[0]
+        inputs, steps = shape
         for number, (outputs, kernel) in enumerate(zip(channels, KERNELS, strict=False)):
             if number:
                 layers.append(nn.MaxPool1d(2, ceil_mode=True))
             stride = 1 if number else 2
+            steps = -(-steps // 2)  # by the stride of the first convolution, by pooling before the others
             layers += [nn.Conv1d(inputs, outputs, kernel, stride, kernel // 2), base.activation(activation)]
             inputs = outputs
-        layers += [nn.AdaptiveAvgPool1d(POOLED_STEPS), nn.Flatten()]
+        layers += [base.average_pool([steps], POOLED_STEPS), nn.Flatten()]
         layers += [nn.Linear(inputs * POOLED_STEPS, hidden), base.activation(activation)]
         super().__init__(nn.Sequential(*layers), nn.Linear(hidden, num_classes))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from benchmark.models.base import Classifier, image_shape
+from benchmark.models.base import Classifier, average_pool, image_shape
 
 VERSION = 1
 POOLED = 2
@@ -26,11 +26,11 @@ class ConvNetBN(Classifier):
     def __init__(
         self, *, shape: tuple[int, ...] = (3, 32, 32), num_classes: int = 10, channels: Sequence[int] = (32, 64, 64)
     ) -> None:
-        inputs, _, _ = image_shape("convnet_bn", shape)
+        inputs, *size = image_shape("convnet_bn", shape)
         layers: list[nn.Module] = []
         for index, outputs in enumerate(channels):
             stride = 2 if index == 1 else 1
             layers += [nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
-            inputs = outputs
-        body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(POOLED), nn.Flatten())
+            inputs, size = outputs, [-(-length // stride) for length in size]
+        body = nn.Sequential(*layers, average_pool(size, POOLED), nn.Flatten())
         super().__init__(body, nn.Linear(inputs * POOLED**2, num_classes))

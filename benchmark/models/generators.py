@@ -36,11 +36,12 @@ class Generator(nn.Module):
 
     def noise(self, count: int, rng: torch.Generator) -> Tensor:
         """Return uniform noise (count, latent)."""
-        return torch.rand((count, self.latent), generator=rng).to(self.embedding.weight.device)
+        return torch.rand((count, self.latent), generator=rng).to(self.embedding.weight.device, non_blocking=True)
 
     def labels(self, count: int, rng: torch.Generator) -> Tensor:
         """Return uniform labels, int64 (count,), never from the private histogram."""
-        return torch.randint(self.num_classes, (count,), generator=rng).to(self.embedding.weight.device)
+        drawn = torch.randint(self.num_classes, (count,), generator=rng)
+        return drawn.to(self.embedding.weight.device, non_blocking=True)
 
     @torch.no_grad()
     def sample(self, y: Tensor, rng: torch.Generator, batch_size: int = 500) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,7 +23,10 @@ class Recurrence(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = F.pad(x, (0, -x.shape[2] % self.frame))
         frames = x.unflatten(2, (-1, self.frame)).transpose(1, 2).flatten(2)
-        _, (last, _) = self.cells(frames)
+        # cuDNN's recurrent kernels have no second derivative and no rule for vmap, and differentiate only in training
+        # mode; torch's own kernels do all of it.
+        with torch.backends.cudnn.flags(enabled=False):
+            _, (last, _) = self.cells(frames)
         return last[0]
 
 

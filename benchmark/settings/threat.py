@@ -7,7 +7,6 @@ and hands it to ``benchmark.metrics``.
 from __future__ import annotations
 
 import copy
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -15,6 +14,7 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 
+from benchmark import clock
 from benchmark.errors import AccessError
 from benchmark.seeds import generator, isolated
 
@@ -114,10 +114,10 @@ class Threat(ABC):
     def __call__(self, surface: Surface, *, seed: int) -> Any:
         """Return the guess from ``surface``, restricted to what was granted; seeded by purpose and timed."""
         purpose = f"threat.{type(self).__name__}"
-        started = time.perf_counter()
+        started = clock.now()
         with isolated(seed, purpose):
             guess = self.attack(surface.restrict(self.knowledge), generator(seed, purpose))
-        guess.seconds = time.perf_counter() - started
+        guess.seconds = clock.now() - started
         return guess
 
     @abstractmethod

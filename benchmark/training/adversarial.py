@@ -26,7 +26,7 @@ def train_adversarially(
         steps, step_size: of the inner ascent.
     """
     # The training loop gets positions in the data in place of inputs; the wrapper turns them into altered inputs.
-    train(_AlteredInputs(model, data, eps, steps, step_size), torch.arange(len(data)), data.y)
+    train(_AlteredInputs(model, data, eps, steps, step_size), torch.arange(len(data), device=data.y.device), data.y)
     return model
 
 

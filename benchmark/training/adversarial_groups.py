@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 SLOPE = 0.2
 PENALTY = 10.0
@@ -61,7 +62,7 @@ def gradient_penalty(
     critic: SupportsCritic, real: Float[Tensor, "n d"], mapped: Float[Tensor, "n d"], rng: torch.Generator
 ) -> Float[Tensor, ""]:
     """Return ``10 E[(|grad C| - 1)^2]`` at random points between pairs of real and mapped records of equal number."""
-    mix = torch.rand((len(real), 1), generator=rng).to(real.device)
+    mix = torch.rand((len(real), 1), generator=rng).to(real.device, non_blocking=True)
     between = (mix * real + (1 - mix) * mapped).detach().requires_grad_()
     (gradient,) = torch.autograd.grad(critic.critic(between).sum(), between, create_graph=True)
     return PENALTY * (gradient.norm(dim=1) - 1).square().mean()
@@ -76,7 +77,11 @@ def soft_ber(logits: Float[Tensor, "n k"], groups: Int[Tensor, " n"], count: int
         logits: (n, k); groups: int64 (n,); count: k. An absent group counts with the error of chance.
     """
     wrong = 1 - logits.softmax(dim=1).gather(1, groups.unsqueeze(1)).squeeze(1)
-    chance = torch.tensor((count - 1) / count, device=logits.device)
+    chance = wrong.new_full((), (count - 1) / count)
+    if wrong.is_cuda:  # a mask makes the host wait for its length
+        members = F.one_hot(groups, count).to(wrong)
+        sizes = members.sum(dim=0)
+        return torch.where(sizes > 0, wrong @ members / sizes.clamp_min(1), chance).mean()
     rates = [wrong[groups == group].mean() if (groups == group).any() else chance for group in range(count)]
     return torch.stack(rates).mean()
 

@@ -43,15 +43,16 @@ def minimize(
     steps: list[Tensor] = []
     changes: list[Tensor] = []
     for _ in range(iterations):
+        rows = active.nonzero().squeeze(1)
+        if not len(rows):
+            break
         direction = -_precondition(gradient, steps, changes)
         slope = (direction * gradient).sum(dim=1)
         uphill = slope >= 0
-        direction[uphill] = -gradient[uphill]
-        slope[uphill] = -gradient[uphill].square().sum(dim=1)
+        direction = torch.where(uphill[:, None], -gradient, direction)
+        slope = torch.where(uphill, -gradient.square().sum(dim=1), slope)
         first = torch.ones_like(value) if steps else (1 / gradient.abs().sum(dim=1).clamp_min(1e-12)).clamp_max(1.0)
-        x_new, value_new, gradient_new, moved = _wolfe(
-            objective, x, value, direction, slope, first, active, line_search
-        )
+        x_new, value_new, gradient_new, moved = _wolfe(objective, x, value, direction, slope, first, rows, line_search)
         steps.append(torch.where(moved[:, None], x_new - x, 0.0))
         changes.append(torch.where(moved[:, None], gradient_new - gradient, 0.0))
         del steps[:-history], changes[:-history]
@@ -60,8 +61,6 @@ def minimize(
         stalled = value - value_new <= STALLED * value.abs()
         value = torch.where(moved, value_new, value)
         active = active & moved & ~stalled & (value > tolerance)
-        if not active.any():
-            break
     return x, value
 
 
@@ -92,18 +91,18 @@ def _wolfe(
     direction: Tensor,
     slope: Tensor,
     first: Tensor,
-    active: Tensor,
+    rows: Tensor,
     evaluations: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Search one step length per row; return the new points, values, gradients and which rows moved downhill."""
+    """Search one step length for each of ``rows``; return points, values, gradients and which rows moved downhill."""
     low, high = torch.zeros_like(value), torch.full_like(value, float("inf"))
     length = first.clone()
     best, best_value, best_gradient = x.clone(), value.clone(), torch.zeros_like(x)
-    moved, searching = torch.zeros_like(active), active.clone()
+    moved, searching = torch.zeros(2, len(x), dtype=torch.bool, device=x.device)
+    searching = searching.index_fill(0, rows, True)
     trial_value, trial_gradient = value.clone(), torch.zeros_like(x)
     for _ in range(evaluations):
         trial = x + length[:, None] * direction
-        rows = searching.nonzero().squeeze(1)
         trial_value[rows], trial_gradient[rows] = objective(trial[rows], rows)
         decreased = trial_value <= value + SUFFICIENT_DECREASE * length * slope
         curvature_met = (trial_gradient * direction).sum(dim=1) >= CURVATURE * slope
@@ -114,7 +113,8 @@ def _wolfe(
         best_value = torch.where(accept, trial_value, best_value)
         moved = moved | accept
         searching = searching & ~(decreased & curvature_met)
-        if not searching.any():
+        rows = searching.nonzero().squeeze(1)
+        if not len(rows):
             break
         high = torch.where(decreased, high, length)
         low = torch.where(decreased, length, low)

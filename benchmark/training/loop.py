@@ -21,9 +21,10 @@ class SelfFitting(Protocol):
     def fit(self, x: Tensor, y: Tensor, rng: torch.Generator) -> object: ...
 
 
-def batches(count: int, batch_size: int, rng: torch.Generator) -> Iterator[Tensor]:
-    """Yield shuffled index batches that cover ``count`` samples once; the last may be smaller."""
-    yield from torch.randperm(count, generator=rng).split(batch_size)
+def batches(count: int, batch_size: int, rng: torch.Generator, device: torch.device) -> Iterator[Tensor]:
+    """Yield shuffled index batches on ``device`` that cover ``count`` samples once; the last may be smaller."""
+    # One copy for all batches: an index that comes from the CPU makes the host wait for a GPU.
+    yield from torch.randperm(count, generator=rng).to(device, non_blocking=True).split(batch_size)
 
 
 def train(
@@ -54,7 +55,7 @@ def train(
     optimizer = torch.optim.Adam(module.parameters(), lr=lr)
     module.train()
     for _ in range(epochs):
-        for index in batches(len(x), batch_size, rng):
+        for index in batches(len(x), batch_size, rng, x.device):
             value = loss(module(x[index]), y[index])
             optimizer.zero_grad(set_to_none=True)
             value.backward()

@@ -34,7 +34,7 @@ def sinkhorn() -> HotPath:
         return -weight * ((-reach / weight).logsumexp(dim=1) - math.log(POINTS))
 
     def by_log_sums(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        apart, start = cost(a, b), diameter(a, b)
+        apart, start = cost(a, b), diameter(a, b).item()
         with torch.no_grad():
             f, g = softmin(apart, start), softmin(apart.T, start)
             for weight in schedule(start, BLUR, 0.5):

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LAYERS = (
-    {"errors", "seeds", "outcome"},
+    {"clock", "errors", "seeds", "outcome"},
     {"data", "models", "metrics"},
     {"training", "crypto"},
     {"settings"},

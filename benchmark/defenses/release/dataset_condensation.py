@@ -59,15 +59,16 @@ class DatasetCondensation(ReleaseMechanism):
         y = labels.repeat_interleave(self.per_class)
         x = torch.rand((len(y), *private.x.shape[1:]), generator=rng).to(private.x).requires_grad_()
         optimizer = torch.optim.Adam([x], lr=self.lr)
+        pools = [private.x[private.y == label] for label in labels]
         for step in range(self.descent_steps):
             if step % self.network_steps == 0:
                 network = self._network(private)
             optimizer.zero_grad(set_to_none=True)
-            for label in labels:
-                real = private.x[private.y == label]
-                real = real[torch.randperm(len(real), generator=rng)[: self.batch_size].to(real.device)]
-                wanted = gradient(network, real, label.expand(len(real)))
-                own = y == label
+            for number, pool in enumerate(pools):
+                rows = torch.randperm(len(pool), generator=rng)[: self.batch_size]
+                real = pool[rows.to(pool.device, non_blocking=True)]
+                wanted = gradient(network, real, labels[number].expand(len(real)))
+                own = slice(number * self.per_class, (number + 1) * self.per_class)
                 gradient_distance(gradient(network, x[own], y[own], graph=True), wanted).backward()
             optimizer.step()
             with torch.no_grad():

@@ -101,7 +101,8 @@ class DPSinkhorn(GeneratorDefense):
         steps, rate = self.plan(len(private))
         optimizer = torch.optim.Adam(generator.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         for _ in range(steps):
-            batch = private[(torch.rand(len(private), generator=rng) < rate).to(private.y.device)]
+            rows = (torch.rand(len(private), generator=rng) < rate).nonzero().squeeze(1)
+            batch = private[rows.to(private.y.device, non_blocking=True)]
             optimizer.zero_grad(set_to_none=True)
             self.step(generator, batch, rng)
             optimizer.step()
@@ -127,8 +128,9 @@ class DPSinkhorn(GeneratorDefense):
     def step(self, generator: Generator, batch: Split, rng: torch.Generator) -> None:
         """Leave the (sanitised) gradient of one step in the generator's parameters."""
         count = self.batch_size + self.extra
-        y = torch.randint(generator.num_classes, (self.batch_size,), generator=rng).to(batch.y.device)
+        y = torch.randint(generator.num_classes, (self.batch_size,), generator=rng)
         y = torch.cat([y, y[: self.extra]])  # further samples of the same labels
+        y = y.to(batch.y.device, non_blocking=True)
         x = generator(generator.noise(count, rng), y)
         if self.perturb == "param":
             self._step_at_parameters(generator, x, y, batch, rng)

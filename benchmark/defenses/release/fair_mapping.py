@@ -151,7 +151,7 @@ class FairMapping(ReleaseMechanism):
 
     def mapped(self, records: Tensor, rng: torch.Generator) -> Tensor:
         """Return ``G(x) = x + f(x, noise)``, (n, d)."""
-        noise = torch.rand((len(records), self.noise), generator=rng).to(records)
+        noise = torch.rand((len(records), self.noise), generator=rng).to(records, non_blocking=True)
         return records + self.generator(torch.cat([records, noise], dim=1))
 
     # -- training ----------------------------------------------------------------------------------
@@ -213,7 +213,9 @@ class FairMapping(ReleaseMechanism):
     def _draw(self, pools: tuple[Tensor, Tensor], rng: torch.Generator) -> Tensor:
         """Return indices of half a batch of the target group, then as many others."""
         half = self.batch_size // 2
-        return torch.cat([pool[torch.randint(len(pool), (half,), generator=rng).to(pool.device)] for pool in pools])
+        rows = torch.stack([torch.randint(len(pool), (half,), generator=rng) for pool in pools])
+        rows = rows.to(pools[0].device, non_blocking=True)
+        return torch.cat([pool[own] for pool, own in zip(pools, rows, strict=True)])
 
     def _judges_loss(self, records: Tensor, groups: Tensor, count: int, rng: torch.Generator) -> Tensor:
         """Return the loss of the discriminator on mapped records and of the critic between target and mapped others."""

@@ -113,8 +113,10 @@ class Round:
 
         Words that :class:`Published` does not have belong to releases and are ignored here.
         """
-        if facts.get("mask") is not None and self.published.mask is not None:
-            facts["mask"] = facts["mask"] & self.published.mask  # stacked defenses: what both let through
+        if facts.get("mask") is not None:
+            facts["mask"] = facts["mask"].to(self.params.device)  # a mask by layout alone was made on the CPU
+            if self.published.mask is not None:
+                facts["mask"] = facts["mask"] & self.published.mask  # stacked defenses: what both let through
         known = {field.name for field in fields(Published)}
         self.published = replace(self.published, **{word: fact for word, fact in facts.items() if word in known})
 

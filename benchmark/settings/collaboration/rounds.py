@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -10,6 +9,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from benchmark import clock
 from benchmark.data.base import Split
 from benchmark.seeds import generator
 from benchmark.settings.collaboration.defense import FederatedDefense, Federation, LocalPlan, LocalStep, Round
@@ -121,7 +121,7 @@ def federate(
     overhear: Overhear = unheard,
     unmixed: Tensor | None = None,
     root: Split | None = None,
-    watch: Callable[[Tensor], float] | None = None,
+    watch: Callable[[Tensor], Tensor] | None = None,
 ) -> Federation:
     """Train together for ``rounds`` rounds.
 
@@ -138,7 +138,7 @@ def federate(
         unmixed: parties that upload their own row however the exchange turned out.
         root: samples that nobody trains on: the server's own, for defenses that want a trusted update, or the parties'
             validation samples, for those that want to know what they may do to an update.
-        watch: called with the global model after each round.
+        watch: returns a number () for the global model after each round; they are read after the last one.
     """
     params = net.initial().to(shares[0].x.device)
     plan = defense.local_plan(plan)
@@ -147,7 +147,8 @@ def federate(
     defense.start(len(shares), net.layout)
     turns = rounds if order == "fedavg" else rounds * len(shares)
     last: Tensor | None = None
-    started = time.perf_counter()
+    curve: list[Tensor] = []
+    started = clock.now()
     for index in range(turns):
         candidates = _candidates(order, len(shares), fraction, seed, index)
         turn = Round(index, net.layout, params, candidates, generator(seed, f"federated.protocol.{index}"))
@@ -171,7 +172,7 @@ def federate(
             start = params if turn.held is None else turn.held
             rngs = [generator(seed, f"federated.party.{party}.{index}") for party in turn.parties.tolist()]
             updates = local_updates(net, defense, start, x, y, plan, rngs)
-            result.local_models[turn.parties] = start - plan.lr * updates
+            result.local_models[turn.parties.to(params.device, non_blocking=True)] = start - plan.lr * updates
             updates = defense.protect(updates, turn)
             last = receive(defense, deviate(turn, updates), turn, unmixed, overhear)
             params = params - plan.lr * last
@@ -182,8 +183,9 @@ def federate(
         result.bytes_sent += turn.bytes_sent + 2 * len(turn.parties) * params.numel() * BYTES_PER_FLOAT
         result.messages += turn.messages + 2 * len(turn.parties)
         if watch and (index + 1) % (turns // rounds) == 0:
-            result.curve.append(watch(params))
-    result.seconds = time.perf_counter() - started
+            curve.append(watch(params))
+    result.curve = torch.stack(curve).tolist() if curve else []
+    result.seconds = clock.now() - started
     return result
 
 
@@ -223,29 +225,33 @@ def receive(
     overhear(turn, uploads)
     if not turn.active.any():  # e.g. nobody found a partner: the round changes nothing
         return torch.zeros_like(turn.params)
-    arrived = defense.preaggregate(uploads[turn.active], turn)
+    arrived = uploads[turn.active.nonzero().squeeze(1).to(uploads.device, non_blocking=True)]
+    arrived = defense.preaggregate(arrived, turn)
     return defense.aggregate(arrived, turn) if len(arrived) else torch.zeros_like(turn.params)
 
 
 def _server_update(net: Net, root: Split, params: Tensor, plan: LocalPlan, seed: int, index: int) -> Tensor:
     """Return the update (d,) of an honest party that holds the server's root data."""
     rng = generator(seed, f"federated.batch.server.{index}")
-    x, y = _draw(root, min(plan.batch_size, len(root)), plan.local_steps, rng)
+    rows = _rows(len(root), min(plan.batch_size, len(root)), plan.local_steps, rng).to(root.y.device, non_blocking=True)
+    x, y = root.x[rows], root.y[rows]
     return local_updates(net, FederatedDefense(), params, x[None], y[None], plan, [rng])[0].detach()
 
 
 def _batches(shares: Sequence[Split], parties: Tensor, plan: LocalPlan, seed: int, index: int) -> tuple[Tensor, Tensor]:
     """Return batches (n, steps, batch, ...) and labels; the smallest of the parties' shares limits their size."""
     size = min(plan.batch_size, *(len(shares[party]) for party in parties.tolist()))
-    drawn = [
-        _draw(shares[party], size, plan.local_steps, generator(seed, f"federated.batch.{party}.{index}"))
-        for party in parties.tolist()
-    ]
-    xs, ys = zip(*drawn, strict=True)
-    return torch.stack(xs), torch.stack(ys)
+    present = [shares[party] for party in parties.tolist()]
+    rngs = [generator(seed, f"federated.batch.{party}.{index}") for party in parties.tolist()]
+    drawn = [_rows(len(share), size, plan.local_steps, rng) for share, rng in zip(present, rngs, strict=True)]
+    # One copy for all parties: an index that comes from the CPU makes the host wait for a GPU.
+    rows = torch.stack(drawn).to(present[0].y.device, non_blocking=True)
+    return (
+        torch.stack([share.x[own] for share, own in zip(present, rows, strict=True)]),
+        torch.stack([share.y[own] for share, own in zip(present, rows, strict=True)]),
+    )
 
 
-def _draw(share: Split, size: int, steps: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return inputs (steps, size, ...) and labels; each batch is drawn without replacement."""
-    rows = torch.stack([torch.randperm(len(share), generator=rng)[:size] for _ in range(steps)])
-    return share.x[rows], share.y[rows]
+def _rows(count: int, size: int, steps: int, rng: torch.Generator) -> Tensor:
+    """Return row numbers below ``count``, (steps, size), on the CPU; each batch is drawn without replacement."""
+    return torch.stack([torch.randperm(count, generator=rng)[:size] for _ in range(steps)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 
 from benchmark.data.base import Split
 from benchmark.errors import Diverged
-from benchmark.metrics.classification import accuracy
+from benchmark.metrics.classification import accuracy, share_right
 from benchmark.outcome import Outcome
 from benchmark.settings.base import Artifact, CellContext
 from benchmark.settings.collaboration.defense import Federation, LocalPlan, Predictor, TrainingTask
@@ -109,7 +110,7 @@ class JointTraining:
             seed=context.seed,
             order=self.order,
             root=context.data.calibration,
-            watch=lambda params: accuracy(net.logits(params, test.x), test.y),
+            watch=lambda params: share_right(predict(partial(net.logits, params), test.x), test.y),
             **interference,
         )
 

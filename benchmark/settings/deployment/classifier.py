@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmark import clock
 from benchmark.errors import ConfigError
 from benchmark.seeds import isolated
 from benchmark.settings.base import Artifact, CellContext
@@ -77,11 +77,11 @@ class Operator:
         fit = self.fitting(context.rng("deployment.batches"))
 
         def build() -> Artifact:
-            started = time.perf_counter()
+            started = clock.now()
             with isolated(context.seed, "deployment.train"):  # dropout draws from global state
                 fitted = context.defense.fit(lambda: copy.deepcopy(model), context.data.owner, fit)
             state = {name: tensor.detach().cpu() for name, tensor in fitted.state_dict().items()}
-            return {**state, SECONDS: torch.tensor(time.perf_counter() - started, dtype=torch.float64)}
+            return {**state, SECONDS: torch.tensor(clock.now() - started, dtype=torch.float64)}
 
         parts = ("dataset", "model", "setting", "scale", *(["defense"] if context.defense.overrides("fit") else []))
         state = dict(context.cache(("deployment", *parts), build))

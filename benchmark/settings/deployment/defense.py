@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from benchmark import clock
 from benchmark.data.base import Split
 from benchmark.seeds import generator
 from benchmark.settings.defense import Defense, hook
@@ -54,12 +54,12 @@ class DetectorContext:
         """
 
         def timed() -> dict[str, Tensor]:
-            started = time.perf_counter()
-            return {**build(), "seconds": torch.tensor(time.perf_counter() - started, dtype=torch.float64)}
+            started = clock.now()
+            return {**build(), "seconds": torch.tensor(clock.now() - started, dtype=torch.float64)}
 
-        started = time.perf_counter()
+        started = clock.now()
         artifact = dict(self.recall(name, timed))
-        self.saved += max(0.0, artifact.pop("seconds").item() - (time.perf_counter() - started))
+        self.saved += max(0.0, artifact.pop("seconds").item() - (clock.now() - started))
         return artifact
 
 

@@ -7,13 +7,13 @@ cells which differ only in the threat share it, and shadow attacks pay for each 
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 
 import torch
 
+from benchmark import clock
 from benchmark.data.base import Split, digest
 from benchmark.seeds import isolated
 from benchmark.settings.base import Artifact, CellContext
@@ -78,9 +78,9 @@ class Fitted:
         return self._encode_all(self.mechanism.fit(self.context.data.owner, self.NAME)[0])[0]
 
     def _build(self) -> Artifact:
-        started = time.perf_counter()
+        started = clock.now()
         defense, release = self.mechanism.fit(self.context.data.owner, self.NAME)
-        seconds = time.perf_counter() - started
+        seconds = clock.now() - started
         self.live, encoded = self._encode_all(defense)
         artifact = _pack(release) | {"seconds": torch.tensor(seconds, dtype=torch.float64)}
         for role, people in encoded.items():

@@ -137,7 +137,8 @@ class CarliniWagnerL2(CarliniWagner):
                 met |= meets
                 distance = (x - clean).flatten(1).square().sum(dim=1)
                 better = meets & (distance < least)
-                best[better], least[better] = x[better], distance[better]
+                best.copy_(torch.where(better.view(-1, *[1] * (x.ndim - 1)), x, best))
+                least.copy_(torch.where(better, distance, least))
 
             def penalty(x: Tensor, f: Tensor, c: Tensor = c) -> Tensor:
                 return (x - clean).flatten(1).square().sum(dim=1) + c * f

@@ -46,7 +46,7 @@ class Tightened(CarliniWagner):
             with torch.no_grad():
                 met = margin(logits(found), targets) <= -self.confidence
             met &= self.holds(found, clean, bound)
-            best[met] = found[met]
+            best = torch.where(met.view(-1, *[1] * (clean.ndim - 1)), found, best)
             start = best.where(met.view(-1, *[1] * (clean.ndim - 1)), last)
             bound = self.tighten(logits, clean, targets, best, bound, met)
             c = c.where(met, 2 * c)
@@ -113,7 +113,7 @@ class CarliniWagnerL0(Tightened):
         latest = clean.clone()
 
         def keep(x: Tensor, meets: Tensor) -> None:
-            latest[meets] = x[meets]
+            latest.copy_(torch.where(meets.view(-1, *[1] * (x.ndim - 1)), x, latest))
 
         def penalty(x: Tensor, f: Tensor) -> Tensor:
             return (x - clean).flatten(1).square().sum(dim=1) + c * f
@@ -182,7 +182,8 @@ class CarliniWagnerLinf(Tightened):
         def keep(x: Tensor, meets: Tensor) -> None:
             largest = (x - clean).flatten(1).abs().amax(dim=1)
             better = meets & (largest < least)
-            nearest[better], least[better] = x[better], largest[better]
+            nearest.copy_(torch.where(better.view(-1, *[1] * (x.ndim - 1)), x, nearest))
+            least.copy_(torch.where(better, largest, least))
 
         def penalty(x: Tensor, f: Tensor) -> Tensor:
             return ((x - clean).abs() - bound).clamp_min(0).flatten(1).sum(dim=1) + c * f

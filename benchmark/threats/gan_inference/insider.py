@@ -49,7 +49,7 @@ class GeneratorTraining:
     generator: Generator
     mean: Generator
     optimizer: torch.optim.Optimizer
-    loss: float = 0.0
+    loss: float | Tensor = 0.0
     best: Generator | None = None
     confidence: float = 0.0
 
@@ -139,7 +139,7 @@ class GANInsider(InsiderThreat):
         if not surface.last:  # each round has a new model to learn from; the last call only claims
             self.seen.append(self._model_to_fit(surface))
             self._take_turn(surface, self.training, rng)
-        loss: dict[str, float | str] = {"generator_loss": self.training.loss}
+        loss: dict[str, float | str] = {"generator_loss": float(self.training.loss)}
         move = InsiderMove(self.training.claimed.draw(self.samples, rng, device), diagnostics=loss)
         if self.active and not surface.last:
             move.train_on = self._with_fakes(surface, self.training.generator.draw(self.fakes, rng, device))
@@ -181,12 +181,12 @@ class GANInsider(InsiderThreat):
         """Take generator steps towards ``target`` under the frozen model ``params`` (d,)."""
         wanted = torch.full((self.batch_size,), self.target, device=params.device)
         for _ in range(self.steps):
-            z = torch.randn((self.batch_size, self.latent), generator=rng).to(params.device)
+            z = torch.randn((self.batch_size, self.latent), generator=rng).to(params.device, non_blocking=True)
             loss = F.cross_entropy(surface.net.logits(params, training.generator(z)), wanted)
             training.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             training.optimizer.step()
-            training.loss = loss.item()
+            training.loss = loss.detach()
 
     def _train_copy(
         self, surface: GlobalModelSurface, params: Tensor, training: GeneratorTraining, rng: torch.Generator
@@ -194,7 +194,8 @@ class GANInsider(InsiderThreat):
         """Return the insider's copy (d,) after local steps on its own samples and new fakes."""
         data = self._with_fakes(surface, training.generator.draw(self.fakes, rng, params.device))
         for _ in range(self.game_steps):
-            batch = data[torch.randperm(len(data), generator=rng)[: self.batch_size]]
+            rows = torch.randperm(len(data), generator=rng)[: self.batch_size]
+            batch = data[rows.to(params.device, non_blocking=True)]
             params = params - self.game_lr * surface.net.gradient(params, batch.x, batch.y)
         return params
 

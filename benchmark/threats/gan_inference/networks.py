@@ -32,7 +32,7 @@ class Generator(nn.Module):
     @torch.no_grad()
     def draw(self, count: int, rng: torch.Generator, device: torch.device) -> Tensor:
         """Return ``count`` images from standard normal noise of ``rng``."""
-        return self(torch.randn((count, self.latent), generator=rng).to(device))
+        return self(torch.randn((count, self.latent), generator=rng).to(device, non_blocking=True))
 
 
 def dense(*, shape: tuple[int, ...], latent: int, hidden: int) -> Generator:

@@ -77,6 +77,7 @@ class CuriousAbandonHonesty(TrapThreat):
         while free.any() and len(kept) < count:
             votes = (alike & free).sum(dim=1) * free
             best = int(votes.argmax())
-            kept.append(found[alike[best] & free].median(dim=0).values)
+            group = found[alike[best] & free]
+            kept.append(group.sort(dim=0).values[(len(group) - 1) // 2])  # the median; its own kernel is not repeatable
             free &= ~alike[best]
         return torch.stack(kept)

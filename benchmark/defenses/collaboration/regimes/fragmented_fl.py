@@ -95,13 +95,15 @@ class FragmentedFL(FederatedDefense):
         if self.wire == "encrypted":
             return self._encrypted(updates, first, silent, gone, round)
         self._count(len(paired), int(silent[paired].sum()), int(round.active.sum()), updates.shape[1], round)
-        mixed, second = from_fixed(to_fixed(updates), updates), self.partner[first]
-        mask = torch.rand((len(first), updates.shape[1]), generator=round.rng).to(updates.device) < self.p_mix
+        mixed = from_fixed(to_fixed(updates), updates)
+        drawn = torch.rand((len(first), updates.shape[1]), generator=round.rng)
+        mask = drawn.to(updates.device, non_blocking=True) < self.p_mix
+        first, second = torch.stack([first, self.partner[first]]).to(updates.device, non_blocking=True)
         mixed[first], mixed[second] = (
             torch.where(mask, mixed[second], mixed[first]),
             torch.where(mask, mixed[first], mixed[second]),
         )
-        return torch.where(round.active[:, None].to(mixed.device), mixed, 0)
+        return torch.where(round.active[:, None].to(mixed.device, non_blocking=True), mixed, 0)
 
     def _encrypted(self, updates: Tensor, first: Tensor, silent: Tensor, gone: Tensor, round: Round) -> Tensor:
         fixed = to_fixed(updates).cpu().numpy()

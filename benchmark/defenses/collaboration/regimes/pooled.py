@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import torch
 
+from benchmark import clock
 from benchmark.crypto.secure_costs import pooled_costs
 from benchmark.data.base import Split
 from benchmark.settings.collaboration.defense import FederatedDefense, TrainingTask
@@ -42,11 +41,11 @@ class Pooled(FederatedDefense):
         self.mpc = mpc
 
     def learn(self, task: TrainingTask) -> Federation:
-        started = time.perf_counter()
+        started = clock.now()
         pool = Split(torch.cat([s.x for s in task.shares]), torch.cat([s.y for s in task.shares]))
         models, steps = train_each(task, [pool], self.plan)
         work = (len(pool), min(self.plan.batch_size, len(pool)), steps)
-        return Federation(models[0], models[:0], seconds=time.perf_counter() - started, work=work)
+        return Federation(models[0], models[:0], seconds=clock.now() - started, work=work)
 
     def secure_costs(self, net: Net, samples: int, parties: int) -> dict[str, float | str]:
         if not self.mpc:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from benchmark import clock
 from benchmark.crypto.secure_costs import ensemble_costs
 from benchmark.data.base import Split, balanced_order
 from benchmark.errors import ConfigError, positive
@@ -92,7 +92,7 @@ class SafeNet(FederatedDefense):
         return {"filter_threshold": self.threshold}
 
     def learn(self, task: TrainingTask) -> Federation:
-        started = time.perf_counter()
+        started = clock.now()
         training, validation = self._set_aside(task)
         models, steps = train_each(task, training, self.plan)
         scores = validate(task.net, models, validation)
@@ -100,7 +100,7 @@ class SafeNet(FederatedDefense):
         return Federation(
             models.mean(dim=0),
             models,
-            seconds=time.perf_counter() - started,
+            seconds=clock.now() - started,
             scores=scores,
             work=(samples, min(self.plan.batch_size, samples), steps),
         )

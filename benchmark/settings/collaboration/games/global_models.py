@@ -137,6 +137,9 @@ class Insider:
         assert isinstance(threat, InsiderThreat)
         held = [int((share.y == threat.target).sum()) for share in self.shares[:-1]]
         self.holder = max(range(len(held)), key=held.__getitem__)
+        # Looked up once, since a mask makes the host wait for a GPU.
+        self.own = without(self.shares[-1], threat.target)
+        self.truth = of_class(self.context.data.calibration, threat.target)
 
     def visit(self, round: Round, shares: Sequence[Split]) -> Sequence[Split]:
         """Hand the downloaded model to the threat when it is its turn; return what everybody trains on."""
@@ -160,6 +163,7 @@ class Insider:
         if len(rows):
             groups = round.published.groups
             alike = rows if groups is None else (groups == groups[rows]).nonzero().flatten()
+            alike = alike.to(uploads.device, non_blocking=True)
             self.heard = (round.params - round.lr * uploads[alike].mean(dim=0).to(round.params)).detach()
 
     def look(self, params: Float[Tensor, " d"], published: Published) -> InsiderMove:
@@ -171,13 +175,13 @@ class Insider:
             rounds=self.rounds,
             net=self.net,
             params=params.detach(),
-            own=without(self.shares[-1], threat.target),
+            own=self.own,
             target=threat.target,
             shape=data.shape,
             num_classes=data.num_classes,
             published=published,
             heard=self.heard,
-            truth=of_class(data.calibration, threat.target),
+            truth=self.truth,
         )
         move: InsiderMove = threat(surface, seed=derive(self.context.seed, f"insider.{self.turn}"))
         if move.samples is not None and self.turn in {self.rounds * part // 4 for part in range(5)}:

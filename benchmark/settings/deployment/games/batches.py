@@ -7,7 +7,6 @@ and their spread over draws is smaller than it would be over hospitals.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -16,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from benchmark import clock
 from benchmark.errors import ConfigError
 from benchmark.metrics.classification import accuracy, auc
 from benchmark.metrics.detection import ks_suspicion, power
@@ -149,11 +149,11 @@ class BatchesGame(Game[Operator]):
         if not context.defense.overrides("screen_batches"):  # nobody watches
             outcome.risk["missed"] = 1.0
             return 0.0
-        started = time.perf_counter()
+        started = clock.now()
         detectors = {group: self._detector_context(context, deployed.model, group) for group in batches}
         evidence = {group: context.defense.screen_batches(batches[group], detectors[group]) for group in batches}
         saved = sum(detector.saved for detector in detectors.values())
-        outcome.cost["seconds"] += time.perf_counter() - started + saved
+        outcome.cost["seconds"] += clock.now() - started + saved
         suspicion = suspicions(evidence)
         level = self.honest.false_alarm_rate
         measured = power(suspicion[SHIFTED], suspicion[NULL], suspicion[HELD_OUT], level)

@@ -1,0 +1,1 @@
+"""Tests on a pretended CUDA device: its rules, the cells of the catalogue, planted faults and budgets."""
