@@ -19,7 +19,7 @@ from rich.table import Table
 
 from benchmark.errors import ConfigError
 from runners.cli.problems import CellsFailed
-from runners.config.compose import at_least_one, store_of
+from runners.config.compose import store_of
 from runners.config.loader import SweepLoader
 from runners.run import application
 from runners.store.place import writable
@@ -54,8 +54,6 @@ def sweep(
     """
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
     store = Store(store_of(config))
-    if "jobs" in config:
-        at_least_one("jobs", config.jobs)
     if not plan_only:
         writable(store.root)
     check_logger(str(config.logger))
