@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
 from benchmark.data.base import Split, file_in_root
 from benchmark.data.tables import SensitiveTable
-from benchmark.errors import ConfigError, DataMissing
+from benchmark.errors import DataMissing
+from benchmark.parameters import Sizes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,6 @@ SENSITIVE: dict[str, tuple[str, ...]] = {
     "race": ("Amer-Indian-Eskimo", "Asian-Pac-Islander", "Black", "Other", "White"),
 }
 """Possible sensitive attributes, each with its values in the order of their codes 0, 1, ..."""
-SCALINGS = ("minmax", "standard")
 
 REMEDY = (
     ". Put adult.data and adult.test of https://archive.ics.uci.edu/dataset/2/adult there, or name another folder with "
@@ -58,14 +57,12 @@ class Adult(SensitiveTable):
     def __init__(
         self,
         *,
-        sizes: Mapping[str, int | None] | None = None,
+        sizes: Sizes | None = None,
         sensitive: str = "sex",
         hide_sensitive: bool = False,
-        scaling: str = "minmax",
+        scaling: Literal["minmax", "standard"] = "minmax",
     ) -> None:
         super().__init__(sizes=sizes, sensitive=sensitive, hide_sensitive=hide_sensitive)
-        if scaling not in SCALINGS:
-            raise ConfigError(f"dataset.scaling must be one of {', '.join(SCALINGS)}, got {scaling!r}.")
         self.scaling = scaling
 
     def pools(self, root: Path | None) -> tuple[Split, Split, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from benchmark.data.base import Source, Split, balanced_order, file_in_root
-from benchmark.errors import DataMissing, positive
+from benchmark.errors import DataMissing
+from benchmark.parameters import Count, Sizes
 from benchmark.seeds import generator
 
 VERSION = 1
@@ -34,9 +34,8 @@ class ATTFaces(Source):
 
     SIZES = {"owner": 160, "attacker": 80, "public": 40, "calibration": 40, "test": 80}
 
-    def __init__(self, *, sizes: Mapping[str, int | None] | None = None, side: int = 64) -> None:
+    def __init__(self, *, sizes: Sizes | None = None, side: Count = 64) -> None:
         super().__init__(sizes=sizes)
-        positive("dataset.side", side)
         self.side = side
 
     def pools(self, root: Path | None) -> tuple[Split, Split, int]:

@@ -14,6 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from benchmark.errors import ConfigError, DataMissing
+from benchmark.parameters import Checked, Sizes
 from benchmark.seeds import generator
 
 PRIVATE_SPLITS = ("owner", "attacker", "public", "calibration")
@@ -94,7 +95,7 @@ class Dataset:
         return replace(self, **moved, shifted=None if self.shifted is None else self.shifted.to(device))
 
 
-class Source(ABC):
+class Source(Checked, ABC):
     """Base of loaders: subclasses read the raw pools, this base draws class-balanced, disjoint splits from them.
 
     Args:
@@ -106,6 +107,7 @@ class Source(ABC):
         has_sensitive, has_group: whether samples carry ``Split.sensitive`` and ``Split.group``.
     """
 
+    place = "dataset"
     kind: ClassVar[str] = "image"
     shift: ClassVar[str] = "none"
     """``natural`` if the set has a shifted population, which :meth:`shifted_pool` reads."""
@@ -113,15 +115,17 @@ class Source(ABC):
     has_group: ClassVar[bool] = False
     SIZES: ClassVar[Mapping[str, int | None]] = {}
 
-    def __init__(self, *, sizes: Mapping[str, int | None] | None = None) -> None:
+    def __init__(self, *, sizes: Sizes | None = None) -> None:
         sizes = self.SIZES if sizes is None else sizes
         unknown = set(sizes) - {*PRIVATE_SPLITS, "test"}
         if unknown:
             raise ConfigError(
                 f"dataset.sizes has no role {sorted(unknown)}; the roles are {[*PRIVATE_SPLITS, 'test']}."
             )
-        if any(size is not None and size < 0 for size in sizes.values()):
-            raise ConfigError(f"dataset.sizes must not be negative, got {dict(sizes)}.")
+        if sizes.get("test") == 0:
+            raise ConfigError(
+                "dataset.sizes.test must be a whole number of at least 1 or null (all test samples), got 0."
+            )
         self.sizes = dict(sizes)
 
     @abstractmethod

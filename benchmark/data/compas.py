@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import torch
 from benchmark.data import tables
 from benchmark.data.base import Split
 from benchmark.data.tables import SensitiveTable
+from benchmark.parameters import Sizes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,9 +36,7 @@ class Compas(SensitiveTable):
     COLUMNS_OF = {name: name for name in SENSITIVE}
     SIZES = {"owner": 2000, "attacker": 1000, "public": 300, "calibration": 1000, "test": None}
 
-    def __init__(
-        self, *, sizes: Mapping[str, int | None] | None = None, sensitive: str = "race", hide_sensitive: bool = True
-    ) -> None:
+    def __init__(self, *, sizes: Sizes | None = None, sensitive: str = "race", hide_sensitive: bool = True) -> None:
         super().__init__(sizes=sizes, sensitive=sensitive, hide_sensitive=hide_sensitive)
 
     def pools(self, root: Path | None) -> tuple[Split, Split, int]:

@@ -6,12 +6,12 @@ Group ``2 a + b`` has the codes a and b, where 1 is the privileged value; neithe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from benchmark.data.adult import Adult
 from benchmark.data.compas import Compas
 from benchmark.data.german_credit import WOMEN, YOUNG, GermanCredit
+from benchmark.parameters import Sizes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,7 @@ VERSION = 1
 class AdultCrossed(Adult):
     """UCI Adult by sex (a: man) and race (b: white); numeric columns lie in [0, 1]."""
 
-    def __init__(self, *, sizes: Mapping[str, int | None] | None = None) -> None:
+    def __init__(self, *, sizes: Sizes | None = None) -> None:
         super().__init__(sizes=sizes, sensitive="sex", hide_sensitive=True, scaling="minmax")
 
     def _excluded(self) -> set[str]:
@@ -35,7 +35,7 @@ class AdultCrossed(Adult):
 class GermanCreditCrossed(GermanCredit):
     """German credit by age (a: above 25 years) and sex (b: man)."""
 
-    def __init__(self, *, sizes: Mapping[str, int | None] | None = None) -> None:
+    def __init__(self, *, sizes: Sizes | None = None) -> None:
         super().__init__(sizes=sizes, sensitive="age", hide_sensitive=True)
 
     def _excluded(self) -> set[str]:
@@ -48,7 +48,7 @@ class GermanCreditCrossed(GermanCredit):
 class CompasCrossed(Compas):
     """COMPAS by race (a: not African-American) and sex (b: woman)."""
 
-    def __init__(self, *, sizes: Mapping[str, int | None] | None = None) -> None:
+    def __init__(self, *, sizes: Sizes | None = None) -> None:
         super().__init__(sizes=sizes, sensitive="race", hide_sensitive=True)
 
     def _excluded(self) -> set[str]:

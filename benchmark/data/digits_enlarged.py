@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from torch.nn import functional as F
 
 from benchmark.data.base import Split
 from benchmark.data.digits import Digits
-from benchmark.errors import positive
+from benchmark.parameters import Count, Sizes
 
 VERSION = 1
 
@@ -24,9 +23,8 @@ class EnlargedDigits(Digits):
 
     SIZES = {"owner": 150, "attacker": 50, "public": 300, "calibration": 800, "test": 397}
 
-    def __init__(self, *, sizes: Mapping[str, int | None] | None = None, side: int = 24) -> None:
+    def __init__(self, *, sizes: Sizes | None = None, side: Count = 24) -> None:
         super().__init__(sizes=sizes)
-        positive("dataset.side", side)
         self.side = side
 
     def pools(self, root: Path | None) -> tuple[Split, Split, int]:

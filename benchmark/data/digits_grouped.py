@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Ge, Le
 
 from benchmark.data.base import Split
 from benchmark.data.digits import Digits
-from benchmark.errors import ConfigError
+from benchmark.parameters import Sizes
 
 VERSION = 1
 
@@ -20,10 +22,8 @@ class GroupedDigits(Digits):
         classes: 2 to 10.
     """
 
-    def __init__(self, *, sizes: Mapping[str, int | None] | None = None, classes: int = 5) -> None:
+    def __init__(self, *, sizes: Sizes | None = None, classes: Annotated[int, Ge(2), Le(10)] = 5) -> None:
         super().__init__(sizes=sizes)
-        if not 2 <= classes <= 10:
-            raise ConfigError(f"dataset.classes must be 2 to 10, got {classes}.")
         self.classes = classes
 
     def pools(self, root: Path | None) -> tuple[Split, Split, int]:

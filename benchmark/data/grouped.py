@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmark.data.base import PRIVATE_SPLITS, Dataset, Source, Split, balanced_order, digest, file_in_root
 from benchmark.errors import ConfigError, DataMissing
+from benchmark.parameters import AtLeastTwo, Sizes
 from benchmark.seeds import generator
 
 OUTSIDERS = ("public", "test")
@@ -37,10 +38,8 @@ class GroupedSource(Source):
     GAP: ClassVar[int] = 0
     WITHIN_CLASS: ClassVar[bool] = False
 
-    def __init__(self, *, sizes: Mapping[str, int | None] | None = None, insiders: int = 10) -> None:
+    def __init__(self, *, sizes: Sizes | None = None, insiders: AtLeastTwo = 10) -> None:
         super().__init__(sizes=sizes)
-        if insiders < 2:
-            raise ConfigError(f"dataset.insiders must be at least 2, got {insiders}.")
         self.insiders = insiders
 
     @abstractmethod

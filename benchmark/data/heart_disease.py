@@ -11,6 +11,7 @@ from torch import Tensor
 
 from benchmark.data.base import Dataset, Source, Split, balanced_order, digest, file_in_root
 from benchmark.errors import ConfigError, DataMissing
+from benchmark.parameters import Sizes
 from benchmark.seeds import generator
 
 VERSION = 1
@@ -74,9 +75,7 @@ class HeartSites(Source):
     kind = "tabular"
     shift = "natural"
 
-    def __init__(
-        self, *, sizes: Mapping[str, int | None] | None = None, train_on: Sequence[str] = ("cleveland", "hungarian")
-    ) -> None:
+    def __init__(self, *, sizes: Sizes | None = None, train_on: Sequence[str] = ("cleveland", "hungarian")) -> None:
         super().__init__(sizes=sizes)
         unknown = set(train_on) - set(HOSPITALS)
         if unknown or not train_on or set(train_on) == set(HOSPITALS):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from benchmark.data.base import Source, Split
+from benchmark.parameters import Sizes
 from benchmark.seeds import generator
 
 VERSION = 1
@@ -26,7 +26,7 @@ class Mirrored(Source):
 
     has_sensitive = True
 
-    def __init__(self, *, of: Source, sizes: Mapping[str, int | None] | None = None) -> None:
+    def __init__(self, *, of: Source, sizes: Sizes | None = None) -> None:
         super().__init__(sizes=sizes)
         self.of = of
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from torch.nn import functional as F
 
 from benchmark.data.base import PRIVATE_SPLITS, Dataset, Split
 from benchmark.data.torchvision_sets import MNIST
+from benchmark.parameters import Count, Sizes
 
 VERSION = 1
 
@@ -22,9 +22,7 @@ class SmallMNIST(MNIST):
         sizes, download: as of :class:`MNIST`.
     """
 
-    def __init__(
-        self, *, sizes: Mapping[str, int | None] | None = None, download: bool = False, side: int = 16
-    ) -> None:
+    def __init__(self, *, sizes: Sizes | None = None, download: bool = False, side: Count = 16) -> None:
         super().__init__(sizes=sizes, download=download)
         self.side = side
 

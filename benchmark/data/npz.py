@@ -17,6 +17,7 @@ from torch import Tensor
 
 from benchmark.data.base import Source, Split, no_root
 from benchmark.errors import ConfigError, DataMissing
+from benchmark.parameters import Sizes
 
 VERSION = 2
 
@@ -39,7 +40,7 @@ class Npz(Source):
 
     SIZES = {"owner": 1000, "attacker": 500, "public": 125, "calibration": 125, "test": None}
 
-    def __init__(self, *, sizes: Mapping[str, int | None] | None = None, path: str, sha256: str | None = None) -> None:
+    def __init__(self, *, sizes: Sizes | None = None, path: str, sha256: str | None = None) -> None:
         super().__init__(sizes=sizes)
         relative = PurePosixPath(path)
         if relative.is_absolute() or ".." in relative.parts:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from benchmark.data.base import Source, Split, balanced_order, file_in_root
 from benchmark.errors import ConfigError, DataMissing
+from benchmark.parameters import Sizes
 from benchmark.seeds import generator
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class SensitiveTable(Source):
     has_sensitive: ClassVar[bool] = True
     COLUMNS_OF: ClassVar[Mapping[str, str]]
 
-    def __init__(self, *, sizes: Mapping[str, int | None] | None, sensitive: str, hide_sensitive: bool) -> None:
+    def __init__(self, *, sizes: Sizes | None, sensitive: str, hide_sensitive: bool) -> None:
         super().__init__(sizes=sizes)
         if sensitive not in self.COLUMNS_OF:
             raise ConfigError(f"dataset.sensitive must be one of {', '.join(self.COLUMNS_OF)}, got {sensitive!r}.")

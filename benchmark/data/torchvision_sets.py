@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,6 +10,7 @@ import torch
 
 from benchmark.data.base import Source, Split, no_root
 from benchmark.errors import DataMissing
+from benchmark.parameters import Sizes
 
 VERSION = 1
 
@@ -27,7 +27,7 @@ class TorchvisionSource(Source):
     folder: ClassVar[str]
     num_classes: ClassVar[int] = 10
 
-    def __init__(self, *, sizes: Mapping[str, int | None] | None = None, download: bool = False) -> None:
+    def __init__(self, *, sizes: Sizes | None = None, download: bool = False) -> None:
         super().__init__(sizes=sizes)
         self.download = download
 

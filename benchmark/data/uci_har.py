@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,6 +9,7 @@ import torch
 
 from benchmark.data.base import Split
 from benchmark.data.grouped import GroupedSource, arrays
+from benchmark.parameters import AtLeastTwo, Sizes
 
 VERSION = 1
 
@@ -30,7 +30,7 @@ class UciHar(GroupedSource):
     GAP = 1  # a window shares half of its samples with the one before
     WITHIN_CLASS = True
 
-    def __init__(self, *, sizes: Mapping[str, int | None] | None = None, insiders: int = 15) -> None:
+    def __init__(self, *, sizes: Sizes | None = None, insiders: AtLeastTwo = 15) -> None:
         super().__init__(sizes=sizes, insiders=insiders)
 
     def everything(self, root: Path | None) -> tuple[Split, int]:

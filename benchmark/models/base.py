@@ -9,12 +9,13 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from benchmark.errors import ConfigError
+from benchmark.parameters import Checked
 
 INITS = ("default", "uniform")
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
 
-class Classifier(nn.Module):
+class Classifier(Checked, nn.Module):
     """A body and a linear head, registered last, so that its weight and bias are a model's last parameters.
 
     Class attributes:
@@ -25,6 +26,7 @@ class Classifier(nn.Module):
         head: (n, features) -> logits (n, classes).
     """
 
+    place = "model"
     first_layer: ClassVar[str]
 
     def __init__(self, body: nn.Module, head: nn.Linear) -> None:

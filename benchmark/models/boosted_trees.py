@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import ConfigError
+from benchmark.parameters import Checked, Count, NonNegative, Positive, Share
 from benchmark.seeds import child
 
 VERSION = 1
 
 
-class BoostedTrees(nn.Module):
+class BoostedTrees(Checked, nn.Module):
     """Gradient-boosted trees as a classifier: logits out, the fitted booster in the state dict.
 
     The booster is kept as the bytes of XGBoost's own format in a buffer, so that caches and checkpoints treat it like
@@ -30,6 +31,7 @@ class BoostedTrees(nn.Module):
         subsample, colsample: share of the samples and of the features for each tree.
     """
 
+    place = "model"
     first_layer = "trees"
     gradients = "no"
     booster: Tensor
@@ -39,12 +41,12 @@ class BoostedTrees(nn.Module):
         *,
         shape: tuple[int, ...] = (9,),
         num_classes: int = 2,
-        rounds: int = 10,
-        eta: float = 0.1,
-        max_depth: int = 6,
-        min_child_weight: float = 1.0,
-        subsample: float = 0.8,
-        colsample: float = 0.8,
+        rounds: Count = 10,
+        eta: Positive = 0.1,
+        max_depth: Count = 6,
+        min_child_weight: NonNegative = 1.0,
+        subsample: Share = 0.8,
+        colsample: Share = 0.8,
     ) -> None:
         super().__init__()
         if num_classes < 2:

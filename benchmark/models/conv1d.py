@@ -9,6 +9,7 @@ from torch import nn
 from benchmark.errors import ConfigError
 from benchmark.models import base
 from benchmark.models.base import Classifier
+from benchmark.parameters import Count
 
 VERSION = 1
 
@@ -33,8 +34,8 @@ class Conv1d(Classifier):
         *,
         shape: tuple[int, ...] = (9, 128),
         num_classes: int = 6,
-        channels: Sequence[int] = (16, 32, 32),
-        hidden: int = 64,
+        channels: Sequence[Count] = (16, 32, 32),
+        hidden: Count = 64,
         activation: str = "relu",
     ) -> None:
         if len(shape) != 2:

@@ -9,6 +9,7 @@ from torch import nn
 from benchmark.errors import ConfigError
 from benchmark.models import base
 from benchmark.models.base import Classifier, image_shape
+from benchmark.parameters import Count
 
 VERSION = 1
 
@@ -31,8 +32,8 @@ class ConvNet(Classifier):
         *,
         shape: tuple[int, ...] = (3, 32, 32),
         num_classes: int = 10,
-        channels: Sequence[int] = (32, 64),
-        hidden: int = 128,
+        channels: Sequence[Count] = (32, 64),
+        hidden: Count = 128,
         activation: str = "relu",
     ) -> None:
         inputs, height, width = image_shape("convnet", shape)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from benchmark.models.base import Classifier, average_pool, image_shape
+from benchmark.parameters import Count
 
 VERSION = 1
 POOLED = 2
@@ -24,7 +25,7 @@ class ConvNetBN(Classifier):
     first_layer = "conv"
 
     def __init__(
-        self, *, shape: tuple[int, ...] = (3, 32, 32), num_classes: int = 10, channels: Sequence[int] = (32, 64, 64)
+        self, *, shape: tuple[int, ...] = (3, 32, 32), num_classes: int = 10, channels: Sequence[Count] = (32, 64, 64)
     ) -> None:
         inputs, *size = image_shape("convnet_bn", shape)
         layers: list[nn.Module] = []

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from benchmark.models.base import Classifier, image_shape
+from benchmark.parameters import Count
 
 VERSION = 2
 SLOPE = 0.2
@@ -39,9 +40,9 @@ class LeakyConvNet(Classifier):
         *,
         shape: tuple[int, ...] = (1, 28, 28),
         num_classes: int = 10,
-        channels: Sequence[int] = (32, 64, 64),
-        stem: int = 1,
-        hidden: int = 200,
+        channels: Sequence[Count] = (32, 64, 64),
+        stem: Count = 1,
+        hidden: Count = 200,
     ) -> None:
         inputs, height, width = image_shape("leaky_convnet", shape)
         layers: list[nn.Module] = [Centre()]

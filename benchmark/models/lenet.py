@@ -9,6 +9,7 @@ from torch import nn
 
 from benchmark.models import base
 from benchmark.models.base import Classifier, image_shape
+from benchmark.parameters import Count
 
 VERSION = 1
 
@@ -39,7 +40,7 @@ class LeNet(Classifier):
         num_classes: int = 10,
         activation: str = "tanh",
         init: str = "default",
-        strides: Sequence[int] | None = None,
+        strides: Sequence[Count] | None = None,
     ) -> None:
         channels, height, width = image_shape("lenet", shape)
         if strides is None:

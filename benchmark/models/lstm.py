@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from benchmark.errors import ConfigError
 from benchmark.models.base import Classifier
+from benchmark.parameters import Count
 
 VERSION = 1
 
@@ -43,7 +44,7 @@ class LSTM(Classifier):
     first_layer = "recurrent"
 
     def __init__(
-        self, *, shape: tuple[int, ...] = (9, 128), num_classes: int = 6, frame: int = 8, hidden: int = 32
+        self, *, shape: tuple[int, ...] = (9, 128), num_classes: int = 6, frame: Count = 8, hidden: Count = 32
     ) -> None:
         if len(shape) != 2:
             raise ConfigError(

@@ -10,6 +10,7 @@ from torch import nn
 
 from benchmark.models import base
 from benchmark.models.base import Classifier
+from benchmark.parameters import Count
 
 VERSION = 1
 
@@ -31,7 +32,7 @@ class MLP(Classifier):
         *,
         shape: tuple[int, ...] = (1, 28, 28),
         num_classes: int = 10,
-        hidden: Sequence[int] = (128,),
+        hidden: Sequence[Count] = (128,),
         activation: str = "relu",
     ) -> None:
         widths = [math.prod(shape), *hidden]

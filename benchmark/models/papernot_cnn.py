@@ -6,6 +6,7 @@ from torch import nn
 
 from benchmark.errors import ConfigError
 from benchmark.models.base import Classifier, image_shape
+from benchmark.parameters import BelowOne, Count, CountOrZero
 
 VERSION = 1
 
@@ -31,10 +32,10 @@ class PapernotCNN(Classifier):
         *,
         shape: tuple[int, ...] = (1, 28, 28),
         num_classes: int = 10,
-        width: int = 32,
-        hidden: int = 200,
-        padding: int = 1,
-        dropout: float = 0.5,
+        width: Count = 32,
+        hidden: Count = 200,
+        padding: CountOrZero = 1,
+        dropout: BelowOne = 0.5,
     ) -> None:
         inputs, height, width_in = image_shape("papernot_cnn", shape)
         sides = [_side_after(_side_after(side, padding), padding) for side in (height, width_in)]

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Literal
 
 from torch import nn
 
-from benchmark.errors import ConfigError
 from benchmark.models.base import Classifier, image_shape
 
 VERSION = 1
 
 GROUPS = 32  # Wu and He, Group Normalization, 2018
-NORMS = ("group", "batch")
-STEMS = ("small", "imagenet")
 
 
 class ResNet18(Classifier):
@@ -30,15 +28,16 @@ class ResNet18(Classifier):
     first_layer = "conv"
 
     def __init__(
-        self, *, shape: tuple[int, ...] = (3, 32, 32), num_classes: int = 10, norm: str = "group", stem: str = "small"
+        self,
+        *,
+        shape: tuple[int, ...] = (3, 32, 32),
+        num_classes: int = 10,
+        norm: Literal["group", "batch"] = "group",
+        stem: Literal["small", "imagenet"] = "small",
     ) -> None:
         from torchvision.models import resnet18
 
         channels, _, _ = image_shape("resnet18", shape)
-        if norm not in NORMS:
-            raise ConfigError(f"model.norm must be one of {list(NORMS)}, got {norm!r}.")
-        if stem not in STEMS:
-            raise ConfigError(f"model.stem must be one of {list(STEMS)}, got {stem!r}.")
         body = resnet18(norm_layer=partial(nn.GroupNorm, GROUPS) if norm == "group" else nn.BatchNorm2d)
         width = body.conv1.out_channels
         if stem == "small":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmark.errors import ConfigError
+from benchmark.parameters import Checked, Count
 from benchmark.seeds import child
 
 VERSION = 1
@@ -17,7 +17,7 @@ KINDS = ("random_forest", "svm", "knn")
 MIN_PROBABILITY = 1e-6  # lower bound of a probability before its logarithm
 
 
-class Shallow(nn.Module):
+class Shallow(Checked, nn.Module):
     """Classifier without gradients; of soft labels it learns the likeliest.
 
     State dict: the training samples and the seed, from which the estimator is fitted again at its first call.
@@ -31,6 +31,7 @@ class Shallow(nn.Module):
         neighbours: of knn.
     """
 
+    place = "model"
     first_layer = "none"
     gradients = "no"
     x: Tensor
@@ -42,13 +43,11 @@ class Shallow(nn.Module):
         *,
         shape: tuple[int, ...] = (9, 128),
         num_classes: int = 6,
-        kind: str = "random_forest",
-        trees: int = 100,
-        neighbours: int = 5,
+        kind: Literal["random_forest", "svm", "knn"] = "random_forest",
+        trees: Count = 100,
+        neighbours: Count = 5,
     ) -> None:
         super().__init__()
-        if kind not in KINDS:
-            raise ConfigError(f"model.kind must be one of {list(KINDS)}, got {kind!r}.")
         self.num_classes, self.kind, self.trees, self.neighbours = num_classes, kind, trees, neighbours
         self.register_buffer("x", torch.zeros(0, 1))
         self.register_buffer("y", torch.zeros(0, dtype=torch.int64))

@@ -9,6 +9,7 @@ from torch import nn
 
 from benchmark.models import base
 from benchmark.models.base import Classifier, image_shape
+from benchmark.parameters import Count
 
 VERSION = 1
 
@@ -35,11 +36,11 @@ class StridedConvNet(Classifier):
         *,
         shape: tuple[int, ...] = (3, 32, 32),
         num_classes: int = 10,
-        channels: Sequence[int] = (8, 16),
-        hidden: int = 32,
+        channels: Sequence[Count] = (8, 16),
+        hidden: Count = 32,
         activation: str = "relu",
         init: str = "default",
-        kernel: int = 3,
+        kernel: Count = 3,
     ) -> None:
         inputs, height, width = image_shape("strided_convnet", shape)
         small = min(height, width) < 16

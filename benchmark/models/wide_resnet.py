@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from benchmark.models.base import Classifier, image_shape
+from benchmark.parameters import Count
 
 VERSION = 1
 BLOCKS = 4  # in each of three groups: 28 layers
@@ -21,7 +22,7 @@ class WideResNet28(Classifier):
 
     first_layer = "conv"
 
-    def __init__(self, *, shape: tuple[int, ...] = (1, 28, 28), num_classes: int = 10, width: int = 1) -> None:
+    def __init__(self, *, shape: tuple[int, ...] = (1, 28, 28), num_classes: int = 10, width: Count = 1) -> None:
         channels, _, _ = image_shape("wide_resnet28", shape)
         layers: list[nn.Module] = [nn.BatchNorm2d(channels, affine=False), nn.Conv2d(channels, 16, 3, padding=1)]
         inputs = 16

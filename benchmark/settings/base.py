@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from benchmark.data.base import Dataset
 from benchmark.outcome import Outcome
+from benchmark.parameters import Checked
 from benchmark.seeds import generator, isolated
 from benchmark.settings.stack import Stack
 from benchmark.settings.threat import Guess, Surface, Threat
@@ -167,7 +168,7 @@ def note(outcome: Outcome, guess: Guess) -> None:
     outcome.diagnostics |= {**guess.diagnostics, "attack_seconds": guess.seconds}
 
 
-class Setting(ABC):
+class Setting(Checked, ABC):
     """Base of all settings: an honest side, and one game for each surface that it shows.
 
     Class attributes:
@@ -179,6 +180,7 @@ class Setting(ABC):
         honest: the honest side, with which each game is built.
     """
 
+    place = "setting"
     name: ClassVar[str]
     games: ClassVar[tuple[type[Game[Any]], ...]] = ()
     surfaces: ClassVar[Mapping[str, frozenset[str]]] = {}

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
+from benchmark.parameters import Checked
+
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -29,7 +31,7 @@ def hook(*, chained: bool = False) -> Callable[[Method], Method]:
     return declare
 
 
-class Defense:
+class Defense(Checked):
     """The honest side as it is without a defense.
 
     A record takes the parameters' values from the config, so a subclass only keeps what its hooks need.
@@ -38,6 +40,7 @@ class Defense:
         needs: traits that the dataset or model must have, e.g. ``{"dataset.kind": "image"}``.
     """
 
+    place = "defense.{module}"
     needs: ClassVar[Mapping[str, str]] = {}
 
     def facts(self) -> dict[str, Any]:

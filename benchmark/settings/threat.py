@@ -16,6 +16,7 @@ import torch
 
 from benchmark import clock
 from benchmark.errors import AccessError
+from benchmark.parameters import Checked
 from benchmark.seeds import generator, isolated
 
 
@@ -81,7 +82,7 @@ class Floor:
     at_least: float
 
 
-class Threat(ABC):
+class Threat(Checked, ABC):
     """Base of all threats.
 
     Class attributes (a subclass sets them):
@@ -97,6 +98,7 @@ class Threat(ABC):
         adaptive: the adversary knows the defense and acts on what it publishes (grants ``mechanism``).
     """
 
+    place = "threat"
     family: ClassVar[str]
     setting: ClassVar[str]
     surface: ClassVar[str]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import types
-import typing
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -13,6 +11,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 
 from benchmark.errors import ConfigError, GauntletError
+from benchmark.parameters import validated
 from runners.config.catalogue import components
 from runners.config.gate import refuse_interpolations
 from runners.config.identity import provider
@@ -29,7 +28,8 @@ def build(node: Mapping[str, Any], path: str, trusted: Iterable[str] = ()) -> An
         trusted: prefixes of packages whose classes are allowed beside the components of the catalogue.
 
     Raises:
-        ConfigError: a target is missing or not allowed, or an argument is unknown, absent or of the wrong type.
+        ConfigError: a target is missing or not allowed, or an argument is unknown, absent, of the wrong type or
+            out of its bounds.
     """
     check(node, path, tuple(trusted))
     try:
@@ -83,7 +83,7 @@ def locate(target: str, path: str, trusted: tuple[str, ...] = ()) -> Any:
 
 
 def _check_call(node: Mapping[str, Any], path: str, target: Any) -> None:
-    """Compare the node's arguments with the signature of ``target``: names first, then simple types."""
+    """Compare the node's arguments with the signature of ``target``: names first, then types and bounds."""
     signature = inspect.signature(target)
     given = {key: value for key, value in node.items() if key not in CONTROL_KEYS}
     takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
@@ -94,32 +94,7 @@ def _check_call(node: Mapping[str, Any], path: str, target: Any) -> None:
         (signature.bind_partial if node.get("_partial_") else signature.bind)(*node.get("_args_", ()), **given)
     except TypeError as error:
         raise ConfigError(f"{path}: {error}.") from error
-    for name, annotation in _annotations(target).items():
-        if name in given and not _fits(given[name], annotation):
-            wanted = getattr(annotation, "__name__", str(annotation))
-            raise ConfigError(f"{path}.{name} must be {wanted}, got {given[name]!r}.")
-
-
-def _annotations(target: Any) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    except NameError:  # a name that is imported for type checkers only
-        return {}
-
-
-def _fits(value: Any, annotation: Any) -> bool:
-    """Return whether ``value`` may be passed for ``annotation``; only plain scalars are checked."""
-    if isinstance(value, Mapping) and "_target_" in value:
-        return True
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return any(_fits(value, option) for option in typing.get_args(annotation))
-    if annotation is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if annotation is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if annotation in (bool, str, type(None)):
-        return isinstance(value, annotation)
-    return True
+    validated(target, given, path)
 
 
 def nearest(name: str, options: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from torch import nn
 
 from benchmark.data.base import Split
-from benchmark.errors import positive
+from benchmark.parameters import Count, Positive
 from benchmark.settings.deployment.defense import DeploymentDefense
 from benchmark.training.adversarial import train_adversarially
 
@@ -26,10 +26,7 @@ class AdversarialTraining(DeploymentDefense):
         steps, step_size: of the inner ascent.
     """
 
-    def __init__(self, *, eps: float = 0.3, steps: int = 40, step_size: float = 0.01) -> None:
-        positive("adversarial_training.eps", eps)
-        positive("adversarial_training.steps", steps)
-        positive("adversarial_training.step_size", step_size)
+    def __init__(self, *, eps: Positive = 0.3, steps: Count = 40, step_size: Positive = 0.01) -> None:
         self.eps, self.steps, self.step_size = eps, steps, step_size
 
     def fit(self, fresh: Callable[[], nn.Module], data: Split, train: Callable[..., nn.Module]) -> nn.Module:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from benchmark.errors import ConfigError
 from benchmark.metrics.detection import ks_suspicion
 from benchmark.settings.deployment.defense import DeploymentDefense, DetectorContext
 from benchmark.training.loop import predict
@@ -39,9 +38,9 @@ class BBSD(DeploymentDefense):
         outputs: ``logits``, ``softmax``, or one number: ``entropy``, ``max_softmax`` or ``max_logit``.
     """
 
-    def __init__(self, *, outputs: str = "logits") -> None:
-        if outputs not in OUTPUTS:
-            raise ConfigError(f"defense.bbsd.outputs must be one of {list(OUTPUTS)}, got {outputs!r}.")
+    def __init__(
+        self, *, outputs: Literal["logits", "softmax", "entropy", "max_softmax", "max_logit"] = "logits"
+    ) -> None:
         self.outputs = outputs
 
     def facts(self) -> dict[str, Any]:

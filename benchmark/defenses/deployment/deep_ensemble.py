@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from benchmark.errors import ConfigError, positive
+from benchmark.parameters import Count
 from benchmark.settings.deployment.defense import DeploymentDefense, DetectorContext
 from benchmark.training.loop import predict
 
 VERSION = 1
-
-TESTS = ("disagreement", "entropy")
 
 
 class DeepEnsemble(DeploymentDefense):
@@ -25,10 +23,7 @@ class DeepEnsemble(DeploymentDefense):
         members: classifiers besides the deployed one, each with its own initialisation and order of samples.
     """
 
-    def __init__(self, *, test: str = "disagreement", members: int = 9) -> None:
-        if test not in TESTS:
-            raise ConfigError(f"defense.deep_ensemble.test must be one of {list(TESTS)}, got {test!r}.")
-        positive("defense.deep_ensemble.members", members)
+    def __init__(self, *, test: Literal["disagreement", "entropy"] = "disagreement", members: Count = 9) -> None:
         self.test, self.members = test, members
 
     def facts(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.data.base import Split
-from benchmark.errors import ConfigError, positive
+from benchmark.parameters import CountOrZero, Positive
 from benchmark.settings.deployment.defense import DeploymentDefense
 from benchmark.training.loop import predict
 
@@ -32,10 +32,7 @@ class DefensiveDistillation(DeploymentDefense):
         student: False deploys the teacher, an ablation that isolates the effect of the temperature.
     """
 
-    def __init__(self, *, temperature: float = 100.0, warmup_epochs: int = 1, student: bool = True) -> None:
-        positive("defensive_distillation.temperature", temperature)
-        if warmup_epochs < 0:
-            raise ConfigError(f"defensive_distillation.warmup_epochs must be at least 0, got {warmup_epochs}.")
+    def __init__(self, *, temperature: Positive = 100.0, warmup_epochs: CountOrZero = 1, student: bool = True) -> None:
         self.temperature, self.warmup_epochs, self.student = temperature, warmup_epochs, student
 
     def facts(self) -> dict[str, Any]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from benchmark.errors import ConfigError, positive
+from benchmark.parameters import Count, NonNegative, Positive
 from benchmark.settings.deployment.defense import DeploymentDefense, DetectorContext
 from benchmark.training.disagreement import Tuning, train_disagreeing
 from benchmark.training.loop import predict
 
 VERSION = 2
-
-TESTS = ("disagreement", "entropy")
 
 
 class Detectron(DeploymentDefense):
@@ -38,18 +36,14 @@ class Detectron(DeploymentDefense):
     def __init__(
         self,
         *,
-        test: str = "disagreement",
-        ensemble: int = 5,
-        patience: int = 2,
-        epochs: int = 5,
-        lr: float = 0.001,
-        batch_size: int = 512,
-        tolerance: float | None = 0.05,
+        test: Literal["disagreement", "entropy"] = "disagreement",
+        ensemble: Count = 5,
+        patience: Count = 2,
+        epochs: Count = 5,
+        lr: Positive = 0.001,
+        batch_size: Count = 512,
+        tolerance: NonNegative | None = 0.05,
     ) -> None:
-        if test not in TESTS:
-            raise ConfigError(f"defense.detectron.test must be one of {list(TESTS)}, got {test!r}.")
-        positive("defense.detectron.ensemble", ensemble)
-        positive("defense.detectron.patience", patience)
         self.test, self.ensemble, self.patience = test, ensemble, patience
         self.tuning = Tuning(epochs=epochs, lr=lr, batch_size=batch_size, tolerance=tolerance)
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmark.errors import positive
+from benchmark.parameters import Count
 from benchmark.settings.deployment.defense import DeploymentDefense, DetectorContext
 
 VERSION = 1
@@ -29,8 +29,7 @@ class HDivergence(DeploymentDefense):
         components: number of principal components.
     """
 
-    def __init__(self, *, components: int = 10) -> None:
-        positive("defense.h_divergence.components", components)
+    def __init__(self, *, components: Count = 10) -> None:
         self.components = components
 
     def facts(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from benchmark.data.base import Split
-from benchmark.errors import positive
+from benchmark.parameters import Positive
 from benchmark.settings.deployment.defense import DeploymentDefense
 
 VERSION = 1
@@ -22,8 +22,7 @@ VERSION = 1
 class LogitScaling(DeploymentDefense):
     """Undefended classifier whose last layer is multiplied by ``factor`` after training."""
 
-    def __init__(self, *, factor: float = 100.0) -> None:
-        positive("logit_scaling.factor", factor)
+    def __init__(self, *, factor: Positive = 100.0) -> None:
         self.factor = factor
 
     def facts(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from benchmark.errors import positive
+from benchmark.parameters import Count, Positive
 from benchmark.seeds import child
 from benchmark.settings.deployment.defense import DeploymentDefense, DetectorContext
 
@@ -35,8 +35,7 @@ class MMDD(DeploymentDefense):
         permutations: of the held-out halves.
     """
 
-    def __init__(self, *, steps: int = 100, lr: float = 0.005, permutations: int = 50) -> None:
-        positive("defense.mmd_d.permutations", permutations)
+    def __init__(self, *, steps: Count = 100, lr: Positive = 0.005, permutations: Count = 50) -> None:
         self.steps, self.lr, self.permutations = steps, lr, permutations
 
     def facts(self) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from benchmark.data.base import Split
 from benchmark.data.blocks import from_blocks, to_blocks
-from benchmark.errors import ConfigError, positive
+from benchmark.errors import ConfigError
+from benchmark.parameters import Count
 from benchmark.settings.release.defense import Release, ReleaseMechanism
 
 VERSION = 1
@@ -38,8 +39,7 @@ class AESBlock(ReleaseMechanism):
 
     needs = {"dataset.kind": "image"}
 
-    def __init__(self, *, block: int = 4, one_cipher: bool = True, permute: bool = True) -> None:
-        positive("aes_block.block", block)
+    def __init__(self, *, block: Count = 4, one_cipher: bool = True, permute: bool = True) -> None:
         if block not in (1, 2) and block % 4:
             raise ConfigError(f"aes_block.block must be 1, 2 or a multiple of 4, to fill 16 bytes; got {block}.")
         self.block, self.one_cipher, self.permute = block, one_cipher, permute

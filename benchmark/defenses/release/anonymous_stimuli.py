@@ -7,7 +7,7 @@ reversal (Ganin and Lempitsky, ICML 2015) that keeps participants out of the tea
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,10 @@ from torch.nn import functional as F
 
 from benchmark.data.base import Split
 from benchmark.defenses.release.stimuli import Stimuli
-from benchmark.errors import ConfigError, Refused, positive
+from benchmark.errors import ConfigError, Refused
 from benchmark.models.base import Classifier
 from benchmark.models.by_shape import network_for
+from benchmark.parameters import Count, CountOrZero, Index, NonNegative, Positive
 from benchmark.training.loop import train
 from benchmark.training.stimulus_optimisation import ExtraLoss, anonymity_loss, person_loss
 
@@ -44,23 +45,23 @@ class AnonymousStimuli(Stimuli):
     def __init__(
         self,
         *,
-        suppress: float = 5.0,
-        identity_epochs: int = 12,
-        identity_widths: Sequence[float] = (1.0, 0.75, 1.25),
-        poi: int | None = None,
-        reversal: float = 0.0,
-        epochs: int = 12,
-        width: float = 1.0,
-        variant: str = "direct",
-        layer: str = "logits",
-        rows: int | None = None,
-        steps: int = 200,
-        lr: float = 0.05,
-        exponent: float = 1.0,
-        l2: float = 0.01,
-        variation: float = 0.05,
-        generators: int = 12,
-        spread: float = 0.1,
+        suppress: NonNegative = 5.0,
+        identity_epochs: Count = 12,
+        identity_widths: Sequence[Positive] = (1.0, 0.75, 1.25),
+        poi: Index | None = None,
+        reversal: NonNegative = 0.0,
+        epochs: Count = 12,
+        width: Positive = 1.0,
+        variant: Literal["direct", "generator"] = "direct",
+        layer: Literal["logits", "penultimate"] = "logits",
+        rows: Count | None = None,
+        steps: CountOrZero = 200,
+        lr: Positive = 0.05,
+        exponent: NonNegative = 1.0,
+        l2: NonNegative = 0.01,
+        variation: NonNegative = 0.05,
+        generators: Count = 12,
+        spread: NonNegative = 0.1,
         moments: Sequence[float] | None = None,
         publish_teacher: bool = False,
     ) -> None:
@@ -83,7 +84,6 @@ class AnonymousStimuli(Stimuli):
             max_norm=1.0,
             delta=0.0,
         )
-        positive("anonymous_stimuli.identity_epochs", identity_epochs)
         if suppress < 0 or reversal < 0 or not identity_widths:
             raise ConfigError("anonymous_stimuli needs suppress and reversal of at least 0 and one identity width.")
         self.suppress, self.identity_epochs, self.identity_widths = suppress, identity_epochs, identity_widths

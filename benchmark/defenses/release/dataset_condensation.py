@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.data.base import Split
-from benchmark.errors import positive
 from benchmark.models.strided_convnet import StridedConvNet
+from benchmark.parameters import Count, Positive
 from benchmark.settings.release.defense import Release, ReleaseMechanism
 
 VERSION = 1
@@ -38,16 +38,14 @@ class DatasetCondensation(ReleaseMechanism):
     def __init__(
         self,
         *,
-        per_class: int = 10,
-        descent_steps: int = 1000,
-        lr: float = 0.1,
-        batch_size: int = 64,
-        network_steps: int = 10,
-        network_lr: float = 0.01,
-        width: int = 8,
+        per_class: Count = 10,
+        descent_steps: Count = 1000,
+        lr: Positive = 0.1,
+        batch_size: Count = 64,
+        network_steps: Count = 10,
+        network_lr: Positive = 0.01,
+        width: Count = 8,
     ) -> None:
-        for name, value in (("per_class", per_class), ("lr", lr), ("network_steps", network_steps), ("width", width)):
-            positive(f"dataset_condensation.{name}", value)
         self.per_class, self.descent_steps, self.lr, self.batch_size = per_class, descent_steps, lr, batch_size
         self.network_steps, self.network_lr, self.width = network_steps, network_lr, width
 

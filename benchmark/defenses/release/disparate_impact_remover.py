@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.data.base import Split
-from benchmark.errors import ConfigError, Refused
+from benchmark.errors import Refused
+from benchmark.parameters import Fraction
 from benchmark.settings.release.defense import Release, ReleaseMechanism
 from benchmark.training.record_space import one_hot_blocks
 
@@ -32,9 +33,7 @@ class DisparateImpactRemover(ReleaseMechanism):
 
     needs = {"dataset.kind": "tabular", "dataset.sensitive": "yes"}
 
-    def __init__(self, *, repair: float = 1.0) -> None:
-        if not 0 <= repair <= 1:
-            raise ConfigError(f"disparate_impact_remover.repair must be in [0, 1], got {repair}.")
+    def __init__(self, *, repair: Fraction = 1.0) -> None:
         self.repair = repair
 
     def facts(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,8 +12,8 @@ from torch.nn import functional as F
 
 from benchmark.data.base import Split
 from benchmark.defenses.release.generators import GeneratorDefense
-from benchmark.errors import ConfigError, positive
 from benchmark.models.generators import Generator
+from benchmark.parameters import Count, NonNegative, Positive, Rate
 from benchmark.seeds import normal_like
 from benchmark.settings.release.defense import Release
 from benchmark.training.discriminators import Critic, labelled, labelled_private
@@ -50,28 +51,21 @@ class DPGAN(GeneratorDefense):
     def __init__(
         self,
         *,
-        objective: str = "wasserstein",
-        noise_multiplier: float = 1.1,
-        clip: float = 1.0,
-        batch_size: int = 64,
-        steps: int = 100000,
-        judge_steps: int = 3,
-        target_epsilon: float | None = 10.0,
-        delta: float = 1e-5,
-        weight_bound: float = 0.1,
-        lr: float = 2e-4,
-        hidden: Sequence[int] = (512, 512),
-        latent: int = 16,
-        rows: int | None = None,
+        objective: Literal["wasserstein", "cross_entropy"] = "wasserstein",
+        noise_multiplier: NonNegative = 1.1,
+        clip: Positive = 1.0,
+        batch_size: Count = 64,
+        steps: Count = 100000,
+        judge_steps: Count = 3,
+        target_epsilon: Positive | None = 10.0,
+        delta: Rate = 1e-5,
+        weight_bound: Positive = 0.1,
+        lr: Positive = 2e-4,
+        hidden: Sequence[Count] = (512, 512),
+        latent: Count = 16,
+        rows: Count | None = None,
     ) -> None:
-        if objective not in MECHANISMS or noise_multiplier < 0:
-            raise ConfigError(
-                f"objective is one of {list(MECHANISMS)} and noise_multiplier at least 0; "
-                f"got {objective!r} and {noise_multiplier}."
-            )
         self.mechanism = MECHANISMS[objective]
-        for name, value in (("clip", clip), ("judge_steps", judge_steps), ("weight_bound", weight_bound)):
-            positive(f"{self.mechanism}.{name}", value)
         super().__init__(
             batch_size=batch_size,
             steps=steps,

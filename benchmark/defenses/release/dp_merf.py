@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmark.data.base import Split
 from benchmark.defenses.release.generators import GeneratorDefense
-from benchmark.errors import positive
+from benchmark.parameters import Count, NonNegative, Positive, Rate
 from benchmark.seeds import normal_like
 from benchmark.settings.release.defense import Release
 from benchmark.training.accounting import gaussian_epsilon
@@ -37,18 +37,16 @@ class DPMERF(GeneratorDefense):
     def __init__(
         self,
         *,
-        noise_multiplier: float = 5.0,
-        delta: float = 1e-5,
-        features: int = 10000,
-        width: float = 105.0,
-        steps: int = 6000,
-        batch_size: int = 500,
-        lr: float = 0.01,
-        latent: int = 16,
-        rows: int | None = None,
+        noise_multiplier: NonNegative = 5.0,
+        delta: Rate = 1e-5,
+        features: Count = 10000,
+        width: Positive = 105.0,
+        steps: Count = 6000,
+        batch_size: Count = 500,
+        lr: Positive = 0.01,
+        latent: Count = 16,
+        rows: Count | None = None,
     ) -> None:
-        positive("dp_merf.features", features)
-        positive("dp_merf.width", width)
         super().__init__(
             batch_size=batch_size,
             steps=steps,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,15 +12,13 @@ from torch.nn import functional as F
 
 from benchmark.data.base import Split
 from benchmark.defenses.release.generators import GeneratorDefense
-from benchmark.errors import ConfigError, positive
 from benchmark.models.generators import Generator
+from benchmark.parameters import Count, Fraction, NonNegative, Positive, Rate
 from benchmark.settings.release.defense import Release
 from benchmark.training.sanitise import clip_block, poisson_epsilon, sanitise
 from benchmark.training.sinkhorn import MixedCost, Sinkhorn, semi_debiased
 
 VERSION = 1
-
-PERTURB = ("image", "param")
 
 
 class DPSinkhorn(GeneratorDefense):
@@ -54,32 +53,25 @@ class DPSinkhorn(GeneratorDefense):
     def __init__(
         self,
         *,
-        noise_multiplier: float = 1.1,
+        noise_multiplier: NonNegative = 1.1,
         private: bool = True,
-        perturb: str = "image",
-        clip: float = 0.5,
-        batch_size: int = 50,
-        steps: int = 3446203,
-        target_epsilon: float | None = 10.0,
-        delta: float = 1e-5,
-        lr: float = 1e-5,
-        weight_decay: float = 1e-5,
-        debias: float = 0.2,
-        l1: float = 1.0,
-        l2: float = 1.0,
-        blur: float = 0.05,
-        label_weight: float = 15.0,
-        latent: int = 16,
-        rows: int | None = None,
+        perturb: Literal["image", "param"] = "image",
+        clip: Positive = 0.5,
+        batch_size: Count = 50,
+        steps: Count = 3446203,
+        target_epsilon: Positive | None = 10.0,
+        delta: Rate = 1e-5,
+        lr: Positive = 1e-5,
+        weight_decay: NonNegative = 1e-5,
+        debias: Fraction = 0.2,
+        l1: NonNegative = 1.0,
+        l2: NonNegative = 1.0,
+        blur: Positive = 0.05,
+        label_weight: NonNegative = 15.0,
+        latent: Count = 16,
+        rows: Count | None = None,
         threshold: bool = False,
     ) -> None:
-        positive("dp_sinkhorn.clip", clip)
-        positive("dp_sinkhorn.blur", blur)
-        if perturb not in PERTURB or not 0 <= debias <= 1 or noise_multiplier < 0:
-            raise ConfigError(
-                f"dp_sinkhorn: perturb is one of {list(PERTURB)}, debias in [0, 1] and noise_multiplier at least 0; "
-                f"got {perturb!r}, {debias} and {noise_multiplier}."
-            )
         super().__init__(
             batch_size=batch_size,
             steps=steps,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.defenses.release.fair_mapping import FairMapping
+from benchmark.parameters import CountOrZero, NonNegative
 from benchmark.training.adversarial_groups import dense
 
 VERSION = 1
@@ -31,11 +32,11 @@ class FairAttGAN(FairMapping):
     def __init__(
         self,
         *,
-        reconstruction: float = 0.95,
-        classification: float = 0.75,
-        warmup: int = 5000,
-        identity: float = 0.0,
-        fidelity: float = 0.0,
+        reconstruction: NonNegative = 0.95,
+        classification: NonNegative = 0.75,
+        warmup: CountOrZero = 5000,
+        identity: NonNegative = 0.0,
+        fidelity: NonNegative = 0.0,
         **others: Any,
     ) -> None:
         super().__init__(identity=identity, fidelity=fidelity, **others)

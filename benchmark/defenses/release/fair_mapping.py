@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from sklearn.ensemble import GradientBoostingClassifier
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.data.base import Split
-from benchmark.errors import ConfigError, Refused, positive
+from benchmark.errors import Refused
+from benchmark.parameters import Count, CountOrZero, Index, NonNegative, Positive
 from benchmark.settings.release.defense import Release, ReleaseMechanism
 from benchmark.training.adversarial_groups import (
     CriticAndDiscriminator,
@@ -25,8 +26,6 @@ from benchmark.training.adversarial_groups import (
 from benchmark.training.record_space import RecordSpace, with_decision
 
 VERSION = 2
-
-COMPOSITIONS = ("all_mapped", "target_original")
 
 
 class RecordMap(nn.Module):
@@ -78,28 +77,24 @@ class FairMapping(ReleaseMechanism):
     def __init__(
         self,
         *,
-        target: int = 1,
-        transport: float = 1.0,
-        protection: float = 2.0,
-        identity: float = 1.0,
-        fidelity: float = 0.3,
+        target: Index = 1,
+        transport: NonNegative = 1.0,
+        protection: NonNegative = 2.0,
+        identity: NonNegative = 1.0,
+        fidelity: NonNegative = 0.3,
         fidelity_on_all: bool = False,
         shared_trunk: bool = False,
         sees_originals: bool = False,
-        composition: str = "all_mapped",
+        composition: Literal["all_mapped", "target_original"] = "all_mapped",
         decode: bool = True,
-        hidden: Sequence[int] = (64, 64),
-        noise: int = 1,
-        steps: int = 20000,
-        critic_steps: int = 5,
-        checkpoints: int = 20,
-        batch_size: int = 128,
-        lr: float = 0.001,
+        hidden: Sequence[Count] = (64, 64),
+        noise: CountOrZero = 1,
+        steps: Count = 20000,
+        critic_steps: Count = 5,
+        checkpoints: Count = 20,
+        batch_size: Count = 128,
+        lr: Positive = 0.001,
     ) -> None:
-        if composition not in COMPOSITIONS:
-            raise ConfigError(f"fair_mapping.composition must be one of {list(COMPOSITIONS)}, got {composition!r}.")
-        for name, value in (("lr", lr), ("batch_size", batch_size), ("critic_steps", critic_steps)):
-            positive(f"fair_mapping.{name}", value)
         self.target, self.hidden, self.noise = target, list(hidden), noise
         self.transport, self.protection, self.identity, self.fidelity = transport, protection, identity, fidelity
         self.fidelity_on_all, self.shared_trunk = fidelity_on_all, shared_trunk

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from benchmark.data.base import Split
 from benchmark.defenses.release.generators import GeneratorDefense
-from benchmark.errors import ConfigError, positive
+from benchmark.errors import ConfigError
+from benchmark.parameters import Count, Fraction, NonNegative, Positive, Rate
 from benchmark.seeds import normal_like
 from benchmark.settings.release.defense import Release
 from benchmark.training.accounting import gaussian_epsilon
@@ -48,25 +49,23 @@ class GPATE(GeneratorDefense):
     def __init__(
         self,
         *,
-        teachers: int = 2000,
-        teacher_steps: int = 1,
-        noise: float = 100.0,
-        threshold_noise: float = 600.0,
-        threshold: float = 0.5,
-        directions: int = 10,
-        bins: int = 3,
-        bound: float = 1.5,
-        batch_size: int = 64,
-        steps: int = 20000,
-        target_epsilon: float | None = 10.0,
-        delta: float = 1e-5,
-        lr: float = 1e-4,
-        hidden: Sequence[int] = (32,),
-        latent: int = 16,
-        rows: int | None = None,
+        teachers: Count = 2000,
+        teacher_steps: Count = 1,
+        noise: NonNegative = 100.0,
+        threshold_noise: NonNegative = 600.0,
+        threshold: Fraction = 0.5,
+        directions: Count = 10,
+        bins: Count = 3,
+        bound: Positive = 1.5,
+        batch_size: Count = 64,
+        steps: Count = 20000,
+        target_epsilon: Positive | None = 10.0,
+        delta: Rate = 1e-5,
+        lr: Positive = 1e-4,
+        hidden: Sequence[Count] = (32,),
+        latent: Count = 16,
+        rows: Count | None = None,
     ) -> None:
-        for name, value in (("teachers", teachers), ("directions", directions), ("bins", bins), ("bound", bound)):
-            positive(f"g_pate.{name}", value)
         if min(noise, threshold_noise) < 0 or (noise == 0) != (threshold_noise == 0):
             raise ConfigError(
                 "g_pate: noise and threshold_noise are both above 0, or both 0 without privacy; "

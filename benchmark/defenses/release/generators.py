@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from benchmark.data.base import Split
-from benchmark.errors import Diverged, positive
+from benchmark.errors import Diverged
 from benchmark.models.generators import ConvGenerator, DenseGenerator, Generator
+from benchmark.parameters import Count, Positive, Rate
 from benchmark.settings.release.defense import Release, ReleaseMechanism
 from benchmark.training.sanitise import most_steps
 
@@ -46,17 +47,15 @@ class GeneratorDefense(ReleaseMechanism):
     def __init__(
         self,
         *,
-        batch_size: int,
-        steps: int,
-        target_epsilon: float | None,
-        delta: float,
-        lr: float,
-        hidden: Sequence[int],
-        latent: int,
-        rows: int | None,
+        batch_size: Count,
+        steps: Count,
+        target_epsilon: Positive | None,
+        delta: Rate,
+        lr: Positive,
+        hidden: Sequence[Count],
+        latent: Count,
+        rows: Count | None,
     ) -> None:
-        positive(f"{self.mechanism}.batch_size", batch_size)
-        positive(f"{self.mechanism}.lr", lr)
         self.batch_size, self.steps, self.target_epsilon, self.delta = batch_size, steps, target_epsilon, delta
         self.lr, self.hidden, self.latent, self.rows = lr, list(hidden), latent, rows
 

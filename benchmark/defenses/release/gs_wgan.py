@@ -11,8 +11,8 @@ from torch import Tensor
 
 from benchmark.data.base import Split
 from benchmark.defenses.release.generators import GeneratorDefense
-from benchmark.errors import ConfigError, positive
 from benchmark.models.generators import Generator
+from benchmark.parameters import Count, CountOrZero, NonNegative, Positive, Rate
 from benchmark.seeds import normal_like
 from benchmark.settings.release.defense import Release
 from benchmark.training.accounting import shard_epsilon
@@ -53,24 +53,20 @@ class GSWGAN(GeneratorDefense):
     def __init__(
         self,
         *,
-        shards: int = 1000,
-        warm_up: int = 2000,
-        noise_multiplier: float = 5.7,
-        clip: float = 1.0,
-        batch_size: int = 32,
-        steps: int = 20000,
-        critic_steps: int = 5,
-        target_epsilon: float | None = 10.0,
-        delta: float = 1e-5,
-        lr: float = 1e-4,
-        hidden: Sequence[int] = (512, 512),
-        latent: int = 16,
-        rows: int | None = None,
+        shards: Count = 1000,
+        warm_up: CountOrZero = 2000,
+        noise_multiplier: NonNegative = 5.7,
+        clip: Positive = 1.0,
+        batch_size: Count = 32,
+        steps: Count = 20000,
+        critic_steps: Count = 5,
+        target_epsilon: Positive | None = 10.0,
+        delta: Rate = 1e-5,
+        lr: Positive = 1e-4,
+        hidden: Sequence[Count] = (512, 512),
+        latent: Count = 16,
+        rows: Count | None = None,
     ) -> None:
-        positive("gs_wgan.shards", shards)
-        positive("gs_wgan.clip", clip)
-        if noise_multiplier < 0:
-            raise ConfigError(f"gs_wgan.noise_multiplier must be at least 0, got {noise_multiplier}.")
         super().__init__(
             batch_size=batch_size,
             steps=steps,

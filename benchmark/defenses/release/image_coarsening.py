@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from annotated_types import Gt, Le
 from torch.nn import functional as F
 
 from benchmark.data.base import Split
 from benchmark.defenses.release.instahide import random_partners
 from benchmark.errors import ConfigError
+from benchmark.parameters import Count
 from benchmark.settings.release.defense import Release, ReleaseMechanism
 
 VERSION = 1
@@ -22,7 +26,7 @@ class Blur(ReleaseMechanism):
 
     needs = {"dataset.kind": "image"}
 
-    def __init__(self, *, side: int = 5) -> None:
+    def __init__(self, *, side: Count = 5) -> None:
         if side < 1 or side % 2 == 0:
             raise ConfigError(f"blur.side must be odd and positive, got {side}.")
         self.side = side
@@ -41,9 +45,7 @@ class Pixelate(ReleaseMechanism):
 
     needs = {"dataset.kind": "image"}
 
-    def __init__(self, *, cells: int = 8) -> None:
-        if cells < 1:
-            raise ConfigError(f"pixelate.cells must be at least 1, got {cells}.")
+    def __init__(self, *, cells: Count = 8) -> None:
         self.cells = cells
 
     def release(self, private: Split, rng: torch.Generator) -> Release:
@@ -61,9 +63,7 @@ class PairMix(ReleaseMechanism):
 
     needs = {"dataset.kind": "image"}
 
-    def __init__(self, *, share: float = 0.6) -> None:
-        if not 0.5 < share <= 1:
-            raise ConfigError(f"pair_mix.share must be above 0.5 and at most 1, got {share}.")
+    def __init__(self, *, share: Annotated[float, Gt(0.5), Le(1)] = 0.6) -> None:
         self.share = share
 
     def release(self, private: Split, rng: torch.Generator) -> Release:

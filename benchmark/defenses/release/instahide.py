@@ -7,7 +7,7 @@ Huang, Song, Li, Arora, *InstaHide: Instance-hiding Schemes for Private Distribu
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from benchmark.data.base import Split
 from benchmark.errors import ConfigError, Refused
+from benchmark.parameters import AtLeastTwo, Count
 from benchmark.seeds import child
 from benchmark.settings.collaboration.defense import FederatedDefense
 from benchmark.settings.release.defense import Release, ReleaseMechanism
@@ -44,12 +45,14 @@ class InstaHide(ReleaseMechanism, FederatedDefense):
     releases = frozenset({"attributes", "mixtures"})
 
     def __init__(
-        self, *, k: int = 4, mode: str = "cross", encodings: int = 1, signs: bool = True, inference: str = "plain"
+        self,
+        *,
+        k: AtLeastTwo = 4,
+        mode: Literal["inside", "cross"] = "cross",
+        encodings: Count = 1,
+        signs: bool = True,
+        inference: Literal["plain", "mixed"] = "plain",
     ) -> None:
-        if k < 2 or encodings < 1:
-            raise ConfigError(f"instahide.k must be at least 2 and encodings at least 1, got {k} and {encodings}.")
-        if mode not in ("inside", "cross") or inference not in ("plain", "mixed"):
-            raise ConfigError(f"instahide.mode is inside or cross, inference plain or mixed; got {mode}, {inference}.")
         self.k, self.mode, self.encodings, self.signs, self.inference = k, mode, encodings, signs, inference
 
     def facts(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ equations are choices of this suite. The sanitised data are a buyer's evaluation
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -16,22 +16,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.data.base import Split
-from benchmark.errors import ConfigError, Refused, positive
+from benchmark.errors import ConfigError, Refused
 from benchmark.metrics.images import ssim, variation
 from benchmark.models.base import Classifier
+from benchmark.parameters import Count, CountOrZero, NonNegative, Positive
 from benchmark.seeds import child
 from benchmark.settings.release.defense import Release, ReleaseMechanism
-from benchmark.training.proxies import MATCHED, FeatureMatch, learner_loss, select_rows, trained_proxies
+from benchmark.training.proxies import FeatureMatch, learner_loss, select_rows, trained_proxies
 
 VERSION = 1
 KNOWN_SEED = 0
-CHOICES = {
-    "proxies": ("known", "secret"),
-    "start": ("noise", "public"),
-    "likeness": ("pixels", "ssim", "features"),
-    "unlike_to": ("source", "class_mean"),
-    "matched": MATCHED,
-}
 
 
 class IPSanitize(ReleaseMechanism):
@@ -64,38 +58,32 @@ class IPSanitize(ReleaseMechanism):
     def __init__(
         self,
         *,
-        widths: Sequence[int] = (8, 12, 16),
-        proxy_epochs: int = 60,
-        eps: float = 0.15,
-        ascent_steps: int = 2,
-        proxies: str = "known",
-        matched: str = "logits",
-        top: int | None = None,
-        quantum: float = 0.0,
-        start: str = "noise",
-        descent_steps: int = 200,
-        lr: float = 0.05,
-        batch_size: int = 500,
-        stop_error: float = 0.05,
-        pull: float = 0.0,
-        unlike: float = 0.0,
-        smooth: float = 0.0,
-        unlearnable: float = 0.0,
-        likeness: str = "pixels",
-        unlike_to: str = "source",
-        tau: float = 0.1,
-        learner_steps: int = 10,
-        learner_lr: float = 0.5,
-        releases: int = 1,
+        widths: Sequence[Count] = (8, 12, 16),
+        proxy_epochs: Count = 60,
+        eps: NonNegative = 0.15,
+        ascent_steps: CountOrZero = 2,
+        proxies: Literal["known", "secret"] = "known",
+        matched: Literal["logits", "features"] = "logits",
+        top: Count | None = None,
+        quantum: NonNegative = 0.0,
+        start: Literal["noise", "public"] = "noise",
+        descent_steps: Count = 200,
+        lr: Positive = 0.05,
+        batch_size: Count = 500,
+        stop_error: NonNegative = 0.05,
+        pull: NonNegative = 0.0,
+        unlike: NonNegative = 0.0,
+        smooth: NonNegative = 0.0,
+        unlearnable: NonNegative = 0.0,
+        likeness: Literal["pixels", "ssim", "features"] = "pixels",
+        unlike_to: Literal["source", "class_mean"] = "source",
+        tau: Positive = 0.1,
+        learner_steps: CountOrZero = 10,
+        learner_lr: Positive = 0.5,
+        releases: Count = 1,
     ) -> None:
-        chosen = {"proxies": proxies, "start": start, "likeness": likeness, "unlike_to": unlike_to, "matched": matched}
-        for name, value in chosen.items():
-            if value not in CHOICES[name]:
-                raise ConfigError(f"ip_sanitize.{name} must be one of {list(CHOICES[name])}, not {value!r}.")
         if not widths:
             raise ConfigError("ip_sanitize.widths must name at least one proxy.")
-        for name, number in (("releases", releases), ("batch_size", batch_size), ("proxy_epochs", proxy_epochs)):
-            positive(f"ip_sanitize.{name}", number)
         self.widths, self.proxy_epochs, self.eps, self.ascent_steps = list(widths), proxy_epochs, eps, ascent_steps
         self.proxies, self.matched, self.top, self.quantum = proxies, matched, top, quantum
         self.start_from, self.descent_steps, self.lr, self.batch_size = start, descent_steps, lr, batch_size

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from benchmark.data.base import Split
-from benchmark.errors import ConfigError, positive
+from benchmark.errors import ConfigError
 from benchmark.models.by_shape import network_for
+from benchmark.parameters import Count, Positive
 from benchmark.settings.release.defense import Release, ReleaseMechanism
 from benchmark.training.loop import predict, train
 
@@ -27,9 +28,7 @@ class LabelledPublic(ReleaseMechanism):
 
     releases = frozenset({"synthetic"})
 
-    def __init__(self, *, epochs: int = 12, width: float = 1.0) -> None:
-        positive("labelled_public.epochs", epochs)
-        positive("labelled_public.width", width)
+    def __init__(self, *, epochs: Count = 12, width: Positive = 1.0) -> None:
         self.epochs, self.width = epochs, width
 
     def facts(self) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from benchmark.data.base import Split
-from benchmark.errors import ConfigError, Refused
+from benchmark.errors import Refused
+from benchmark.parameters import Fraction, NonNegative
 from benchmark.seeds import normal_like
 from benchmark.settings.release.defense import Release, ReleaseMechanism
 
@@ -25,9 +26,7 @@ class Memoriser(ReleaseMechanism):
 
     releases = frozenset({"attributes", "synthetic"})
 
-    def __init__(self, *, share: float = 1.0, noise: float = 0.05) -> None:
-        if not 0 <= share <= 1 or noise < 0:
-            raise ConfigError(f"memoriser.share must be in [0, 1] and noise at least 0, got {share} and {noise}.")
+    def __init__(self, *, share: Fraction = 1.0, noise: NonNegative = 0.05) -> None:
         self.share, self.noise = share, noise
 
     def release(self, private: Split, rng: torch.Generator) -> Release:

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from benchmark.data.base import Split
 from benchmark.defenses.release.generators import GeneratorDefense
-from benchmark.errors import ConfigError, positive
 from benchmark.models.generators import Generator
+from benchmark.parameters import Count, NonNegative, Positive, Rate
 from benchmark.settings.release.defense import Release
 from benchmark.training.accounting import laplace_epsilon
 from benchmark.training.discriminators import Critic, Teachers, labelled, labelled_private, shards_of
@@ -44,22 +44,19 @@ class PATEGAN(GeneratorDefense):
     def __init__(
         self,
         *,
-        teachers: int = 100,
-        teacher_steps: int = 1,
-        student_steps: int = 1,
-        noise: float = 60.0,
-        batch_size: int = 64,
-        steps: int = 2000,
-        target_epsilon: float | None = 10.0,
-        delta: float = 1e-5,
-        lr: float = 0.001,
-        hidden: Sequence[int] = (32,),
-        latent: int = 16,
-        rows: int | None = None,
+        teachers: Count = 100,
+        teacher_steps: Count = 1,
+        student_steps: Count = 1,
+        noise: NonNegative = 60.0,
+        batch_size: Count = 64,
+        steps: Count = 2000,
+        target_epsilon: Positive | None = 10.0,
+        delta: Rate = 1e-5,
+        lr: Positive = 0.001,
+        hidden: Sequence[Count] = (32,),
+        latent: Count = 16,
+        rows: Count | None = None,
     ) -> None:
-        positive("pate_gan.teachers", teachers)
-        if noise < 0:
-            raise ConfigError(f"pate_gan.noise must be at least 0, got {noise}.")
         super().__init__(
             batch_size=batch_size,
             steps=steps,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from benchmark.data.base import Split
-from benchmark.errors import positive
+from benchmark.parameters import Positive
 from benchmark.seeds import normal_like
 from benchmark.settings.release.defense import Release, ReleaseMechanism
 
@@ -22,8 +22,7 @@ class PixelNoise(ReleaseMechanism):
         clip: clip the result to [0, 1], as an image file requires.
     """
 
-    def __init__(self, *, std: float = 0.5, clip: bool = False) -> None:
-        positive("pixel_noise.std", std)
+    def __init__(self, *, std: Positive = 0.5, clip: bool = False) -> None:
         self.std, self.clip = std, clip
 
     def facts(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ key per image would be no key), one permutation for all channels, and noise in g
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from benchmark.data.base import Split
 from benchmark.data.blocks import from_blocks, to_blocks
-from benchmark.errors import ConfigError, positive
+from benchmark.errors import ConfigError
+from benchmark.parameters import Count, NonNegative
 from benchmark.seeds import child
 from benchmark.settings.release.defense import Release, ReleaseMechanism
 
@@ -36,12 +37,14 @@ class RMT(ReleaseMechanism):
 
     needs = {"dataset.kind": "image"}
 
-    def __init__(self, *, block: int = 4, noise: float = 0.0, form: str = "matrix", permute: bool = True) -> None:
-        positive("rmt.block", block)
-        if noise < 0:
-            raise ConfigError(f"rmt.noise must be at least 0, got {noise}.")
-        if form not in ("matrix", "vec"):
-            raise ConfigError(f"rmt.form is matrix or vec, not {form!r}.")
+    def __init__(
+        self,
+        *,
+        block: Count = 4,
+        noise: NonNegative = 0.0,
+        form: Literal["matrix", "vec"] = "matrix",
+        permute: bool = True,
+    ) -> None:
         self.block, self.noise, self.form, self.permute = block, noise, form, permute
 
     def facts(self) -> dict[str, Any]:

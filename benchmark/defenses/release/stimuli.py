@@ -8,15 +8,16 @@ weight decay.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from benchmark.data.base import Split
-from benchmark.errors import ConfigError, positive
+from benchmark.errors import ConfigError
 from benchmark.models.base import Classifier
 from benchmark.models.by_shape import network_for
+from benchmark.parameters import Count, CountOrZero, NonNegative, Positive, Rate
 from benchmark.settings.release.defense import Release, ReleaseMechanism
 from benchmark.training.loop import predict, train
 from benchmark.training.private import train_privately
@@ -34,8 +35,6 @@ from benchmark.training.stimulus_optimisation import (
 
 VERSION = 1
 
-VARIANTS = ("direct", "generator")
-LAYERS = ("logits", "penultimate")
 LATENT = 16
 
 
@@ -69,28 +68,24 @@ class Stimuli(ReleaseMechanism):
     def __init__(
         self,
         *,
-        epochs: int = 12,
-        width: float = 1.0,
-        variant: str = "direct",
-        layer: str = "logits",
-        rows: int | None = None,
-        steps: int = 200,
-        lr: float = 0.05,
-        exponent: float = 1.0,
-        l2: float = 0.01,
-        variation: float = 0.05,
-        generators: int = 12,
-        spread: float = 0.1,
+        epochs: Count = 12,
+        width: Positive = 1.0,
+        variant: Literal["direct", "generator"] = "direct",
+        layer: Literal["logits", "penultimate"] = "logits",
+        rows: Count | None = None,
+        steps: CountOrZero = 200,
+        lr: Positive = 0.05,
+        exponent: NonNegative = 1.0,
+        l2: NonNegative = 0.01,
+        variation: NonNegative = 0.05,
+        generators: Count = 12,
+        spread: NonNegative = 0.1,
         moments: Sequence[float] | None = None,
         publish_teacher: bool = False,
-        noise_multiplier: float = 0.0,
-        max_norm: float = 1.0,
-        delta: float = 1e-5,
+        noise_multiplier: NonNegative = 0.0,
+        max_norm: Positive = 1.0,
+        delta: Rate = 1e-5,
     ) -> None:
-        for name, value in (("epochs", epochs), ("width", width), ("lr", lr), ("generators", generators)):
-            positive(f"stimuli.{name}", value)
-        if variant not in VARIANTS or layer not in LAYERS:
-            raise ConfigError(f"stimuli.variant is one of {VARIANTS} and layer of {LAYERS}, got {variant} and {layer}.")
         if noise_multiplier > 0 and moments is None:
             raise ConfigError("A private teacher's stimuli need stimuli.moments: the data's own would not be private.")
         self.epochs, self.width, self.variant, self.layer, self.rows = epochs, width, variant, layer, rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.errors import positive
+from benchmark.parameters import Positive
 from benchmark.settings.service.defense import ServiceDefense
 
 VERSION = 1
@@ -17,8 +17,7 @@ class OutputNoise(ServiceDefense):
     The noise is drawn anew at every call from the global state.
     """
 
-    def __init__(self, *, std: float = 2.0) -> None:
-        positive("output_noise.std", std)
+    def __init__(self, *, std: Positive = 2.0) -> None:
         self.std = std
 
     def reveal(self, logits: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from benchmark.errors import positive
+from benchmark.parameters import Positive
 from benchmark.settings.service.defense import ServiceDefense
 
 VERSION = 1
@@ -13,8 +13,7 @@ VERSION = 1
 class OutputSoftmax(ServiceDefense):
     """Output defense that reveals the softmax of the logits over ``temperature``, which drops their common offset."""
 
-    def __init__(self, *, temperature: float = 1.0) -> None:
-        positive("output_softmax.temperature", temperature)
+    def __init__(self, *, temperature: Positive = 1.0) -> None:
         self.temperature = temperature
 
     def reveal(self, logits: Tensor) -> Tensor:

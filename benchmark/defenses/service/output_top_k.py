@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from benchmark.errors import positive
+from benchmark.parameters import Count
 from benchmark.settings.service.defense import ServiceDefense
 
 VERSION = 1
@@ -13,8 +13,7 @@ VERSION = 1
 class OutputTopK(ServiceDefense):
     """Output defense that reveals the ``k`` largest logits relative to the next smaller one; the others become 0."""
 
-    def __init__(self, *, k: int = 3) -> None:
-        positive("output_top_k.k", k)
+    def __init__(self, *, k: Count = 3) -> None:
         self.k = k
 
     def reveal(self, logits: Tensor) -> Tensor:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.data.base import Split
-from benchmark.errors import ConfigError, positive
+from benchmark.errors import ConfigError
 from benchmark.metrics.reconstruction_risk import Pixels, reconstruction_risk
 from benchmark.models.decoder import Decoder
+from benchmark.parameters import Count, NonNegative, Positive, Rate
 from benchmark.seeds import child
 from benchmark.settings.service.defense import ServiceDefense
 from benchmark.training.loop import predict, train
@@ -37,17 +38,14 @@ class ReconstructionAudit(ServiceDefense):
     def __init__(
         self,
         *,
-        share: float = 0.67,
-        epochs: int = 50,
-        lr: float = 0.003,
-        width: int = 32,
-        mse_weight: float = 5.0,
-        ssim_weight: float = 1.0,
-        ridge: float = 0.01,
+        share: Rate = 0.67,
+        epochs: Count = 50,
+        lr: Positive = 0.003,
+        width: Count = 32,
+        mse_weight: NonNegative = 5.0,
+        ssim_weight: NonNegative = 1.0,
+        ridge: NonNegative = 0.01,
     ) -> None:
-        if not 0 < share < 1:
-            raise ConfigError(f"reconstruction_audit.share must be in (0, 1), got {share}.")
-        positive("reconstruction_audit.epochs", epochs)
         self.share, self.epochs, self.lr, self.width = share, epochs, lr, width
         self.mse_weight, self.ssim_weight, self.ridge = mse_weight, ssim_weight, ridge
 

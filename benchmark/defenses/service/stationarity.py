@@ -7,17 +7,17 @@ for the classification loss alone.
 from __future__ import annotations
 
 import copy
+from typing import Literal
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from benchmark.data.base import Split
-from benchmark.errors import ConfigError, positive
+from benchmark.parameters import Count, Positive
 from benchmark.settings.service.defense import ServiceDefense
 
 VERSION = 1
-MEASURES = ("gradient", "gain")
 
 
 class Stationarity(ServiceDefense):
@@ -28,11 +28,9 @@ class Stationarity(ServiceDefense):
         steps, lr: full-batch Adam steps of ``gain``.
     """
 
-    def __init__(self, *, measure: str = "gradient", steps: int = 20, lr: float = 0.001) -> None:
-        if measure not in MEASURES:
-            raise ConfigError(f"stationarity.measure must be one of {list(MEASURES)}, got {measure!r}.")
-        positive("stationarity.steps", steps)
-        positive("stationarity.lr", lr)
+    def __init__(
+        self, *, measure: Literal["gradient", "gain"] = "gradient", steps: Count = 20, lr: Positive = 0.001
+    ) -> None:
         self.measure, self.steps, self.lr = measure, steps, lr
 
     def screen_model(self, model: nn.Module, data: Split) -> float:

@@ -27,8 +27,6 @@ Overhear = Callable[[Round, Tensor], None]
 Visit = Callable[[Round, Sequence[Split]], Sequence[Split]]
 """``visit(round, shares) -> shares``: called when the round's parties hold the global model; what all train on now."""
 
-ORDERS = ("fedavg", "roundrobin")
-
 
 def honest(round: Round, updates: Tensor) -> Tensor:
     """Return ``updates``: nobody deviates."""

@@ -5,7 +5,10 @@ FedSGD is ``local_steps=1``; FedAvg is more. Updates are in gradient units, (bef
 
 from __future__ import annotations
 
-from benchmark.errors import ConfigError, positive
+from typing import Literal
+
+from benchmark.errors import ConfigError
+from benchmark.parameters import BelowOne, Count, Index, NonNegative, Positive, Share
 from benchmark.settings.base import Setting
 from benchmark.settings.collaboration.defense import LocalPlan
 from benchmark.settings.collaboration.games.broadcast import BroadcastGame
@@ -15,12 +18,10 @@ from benchmark.settings.collaboration.games.many_uploads import ManyUploadsGame
 from benchmark.settings.collaboration.games.training_data import TrainingDataGame
 from benchmark.settings.collaboration.games.trajectory import TrajectoryGame
 from benchmark.settings.collaboration.games.uploads import UploadsGame
-from benchmark.settings.collaboration.rounds import ORDERS
 from benchmark.settings.collaboration.training import JointTraining
 from benchmark.settings.collaboration.victims import Victims
 
 VERSION = 1
-PARTITIONS = ("mixed", "by_class", "one_class_apart")
 
 
 class Collaboration(Setting):
@@ -56,38 +57,28 @@ class Collaboration(Setting):
     def __init__(
         self,
         *,
-        parties: int,
-        fraction: float,
-        rounds: int,
-        batch_size: int,
-        local_steps: int,
-        lr: float,
-        victims: int,
-        victim_batch_size: int,
-        model_state: str,
-        dirichlet_alpha: float | None = None,
-        partition: str = "mixed",
-        apart: int = 0,
-        missing: int | None = None,
+        parties: Count,
+        fraction: Share,
+        rounds: Count,
+        batch_size: Count,
+        local_steps: Count,
+        lr: Positive,
+        victims: Count,
+        victim_batch_size: Count,
+        model_state: Literal["untrained", "trained"],
+        dirichlet_alpha: Positive | None = None,
+        partition: Literal["mixed", "by_class", "one_class_apart"] = "mixed",
+        apart: Index = 0,
+        missing: Index | None = None,
         spectator: bool = False,
-        order: str = "fedavg",
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
+        order: Literal["fedavg", "roundrobin"] = "fedavg",
+        momentum: BelowOne = 0.0,
+        weight_decay: NonNegative = 0.0,
     ) -> None:
-        if partition not in PARTITIONS:
-            raise ConfigError(f"setting.partition must be one of {', '.join(PARTITIONS)}, got {partition!r}.")
-        if order not in ORDERS:
-            raise ConfigError(f"setting.order must be one of {', '.join(ORDERS)}, got {order!r}.")
         if partition != "mixed" and dirichlet_alpha is not None:
             raise ConfigError(
                 f"setting.dirichlet_alpha mixes classes and setting.partition={partition} parts them; drop one."
             )
-        if model_state not in ("untrained", "trained"):
-            raise ConfigError(f"setting.model_state must be untrained or trained, got {model_state!r}.")
-        if not 0 < fraction <= 1:
-            raise ConfigError(f"setting.fraction must be in (0, 1], got {fraction}.")
-        if dirichlet_alpha is not None:
-            positive("setting.dirichlet_alpha", dirichlet_alpha)
         self.honest = JointTraining(
             parties=parties,
             fraction=fraction,

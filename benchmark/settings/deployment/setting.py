@@ -6,7 +6,7 @@ The clean inputs that arrive are ``test``.
 
 from __future__ import annotations
 
-from benchmark.errors import ConfigError, positive
+from benchmark.parameters import BelowOne, Count, Positive
 from benchmark.settings.base import Setting
 from benchmark.settings.deployment.classifier import Operator
 from benchmark.settings.deployment.games.batches import BatchesGame
@@ -36,24 +36,15 @@ class Deployment(Setting):
     def __init__(
         self,
         *,
-        epochs: int,
-        lr: float,
-        victims: int,
-        targets: int | None,
-        false_alarm_rate: float,
-        radius: float,
-        batch: int,
-        draws: int,
+        epochs: Count,
+        lr: Positive,
+        victims: Count,
+        targets: Count | None,
+        false_alarm_rate: BelowOne,
+        radius: Positive,
+        batch: Count,
+        draws: Count,
     ) -> None:
-        if victims < 1 or (targets is not None and targets < 1):
-            raise ConfigError(
-                f"setting.victims and setting.targets must be at least 1 (targets: null takes every other class), got "
-                f"{victims} and {targets}."
-            )
-        if not 0 <= false_alarm_rate < 1:
-            raise ConfigError(f"setting.false_alarm_rate must be in [0, 1), got {false_alarm_rate}.")
-        for name, value in (("radius", radius), ("batch", batch), ("draws", draws)):
-            positive(f"setting.{name}", value)
         self.honest = Operator(
             epochs=epochs,
             lr=lr,

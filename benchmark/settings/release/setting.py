@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from benchmark.errors import ConfigError
+from benchmark.parameters import AtLeastTwo, Count
 from benchmark.settings.base import Setting
 from benchmark.settings.release.games.attributes import AttributesGame
 from benchmark.settings.release.games.canaries import CanariesGame
@@ -55,12 +55,14 @@ class ReleaseSetting(Setting):
     )
 
     def __init__(
-        self, *, epochs: int, examiner_epochs: int, victims: int, candidates: int, measures: Mapping[str, Measure]
+        self,
+        *,
+        epochs: Count,
+        examiner_epochs: Count,
+        victims: Count,
+        candidates: AtLeastTwo,
+        measures: Mapping[str, Measure],
     ) -> None:
-        if victims < 1 or candidates < 2:
-            raise ConfigError(
-                f"setting.victims must be at least 1 and setting.candidates at least 2, got {victims} and {candidates}."
-            )
         self.honest = Publication(
             epochs=epochs,
             examiner_epochs=examiner_epochs,

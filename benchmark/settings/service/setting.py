@@ -9,7 +9,8 @@ reveals nothing and is not served, so risk and utility are expectations over the
 
 from __future__ import annotations
 
-from benchmark.errors import ConfigError, positive
+from benchmark.errors import ConfigError
+from benchmark.parameters import AtLeastTwo, Count, CountOrZero, Positive, Rate
 from benchmark.settings.base import Setting
 from benchmark.settings.service.games.outputs import OutputsGame
 from benchmark.settings.service.provision import Provision
@@ -34,17 +35,13 @@ class Service(Setting):
     def __init__(
         self,
         *,
-        epochs: int,
-        lr: float,
-        victims: int | None,
-        references: int,
-        population: int,
-        false_alarm_rate: float,
+        epochs: Count,
+        lr: Positive,
+        victims: AtLeastTwo | None,
+        references: CountOrZero,
+        population: Count,
+        false_alarm_rate: Rate,
     ) -> None:
-        if victims is not None and victims < 2:
-            raise ConfigError(f"setting.victims must be at least 2 or null (all test samples), got {victims}.")
-        positive("setting.lr", lr)
-        positive("setting.population", population)
         if not 0 < false_alarm_rate < 1 or references < 1 / false_alarm_rate - 1 - 1e-9:
             raise ConfigError(
                 f"setting.references={references} models cannot give a p-value as low as setting.false_alarm_rate="

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.data.base import Split
-from benchmark.errors import ConfigError, Refused
+from benchmark.errors import Refused
+from benchmark.parameters import AtLeastTwo, Count
 from benchmark.seeds import child
 from benchmark.settings.release.games.attributes import AttributeGuess, AttributeSurface
 from benchmark.settings.release.games.base import ReleaseThreat
@@ -57,12 +58,10 @@ class DensityGap(ReleaseThreat):
         *,
         attackers: Sequence[str] = ("boosting", "mlp", "svm", "tree", "forest"),
         decision: bool = True,
-        folds: int = 3,
-        trees: int = 50,
-        depth: int = 3,
+        folds: AtLeastTwo = 3,
+        trees: Count = 50,
+        depth: Count = 3,
     ) -> None:
-        if folds < 2:
-            raise ConfigError(f"threat.folds must be at least 2, got {folds}.")
         super().__init__()
         self.adaptive = True  # it attacks maps to a group only
         self.attackers, self.decision = known_attackers(attackers), decision

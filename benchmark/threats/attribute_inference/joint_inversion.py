@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from benchmark.data.base import Split
-from benchmark.errors import Refused, positive
+from benchmark.errors import Refused
 from benchmark.metrics.distances import nearest
+from benchmark.parameters import Count, Positive
 from benchmark.settings.release.games.attributes import AttributeGuess, AttributeSurface
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.threats.attribute_inference.attackers import guess, known_attackers
@@ -54,13 +55,11 @@ class JointInversion(ReleaseThreat):
         self,
         *,
         attackers: Sequence[str] = ("boosting", "mlp", "svm", "tree", "forest"),
-        rows: int = 2000,
-        starts: int = 2,
-        steps: int = 60,
-        lr: float = 0.02,
+        rows: Count = 2000,
+        starts: Count = 2,
+        steps: Count = 60,
+        lr: Positive = 0.02,
     ) -> None:
-        for name, value in (("rows", rows), ("starts", starts), ("lr", lr)):
-            positive(f"threat.{name}", value)
         super().__init__()
         self.adaptive = True  # it attacks this mechanism only
         self.attackers, self.rows = known_attackers(attackers), rows

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 
+from benchmark.parameters import Count
 from benchmark.settings.collaboration.games.many_uploads import Beliefs, ManyUploadsSurface, ManyUploadsThreat
 from benchmark.settings.threat import Floor
 from benchmark.threats.gradient_leakage.v_families import classify
@@ -38,9 +41,9 @@ class PropertyInference(ManyUploadsThreat):
         self,
         *,
         families: Sequence[str] = ("forest", "linear"),
-        victims: int = 300,
-        auxiliary: int = 800,
-        trees: int = 100,
+        victims: Annotated[int, Ge(4)] = 300,
+        auxiliary: Annotated[int, Ge(4)] = 800,
+        trees: Count = 100,
         adaptive: bool = False,
     ) -> None:
         super().__init__(victims=victims, auxiliary=auxiliary, adaptive=adaptive)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from benchmark.errors import Refused, positive
+from benchmark.errors import Refused
+from benchmark.parameters import Count
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.collection import Predictions, StatisticalSurface
 from benchmark.settings.threat import Floor
@@ -25,9 +26,8 @@ class TrainOnRelease(ReleaseThreat):
     headline = "statistical_share"
     floor = Floor("statistical_share", 0.8)
 
-    def __init__(self, *, epochs: int = 30) -> None:
+    def __init__(self, *, epochs: Count = 30) -> None:
         super().__init__()
-        positive("threat.epochs", epochs)
         self.epochs = epochs
 
     def attack(self, surface: StatisticalSurface, rng: torch.Generator) -> Predictions:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmark.errors import positive
+from benchmark.parameters import Count, NonNegative, Positive
 from benchmark.settings.deployment.games.inputs import AdversarialExamples, InputSurface, InputThreat
 from benchmark.settings.threat import Floor
 from benchmark.threats.evasion.controls import never
@@ -56,11 +56,10 @@ class CarliniWagner(InputThreat):
     headline = "attack_success"
     floor = Floor("attack_success", 0.5)
 
-    def __init__(self, *, iterations: int, lr: float, initial_c: float, confidence: float, adaptive: bool) -> None:
+    def __init__(
+        self, *, iterations: Count, lr: Positive, initial_c: Positive, confidence: NonNegative, adaptive: bool
+    ) -> None:
         super().__init__(adaptive=adaptive)
-        positive("threat.iterations", iterations)
-        positive("threat.lr", lr)
-        positive("threat.initial_c", initial_c)
         self.iterations, self.lr, self.initial_c, self.confidence = iterations, lr, initial_c, confidence
 
     def attack(self, surface: InputSurface, rng: torch.Generator) -> AdversarialExamples:
@@ -115,15 +114,14 @@ class CarliniWagnerL2(CarliniWagner):
     def __init__(
         self,
         *,
-        iterations: int = 10000,
-        lr: float = 0.01,
-        initial_c: float = 1e-3,
-        searches: int = 9,
-        confidence: float = 0.0,
+        iterations: Count = 10000,
+        lr: Positive = 0.01,
+        initial_c: Positive = 1e-3,
+        searches: Count = 9,
+        confidence: NonNegative = 0.0,
         adaptive: bool = True,
     ) -> None:
         super().__init__(iterations=iterations, lr=lr, initial_c=initial_c, confidence=confidence, adaptive=adaptive)
-        positive("threat.searches", searches)
         self.searches = searches
 
     def search(self, logits: Logits, clean: Tensor, targets: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from benchmark.errors import ConfigError, positive
+from benchmark.parameters import Count, NonNegative, Positive, Rate
 from benchmark.threats.evasion.carlini_wagner import CarliniWagner
 from benchmark.threats.evasion.objectives import Logits, margin
 
@@ -31,10 +31,16 @@ class Tightened(CarliniWagner):
     """
 
     def __init__(
-        self, *, iterations: int, lr: float, initial_c: float, rounds: int, confidence: float, adaptive: bool
+        self,
+        *,
+        iterations: Count,
+        lr: Positive,
+        initial_c: Positive,
+        rounds: Count,
+        confidence: NonNegative,
+        adaptive: bool,
     ) -> None:
         super().__init__(iterations=iterations, lr=lr, initial_c=initial_c, confidence=confidence, adaptive=adaptive)
-        positive("threat.rounds", rounds)
         self.rounds = rounds
 
     def search(self, logits: Logits, clean: Tensor, targets: Tensor) -> Tensor:
@@ -84,12 +90,12 @@ class CarliniWagnerL0(Tightened):
     def __init__(
         self,
         *,
-        iterations: int = 1000,
-        lr: float = 0.01,
-        initial_c: float = 1.0,
-        rounds: int = 60,
-        freeze: float = 0.1,
-        confidence: float = 0.0,
+        iterations: Count = 1000,
+        lr: Positive = 0.01,
+        initial_c: Positive = 1.0,
+        rounds: Count = 60,
+        freeze: Rate = 0.1,
+        confidence: NonNegative = 0.0,
         adaptive: bool = True,
     ) -> None:
         super().__init__(
@@ -100,8 +106,6 @@ class CarliniWagnerL0(Tightened):
             confidence=confidence,
             adaptive=adaptive,
         )
-        if not 0 < freeze < 1:
-            raise ConfigError(f"threat.freeze must be in (0, 1), got {freeze}.")
         self.freeze = freeze
 
     def loosest(self, clean: Tensor) -> Tensor:
@@ -151,12 +155,12 @@ class CarliniWagnerLinf(Tightened):
     def __init__(
         self,
         *,
-        iterations: int = 1000,
-        lr: float = 0.005,
-        initial_c: float = 3.0,
-        rounds: int = 40,
-        shrink: float = 0.9,
-        confidence: float = 0.0,
+        iterations: Count = 1000,
+        lr: Positive = 0.005,
+        initial_c: Positive = 3.0,
+        rounds: Count = 40,
+        shrink: Rate = 0.9,
+        confidence: NonNegative = 0.0,
         adaptive: bool = True,
     ) -> None:
         super().__init__(
@@ -167,8 +171,6 @@ class CarliniWagnerLinf(Tightened):
             confidence=confidence,
             adaptive=adaptive,
         )
-        if not 0 < shrink < 1:
-            raise ConfigError(f"threat.shrink must be in (0, 1), got {shrink}.")
         self.shrink = shrink
 
     def loosest(self, clean: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from benchmark.errors import ConfigError
+from benchmark.parameters import Share
 from benchmark.settings.deployment.games.inputs import AdversarialExamples, InputSurface, InputThreat
 from benchmark.training.loop import predict
 
@@ -25,7 +26,7 @@ class RandomFeatures(InputThreat):
     headline = "attack_success"
     control = "negative"
 
-    def __init__(self, *, theta: float = 1.0, gamma: float = 0.143) -> None:
+    def __init__(self, *, theta: float = 1.0, gamma: Share = 0.143) -> None:
         super().__init__()
         self.theta, self.gamma = theta, gamma
 

@@ -7,10 +7,12 @@ The gradient of a saturated softmax's probabilities vanishes; that of logits (th
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
-from benchmark.errors import ConfigError, positive
+from benchmark.parameters import Count, Positive
 from benchmark.settings.deployment.games.inputs import AdversarialExamples, InputSurface, InputThreat
 from benchmark.settings.threat import Floor
 from benchmark.threats.evasion.objectives import LOSSES, Logits, logits_at_temperature
@@ -38,19 +40,14 @@ class PGD(InputThreat):
     def __init__(
         self,
         *,
-        loss: str = "ce_of_probs",
-        eps: float = 0.3,
-        steps: int = 100,
-        step_size: float = 0.01,
+        loss: Literal["ce", "ce_of_probs", "margin"] = "ce_of_probs",
+        eps: Positive = 0.3,
+        steps: Count = 100,
+        step_size: Positive = 0.01,
         random_start: bool = True,
         adaptive: bool = False,
     ) -> None:
         super().__init__(adaptive=adaptive)
-        if loss not in LOSSES:
-            raise ConfigError(f"threat.loss must be one of {list(LOSSES)}, got {loss!r}.")
-        positive("threat.eps", eps)
-        positive("threat.steps", steps)
-        positive("threat.step_size", step_size)
         self.loss, self.eps, self.steps, self.step_size = LOSSES[loss], eps, steps, step_size
         self.random_start = random_start
 

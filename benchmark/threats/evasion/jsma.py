@@ -8,12 +8,14 @@ algorithm 3. The adaptive form divides logits by the temperature that the defens
 from __future__ import annotations
 
 import copy
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from benchmark.errors import ConfigError, positive
+from benchmark.errors import ConfigError
+from benchmark.parameters import AtLeastTwo, Positive, Share
 from benchmark.settings.deployment.games.inputs import AdversarialExamples, InputSurface, InputThreat
 from benchmark.settings.threat import Floor
 
@@ -48,24 +50,17 @@ class JSMA(InputThreat):
     def __init__(
         self,
         *,
-        saliency_on: str = "probs",
-        temperature: float = 1.0,
-        dtype: str = "float32",
+        saliency_on: Literal["probs", "logits"] = "probs",
+        temperature: Positive = 1.0,
+        dtype: Literal["float32", "float64"] = "float32",
         theta: float = 1.0,
-        gamma: float = 0.143,
-        candidates: int | None = None,
+        gamma: Share = 0.143,
+        candidates: AtLeastTwo | None = None,
         adaptive: bool = False,
     ) -> None:
         super().__init__(adaptive=adaptive)
-        if saliency_on not in ("probs", "logits"):
-            raise ConfigError(f"threat.saliency_on is probs or logits, not {saliency_on!r}.")
-        if dtype not in DTYPES:
-            raise ConfigError(f"threat.dtype is float32 or float64, not {dtype!r}.")
         if theta == 0 or not 0 < gamma <= 1:
             raise ConfigError(f"threat.theta must not be 0 and threat.gamma be in (0, 1], got {theta} and {gamma}.")
-        if candidates is not None and candidates < 2:
-            raise ConfigError(f"threat.candidates must be at least 2 or null, got {candidates}.")
-        positive("threat.temperature", temperature)
         self.saliency_on, self.temperature, self.dtype = saliency_on, temperature, DTYPES[dtype]
         self.theta, self.gamma, self.candidates = theta, gamma, candidates
 

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from benchmark.errors import ConfigError, positive
+from benchmark.errors import ConfigError
+from benchmark.parameters import Count, Positive
 from benchmark.settings.deployment.games.inputs import AdversarialExamples, InputSurface, InputThreat
 from benchmark.settings.threat import Floor
 from benchmark.threats.evasion.controls import never
@@ -45,18 +46,14 @@ class Transfer(InputThreat):
     def __init__(
         self,
         *,
-        surrogates: int = 3,
-        epochs: int = 20,
-        lr: float = 0.003,
-        eps: float = 0.4,
-        steps: int = 40,
-        step_size: float = 0.02,
+        surrogates: Count = 3,
+        epochs: Count = 20,
+        lr: Positive = 0.003,
+        eps: Positive = 0.4,
+        steps: Count = 40,
+        step_size: Positive = 0.02,
     ) -> None:
         super().__init__()
-        positive("threat.surrogates", surrogates)
-        positive("threat.eps", eps)
-        positive("threat.steps", steps)
-        positive("threat.step_size", step_size)
         self.surrogates, self.epochs, self.lr = surrogates, epochs, lr
         self.eps, self.steps, self.step_size = eps, steps, step_size
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from benchmark.parameters import Count, Index
 from benchmark.settings.collaboration.games.global_models import GlobalModelSurface, InsiderMove, InsiderThreat
 from benchmark.threats.gan_inference.networks import dense
 
@@ -22,7 +23,7 @@ class UntrainedGenerator(InsiderThreat):
     control = "negative"
     floor = None
 
-    def __init__(self, *, target: int = 3, latent: int = 32, hidden: int = 128, samples: int = 1000) -> None:
+    def __init__(self, *, target: Index = 3, latent: Count = 32, hidden: Count = 128, samples: Count = 1000) -> None:
         super().__init__(target=target)
         self.latent, self.hidden, self.samples = latent, hidden, samples
 

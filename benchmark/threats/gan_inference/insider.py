@@ -19,23 +19,18 @@ from __future__ import annotations
 import copy
 from collections import deque
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.data.base import Split
-from benchmark.errors import ConfigError
+from benchmark.parameters import BelowOne, Count, CountOrZero, Index, Positive
 from benchmark.settings.collaboration.games.global_models import GlobalModelSurface, InsiderMove, InsiderThreat
 from benchmark.threats.gan_inference.networks import GENERATORS, Generator
 
 VERSION = 2
-CHOICES = {
-    "fake_label": ("extra", "own"),
-    "generator": tuple(GENERATORS),
-    "view": ("global", "victim"),
-    "claim": ("last", "confident"),
-}
 
 
 @dataclass
@@ -85,34 +80,27 @@ class GANInsider(InsiderThreat):
     def __init__(
         self,
         *,
-        target: int = 3,
+        target: Index = 3,
         active: bool = True,
-        fakes: int = 75,
-        fake_label: str = "extra",
-        generator: str = "dense",
-        steps: int = 10,
-        batch_size: int = 64,
-        lr: float = 0.002,
-        games: int = 1,
-        game_steps: int = 5,
-        game_lr: float = 0.05,
-        latent: int = 32,
-        hidden: int = 128,
-        samples: int = 1000,
-        decay: float = 0.85,
-        claim: str = "last",
-        view: str = "global",
-        memory: int = 5,
+        fakes: CountOrZero = 75,
+        fake_label: Literal["extra", "own"] = "extra",
+        generator: Literal["dense", "dcgan"] = "dense",
+        steps: Count = 10,
+        batch_size: Count = 64,
+        lr: Positive = 0.002,
+        games: Count = 1,
+        game_steps: Count = 5,
+        game_lr: Positive = 0.05,
+        latent: Count = 32,
+        hidden: Count = 128,
+        samples: Count = 1000,
+        decay: BelowOne = 0.85,
+        claim: Literal["last", "confident"] = "last",
+        view: Literal["global", "victim"] = "global",
+        memory: Count = 5,
         adaptive: bool = False,
     ) -> None:
         super().__init__(target=target, adaptive=adaptive)
-        for name, value in (("fake_label", fake_label), ("generator", generator), ("view", view), ("claim", claim)):
-            if value not in CHOICES[name]:
-                raise ConfigError(f"threat.{name} must be {' or '.join(CHOICES[name])}, got {value!r}.")
-        if not 0 <= decay < 1:
-            raise ConfigError(f"threat.decay must be in [0, 1), got {decay}.")
-        if games < 1:
-            raise ConfigError(f"threat.games must be at least 1, got {games}.")
         if view == "victim":
             self.knowledge = self.knowledge | {"uploads"}
         self.active, self.fakes, self.fake_label, self.architecture = active, fakes, fake_label, generator

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 
+from benchmark.parameters import Count, Index, Positive
 from benchmark.settings.collaboration.games.global_models import GlobalModelSurface, InsiderMove, InsiderThreat
 
 VERSION = 1
@@ -24,7 +25,13 @@ class ModelInversion(InsiderThreat):
     """
 
     def __init__(
-        self, *, target: int = 3, restarts: int = 100, iterations: int = 100, lr: float = 0.02, adaptive: bool = False
+        self,
+        *,
+        target: Index = 3,
+        restarts: Count = 100,
+        iterations: Count = 100,
+        lr: Positive = 0.02,
+        adaptive: bool = False,
     ) -> None:
         super().__init__(target=target, adaptive=adaptive)
         self.restarts, self.iterations, self.lr = restarts, iterations, lr

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from benchmark.parameters import Count
 from benchmark.settings.collaboration.games.uploads import UploadSurface, UploadThreat
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.threat import Floor
@@ -73,7 +74,7 @@ class AnalyticFC(UploadThreat):
     floor = Floor("ssim", 0.9)
     needs = {"model.first_layer": "linear"}
 
-    def __init__(self, *, observations: int = 100, adaptive: bool = False) -> None:
+    def __init__(self, *, observations: Count = 100, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
         self.observations = observations if adaptive else 1
 

@@ -8,11 +8,12 @@ Deviation: the rows are in the block of :mod:`~.trap` in front of the model and 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from benchmark.errors import positive
+from benchmark.parameters import Count, Positive
 from benchmark.settings.collaboration.games.broadcast import DownlinkSurface
 from benchmark.settings.threat import Floor
 from benchmark.threats.gradient_leakage.trap import Block, TrapThreat, implausible
@@ -39,20 +40,18 @@ class CuriousAbandonHonesty(TrapThreat):
     def __init__(
         self,
         *,
-        sigma: float = 0.5,
-        scale: float = 0.95,
-        rows: int = 256,
-        strength: float = 0.01,
-        gain: float = 100.0,
-        voiding: str = "none",
-        observations: int = 20,
+        sigma: Positive = 0.5,
+        scale: Positive = 0.95,
+        rows: Count = 256,
+        strength: Positive = 0.01,
+        gain: Positive = 100.0,
+        voiding: Literal["none", "sybil", "inconsistency"] = "none",
+        observations: Count = 20,
         adaptive: bool = False,
     ) -> None:
         super().__init__(
             rows=rows, strength=strength, gain=gain, voiding=voiding, observations=observations, adaptive=adaptive
         )
-        positive("threat.sigma", sigma)
-        positive("threat.scale", scale)
         self.sigma, self.scale = sigma, scale
 
     def block(self, downlink: DownlinkSurface, rng: torch.Generator) -> Block:

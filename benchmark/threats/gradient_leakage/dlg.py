@@ -8,12 +8,13 @@ with a Wolfe line search instead of a fixed step (it diverges without), and all 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark.errors import ConfigError, positive
+from benchmark.parameters import Count
 from benchmark.settings.collaboration.games.uploads import UploadSurface, UploadThreat
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.threat import Floor
@@ -22,7 +23,6 @@ from benchmark.threats.gradient_leakage.matching import Matcher, squared_distanc
 from benchmark.training.lbfgs import minimize
 
 VERSION = 1
-LABELS = ("joint", "restored", "known")
 
 
 class DLG(UploadThreat):
@@ -44,21 +44,17 @@ class DLG(UploadThreat):
     def __init__(
         self,
         *,
-        iterations: int = 1200,
-        restarts: int = 1,
-        labels: str = "joint",
-        observations: int = 100,
+        iterations: Count = 1200,
+        restarts: Count = 1,
+        labels: Literal["joint", "restored", "known"] = "joint",
+        observations: Count = 100,
         adaptive: bool = False,
         layers: Sequence[str] | None = None,
     ) -> None:
         super().__init__(adaptive=adaptive)
-        if labels not in LABELS:
-            raise ConfigError(f"threat.labels must be one of {', '.join(LABELS)}, got {labels!r}.")
         if labels == "known":
             self.knowledge = self.knowledge | {"labels"}
         self.labels, self.layers = labels, layers
-        positive("threat.iterations", iterations)
-        positive("threat.restarts", restarts)
         self.iterations, self.restarts, self.joint = iterations, restarts, labels == "joint"
         self.observations = observations if adaptive else 1
 

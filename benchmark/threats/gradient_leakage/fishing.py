@@ -8,10 +8,13 @@ samples of one class in a batch are not separated by a feature (feature fishing)
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
-from benchmark.errors import Refused, positive
+from benchmark.errors import Refused
+from benchmark.parameters import Count, Positive
 from benchmark.settings.collaboration.games.broadcast import BroadcastSurface, DownlinkSurface, Query
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.threat import Floor
@@ -39,10 +42,14 @@ class Fishing(MaliciousServer):
     floor = Floor("recovered_share", 0.1)
 
     def __init__(
-        self, *, gain: float = 10.0, voiding: str = "none", observations: int = 20, adaptive: bool = False
+        self,
+        *,
+        gain: Positive = 10.0,
+        voiding: Literal["none", "sybil", "inconsistency"] = "none",
+        observations: Count = 20,
+        adaptive: bool = False,
     ) -> None:
         super().__init__(voiding=voiding, observations=observations, adaptive=adaptive)
-        positive("threat.gain", gain)
         self.gain = gain
 
     def queries(self, downlink: DownlinkSurface, rng: torch.Generator) -> list[Query]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from benchmark.errors import positive
+from benchmark.parameters import Count, NonNegative, Positive
 from benchmark.settings.collaboration.games.uploads import UploadSurface, UploadThreat
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.threat import Floor
@@ -40,16 +40,14 @@ class InvertingGradients(UploadThreat):
     def __init__(
         self,
         *,
-        iterations: int = 24000,
-        step: float = 0.1,
-        total_variation: float = 0.001,
-        restarts: int = 1,
-        observations: int = 100,
+        iterations: Count = 24000,
+        step: Positive = 0.1,
+        total_variation: NonNegative = 0.001,
+        restarts: Count = 1,
+        observations: Count = 100,
         adaptive: bool = False,
     ) -> None:
         super().__init__(adaptive=adaptive)
-        positive("threat.iterations", iterations)
-        positive("threat.restarts", restarts)
         self.iterations, self.step, self.total_variation, self.restarts = iterations, step, total_variation, restarts
         self.observations = observations if adaptive else 1
 

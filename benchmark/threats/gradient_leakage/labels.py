@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmark.errors import ConfigError, Refused
+from benchmark.parameters import Count
 from benchmark.settings.collaboration.games.uploads import UploadSurface, UploadThreat
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.threat import Floor
@@ -72,7 +73,7 @@ class LabelRestoration(UploadThreat):
     headline = "label_accuracy"
     floor = Floor("label_accuracy", 0.9)
 
-    def __init__(self, *, method: str = "bias_corrected", observations: int = 100, adaptive: bool = False) -> None:
+    def __init__(self, *, method: str = "bias_corrected", observations: Count = 100, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
         self.method = method
         self.observations = observations if adaptive else 1

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.errors import Refused
+from benchmark.parameters import Count, NonNegative, Positive
 from benchmark.settings.collaboration.games.uploads import UploadSurface
 from benchmark.threats.gradient_leakage.inverting_gradients import InvertingGradients
 from benchmark.threats.gradient_leakage.matching import Matcher, Targets, cosine_distance
@@ -18,7 +19,12 @@ class InvertingMixedUploads(InvertingGradients):
     """Base of inversions that always know the exchange of parties. Parameters as for :class:`InvertingGradients`."""
 
     def __init__(
-        self, *, iterations: int = 24000, step: float = 0.1, total_variation: float = 0.001, restarts: int = 1
+        self,
+        *,
+        iterations: Count = 24000,
+        step: Positive = 0.1,
+        total_variation: NonNegative = 0.001,
+        restarts: Count = 1,
     ) -> None:
         super().__init__(
             iterations=iterations,

@@ -11,6 +11,7 @@ consistency between groups of seeds.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 from torch.nn import functional as F
 
-from benchmark.errors import ConfigError, positive
+from benchmark.parameters import Count, CountOrZero, NonNegative, Positive
 from benchmark.settings.collaboration.games.uploads import UploadSurface, UploadThreat
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.threat import Floor
@@ -61,25 +62,21 @@ class RegularisedInversion(UploadThreat):
     def __init__(
         self,
         *,
-        iterations: int = 20000,
-        warmup: int = 50,
-        step: float = 0.1,
+        iterations: Count = 20000,
+        warmup: CountOrZero = 50,
+        step: Positive = 0.1,
         soft_sign: bool = False,
-        distance: str = "euclidean",
-        match: float = 1.0,
-        total_variation: float = 0.0001,
-        l2: float = 1e-06,
-        features: float = 0.0,
-        langevin: float = 0.01,
-        restarts: int = 1,
-        observations: int = 100,
+        distance: Literal["cosine", "euclidean"] = "euclidean",
+        match: NonNegative = 1.0,
+        total_variation: NonNegative = 0.0001,
+        l2: NonNegative = 1e-06,
+        features: NonNegative = 0.0,
+        langevin: NonNegative = 0.01,
+        restarts: Count = 1,
+        observations: Count = 100,
         adaptive: bool = False,
     ) -> None:
         super().__init__(adaptive=adaptive)
-        positive("threat.iterations", iterations)
-        positive("threat.restarts", restarts)
-        if distance not in DISTANCES:
-            raise ConfigError(f"threat.distance must be one of {', '.join(DISTANCES)}, got {distance!r}.")
         self.iterations, self.warmup, self.step, self.soft_sign = iterations, warmup, step, soft_sign
         self.distance, self.match = DISTANCES[distance], match
         self.total_variation, self.l2, self.features = total_variation, l2, features

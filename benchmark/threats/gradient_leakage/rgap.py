@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.func import vjp, vmap
 from torch.nn import functional as F
 
-from benchmark.errors import Refused, positive
+from benchmark.errors import Refused
+from benchmark.parameters import Count
 from benchmark.settings.collaboration.games.uploads import UploadSurface, UploadThreat
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.threat import Floor
@@ -54,9 +55,8 @@ class RGAP(UploadThreat):
     headline = "ssim"
     floor = Floor("ssim", 0.5)
 
-    def __init__(self, *, iterations: int = 2000, observations: int = 100, adaptive: bool = False) -> None:
+    def __init__(self, *, iterations: Count = 2000, observations: Count = 100, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
-        positive("threat.iterations", iterations)
         self.iterations = iterations
         self.observations = observations if adaptive else 1
 

@@ -10,12 +10,13 @@ model with parallel rows, and removes noise from its readings by the statistics 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmark.errors import ConfigError
+from benchmark.parameters import Count, Positive
 from benchmark.settings.collaboration.games.broadcast import BroadcastSurface, DownlinkSurface
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.threat import Floor
@@ -80,26 +81,19 @@ class RobbingTheFed(TrapThreat):
     def __init__(
         self,
         *,
-        variant: str = "cumulative",
-        measurement: str = "random",
-        ranking: str = "plausible",
-        rows: int = 256,
-        strength: float = 0.01,
-        gain: float = 100.0,
-        voiding: str = "none",
-        observations: int = 20,
+        variant: Literal["cumulative", "sparse"] = "cumulative",
+        measurement: Literal["mean", "random"] = "random",
+        ranking: Literal["bias", "plausible"] = "plausible",
+        rows: Count = 256,
+        strength: Positive = 0.01,
+        gain: Positive = 100.0,
+        voiding: Literal["none", "sybil", "inconsistency"] = "none",
+        observations: Count = 20,
         adaptive: bool = False,
     ) -> None:
         super().__init__(
             rows=rows, strength=strength, gain=gain, voiding=voiding, observations=observations, adaptive=adaptive
         )
-        for name, value, known in (
-            ("variant", variant, ("cumulative", "sparse")),
-            ("measurement", measurement, ("mean", "random")),
-            ("ranking", ranking, ("bias", "plausible")),
-        ):
-            if value not in known:
-                raise ConfigError(f"threat.{name} must be one of {', '.join(known)}, got {value!r}.")
         self.variant, self.measurement, self.ranking = variant, measurement, ranking
 
     def block(self, downlink: DownlinkSurface, rng: torch.Generator) -> Block:

@@ -9,12 +9,13 @@ import copy
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from benchmark.errors import positive
+from benchmark.parameters import Count, Positive
 from benchmark.settings.collaboration.games.broadcast import BroadcastSurface, DownlinkSurface, Query
 from benchmark.settings.guesses import Reconstruction
 from benchmark.threats.gradient_leakage.voiding import MaliciousServer, padded
@@ -69,11 +70,16 @@ class TrapThreat(MaliciousServer):
     """
 
     def __init__(
-        self, *, rows: int, strength: float, gain: float, voiding: str, observations: int, adaptive: bool
+        self,
+        *,
+        rows: Count,
+        strength: Positive,
+        gain: Positive,
+        voiding: Literal["none", "sybil", "inconsistency"],
+        observations: Count,
+        adaptive: bool,
     ) -> None:
         super().__init__(voiding=voiding, observations=observations, adaptive=adaptive)
-        for name, value in (("rows", rows), ("strength", strength), ("gain", gain)):
-            positive(f"threat.{name}", value)
         self.rows, self.strength, self.gain = rows, strength, gain
 
     @abstractmethod

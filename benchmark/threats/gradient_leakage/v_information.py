@@ -7,11 +7,13 @@ Only the abstracts could be read, so the families of predictors are the suite's 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
+from benchmark.parameters import Count
 from benchmark.settings.collaboration.games.many_uploads import (
     AttributeBatches,
     Beliefs,
@@ -47,10 +49,10 @@ class LatentVInformation(ManyUploadsThreat):
         self,
         *,
         families: Sequence[str] = ("linear", "forest", "mlp"),
-        victims: int = 300,
-        auxiliary: int = 800,
-        scope: str = "group",
-        trees: int = 100,
+        victims: Annotated[int, Ge(4)] = 300,
+        auxiliary: Annotated[int, Ge(4)] = 800,
+        scope: Literal["group", "member"] = "group",
+        trees: Count = 100,
         adaptive: bool = False,
     ) -> None:
         super().__init__(victims=victims, auxiliary=auxiliary, scope=scope, adaptive=adaptive)
@@ -92,7 +94,9 @@ class ToldSecret(ManyUploadsThreat):
     control = "positive"
     knowledge = frozenset({"truth"})
 
-    def __init__(self, *, victims: int = 300, auxiliary: int = 4, adaptive: bool = False) -> None:
+    def __init__(
+        self, *, victims: Annotated[int, Ge(4)] = 300, auxiliary: Annotated[int, Ge(4)] = 4, adaptive: bool = False
+    ) -> None:
         super().__init__(victims=victims, auxiliary=auxiliary, adaptive=adaptive)
 
     def attack(self, surface: ManyUploadsSurface, rng: torch.Generator) -> Beliefs:
@@ -118,8 +122,8 @@ class OriginalVInformation(ManyUploadsThreat):
         self,
         *,
         families: Sequence[str] = ("ridge", "mlp"),
-        victims: int = 300,
-        auxiliary: int = 800,
+        victims: Annotated[int, Ge(4)] = 300,
+        auxiliary: Annotated[int, Ge(4)] = 800,
         adaptive: bool = False,
     ) -> None:
         super().__init__(victims=victims, auxiliary=auxiliary, adaptive=adaptive)

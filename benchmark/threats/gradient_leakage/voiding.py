@@ -8,16 +8,15 @@ Inconsistency*, CCS 2022).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmark.errors import ConfigError, positive
+from benchmark.parameters import Count
 from benchmark.settings.collaboration.games.broadcast import Answer, BroadcastSurface, BroadcastThreat, Query
 from benchmark.training.functional import Net
-
-VOIDINGS = ("none", "sybil", "inconsistency")
 
 
 class MaliciousServer(BroadcastThreat):
@@ -31,11 +30,10 @@ class MaliciousServer(BroadcastThreat):
 
     family = "gradient_leakage"
 
-    def __init__(self, *, voiding: str, observations: int, adaptive: bool) -> None:
+    def __init__(
+        self, *, voiding: Literal["none", "sybil", "inconsistency"], observations: Count, adaptive: bool
+    ) -> None:
         super().__init__(adaptive=adaptive)
-        if voiding not in VOIDINGS:
-            raise ConfigError(f"threat.voiding must be one of {', '.join(VOIDINGS)}, got {voiding!r}.")
-        positive("threat.observations", observations)
         self.voiding = voiding
         self.observations = observations if adaptive else 1
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from benchmark.data.base import Split
-from benchmark.errors import Refused, positive
+from benchmark.errors import Refused
+from benchmark.parameters import Count
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.identities import IdentityGuess, IdentitySurface
 from benchmark.settings.threat import Floor
@@ -30,9 +31,8 @@ class IdentityClassifier(ReleaseThreat):
     needs = {"dataset.group": "yes"}
     knowledge = frozenset({"recordings"})
 
-    def __init__(self, *, epochs: int = 30, adaptive: bool = False) -> None:
+    def __init__(self, *, epochs: Count = 30, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
-        positive("threat.epochs", epochs)
         self.epochs = epochs
         if adaptive:
             self.knowledge = self.knowledge | {"refit"}

@@ -7,6 +7,7 @@ on the recordings of each participant that it holds, and learns from these rows 
 from __future__ import annotations
 
 from benchmark.data.base import Split
+from benchmark.parameters import Count
 from benchmark.settings.release.games.identities import IdentitySurface
 from benchmark.settings.threat import Floor
 from benchmark.threats.identity_inference.classifier import IdentityClassifier
@@ -22,7 +23,7 @@ class IdentityCopies(IdentityClassifier):
         adaptive: if False, the copies are left out.
     """
 
-    def __init__(self, *, epochs: int = 30, adaptive: bool = True) -> None:
+    def __init__(self, *, epochs: Count = 30, adaptive: bool = True) -> None:
         super().__init__(epochs=epochs, adaptive=adaptive)
 
     @staticmethod
@@ -46,5 +47,5 @@ class IdentityTeachers(IdentityCopies):
     headline = "identity_accuracy"
     floor = Floor("identity_accuracy", 0.2)
 
-    def __init__(self, *, epochs: int = 30, adaptive: bool = False) -> None:
+    def __init__(self, *, epochs: Count = 30, adaptive: bool = False) -> None:
         super().__init__(epochs=epochs, adaptive=adaptive)

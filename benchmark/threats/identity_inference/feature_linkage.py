@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from benchmark.errors import positive
 from benchmark.metrics.distances import exact_cdist
+from benchmark.parameters import Count
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.linkage import Linkage, LinkageSurface
 from benchmark.settings.threat import Floor
@@ -30,9 +30,8 @@ class NearestFeatures(ReleaseThreat):
     needs = {"defense.synthetic": "no", "dataset.kind": "image"}
     floor = Floor("reidentified_at_1", 0.9)
 
-    def __init__(self, *, epochs: int = 30, adaptive: bool = False) -> None:
+    def __init__(self, *, epochs: Count = 30, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
-        positive("threat.epochs", epochs)
         self.epochs = epochs
         self.knowledge |= {"attacker_data", "models"} if adaptive else {"attacker_data"}
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from benchmark.errors import Refused, positive
+from benchmark.errors import Refused
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.identities import IdentityGuess, IdentitySurface
 from benchmark.training.loop import predict, train
@@ -40,8 +40,6 @@ class HandedNetworks(ReleaseThreat):
 
     def __init__(self, *, epochs: int = 30, steps: int = 20, lr: float = 0.05) -> None:
         super().__init__()
-        positive("threat.epochs", epochs)
-        positive("threat.lr", lr)
         self.adaptive = True  # it attacks this mechanism only
         self.epochs, self.steps, self.lr = epochs, steps, lr
 

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmark.errors import positive
 from benchmark.metrics.distances import exact_cdist
+from benchmark.parameters import Count, Positive
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.linkage import Linkage, LinkageSurface
 from benchmark.settings.threat import Floor
@@ -31,12 +31,10 @@ class NearestPerson(ReleaseThreat):
     needs = {"defense.synthetic": "no"}
     floor = Floor("reidentified_at_1", 0.9)
 
-    def __init__(self, *, pairs: int = 50, ridge: float = 0.01, adaptive: bool = False) -> None:
+    def __init__(self, *, pairs: Count = 50, ridge: Positive = 0.01, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
-        positive("threat.ridge", ridge)
         self.ridge = ridge
         if adaptive:
-            positive("threat.pairs", pairs)
             self.pairs = pairs
             self.knowledge = self.knowledge | {"known_pairs"}
 

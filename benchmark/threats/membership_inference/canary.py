@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch.nn.functional import one_hot
 
 from benchmark.data.base import Split
 from benchmark.errors import ConfigError, Refused
+from benchmark.parameters import AtLeastTwo
 from benchmark.settings.guesses import MembershipScores
 from benchmark.settings.release.games.canaries import CanarySurface, CanaryThreat
 from benchmark.settings.threat import Floor
@@ -47,15 +49,13 @@ class Canary(CanaryThreat):
     def __init__(
         self,
         *,
-        kind: str = "mislabelled",
-        canaries: int = 1000,
-        guesses: int = 500,
+        kind: Literal["mislabelled", "blank", "noise"] = "mislabelled",
+        canaries: AtLeastTwo = 1000,
+        guesses: AtLeastTwo = 500,
         statistic: str = "calibrated",
         adaptive: bool = True,
     ) -> None:
         super().__init__(adaptive=adaptive)
-        if kind not in KINDS:
-            raise ConfigError(f"threat.kind is one of {', '.join(KINDS)}, not {kind!r}.")
         if guesses % 2 or not 2 <= guesses <= canaries:
             raise ConfigError(
                 "threat.guesses must be even, at least 2 and at most threat.canaries; "

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
-from benchmark.errors import ConfigError
+from benchmark.parameters import Count
 from benchmark.settings.guesses import MembershipScores
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.members import MemberSurface
@@ -34,11 +36,14 @@ class DistanceMembership(ReleaseThreat):
     knowledge = frozenset({"attacker_data"})
 
     def __init__(
-        self, *, statistic: str = "nearest", space: str = "pixels", components: int = 10, adaptive: bool = False
+        self,
+        *,
+        statistic: str = "nearest",
+        space: Literal["pixels", "components"] = "pixels",
+        components: Count = 10,
+        adaptive: bool = False,
     ) -> None:
         super().__init__(adaptive=adaptive)
-        if space not in ("pixels", "components"):
-            raise ConfigError(f"threat.space is pixels or components, not {space!r}.")
         self.statistic, self.space, self.components = statistic_named(statistic), space, components
         if adaptive:
             self.knowledge = self.knowledge | {"refit"}

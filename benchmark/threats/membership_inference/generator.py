@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.errors import Refused, positive
+from benchmark.errors import Refused
 from benchmark.models.generators import Generator
+from benchmark.parameters import Count, NonNegative, Positive
 from benchmark.settings.guesses import MembershipScores
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.members import MemberSurface
@@ -34,9 +35,10 @@ class GeneratorInversion(ReleaseThreat):
     needs = {"defense.generator": "yes"}
     knowledge = frozenset({"models"})
 
-    def __init__(self, *, restarts: int = 10, steps: int = 200, lr: float = 0.05, prior: float = 0.01) -> None:
+    def __init__(
+        self, *, restarts: Count = 10, steps: Count = 200, lr: Positive = 0.05, prior: NonNegative = 0.01
+    ) -> None:
         super().__init__()
-        positive("threat.restarts", restarts)
         self.adaptive = True  # it attacks this mechanism only
         self.restarts, self.steps, self.lr, self.prior = restarts, steps, lr, prior
 

@@ -7,12 +7,16 @@ distances from the record to the nearest released rows are added to them.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from annotated_types import Ge
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmark.errors import ConfigError, positive
+from benchmark.errors import ConfigError
 from benchmark.metrics.distances import exact_cdist
+from benchmark.parameters import AtLeastTwo, Count
 from benchmark.seeds import child
 from benchmark.settings.guesses import MembershipScores
 from benchmark.settings.release.games.records import RecordSurface, RecordThreat
@@ -42,11 +46,11 @@ class Groundhog(RecordThreat):
     def __init__(
         self,
         *,
-        records: int = 3,
-        trials: int = 10,
-        shadows: int = 30,
-        components: int = 5,
-        trees: int = 100,
+        records: Count = 3,
+        trials: AtLeastTwo = 10,
+        shadows: Annotated[int, Ge(4)] = 30,
+        components: Count = 5,
+        trees: Count = 100,
         adaptive: bool = True,
     ) -> None:
         super().__init__(adaptive=adaptive)
@@ -54,8 +58,6 @@ class Groundhog(RecordThreat):
             raise ConfigError(
                 f"threat.shadows must be even and at least 4, threat.trials at least 2; got {shadows} and {trials}."
             )
-        positive("threat.records", records)
-        positive("threat.components", components)
         self.records, self.trials, self.shadows = records, trials, shadows
         self.components, self.trees = components, trees
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.errors import Refused, positive
+from benchmark.errors import Refused
+from benchmark.parameters import Count
 from benchmark.settings.guesses import MembershipScores
 from benchmark.settings.release.games.participants import ParticipantSurface, ParticipantThreat
 from benchmark.settings.threat import Floor
@@ -34,10 +35,8 @@ class LeaveOneOut(ParticipantThreat):
     needs = {"dataset.group": "yes"}
     knowledge = frozenset({"recordings"})
 
-    def __init__(self, *, epochs: int = 30, participants: int = 4, adaptive: bool = False) -> None:
+    def __init__(self, *, epochs: Count = 30, participants: Count = 4, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
-        positive("threat.epochs", epochs)
-        positive("threat.participants", participants)
         self.epochs, self.participants = epochs, participants
         if adaptive:
             self.knowledge = self.knowledge | {"refit"}

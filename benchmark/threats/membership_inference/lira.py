@@ -6,7 +6,10 @@ release mechanisms instead of classifiers: the statistic is one of the release a
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from annotated_types import Ge
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -43,7 +46,9 @@ class Lira(ReleaseThreat):
     floor = Floor("attack_auc", 0.95)
     knowledge = frozenset({"attacker_data", "refit"})
 
-    def __init__(self, *, shadows: int = 16, statistic: str = "nearest", adaptive: bool = True) -> None:
+    def __init__(
+        self, *, shadows: Annotated[int, Ge(4)] = 16, statistic: str = "nearest", adaptive: bool = True
+    ) -> None:
         super().__init__(adaptive=adaptive)
         if shadows < 4 or shadows % 2:
             raise ConfigError(f"threat.shadows must be even and at least 4, got {shadows}.")

@@ -8,12 +8,16 @@ regularised, so that it memorises most.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from annotated_types import Ge
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from benchmark.errors import Refused, positive
+from benchmark.errors import Refused
 from benchmark.models.mlp import MLP
+from benchmark.parameters import Count
 from benchmark.settings.release.games.members import MemberSurface
 from benchmark.settings.threat import Floor
 from benchmark.threats.membership_inference.lira import Lira
@@ -33,10 +37,10 @@ class LiraLogits(Lira):
 
     floor = Floor("attack_auc", 0.53)
 
-    def __init__(self, *, shadows: int = 16, hidden: int = 128, epochs: int = 60, adaptive: bool = True) -> None:
+    def __init__(
+        self, *, shadows: Annotated[int, Ge(4)] = 16, hidden: Count = 128, epochs: Count = 60, adaptive: bool = True
+    ) -> None:
         super().__init__(shadows=shadows, statistic="nearest", adaptive=adaptive)
-        positive("threat.epochs", epochs)
-        positive("threat.hidden", hidden)
         self.hidden, self.epochs = hidden, epochs
 
     def measure(self, surface: MemberSurface, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:

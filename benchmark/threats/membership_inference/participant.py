@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.data.base import Split
-from benchmark.errors import positive
+from benchmark.parameters import CountOrZero, Positive
 from benchmark.settings.collaboration.games.trajectory import TrajectorySurface, TrajectoryThreat
 from benchmark.settings.guesses import MembershipScores
 from benchmark.settings.threat import Floor
@@ -43,13 +43,12 @@ class Participant(TrajectoryThreat):
         self,
         *,
         active: bool = False,
-        strength: float = 1.0,
-        reference_steps: int = 200,
-        reference_lr: float = 0.2,
+        strength: Positive = 1.0,
+        reference_steps: CountOrZero = 200,
+        reference_lr: Positive = 0.2,
         adaptive: bool = False,
     ) -> None:
         super().__init__(adaptive=adaptive)
-        positive("threat.strength", strength)
         self.steers, self.strength = active, strength
         self.reference_steps, self.reference_lr = reference_steps, reference_lr
 

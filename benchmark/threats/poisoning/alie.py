@@ -8,6 +8,7 @@ from statistics import NormalDist
 from torch import Tensor
 
 from benchmark.errors import ConfigError
+from benchmark.parameters import BelowOne, Positive
 from benchmark.settings.collaboration.games.contributions import ContributionSurface
 from benchmark.threats.poisoning.omniscient import OmniscientPoison
 
@@ -34,8 +35,8 @@ class ALIE(OmniscientPoison):
         *,
         z: float | None = 1.5,
         omniscient: bool = True,
-        distances: Sequence[float] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0),
-        fraction: float = 0.2,
+        distances: Sequence[Positive] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0),
+        fraction: BelowOne = 0.2,
         follows_exchange: bool = True,
         adaptive: bool = False,
     ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmark.parameters import BelowOne, Count, Fraction, Index
 from benchmark.threats.poisoning.badnets import BadNets
 
 VERSION = 1
@@ -19,10 +20,10 @@ class ArbitraryModels(BadNets):
     def __init__(
         self,
         *,
-        target: int = 7,
-        size: int = 4,
-        share: float = 0.5,
-        fraction: float = 0.2,
+        target: Index = 7,
+        size: Count = 4,
+        share: Fraction = 0.5,
+        fraction: BelowOne = 0.2,
         follows_exchange: bool = True,
     ) -> None:
         super().__init__(

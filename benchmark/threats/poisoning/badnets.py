@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from benchmark.data.base import Split
+from benchmark.parameters import BelowOne, Count, Fraction, Index
 from benchmark.settings.collaboration.games.contributions import MaliciousClientView
 from benchmark.settings.threat import Floor
-from benchmark.threats.poisoning.data_poison import DataPoison, in_unit_interval, random_rows, relabel
+from benchmark.threats.poisoning.data_poison import DataPoison, random_rows, relabel
 from benchmark.threats.poisoning.triggers import corner, stamp, stamped_goal
 
 VERSION = 1
@@ -33,15 +34,15 @@ class BadNets(DataPoison):
     def __init__(
         self,
         *,
-        target: int = 7,
-        size: int = 4,
-        share: float = 0.5,
-        fraction: float = 0.2,
+        target: Index = 7,
+        size: Count = 4,
+        share: Fraction = 0.5,
+        fraction: BelowOne = 0.2,
         follows_exchange: bool = True,
         adaptive: bool = False,
     ) -> None:
         super().__init__(fraction=fraction, follows_exchange=follows_exchange, adaptive=adaptive)
-        self.target, self.size, self.share = target, size, in_unit_interval("share", share)
+        self.target, self.size, self.share = target, size, share
 
     def goal(self, test: Split, clean: Tensor) -> Split:
         return stamped_goal(test, self.trigger(test), self.target)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmark.data.base import Split
+from benchmark.parameters import BelowOne, Index
 from benchmark.threats.poisoning.label_flip_targeted import LabelFlipTargeted
 
 VERSION = 1
@@ -20,7 +21,7 @@ class ClassHolders(LabelFlipTargeted):
     """
 
     def __init__(
-        self, *, source: int = 7, target: int = 1, fraction: float = 0.2, follows_exchange: bool = True
+        self, *, source: Index = 7, target: Index = 1, fraction: BelowOne = 0.2, follows_exchange: bool = True
     ) -> None:
         super().__init__(
             source=source, target=target, fraction=fraction, follows_exchange=follows_exchange, adaptive=True

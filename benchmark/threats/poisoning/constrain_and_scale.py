@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from benchmark.parameters import BelowOne, Count, Fraction, Index
 from benchmark.settings.collaboration.games.contributions import Contribution, ContributionSurface
 from benchmark.threats.poisoning.badnets import BadNets
-from benchmark.threats.poisoning.data_poison import in_unit_interval
 
 VERSION = 1
 
@@ -32,15 +32,15 @@ class ConstrainAndScale(BadNets):
     def __init__(
         self,
         *,
-        alpha: float = 0.7,
-        target: int = 7,
-        size: int = 4,
-        share: float = 0.5,
-        fraction: float = 0.2,
+        alpha: Fraction = 0.7,
+        target: Index = 7,
+        size: Count = 4,
+        share: Fraction = 0.5,
+        fraction: BelowOne = 0.2,
         follows_exchange: bool = True,
     ) -> None:
         super().__init__(target=target, size=size, share=share, fraction=fraction, follows_exchange=follows_exchange)
-        self.alpha = in_unit_interval("alpha", alpha)
+        self.alpha = alpha
 
     def attack(self, surface: ContributionSurface, rng: torch.Generator) -> Contribution:
         known = surface.honest if len(surface.honest) else surface.own

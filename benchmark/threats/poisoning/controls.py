@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from benchmark.parameters import BelowOne
 from benchmark.settings.collaboration.games.contributions import (
     Contribution,
     ContributionSurface,
@@ -38,7 +39,7 @@ class Takeover(ContributionThreat):
     family = "poisoning"
     control = "positive"
 
-    def __init__(self, *, fraction: float = 0.8) -> None:
+    def __init__(self, *, fraction: BelowOne = 0.8) -> None:
         super().__init__(fraction=fraction, follows_exchange=True)
 
     def attack(self, surface: ContributionSurface, rng: torch.Generator) -> Contribution:

@@ -7,7 +7,6 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from benchmark.data.base import Split
-from benchmark.errors import ConfigError
 from benchmark.settings.collaboration.games.contributions import (
     Contribution,
     ContributionSurface,
@@ -37,14 +36,3 @@ def relabel(data: Split, where: Bool[Tensor, " n"], label: int) -> Split:
     y = data.y.clone()
     y[where] = label
     return Split(data.x, y, data.sensitive, data.group)
-
-
-def in_unit_interval(name: str, value: float) -> float:
-    """Return ``value`` unchanged.
-
-    Raises:
-        ConfigError: it is not in [0, 1].
-    """
-    if not 0 <= value <= 1:
-        raise ConfigError(f"threat.{name} must be in [0, 1], got {value}.")
-    return value

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from benchmark.data.base import Split
 from benchmark.errors import ConfigError
+from benchmark.parameters import BelowOne, Index
 from benchmark.settings.collaboration.games.contributions import MaliciousClientView
 from benchmark.settings.threat import Floor
-from benchmark.threats.poisoning.data_poison import DataPoison, in_unit_interval
+from benchmark.threats.poisoning.data_poison import DataPoison
 
 VERSION = 1
 
@@ -36,17 +37,15 @@ class EdgeCase(DataPoison):
     def __init__(
         self,
         *,
-        source: int = 7,
-        target: int = 0,
-        share: float = 0.5,
-        fraction: float = 0.2,
+        source: Index = 7,
+        target: Index = 0,
+        share: BelowOne = 0.5,
+        fraction: BelowOne = 0.2,
         follows_exchange: bool = True,
     ) -> None:
         super().__init__(fraction=fraction, follows_exchange=follows_exchange)
         if source == target:
             raise ConfigError(f"threat.source and threat.target must differ, both are {source}.")
-        if in_unit_interval("share", share) == 1:
-            raise ConfigError("threat.share must be below 1: a party keeps its own samples.")
         self.source, self.target, self.share = source, target, share
 
     def goal(self, test: Split, clean: Tensor) -> Split:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
-from benchmark.errors import ConfigError
+from benchmark.parameters import BelowOne, NonNegative
 from benchmark.seeds import normal_like
 from benchmark.settings.collaboration.games.contributions import (
     Contribution,
@@ -13,7 +15,6 @@ from benchmark.settings.collaboration.games.contributions import (
 )
 
 VERSION = 1
-WAYS = ("zero", "replay")
 
 
 class FreeRider(ContributionThreat):
@@ -33,11 +34,14 @@ class FreeRider(ContributionThreat):
     family = "poisoning"
 
     def __init__(
-        self, *, way: str = "replay", noise: float = 0.5, fraction: float = 0.2, follows_exchange: bool = True
+        self,
+        *,
+        way: Literal["zero", "replay"] = "replay",
+        noise: NonNegative = 0.5,
+        fraction: BelowOne = 0.2,
+        follows_exchange: bool = True,
     ) -> None:
         super().__init__(fraction=fraction, follows_exchange=follows_exchange)
-        if way not in WAYS:
-            raise ConfigError(f"threat.way must be one of {', '.join(WAYS)}, got {way!r}.")
         self.way, self.noise = way, noise
 
     def attack(self, surface: ContributionSurface, rng: torch.Generator) -> Contribution:

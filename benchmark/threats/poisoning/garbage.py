@@ -7,6 +7,7 @@ import math
 import torch
 
 from benchmark.errors import ConfigError
+from benchmark.parameters import BelowOne
 from benchmark.settings.collaboration.games.contributions import (
     Contribution,
     ContributionSurface,
@@ -30,7 +31,7 @@ class Garbage(ContributionThreat):
     family = "poisoning"
     floor = Floor("accuracy_drop", 0.1)
 
-    def __init__(self, *, value: str = "nan", fraction: float = 0.2, follows_exchange: bool = True) -> None:
+    def __init__(self, *, value: str = "nan", fraction: BelowOne = 0.2, follows_exchange: bool = True) -> None:
         super().__init__(fraction=fraction, follows_exchange=follows_exchange)
         self.value = float(value)
         if math.isfinite(self.value):

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmark.parameters import BelowOne, CountOrZero
 from benchmark.settings.collaboration.games.contributions import (
     Contribution,
     ContributionSurface,
@@ -33,7 +34,9 @@ class HonestHead(ContributionThreat):
     floor = Floor("accuracy_drop", 0.1)
     knowledge = frozenset({"updates"})
 
-    def __init__(self, *, first_round: int = 0, fraction: float = 0.2, follows_exchange: bool = True) -> None:
+    def __init__(
+        self, *, first_round: CountOrZero = 0, fraction: BelowOne = 0.2, follows_exchange: bool = True
+    ) -> None:
         super().__init__(fraction=fraction, follows_exchange=follows_exchange, adaptive=True)
         self.first_round = first_round
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from benchmark.parameters import BelowOne, Positive
 from benchmark.settings.collaboration.games.contributions import ContributionSurface
 from benchmark.threats.poisoning.omniscient import OmniscientPoison
 
@@ -29,8 +30,8 @@ class IPM(OmniscientPoison):
         self,
         *,
         epsilon: float = 5.0,
-        distances: Sequence[float] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0),
-        fraction: float = 0.2,
+        distances: Sequence[Positive] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0),
+        fraction: BelowOne = 0.2,
         follows_exchange: bool = True,
         adaptive: bool = False,
     ) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from benchmark.data.base import Split
+from benchmark.parameters import BelowOne, Fraction
 from benchmark.settings.collaboration.games.contributions import MaliciousClientView
-from benchmark.threats.poisoning.data_poison import in_unit_interval
 from benchmark.threats.poisoning.label_flip import LabelFlip
 
 VERSION = 1
@@ -23,9 +23,9 @@ class LabelFlipFiltered(LabelFlip):
         margin: by which the share of untouched labels exceeds the threshold, in [0, 1].
     """
 
-    def __init__(self, *, margin: float = 0.1, fraction: float = 0.2, follows_exchange: bool = True) -> None:
+    def __init__(self, *, margin: Fraction = 0.1, fraction: BelowOne = 0.2, follows_exchange: bool = True) -> None:
         super().__init__(fraction=fraction, follows_exchange=follows_exchange, adaptive=True)
-        self.margin = in_unit_interval("margin", margin)
+        self.margin = margin
 
     def poison_data(self, data: Split, party: MaliciousClientView, rng: torch.Generator) -> Split:
         phi = party.published.filter_threshold

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from benchmark.data.base import Split
 from benchmark.errors import ConfigError
+from benchmark.parameters import BelowOne, Index
 from benchmark.settings.collaboration.games.contributions import MaliciousClientView
 from benchmark.settings.threat import Floor
 from benchmark.threats.poisoning.data_poison import DataPoison, relabel
@@ -27,9 +28,9 @@ class LabelFlipTargeted(DataPoison):
     def __init__(
         self,
         *,
-        source: int = 7,
-        target: int = 1,
-        fraction: float = 0.2,
+        source: Index = 7,
+        target: Index = 1,
+        fraction: BelowOne = 0.2,
         follows_exchange: bool = True,
         adaptive: bool = False,
     ) -> None:

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.metrics.distances import inner_products
+from benchmark.parameters import BelowOne, Index
 from benchmark.settings.collaboration.games.contributions import (
     Contribution,
     ContributionSurface,
@@ -33,7 +34,7 @@ class Mimic(ContributionThreat):
     floor = Floor("accuracy_drop", 0.1)
     knowledge = frozenset({"updates"})
 
-    def __init__(self, *, victim: int | None = None, fraction: float = 0.2, follows_exchange: bool = True) -> None:
+    def __init__(self, *, victim: Index | None = None, fraction: BelowOne = 0.2, follows_exchange: bool = True) -> None:
         super().__init__(fraction=fraction, follows_exchange=follows_exchange)
         self.victim = victim
 

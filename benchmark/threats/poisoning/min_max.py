@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark.errors import ConfigError
 from benchmark.metrics.distances import squared_distances
+from benchmark.parameters import BelowOne, Positive
 from benchmark.settings.collaboration.games.contributions import ContributionSurface
 from benchmark.threats.poisoning.omniscient import OmniscientPoison
 
 VERSION = 1
-DIRECTIONS = ("unit", "std", "sign")
 
 
 class MinMax(OmniscientPoison):
@@ -33,15 +33,13 @@ class MinMax(OmniscientPoison):
     def __init__(
         self,
         *,
-        direction: str = "std",
-        distances: Sequence[float] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0),
-        fraction: float = 0.2,
+        direction: Literal["unit", "std", "sign"] = "std",
+        distances: Sequence[Positive] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0),
+        fraction: BelowOne = 0.2,
         follows_exchange: bool = True,
         adaptive: bool = False,
     ) -> None:
         super().__init__(distances=distances, fraction=fraction, follows_exchange=follows_exchange, adaptive=adaptive)
-        if direction not in DIRECTIONS:
-            raise ConfigError(f"threat.direction must be one of {', '.join(DIRECTIONS)}, got {direction!r}.")
         self.kind = direction
 
     def direction(self, honest: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from benchmark.parameters import BelowOne, Count, CountOrZero, Fraction, Index, Positive
 from benchmark.settings.collaboration.games.contributions import Contribution, ContributionSurface
 from benchmark.threats.poisoning.badnets import BadNets
 
@@ -31,13 +32,13 @@ class ModelReplacement(BadNets):
     def __init__(
         self,
         *,
-        gamma: float | None = None,
-        first_round: int = 0,
-        gammas: Sequence[float] = (0.25, 0.5, 1.0, 1.5),
-        target: int = 7,
-        size: int = 4,
-        share: float = 0.5,
-        fraction: float = 0.2,
+        gamma: Positive | None = None,
+        first_round: CountOrZero = 0,
+        gammas: Sequence[Positive] = (0.25, 0.5, 1.0, 1.5),
+        target: Index = 7,
+        size: Count = 4,
+        share: Fraction = 0.5,
+        fraction: BelowOne = 0.2,
         follows_exchange: bool = True,
         adaptive: bool = False,
     ) -> None:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.metrics.distances import diameter
+from benchmark.parameters import BelowOne, Positive
 from benchmark.settings.collaboration.games.contributions import (
     Contribution,
     ContributionSurface,
@@ -34,7 +35,9 @@ class OmniscientPoison(ContributionThreat):
     floor = Floor("accuracy_drop", 0.1)
     knowledge = frozenset({"updates"})
 
-    def __init__(self, *, distances: Sequence[float], fraction: float, follows_exchange: bool, adaptive: bool) -> None:
+    def __init__(
+        self, *, distances: Sequence[Positive], fraction: BelowOne, follows_exchange: bool, adaptive: bool
+    ) -> None:
         super().__init__(fraction=fraction, follows_exchange=follows_exchange, adaptive=adaptive)
         self.distances = tuple(distances)
 

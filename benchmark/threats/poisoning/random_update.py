@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from benchmark.parameters import BelowOne, NonNegative
 from benchmark.seeds import normal_like
 from benchmark.settings.collaboration.games.contributions import (
     Contribution,
@@ -28,7 +29,7 @@ class RandomUpdate(ContributionThreat):
     family = "poisoning"
     floor = Floor("accuracy_drop", 0.1)
 
-    def __init__(self, *, std: float = 4.0, fraction: float = 0.2, follows_exchange: bool = True) -> None:
+    def __init__(self, *, std: NonNegative = 4.0, fraction: BelowOne = 0.2, follows_exchange: bool = True) -> None:
         super().__init__(fraction=fraction, follows_exchange=follows_exchange)
         self.std = std
 

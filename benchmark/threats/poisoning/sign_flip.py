@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from benchmark.parameters import BelowOne
 from benchmark.settings.collaboration.games.contributions import (
     Contribution,
     ContributionSurface,
@@ -26,7 +27,7 @@ class SignFlip(ContributionThreat):
     family = "poisoning"
     floor = Floor("accuracy_drop", 0.1)
 
-    def __init__(self, *, scale: float = 5.0, fraction: float = 0.2, follows_exchange: bool = True) -> None:
+    def __init__(self, *, scale: float = 5.0, fraction: BelowOne = 0.2, follows_exchange: bool = True) -> None:
         super().__init__(fraction=fraction, follows_exchange=follows_exchange)
         self.scale = scale
 

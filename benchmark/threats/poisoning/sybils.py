@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 
 from benchmark.data.base import Split
+from benchmark.parameters import BelowOne, Count, Fraction, Index
 from benchmark.settings.collaboration.games.contributions import MaliciousClientView
 from benchmark.threats.poisoning.badnets import BadNets
-from benchmark.threats.poisoning.data_poison import in_unit_interval, random_rows
+from benchmark.threats.poisoning.data_poison import random_rows
 
 VERSION = 1
 
@@ -24,17 +25,17 @@ class Sybils(BadNets):
     def __init__(
         self,
         *,
-        keep: float = 0.2,
-        target: int = 7,
-        size: int = 4,
-        share: float = 0.5,
-        fraction: float = 0.2,
+        keep: Fraction = 0.2,
+        target: Index = 7,
+        size: Count = 4,
+        share: Fraction = 0.5,
+        fraction: BelowOne = 0.2,
         follows_exchange: bool = True,
     ) -> None:
         super().__init__(
             target=target, size=size, share=share, fraction=fraction, follows_exchange=follows_exchange, adaptive=True
         )
-        self.keep = in_unit_interval("keep", keep)
+        self.keep = keep
 
     def poison_data(self, data: Split, party: MaliciousClientView, rng: torch.Generator) -> Split:
         kept = random_rows(len(data), self.keep, rng).to(data.y.device)

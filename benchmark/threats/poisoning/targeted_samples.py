@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from benchmark.data.base import Split
 from benchmark.errors import ConfigError
+from benchmark.parameters import BelowOne, Count, Index, NonNegative
 from benchmark.settings.collaboration.games.contributions import MaliciousClientView
 from benchmark.settings.threat import Floor
 from benchmark.threats.poisoning.data_poison import DataPoison
 
 VERSION = 3
-PICKS = ("top", "foot", "random")
 
 
 class TargetedSamples(DataPoison):
@@ -40,18 +42,16 @@ class TargetedSamples(DataPoison):
     def __init__(
         self,
         *,
-        source: int = 3,
-        target: int = 8,
-        pick: str = "top",
-        inputs: int = 5,
-        copies: int = 100,
-        jitter: float = 0.02,
-        fraction: float = 0.2,
+        source: Index = 3,
+        target: Index = 8,
+        pick: Literal["top", "foot", "random"] = "top",
+        inputs: Count = 5,
+        copies: Count = 100,
+        jitter: NonNegative = 0.02,
+        fraction: BelowOne = 0.2,
         follows_exchange: bool = True,
     ) -> None:
         super().__init__(fraction=fraction, follows_exchange=follows_exchange)
-        if pick not in PICKS:
-            raise ConfigError(f"threat.pick must be one of {', '.join(PICKS)}, got {pick!r}.")
         if source == target:
             raise ConfigError(f"threat.source and threat.target must differ, both are {source}.")
         self.source, self.target, self.pick = source, target, pick

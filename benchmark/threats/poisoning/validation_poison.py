@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from benchmark.data.base import Split
+from benchmark.parameters import BelowOne, Count, Fraction, Index
 from benchmark.settings.collaboration.games.contributions import MaliciousClientView
 from benchmark.threats.poisoning.badnets import BadNets
 
@@ -21,10 +22,10 @@ class ValidationPoison(BadNets):
     def __init__(
         self,
         *,
-        target: int = 7,
-        size: int = 4,
-        share: float = 0.5,
-        fraction: float = 0.2,
+        target: Index = 7,
+        size: Count = 4,
+        share: Fraction = 0.5,
+        fraction: BelowOne = 0.2,
         follows_exchange: bool = True,
     ) -> None:
         super().__init__(

@@ -17,7 +17,8 @@ from scipy.optimize import linear_sum_assignment, quadratic_assignment
 from torch import Tensor
 
 from benchmark.data.blocks import to_blocks
-from benchmark.errors import Refused, positive
+from benchmark.errors import Refused
+from benchmark.parameters import Count
 from benchmark.seeds import child
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
@@ -49,11 +50,8 @@ class BlockFrequency(ReleaseThreat):
     floor = Floor("examiner_accuracy", 0.3)
     knowledge = frozenset({"attacker_data"})
 
-    def __init__(self, *, block: int = 4, told: int = 200, restarts: int = 10, adaptive: bool = False) -> None:
+    def __init__(self, *, block: Count = 4, told: Count = 200, restarts: Count = 10, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
-        positive("threat.block", block)
-        positive("threat.told", told)
-        positive("threat.restarts", restarts)
         self.block, self.told, self.restarts = block, told, restarts
 
     def attack(self, surface: ReleaseSurface, rng: torch.Generator) -> Reconstruction:

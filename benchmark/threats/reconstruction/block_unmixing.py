@@ -10,6 +10,7 @@ It needs neither pairs nor labels.
 from __future__ import annotations
 
 import warnings
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from benchmark.data.blocks import to_blocks
-from benchmark.errors import ConfigError, Refused, positive
+from benchmark.errors import Refused
+from benchmark.parameters import Count
 from benchmark.seeds import child
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
@@ -51,13 +53,14 @@ class BlockUnmixing(ReleaseThreat):
     knowledge = frozenset({"attacker_data"})
 
     def __init__(
-        self, *, axes: str = "independent", block: int = 4, iterations: int = 200, adaptive: bool = False
+        self,
+        *,
+        axes: Literal["independent", "principal"] = "independent",
+        block: Count = 4,
+        iterations: Count = 200,
+        adaptive: bool = False,
     ) -> None:
         super().__init__(adaptive=adaptive)
-        if axes not in ("independent", "principal"):
-            raise ConfigError(f"threat.axes is independent or principal, not {axes!r}.")
-        positive("threat.block", block)
-        positive("threat.iterations", iterations)
         self.axes, self.block, self.iterations = axes, block, iterations
 
     def attack(self, surface: ReleaseSurface, rng: torch.Generator) -> Reconstruction:

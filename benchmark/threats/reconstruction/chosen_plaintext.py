@@ -9,12 +9,16 @@ images show that the map is not linear. Only the size of a block has to be known
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from annotated_types import Ge
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from benchmark.data.blocks import to_blocks
-from benchmark.errors import ConfigError, Refused
+from benchmark.errors import Refused
+from benchmark.parameters import Count, Positive
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.release import ReleaseSurface
@@ -42,12 +46,15 @@ class ChosenPlaintext(ReleaseThreat):
     floor = Floor("examiner_accuracy", 0.7)
     knowledge = frozenset({"map", "attacker_data"})
 
-    def __init__(self, *, queries: int = 800, block: int = 4, ridge: float = 0.001, adaptive: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        queries: Annotated[int, Ge(32)] = 800,
+        block: Count = 4,
+        ridge: Positive = 0.001,
+        adaptive: bool = False,
+    ) -> None:
         super().__init__(adaptive=adaptive)
-        if queries < 32 or block < 1 or ridge <= 0:
-            raise ConfigError(
-                f"threat.queries must be at least 32, block 1 and ridge above 0; got {queries}, {block} and {ridge}."
-            )
         self.queries, self.block, self.ridge = queries, block, ridge
 
     def attack(self, surface: ReleaseSurface, rng: torch.Generator) -> Reconstruction:

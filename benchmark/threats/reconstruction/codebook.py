@@ -13,8 +13,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from benchmark.data.blocks import to_blocks
-from benchmark.errors import positive
 from benchmark.metrics.distances import nearest
+from benchmark.parameters import Count
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.release import ReleaseSurface
@@ -44,10 +44,8 @@ class Codebook(ReleaseThreat):
     floor = Floor("examiner_accuracy", 0.5)
     knowledge = frozenset({"known_pairs"})
 
-    def __init__(self, *, pairs: int = 10, block: int = 4, adaptive: bool = False) -> None:
+    def __init__(self, *, pairs: Count = 10, block: Count = 4, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
-        positive("threat.pairs", pairs)
-        positive("threat.block", block)
         self.pairs, self.block = pairs, block
 
     def attack(self, surface: ReleaseSurface, rng: torch.Generator) -> Reconstruction:

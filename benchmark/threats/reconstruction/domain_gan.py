@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import math
 from itertools import chain
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.errors import ConfigError, Diverged, positive
+from benchmark.errors import Diverged
 from benchmark.models.by_shape import network_for
 from benchmark.models.decoder import Decoder
+from benchmark.parameters import AtLeastTwo, Count, NonNegative, Positive
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.release import ReleaseSurface
@@ -27,7 +29,6 @@ from benchmark.settings.threat import Floor
 from benchmark.training.loop import predict, train
 
 VERSION = 1
-GENERATORS = ("linear", "decoder")
 BETAS = (0.5, 0.999)  # of Adam, as in DCGAN
 CRITIC_WIDTH = 0.5  # of the suite's network for images
 
@@ -57,25 +58,16 @@ class DomainGAN(ReleaseThreat):
     def __init__(
         self,
         *,
-        generator: str = "linear",
-        width: int = 64,
-        steps: int = 200,
-        batch_size: int = 64,
-        lr: float = 0.0002,
-        cycle: float = 1.0,
-        guided: float = 0.0,
-        epochs: int = 10,
+        generator: Literal["linear", "decoder"] = "linear",
+        width: Count = 64,
+        steps: Count = 200,
+        batch_size: AtLeastTwo = 64,
+        lr: Positive = 0.0002,
+        cycle: NonNegative = 1.0,
+        guided: NonNegative = 0.0,
+        epochs: Count = 10,
     ) -> None:
         super().__init__()
-        if generator not in GENERATORS:
-            raise ConfigError(f"threat.generator is linear or decoder, not {generator!r}.")
-        for name, value in (("width", width), ("steps", steps), ("lr", lr), ("epochs", epochs)):
-            positive(f"threat.{name}", value)
-        if batch_size < 2:
-            raise ConfigError(f"threat.batch_size must be at least 2, for batch normalisation; got {batch_size}.")
-        for name, value in (("cycle", cycle), ("guided", guided)):
-            if value < 0:
-                raise ConfigError(f"threat.{name} is a weight and must be at least 0, where 0 is off; got {value}.")
         self.generator, self.width, self.steps, self.batch_size = generator, width, steps, batch_size
         self.lr, self.cycle, self.guided, self.epochs = lr, cycle, guided, epochs
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import torch
 
-from benchmark.errors import positive
 from benchmark.metrics.images import variation
+from benchmark.parameters import Count, NonNegative, Positive
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.release import ReleaseSurface
@@ -36,15 +36,13 @@ class FeatureInversion(ReleaseThreat):
     def __init__(
         self,
         *,
-        descent_steps: int = 200,
-        lr: float = 0.05,
-        smooth: float = 0.05,
-        epochs: int = 30,
+        descent_steps: Count = 200,
+        lr: Positive = 0.05,
+        smooth: NonNegative = 0.05,
+        epochs: Count = 30,
         adaptive: bool = False,
     ) -> None:
         super().__init__(adaptive=adaptive)
-        positive("threat.descent_steps", descent_steps)
-        positive("threat.epochs", epochs)
         self.descent_steps, self.lr, self.smooth, self.epochs = descent_steps, lr, smooth, epochs
         self.knowledge |= {"attacker_data", "models"} if adaptive else {"attacker_data"}
 

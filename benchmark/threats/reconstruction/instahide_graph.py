@@ -9,12 +9,15 @@ deviation instead of min-max.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmark.errors import ConfigError, Refused, positive
+from benchmark.errors import Refused
 from benchmark.metrics.distances import nearest
+from benchmark.parameters import Count, Positive
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.release import ReleaseSurface
@@ -48,19 +51,15 @@ class InstaHideGraph(ReleaseThreat):
     def __init__(
         self,
         *,
-        graph: str = "learned",
-        iterations: int = 500,
-        lr: float = 0.02,
-        mixtures: int = 800,
-        epochs: int = 5,
-        image_pairs: int = 6000,
+        graph: Literal["learned", "unlabelled", "oracle", "random"] = "learned",
+        iterations: Count = 500,
+        lr: Positive = 0.02,
+        mixtures: Count = 800,
+        epochs: Count = 5,
+        image_pairs: Count = 6000,
         adaptive: bool = True,
     ) -> None:
         super().__init__(adaptive=adaptive)
-        if graph not in ("learned", "unlabelled", "oracle", "random"):
-            raise ConfigError(f"threat.graph is learned, unlabelled, oracle or random, not {graph!r}.")
-        positive("threat.iterations", iterations)
-        positive("threat.mixtures", mixtures)
         self.mixtures = mixtures
         self.graph, self.iterations, self.lr = graph, iterations, lr
         self.epochs, self.image_pairs = epochs, image_pairs

@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from benchmark.data.blocks import to_blocks
-from benchmark.errors import positive
+from benchmark.parameters import Count
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.release import ReleaseSurface
@@ -41,10 +41,8 @@ class NormLeak(ReleaseThreat):
     floor = Floor("label_accuracy", 0.5)
     knowledge = frozenset({"attacker_data"})
 
-    def __init__(self, *, block: int = 4, hidden: int = 128, epochs: int = 30, adaptive: bool = False) -> None:
+    def __init__(self, *, block: Count = 4, hidden: Count = 128, epochs: Count = 30, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
-        positive("threat.block", block)
-        positive("threat.epochs", epochs)
         self.block, self.hidden, self.epochs = block, hidden, epochs
 
     def attack(self, surface: ReleaseSurface, rng: torch.Generator) -> Reconstruction:

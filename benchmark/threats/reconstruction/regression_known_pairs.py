@@ -15,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from benchmark.data.blocks import from_blocks, to_blocks
-from benchmark.errors import ConfigError, positive
+from benchmark.parameters import Count, Positive
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.release import ReleaseSurface
@@ -39,11 +39,8 @@ class RegressionKnownPairs(ReleaseThreat):
     needs = {"defense.synthetic": "no", "dataset.kind": "image"}
     knowledge = frozenset({"known_pairs"})
 
-    def __init__(self, *, pairs: int = 10, block: int = 4, ridge: float = 0.01, adaptive: bool = False) -> None:
+    def __init__(self, *, pairs: Count = 10, block: Count = 4, ridge: Positive = 0.01, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
-        if pairs < 1:
-            raise ConfigError(f"threat.pairs must be at least 1, got {pairs}.")
-        positive("threat.ridge", ridge)
         self.pairs, self.block, self.ridge = pairs, block, ridge
 
     def attack(self, surface: ReleaseSurface, rng: torch.Generator) -> Reconstruction:

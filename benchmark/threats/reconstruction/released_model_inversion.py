@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.errors import ConfigError, Refused, positive
+from benchmark.errors import Refused
 from benchmark.metrics.distances import nearest
+from benchmark.parameters import Count, NonNegative, Positive
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.release import ReleaseSurface
@@ -43,14 +44,15 @@ class ReleasedModelInversion(ReleaseThreat):
     floor = Floor("examiner_accuracy", 0.3)
 
     def __init__(
-        self, *, epochs: int, restarts: int = 8, iterations: int = 200, lr: float = 0.05, smoothness: float = 1.0
+        self,
+        *,
+        epochs: Count,
+        restarts: Count = 8,
+        iterations: Count = 200,
+        lr: Positive = 0.05,
+        smoothness: NonNegative = 1.0,
     ) -> None:
         super().__init__()
-        named = {"epochs": epochs, "restarts": restarts, "iterations": iterations, "lr": lr}
-        for name, value in named.items():
-            positive(f"threat.{name}", value)
-        if smoothness < 0:
-            raise ConfigError(f"threat.smoothness is a weight and must be at least 0, got {smoothness}.")
         self.epochs, self.restarts, self.iterations = epochs, restarts, iterations
         self.lr, self.smoothness = lr, smoothness
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.errors import ConfigError, Refused, positive
+from benchmark.errors import Refused, positive
+from benchmark.parameters import Count, CountOrZero
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.release import ReleaseSurface
@@ -36,15 +38,18 @@ class TrainedInverter(ReleaseThreat):
     floor = Floor("explained_variance", 0.5)
 
     def __init__(
-        self, *, source: str = "pairs", pairs: int = 100, hidden: int = 256, epochs: int = 60, adaptive: bool = False
+        self,
+        *,
+        source: Literal["pairs", "simulate"] = "pairs",
+        pairs: CountOrZero = 100,
+        hidden: Count = 256,
+        epochs: Count = 60,
+        adaptive: bool = False,
     ) -> None:
         super().__init__(adaptive=adaptive)
-        if source not in ("pairs", "simulate"):
-            raise ConfigError(f"threat.source is pairs or simulate, not {source!r}.")
         if source == "pairs":
             positive("threat.pairs", pairs)
             self.pairs = pairs
-        positive("threat.epochs", epochs)
         self.source, self.hidden, self.epochs = source, hidden, epochs
         self.knowledge |= {"known_pairs"} if source == "pairs" else {"refit", "attacker_data"}
 

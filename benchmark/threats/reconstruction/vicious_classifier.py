@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.models.decoder import new_decoder
+from benchmark.parameters import Count, CountOrZero, NonNegative
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.service.games.outputs import (
     OutputSurface,
@@ -52,12 +53,12 @@ class ViciousClassifier(ProviderThreat):
     def __init__(
         self,
         *,
-        class_weight: float = 1.0,
-        rebuild_weight: float = 3.0,
-        mse_weight: float = 5.0,
-        ssim_weight: float = 1.0,
-        width: int = 64,
-        blocks: int = 4,
+        class_weight: NonNegative = 1.0,
+        rebuild_weight: NonNegative = 3.0,
+        mse_weight: NonNegative = 5.0,
+        ssim_weight: NonNegative = 1.0,
+        width: Count = 64,
+        blocks: CountOrZero = 4,
         adaptive: bool = False,
     ) -> None:
         super().__init__(adaptive=adaptive)
@@ -114,10 +115,10 @@ class HonestPosthoc(OutputThreat):
     def __init__(
         self,
         *,
-        mse_weight: float = 5.0,
-        ssim_weight: float = 1.0,
-        width: int = 64,
-        blocks: int = 4,
+        mse_weight: NonNegative = 5.0,
+        ssim_weight: NonNegative = 1.0,
+        width: Count = 64,
+        blocks: CountOrZero = 4,
         adaptive: bool = False,
     ) -> None:
         super().__init__(adaptive=adaptive)

@@ -7,14 +7,14 @@ also trains through the user's treatment of the outputs, as the adaptive form of
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.errors import ConfigError
 from benchmark.metrics.scatter import scatter
+from benchmark.parameters import NonNegative, Positive, Rate
 from benchmark.settings.service.games.outputs import ProviderSurface
 from benchmark.threats.reconstruction.vicious_classifier import ViciousClassifier, fit_decoder
 from benchmark.training.loop import train
@@ -29,7 +29,7 @@ class SpreadPenalty(ViciousClassifier):
         spread_weight: of the within-class over between-class scatter of each batch's logits; others as of the parent.
     """
 
-    def __init__(self, *, spread_weight: float = 3.0, **options: Any) -> None:
+    def __init__(self, *, spread_weight: NonNegative = 3.0, **options: Any) -> None:
         super().__init__(**options, adaptive=True)
         self.spread_weight = spread_weight
 
@@ -48,10 +48,8 @@ class HonestFinish(ViciousClassifier):
         finish: share of the epochs that the honest ending takes, in (0, 1); others as of the parent.
     """
 
-    def __init__(self, *, finish: float = 0.25, **options: Any) -> None:
+    def __init__(self, *, finish: Rate = 0.25, **options: Any) -> None:
         super().__init__(**options, adaptive=True)
-        if not 0 < finish < 1:
-            raise ConfigError(f"threat.finish must be in (0, 1), got {finish}.")
         self.finish = finish
 
     def provide(self, model: nn.Module, secret: nn.Module, view: ProviderSurface, rng: torch.Generator) -> None:
@@ -70,10 +68,10 @@ class HiddenCarrier(ViciousClassifier):
         step: of ``low_order``; others as of the parent.
     """
 
-    def __init__(self, *, carrier: str = "non_top", step: float = 1.0, **options: Any) -> None:
+    def __init__(
+        self, *, carrier: Literal["non_top", "low_order"] = "non_top", step: Positive = 1.0, **options: Any
+    ) -> None:
         super().__init__(**options, adaptive=True)
-        if carrier not in ("non_top", "low_order"):
-            raise ConfigError(f"threat.carrier must be non_top or low_order, got {carrier!r}.")
         self.carrier, self.step = carrier, step
 
     def secret(self, view: ProviderSurface) -> nn.Module:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from benchmark.parameters import Fraction, NonNegative
 from benchmark.seeds import normal_like
 from benchmark.settings.deployment.games.batches import BatchSurface, ShiftedInputs, ShiftThreat
 from benchmark.settings.threat import Floor
@@ -31,7 +32,7 @@ class RotationNoise(ShiftThreat):
     needs = {"dataset.kind": "image"}
     floor = Floor("accuracy_drop", 0.05)
 
-    def __init__(self, *, share: float = 1.0, degrees: float = 25.0, noise: float = 0.2) -> None:
+    def __init__(self, *, share: Fraction = 1.0, degrees: float = 25.0, noise: NonNegative = 0.2) -> None:
         super().__init__(share=share)
         self.degrees, self.noise = degrees, noise
 
@@ -46,7 +47,7 @@ class Darker(ShiftThreat):
 
     control = "negative"
 
-    def __init__(self, *, share: float = 1.0, factor: float = 0.9) -> None:
+    def __init__(self, *, share: Fraction = 1.0, factor: NonNegative = 0.9) -> None:
         super().__init__(share=share)
         self.factor = factor
 

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from benchmark.parameters import Count, Fraction, NonNegative, Positive
 from benchmark.settings.deployment.games.batches import BatchSurface, ShiftedInputs
 from benchmark.threats.shift.corruption import RotationNoise
 
@@ -29,7 +30,13 @@ class Evasive(RotationNoise):
     knowledge = frozenset({"model"})
 
     def __init__(
-        self, *, share: float = 1.0, degrees: float = 25.0, noise: float = 0.2, radius: float = 0.2, steps: int = 40
+        self,
+        *,
+        share: Fraction = 1.0,
+        degrees: float = 25.0,
+        noise: NonNegative = 0.2,
+        radius: Positive = 0.2,
+        steps: Count = 40,
     ) -> None:
         super().__init__(share=share, degrees=degrees, noise=noise)
         self.adaptive = True

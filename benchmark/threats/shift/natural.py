@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from benchmark.parameters import Fraction
 from benchmark.settings.deployment.games.batches import BatchSurface, ShiftedInputs, ShiftThreat
 from benchmark.settings.threat import Floor
 
@@ -23,7 +24,7 @@ class Natural(ShiftThreat):
     needs = {"dataset.shift": "natural"}
     floor = Floor("accuracy_drop", 0.05)
 
-    def __init__(self, *, share: float = 1.0, whole_numbers: bool = False, balanced: bool = False) -> None:
+    def __init__(self, *, share: Fraction = 1.0, whole_numbers: bool = False, balanced: bool = False) -> None:
         super().__init__(share=share)
         self.whole_numbers, self.balanced = whole_numbers, balanced
 

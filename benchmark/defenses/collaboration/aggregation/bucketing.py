@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.errors import positive
+from benchmark.parameters import Count
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 
 VERSION = 1
@@ -24,8 +24,7 @@ class Bucketing(FederatedDefense):
         size: s, uploads in a bucket; the last one may hold fewer.
     """
 
-    def __init__(self, *, size: int = 2) -> None:
-        positive("bucketing.size", size)
+    def __init__(self, *, size: Count = 2) -> None:
         self.size = size
 
     def preaggregate(self, uploads: Tensor, round: Round) -> Tensor:

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from benchmark.defenses.collaboration.aggregation.krum import (
-    check_f_assumed,
     krum_scores,
     require_uploads,
     still_assumed,
 )
 from benchmark.defenses.collaboration.aggregation.ranks import map_blocks, values_of_ranks
 from benchmark.metrics.distances import squared_distances
+from benchmark.parameters import CountOrZero
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 
 VERSION = 1
@@ -30,8 +30,8 @@ class Bulyan(FederatedDefense):
         f_assumed: as for :class:`benchmark.defenses.collaboration.aggregation.krum.Krum`.
     """
 
-    def __init__(self, *, f_assumed: int = 1) -> None:
-        self.f = check_f_assumed("bulyan", f_assumed)
+    def __init__(self, *, f_assumed: CountOrZero = 1) -> None:
+        self.f = f_assumed
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
         f = still_assumed(self.f, round)

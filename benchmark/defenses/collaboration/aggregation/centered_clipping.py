@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.errors import positive
 from benchmark.metrics.distances import inner_products
+from benchmark.parameters import Count, Positive
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 from benchmark.training.functional import Layout
 
@@ -26,9 +26,7 @@ class CenteredClipping(FederatedDefense):
         iterations: per round.
     """
 
-    def __init__(self, *, radius: float = 0.5, iterations: int = 1) -> None:
-        positive("centered_clipping.radius", radius)
-        positive("centered_clipping.iterations", iterations)
+    def __init__(self, *, radius: Positive = 0.5, iterations: Count = 1) -> None:
         self.radius, self.iterations = radius, iterations
 
     def start(self, parties: int, layout: Layout) -> None:

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmark.defenses.collaboration.aggregation.krum import check_f_assumed, require_uploads
-from benchmark.errors import positive
+from benchmark.defenses.collaboration.aggregation.krum import require_uploads
 from benchmark.metrics.distances import inner_products
+from benchmark.parameters import Count, CountOrZero, Positive
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 
 VERSION = 1
@@ -31,11 +31,14 @@ class DnC(FederatedDefense):
     """
 
     def __init__(
-        self, *, f_assumed: int = 3, filter_factor: float = 1.0, coordinates: int = 1000, samples: int = 5
+        self,
+        *,
+        f_assumed: CountOrZero = 3,
+        filter_factor: Positive = 1.0,
+        coordinates: Count = 1000,
+        samples: Count = 5,
     ) -> None:
-        for name, value in (("filter_factor", filter_factor), ("coordinates", coordinates), ("samples", samples)):
-            positive(f"dnc.{name}", value)
-        self.f = check_f_assumed("dnc", f_assumed)
+        self.f = f_assumed
         self.dropped = round(filter_factor * self.f)
         self.coordinates, self.samples = coordinates, samples
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.errors import ConfigError
+from benchmark.parameters import NonNegative
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 from benchmark.training.functional import Layout
 
@@ -28,9 +31,7 @@ class FoolsGold(FederatedDefense):
         confidence: kappa of the logit.
     """
 
-    def __init__(self, *, features: str = "last_layer", confidence: float = 1.0) -> None:
-        if features not in ("last_layer", "all"):
-            raise ConfigError(f"defense.foolsgold.features must be last_layer or all, got {features!r}.")
+    def __init__(self, *, features: Literal["last_layer", "all"] = "last_layer", confidence: NonNegative = 1.0) -> None:
         self.features, self.confidence = features, confidence
 
     def start(self, parties: int, layout: Layout) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.errors import positive
 from benchmark.metrics.distances import inner_products
+from benchmark.parameters import Count, Positive
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 
 VERSION = 1
@@ -25,9 +25,7 @@ class GeometricMedian(FederatedDefense):
         nu: smoothing, in gradient units.
     """
 
-    def __init__(self, *, iterations: int = 3, nu: float = 1e-6) -> None:
-        positive("geometric_median.iterations", iterations)
-        positive("geometric_median.nu", nu)
+    def __init__(self, *, iterations: Count = 3, nu: Positive = 1e-6) -> None:
         self.iterations, self.nu = iterations, nu
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:

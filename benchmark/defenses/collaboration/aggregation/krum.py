@@ -8,6 +8,7 @@ from torch import Tensor
 
 from benchmark.errors import ConfigError
 from benchmark.metrics.distances import squared_distances
+from benchmark.parameters import CountOrZero
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 
 VERSION = 1
@@ -24,8 +25,8 @@ class Krum(FederatedDefense):
         f_assumed: f, malicious uploads per round that the server assumes.
     """
 
-    def __init__(self, *, f_assumed: int = 3) -> None:
-        self.f = check_f_assumed("krum", f_assumed)
+    def __init__(self, *, f_assumed: CountOrZero = 3) -> None:
+        self.f = f_assumed
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
         f = still_assumed(self.f, round)
@@ -37,17 +38,6 @@ def krum_scores(distances: Float[Tensor, "n n"], neighbours: int) -> Float[Tenso
     """Return the sums (n,) of the squared distances (n, n) to the nearest ``neighbours`` others; lower is better."""
     others = distances.clone().fill_diagonal_(torch.inf)
     return others.sort(dim=1).values[:, :neighbours].sum(dim=1)
-
-
-def check_f_assumed(name: str, f_assumed: int) -> int:
-    """Return ``f_assumed``.
-
-    Raises:
-        ConfigError: it is negative.
-    """
-    if f_assumed < 0:
-        raise ConfigError(f"defense.{name}.f_assumed must not be negative, got {f_assumed}.")
-    return f_assumed
 
 
 def still_assumed(f_assumed: int, round: Round) -> int:

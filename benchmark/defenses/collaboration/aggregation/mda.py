@@ -8,9 +8,10 @@ from math import comb
 import torch
 from torch import Tensor
 
-from benchmark.defenses.collaboration.aggregation.krum import check_f_assumed, require_uploads, still_assumed
+from benchmark.defenses.collaboration.aggregation.krum import require_uploads, still_assumed
 from benchmark.errors import ConfigError
 from benchmark.metrics.distances import squared_distances
+from benchmark.parameters import CountOrZero
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 
 VERSION = 1
@@ -31,8 +32,8 @@ class MDA(FederatedDefense):
         ConfigError: a round would need more than ``MAX_SUBSETS`` subsets.
     """
 
-    def __init__(self, *, f_assumed: int = 3) -> None:
-        self.f = check_f_assumed("mda", f_assumed)
+    def __init__(self, *, f_assumed: CountOrZero = 3) -> None:
+        self.f = f_assumed
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
         f = still_assumed(self.f, round)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from benchmark.defenses.collaboration.aggregation.bulyan import mean_of_nearest
-from benchmark.defenses.collaboration.aggregation.krum import check_f_assumed, require_uploads, still_assumed
+from benchmark.defenses.collaboration.aggregation.krum import require_uploads, still_assumed
 from benchmark.defenses.collaboration.aggregation.ranks import map_blocks, values_of_ranks
+from benchmark.parameters import CountOrZero
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 
 VERSION = 1
@@ -22,8 +23,8 @@ class Meamed(FederatedDefense):
         f_assumed: as for :class:`benchmark.defenses.collaboration.aggregation.krum.Krum`.
     """
 
-    def __init__(self, *, f_assumed: int = 3) -> None:
-        self.f = check_f_assumed("meamed", f_assumed)
+    def __init__(self, *, f_assumed: CountOrZero = 3) -> None:
+        self.f = f_assumed
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
         f = still_assumed(self.f, round)

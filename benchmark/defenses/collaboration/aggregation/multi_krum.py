@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from benchmark.defenses.collaboration.aggregation.krum import (
-    check_f_assumed,
     krum_scores,
     require_uploads,
     still_assumed,
 )
 from benchmark.metrics.distances import squared_distances
+from benchmark.parameters import CountOrZero
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 
 VERSION = 1
@@ -25,8 +25,8 @@ class MultiKrum(FederatedDefense):
         f_assumed: as for :class:`benchmark.defenses.collaboration.aggregation.krum.Krum`.
     """
 
-    def __init__(self, *, f_assumed: int = 3) -> None:
-        self.f = check_f_assumed("multi_krum", f_assumed)
+    def __init__(self, *, f_assumed: CountOrZero = 3) -> None:
+        self.f = f_assumed
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
         f = still_assumed(self.f, round)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from benchmark.errors import positive
+from benchmark.parameters import NonNegative, Positive
 from benchmark.seeds import normal_like
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 from benchmark.training.clipping import clip_rows
@@ -24,8 +24,7 @@ class ServerNormBound(FederatedDefense):
         noise_std: of the noise on the mean; it carries no DP guarantee by itself.
     """
 
-    def __init__(self, *, max_norm: float = 0.5, noise_std: float = 0.0) -> None:
-        positive("server_norm_bound.max_norm", max_norm)
+    def __init__(self, *, max_norm: Positive = 0.5, noise_std: NonNegative = 0.0) -> None:
         self.max_norm, self.noise_std = max_norm, noise_std
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:

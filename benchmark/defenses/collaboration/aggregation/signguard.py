@@ -8,6 +8,7 @@ from sklearn.cluster import MeanShift
 from torch import Tensor
 
 from benchmark.errors import ConfigError
+from benchmark.parameters import NonNegative, Positive, Share
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 from benchmark.training.clipping import clip_rows
 
@@ -26,7 +27,7 @@ class SignGuard(FederatedDefense):
         share: of the coordinates, drawn at random each round, whose signs are counted.
     """
 
-    def __init__(self, *, shortest: float = 0.1, longest: float = 3.0, share: float = 0.1) -> None:
+    def __init__(self, *, shortest: NonNegative = 0.1, longest: Positive = 3.0, share: Share = 0.1) -> None:
         if not 0 <= shortest < longest or not 0 < share <= 1:
             raise ConfigError(
                 "defense.signguard needs 0 <= shortest < longest and 0 < share <= 1, "

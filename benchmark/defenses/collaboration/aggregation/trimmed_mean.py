@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from benchmark.defenses.collaboration.aggregation.krum import check_f_assumed, require_uploads, still_assumed
+from benchmark.defenses.collaboration.aggregation.krum import require_uploads, still_assumed
 from benchmark.defenses.collaboration.aggregation.ranks import mean_of_ranks
+from benchmark.parameters import CountOrZero
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 
 VERSION = 1
@@ -20,8 +21,8 @@ class TrimmedMean(FederatedDefense):
         f_assumed: f, malicious uploads per round that the server assumes.
     """
 
-    def __init__(self, *, f_assumed: int = 3) -> None:
-        self.f = check_f_assumed("trimmed_mean", f_assumed)
+    def __init__(self, *, f_assumed: CountOrZero = 3) -> None:
+        self.f = f_assumed
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
         f = still_assumed(self.f, round)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmark.errors import positive
+from benchmark.parameters import Count
 from benchmark.settings.collaboration.defense import FederatedDefense, LocalPlan
 
 VERSION = 1
@@ -13,9 +13,7 @@ VERSION = 1
 class BatchAggregation(FederatedDefense):
     """Client defense that sets least numbers of samples a local step and of local steps an upload."""
 
-    def __init__(self, *, batch_size: int = 8, local_steps: int = 2) -> None:
-        positive("batch_aggregation.batch_size", batch_size)
-        positive("batch_aggregation.local_steps", local_steps)
+    def __init__(self, *, batch_size: Count = 8, local_steps: Count = 2) -> None:
         self.batch_size, self.local_steps = batch_size, local_steps
 
     def local_plan(self, plan: LocalPlan) -> LocalPlan:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark.errors import ConfigError, positive
+from benchmark.parameters import Positive, Share
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 from benchmark.training.functional import Layout, Net
 
@@ -31,11 +31,7 @@ class BroadcastGuard(FederatedDefense):
             times the standard deviation of all parameters of that model. Only models of one architecture are compared.
     """
 
-    def __init__(self, *, cosine: float = 0.999, parallel: float = 0.9, deviations: float = 3.0) -> None:
-        for name, value in (("cosine", cosine), ("parallel", parallel)):
-            if not 0 < value <= 1:
-                raise ConfigError(f"broadcast_guard.{name} must be in (0, 1], got {value}.")
-        positive("broadcast_guard.deviations", deviations)
+    def __init__(self, *, cosine: Share = 0.999, parallel: Share = 0.9, deviations: Positive = 3.0) -> None:
         self.cosine, self.parallel, self.deviations = cosine, parallel, deviations
 
     def facts(self) -> dict[str, Any]:

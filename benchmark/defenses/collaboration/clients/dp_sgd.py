@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from benchmark.errors import ConfigError, positive
+from benchmark.parameters import NonNegative, Positive, Rate
 from benchmark.seeds import normal_like
 from benchmark.settings.collaboration.defense import FederatedDefense, LocalStep
 from benchmark.training.accounting import sampled_gaussian_epsilon
@@ -28,10 +28,7 @@ class DPSGD(FederatedDefense):
         delta: at which epsilon is reported.
     """
 
-    def __init__(self, *, max_norm: float = 1.0, noise_multiplier: float = 1.0, delta: float = 0.001) -> None:
-        positive("dp_sgd.max_norm", max_norm)
-        if noise_multiplier < 0:
-            raise ConfigError(f"dp_sgd.noise_multiplier must be at least 0, got {noise_multiplier}.")
+    def __init__(self, *, max_norm: Positive = 1.0, noise_multiplier: NonNegative = 1.0, delta: Rate = 0.001) -> None:
         self.max_norm, self.noise_multiplier, self.delta = max_norm, noise_multiplier, delta
 
     def facts(self) -> dict[str, Any]:

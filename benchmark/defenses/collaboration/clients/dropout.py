@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
-from benchmark.errors import ConfigError
+from benchmark.parameters import BelowOne
 from benchmark.settings.collaboration.defense import FederatedDefense, LocalStep
 
 VERSION = 1
@@ -26,9 +26,7 @@ class Dropout(FederatedDefense):
         rate: probability that an input is dropped, in [0, 1).
     """
 
-    def __init__(self, *, rate: float = 0.5) -> None:
-        if not 0 <= rate < 1:
-            raise ConfigError(f"dropout.rate must be in [0, 1), got {rate}.")
+    def __init__(self, *, rate: BelowOne = 0.5) -> None:
         self.rate = rate
 
     def local_step(self, step: LocalStep) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from benchmark.errors import positive
+from benchmark.parameters import Positive
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 from benchmark.training.clipping import clip_rows
 
@@ -19,8 +19,7 @@ class GradientClipping(FederatedDefense):
     Its direction stays, so attacks that match gradients by cosine are not affected.
     """
 
-    def __init__(self, *, max_norm: float = 0.5) -> None:
-        positive("gradient_clipping.max_norm", max_norm)
+    def __init__(self, *, max_norm: Positive = 0.5) -> None:
         self.max_norm = max_norm
 
     def facts(self) -> dict[str, Any]:

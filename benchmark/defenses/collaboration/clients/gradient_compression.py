@@ -7,17 +7,17 @@ Karimireddy et al., *Error Feedback Fixes SignSGD*, ICML 2019, Algorithm 2.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from benchmark.defenses.collaboration.clients.selective_sharing import check_share, count_sparse_upload
-from benchmark.errors import ConfigError
+from benchmark.defenses.collaboration.clients.selective_sharing import count_sparse_upload
+from benchmark.parameters import Share
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 from benchmark.training.functional import Layout
 
 VERSION = 1
-METHODS = ("top_k", "random_k", "sign")
 
 
 class GradientCompression(FederatedDefense):
@@ -31,10 +31,13 @@ class GradientCompression(FederatedDefense):
         error_feedback: whether the error is kept for the next upload; otherwise it is lost.
     """
 
-    def __init__(self, *, method: str = "top_k", share: float = 0.05, error_feedback: bool = True) -> None:
-        if method not in METHODS:
-            raise ConfigError(f"gradient_compression.method must be one of {', '.join(METHODS)}, got {method!r}.")
-        check_share("gradient_compression", share)
+    def __init__(
+        self,
+        *,
+        method: Literal["top_k", "random_k", "sign"] = "top_k",
+        share: Share = 0.05,
+        error_feedback: bool = True,
+    ) -> None:
         self.method, self.share, self.error_feedback = method, share, error_feedback
         self.memory: Tensor | None = None
 

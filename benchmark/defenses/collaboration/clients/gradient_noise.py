@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from benchmark.errors import ConfigError
+from benchmark.parameters import NonNegative
 from benchmark.seeds import normal_like
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 
@@ -21,11 +21,7 @@ class GradientNoise(FederatedDefense):
         distribution: ``gaussian`` or ``laplace``.
     """
 
-    def __init__(self, *, std: float = 0.1, distribution: str = "gaussian") -> None:
-        if std < 0:
-            raise ConfigError(f"gradient_noise.std must be at least 0, got {std}.")
-        if distribution not in ("gaussian", "laplace"):
-            raise ConfigError(f"gradient_noise.distribution is gaussian or laplace, not {distribution!r}.")
+    def __init__(self, *, std: NonNegative = 0.1, distribution: Literal["gaussian", "laplace"] = "gaussian") -> None:
         self.std, self.distribution = std, distribution
 
     def facts(self) -> dict[str, Any]:

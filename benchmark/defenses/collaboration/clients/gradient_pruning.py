@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.errors import ConfigError
+from benchmark.parameters import BelowOne
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 
 VERSION = 1
@@ -17,9 +17,7 @@ class GradientPruning(FederatedDefense):
     Zhu et al. 2019, section 5.2. The positions of the kept coordinates are public: they are the non-zero entries.
     """
 
-    def __init__(self, *, ratio: float = 0.9) -> None:
-        if not 0 <= ratio < 1:
-            raise ConfigError(f"gradient_pruning.ratio must be in [0, 1), got {ratio}.")
+    def __init__(self, *, ratio: BelowOne = 0.9) -> None:
         self.ratio = ratio
 
     def protect(self, updates: Tensor, round: Round) -> Tensor:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from benchmark.errors import ConfigError, positive
+from benchmark.errors import ConfigError
 from benchmark.metrics.classification import accuracy
+from benchmark.parameters import Count, NonNegative, Positive, Rate
 from benchmark.seeds import child, derive, generator, normal_like
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 from benchmark.training.accounting import sampled_gaussian_epsilon
@@ -23,7 +24,6 @@ from benchmark.training.clipping import clip_rows
 from benchmark.training.functional import Layout
 
 VERSION = 2
-KINDS = ("rel", "abs", "clip", "calibrated")
 
 
 class NoiseTolerance(FederatedDefense):
@@ -50,22 +50,16 @@ class NoiseTolerance(FederatedDefense):
     def __init__(
         self,
         *,
-        kind: str = "rel",
-        amount: float = 1.0,
-        floor: float = 0.1,
-        grid: Sequence[float] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
-        drop: float = 0.01,
-        max_norm: float = 1.0,
-        shares: int = 1,
-        delta: float = 0.001,
+        kind: Literal["rel", "abs", "clip", "calibrated"] = "rel",
+        amount: NonNegative = 1.0,
+        floor: NonNegative = 0.1,
+        grid: Sequence[Positive] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+        drop: NonNegative = 0.01,
+        max_norm: Positive = 1.0,
+        shares: Count = 1,
+        delta: Rate = 0.001,
         memo: bool = False,
     ) -> None:
-        if kind not in KINDS:
-            raise ConfigError(f"noise_tolerance.kind must be one of {', '.join(KINDS)}, got {kind!r}.")
-        if amount < 0 or floor < 0:
-            raise ConfigError(f"noise_tolerance.amount and floor must be at least 0, got {amount} and {floor}.")
-        positive("noise_tolerance.max_norm", max_norm)
-        positive("noise_tolerance.shares", shares)
         self.kind, self.amount, self.floor = kind, max(amount, floor) if kind == "rel" else amount, floor
         self.grid, self.drop = sorted({max(value, floor) for value in (*grid, floor)}, reverse=True), drop
         self.max_norm, self.shares, self.delta, self.memo = max_norm, shares, delta, memo

@@ -8,13 +8,15 @@ Bonawitz et al., CCS 2017; the protocol is :mod:`benchmark.crypto.secure_sum`. U
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from benchmark.crypto.secure_sum import MODULUS_BITS, ProtocolAborted, SecureSum, traffic
-from benchmark.errors import ConfigError, Refused, positive
+from benchmark.errors import ConfigError, Refused
+from benchmark.parameters import BelowOne, Count, Positive, Share
 from benchmark.seeds import random_bytes
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 
@@ -42,19 +44,12 @@ class SecureAggregation(FederatedDefense):
     def __init__(
         self,
         *,
-        mode: str = "ideal",
-        max_value: float = 16.0,
-        fraction_bits: int = 20,
-        threshold: float = 0.6,
-        dropout: float = 0.0,
+        mode: Literal["ideal", "masked"] = "ideal",
+        max_value: Positive = 16.0,
+        fraction_bits: Count = 20,
+        threshold: Share = 0.6,
+        dropout: BelowOne = 0.0,
     ) -> None:
-        if mode not in ("ideal", "masked"):
-            raise ConfigError(f"secure_aggregation.mode must be ideal or masked, got {mode!r}.")
-        positive("secure_aggregation.max_value", max_value)
-        if not 0 < threshold <= 1:
-            raise ConfigError(f"secure_aggregation.threshold must be in (0, 1], got {threshold}.")
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"secure_aggregation.dropout must be in [0, 1), got {dropout}.")
         self.mode, self.max_value, self.scale = mode, max_value, 2.0**fraction_bits
         self.threshold, self.dropout = threshold, dropout
 

@@ -8,11 +8,12 @@ changed most often recently, by a count on the server that halves with every upl
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from benchmark.errors import ConfigError, positive
+from benchmark.parameters import Positive, Share
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 from benchmark.settings.collaboration.rounds import BYTES_PER_FLOAT
 from benchmark.training.functional import Layout
@@ -35,14 +36,13 @@ class SelectiveSharing(FederatedDefense):
     """
 
     def __init__(
-        self, *, share: float = 0.1, download_share: float = 1.0, choice: str = "largest", clip: float | None = None
+        self,
+        *,
+        share: Share = 0.1,
+        download_share: Share = 1.0,
+        choice: Literal["largest", "random"] = "largest",
+        clip: Positive | None = None,
     ) -> None:
-        check_share("selective_sharing", share)
-        check_share("selective_sharing", download_share)
-        if choice not in ("largest", "random"):
-            raise ConfigError(f"selective_sharing.choice must be largest or random, got {choice!r}.")
-        if clip is not None:
-            positive("selective_sharing.clip", clip)
         self.share, self.download_share, self.choice, self.clip = share, download_share, choice, clip
 
     def start(self, parties: int, layout: Layout) -> None:
@@ -77,12 +77,6 @@ class SelectiveSharing(FederatedDefense):
     def _count(self, mask: Tensor) -> None:
         """Update the server's counts by the coordinates (n, d) that were just uploaded."""
         self.upload_counts = self.upload_counts / 2 + mask.sum(dim=0).cpu()
-
-
-def check_share(name: str, share: float) -> None:
-    """Raise ConfigError unless 0 < share <= 1."""
-    if not 0 < share <= 1:
-        raise ConfigError(f"{name}.share must be in (0, 1], got {share}.")
 
 
 def count_sparse_upload(round: Round, parties: int, kept: int, size: int) -> None:

@@ -19,6 +19,7 @@ from torch.func import functional_call
 
 from benchmark.errors import ConfigError
 from benchmark.metrics.gradient_geometry import push_forward
+from benchmark.parameters import BelowOne, Count
 from benchmark.seeds import normal_like
 from benchmark.settings.collaboration.defense import FederatedDefense, LocalStep
 from benchmark.training.functional import Layout, Net
@@ -42,11 +43,7 @@ class Soteria(FederatedDefense):
         ConfigError: in a step, if the model has no fully connected layer.
     """
 
-    def __init__(self, *, ratio: float = 0.5, probes: int = 8) -> None:
-        if not 0 <= ratio < 1:
-            raise ConfigError(f"soteria.ratio must be in [0, 1), got {ratio}.")
-        if probes < 1:
-            raise ConfigError(f"soteria.probes must be at least 1, got {probes}.")
+    def __init__(self, *, ratio: BelowOne = 0.5, probes: Count = 8) -> None:
         self.ratio, self.probes = ratio, probes
         self.withheld: Tensor | None = None
 

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.defenses.collaboration.clients.selective_sharing import check_share, count_sparse_upload
-from benchmark.errors import ConfigError, positive
+from benchmark.defenses.collaboration.clients.selective_sharing import count_sparse_upload
+from benchmark.parameters import NonNegative, Positive, Share
 from benchmark.seeds import child
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 from benchmark.training.functional import Layout
@@ -37,13 +37,13 @@ class SVTDP(FederatedDefense):
     """
 
     def __init__(
-        self, *, share: float = 0.1, epsilon_per_parameter: float = 100.0, clip: float = 0.2, threshold: float = 0.02
+        self,
+        *,
+        share: Share = 0.1,
+        epsilon_per_parameter: Positive = 100.0,
+        clip: Positive = 0.2,
+        threshold: NonNegative = 0.02,
     ) -> None:
-        check_share("svt_dp", share)
-        positive("svt_dp.epsilon_per_parameter", epsilon_per_parameter)
-        positive("svt_dp.clip", clip)
-        if threshold < 0:
-            raise ConfigError(f"svt_dp.threshold must be at least 0, got {threshold}.")
         self.share, self.budget, self.clip, self.threshold = share, epsilon_per_parameter, clip, threshold
 
     def start(self, parties: int, layout: Layout) -> None:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmark.errors import ConfigError
+from benchmark.parameters import NonNegative
 from benchmark.seeds import normal_like
 from benchmark.settings.collaboration.defense import FederatedDefense, LocalStep
 
@@ -25,9 +25,7 @@ class TolerantTraining(FederatedDefense):
         amount: beta, at least 0.
     """
 
-    def __init__(self, *, amount: float = 0.3) -> None:
-        if amount < 0:
-            raise ConfigError(f"tolerant_training.amount must be at least 0, got {amount}.")
+    def __init__(self, *, amount: NonNegative = 0.3) -> None:
         self.amount = amount
 
     def local_step(self, step: LocalStep) -> Tensor:

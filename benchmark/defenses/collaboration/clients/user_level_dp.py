@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmark.errors import ConfigError, positive
+from benchmark.parameters import NonNegative, Positive, Rate
 from benchmark.seeds import normal_like
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 from benchmark.training.accounting import gaussian_epsilon
@@ -31,10 +31,7 @@ class UserLevelDP(FederatedDefense):
         delta: at which epsilon is reported.
     """
 
-    def __init__(self, *, max_norm: float = 1.0, noise_multiplier: float = 0.1, delta: float = 1e-5) -> None:
-        positive("user_level_dp.max_norm", max_norm)
-        if noise_multiplier < 0:
-            raise ConfigError(f"user_level_dp.noise_multiplier must be at least 0, got {noise_multiplier}.")
+    def __init__(self, *, max_norm: Positive = 1.0, noise_multiplier: NonNegative = 0.1, delta: Rate = 1e-5) -> None:
         self.max_norm, self.noise_multiplier, self.delta = max_norm, noise_multiplier, delta
 
     def facts(self) -> dict[str, Any]:

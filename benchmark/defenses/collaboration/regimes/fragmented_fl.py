@@ -6,6 +6,8 @@ IEEE TNNLS 2024 (arXiv 2207.05978). The exchange is linear, so mixing updates eq
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from benchmark.crypto import fragments
 from benchmark.defenses.collaboration.aggregation.ranks import median
-from benchmark.errors import ConfigError
+from benchmark.parameters import BelowOne, CountOrZero, Fraction
 from benchmark.seeds import random_bytes
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 from benchmark.training.functional import Layout
@@ -23,7 +25,6 @@ PAIRING_TRIES = 20
 FRACTION_BITS = 24
 MAX_ENTRY = 2.0**38  # entries of an update are clipped to +- this, so that they fit into 64 bits
 BYTES_PER_FLOAT = 4
-WIRES = ("counted", "encrypted")
 
 
 class FragmentedFL(FederatedDefense):
@@ -45,18 +46,12 @@ class FragmentedFL(FederatedDefense):
     def __init__(
         self,
         *,
-        p_mix: float = 0.5,
-        warm_up: int = 20,
+        p_mix: Fraction = 0.5,
+        warm_up: CountOrZero = 20,
         reputation: bool = True,
-        wire: str = "counted",
-        dropout: float = 0.0,
+        wire: Literal["counted", "encrypted"] = "counted",
+        dropout: BelowOne = 0.0,
     ) -> None:
-        if not 0 <= p_mix <= 1:
-            raise ConfigError(f"defense.fragmented_fl.p_mix must be in [0, 1], got {p_mix}.")
-        if wire not in WIRES:
-            raise ConfigError(f"defense.fragmented_fl.wire must be one of {', '.join(WIRES)}, got {wire!r}.")
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"defense.fragmented_fl.dropout must be in [0, 1), got {dropout}.")
         self.p_mix, self.warm_up, self.reputation = p_mix, warm_up, reputation
         self.wire, self.dropout = wire, dropout
 

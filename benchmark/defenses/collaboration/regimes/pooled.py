@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
 from benchmark import clock
 from benchmark.crypto.secure_costs import pooled_costs
 from benchmark.data.base import Split
+from benchmark.parameters import Count, CountOrZero, Positive
 from benchmark.settings.collaboration.defense import FederatedDefense, TrainingTask
 from benchmark.settings.collaboration.local_training import TrainingPlan, train_each
 from benchmark.settings.collaboration.rounds import Federation
@@ -30,11 +33,11 @@ class Pooled(FederatedDefense):
     def __init__(
         self,
         *,
-        optimizer: str = "sgd",
-        lr: float = 0.01,
-        batch_size: int = 128,
-        epochs: int = 20,
-        body_epochs: int | None = None,
+        optimizer: Literal["sgd", "adam"] = "sgd",
+        lr: Positive = 0.01,
+        batch_size: Count = 128,
+        epochs: Count = 20,
+        body_epochs: CountOrZero | None = None,
         mpc: bool = False,
     ) -> None:
         self.plan = TrainingPlan(optimizer, lr, batch_size, epochs, body_epochs)

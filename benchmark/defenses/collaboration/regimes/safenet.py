@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Lt
 from jaxtyping import Float
 from torch import Tensor
 
 from benchmark import clock
 from benchmark.crypto.secure_costs import ensemble_costs
 from benchmark.data.base import Split, balanced_order
-from benchmark.errors import ConfigError, positive
+from benchmark.errors import ConfigError
+from benchmark.parameters import Count, CountOrZero, Fraction, NonNegative, Positive, Rate
 from benchmark.seeds import generator
 from benchmark.settings.collaboration.defense import FederatedDefense, TrainingTask
 from benchmark.settings.collaboration.local_training import TrainingPlan, train_each, usual
@@ -56,28 +58,21 @@ class SafeNet(FederatedDefense):
     def __init__(
         self,
         *,
-        optimizer: str = "sgd",
-        lr: float = 0.01,
-        batch_size: int = 128,
-        epochs: int = 20,
-        body_epochs: int | None = None,
-        validation: float = 0.1,
+        optimizer: Literal["sgd", "adam"] = "sgd",
+        lr: Positive = 0.01,
+        batch_size: Count = 128,
+        epochs: Count = 20,
+        body_epochs: CountOrZero | None = None,
+        validation: Rate = 0.1,
         threshold: float | str | None = "auto",
-        p_min: float = 0.6,
-        tolerated: float = 0.45,
-        delta: float = 0.1,
-        vote_noise: float = 0.0,
-        noise_delta: float = 1e-5,
+        p_min: Fraction = 0.6,
+        tolerated: Annotated[float, Ge(0), Lt(0.5)] = 0.45,
+        delta: Rate = 0.1,
+        vote_noise: NonNegative = 0.0,
+        noise_delta: Rate = 1e-5,
         mpc: bool = False,
     ) -> None:
         self.plan = TrainingPlan(optimizer, lr, batch_size, epochs, body_epochs)
-        if not 0 < validation < 1:
-            raise ConfigError(f"safenet.validation must be in (0, 1), got {validation}.")
-        if not 0 <= tolerated < 0.5:
-            raise ConfigError(f"safenet.tolerated must be in [0, 0.5), got {tolerated}.")
-        if vote_noise < 0:
-            raise ConfigError(f"safenet.vote_noise must be at least 0, got {vote_noise}.")
-        positive("safenet.noise_delta", noise_delta)
         self.validation, self.vote_noise, self.noise_delta = validation, vote_noise, noise_delta
         self.mpc = mpc
         self.threshold = _threshold(threshold, p_min, tolerated, delta)

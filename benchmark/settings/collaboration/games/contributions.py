@@ -15,9 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmark.data.base import Split
-from benchmark.errors import ConfigError
 from benchmark.metrics.classification import accuracy, attack_success
 from benchmark.outcome import Outcome
+from benchmark.parameters import BelowOne
 from benchmark.seeds import derive, generator
 from benchmark.settings.base import CellContext, Game
 from benchmark.settings.collaboration.defense import Federation, Round
@@ -103,10 +103,8 @@ class ContributionThreat(Threat):
     headline = "accuracy_drop"
     fixed_vote: int | None = None
 
-    def __init__(self, *, fraction: float = 0.2, follows_exchange: bool = True, adaptive: bool = False) -> None:
+    def __init__(self, *, fraction: BelowOne = 0.2, follows_exchange: bool = True, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
-        if not 0 <= fraction < 1:
-            raise ConfigError(f"threat.fraction must be in [0, 1), got {fraction}.")
         self.fraction = fraction
         self.follows_exchange = follows_exchange
 

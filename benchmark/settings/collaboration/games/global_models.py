@@ -23,6 +23,7 @@ from benchmark.metrics.classification import accuracy
 from benchmark.metrics.generated import compare_features, score_class
 from benchmark.models.base import Classifier
 from benchmark.outcome import Outcome
+from benchmark.parameters import Index
 from benchmark.seeds import derive
 from benchmark.settings.base import CellContext, Game
 from benchmark.settings.collaboration.defense import Federation, Round
@@ -100,7 +101,7 @@ class InsiderThreat(Threat):
     headline = "class_recovery"
     floor: ClassVar[Floor | None] = Floor("class_recovery", 0.5)
 
-    def __init__(self, *, target: int = 3, adaptive: bool = False) -> None:
+    def __init__(self, *, target: Index = 3, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
         self.target = target
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
@@ -32,8 +33,6 @@ from benchmark.settings.collaboration.victims import at_each_step
 from benchmark.settings.threat import Guess, Surface, Threat
 from benchmark.training.functional import Net
 from benchmark.training.layers import layer_slices
-
-SCOPES = ("group", "member")
 
 
 @dataclass(frozen=True)
@@ -114,12 +113,15 @@ class ManyUploadsThreat(Threat):
     needs: ClassVar[Mapping[str, str]] = {"dataset.sensitive": "yes", "dataset.kind": "image"}
     goal: ClassVar[str]
 
-    def __init__(self, *, victims: int, auxiliary: int, scope: str = "group", adaptive: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        victims: Annotated[int, Ge(4)],
+        auxiliary: Annotated[int, Ge(4)],
+        scope: Literal["group", "member"] = "group",
+        adaptive: bool = False,
+    ) -> None:
         super().__init__(adaptive=adaptive)
-        if scope not in SCOPES:
-            raise ConfigError(f"threat.scope must be one of {', '.join(SCOPES)}, got {scope!r}.")
-        if min(victims, auxiliary) < 4:
-            raise ConfigError(f"threat.victims and threat.auxiliary must be at least 4, got {victims}, {auxiliary}.")
         self.victims, self.auxiliary, self.scope = victims, auxiliary, scope
 
 

@@ -20,6 +20,7 @@ from benchmark.errors import ConfigError
 from benchmark.metrics.classification import accuracy, auc
 from benchmark.metrics.detection import ks_suspicion, power
 from benchmark.outcome import Outcome
+from benchmark.parameters import Fraction
 from benchmark.seeds import derive
 from benchmark.settings.base import Artifact, CellContext, Game, note
 from benchmark.settings.deployment.classifier import Deployed, Operator
@@ -77,7 +78,7 @@ class ShiftThreat(Threat):
     headline = "missed"
     population: ClassVar[str] = "own"
 
-    def __init__(self, *, share: float = 1.0, adaptive: bool = False) -> None:
+    def __init__(self, *, share: Fraction = 1.0, adaptive: bool = False) -> None:
         super().__init__(adaptive=adaptive)
         self.share = share
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from benchmark.metrics.distances import exact_cdist
 from benchmark.outcome import Outcome
+from benchmark.parameters import Count
 from benchmark.settings.base import CellContext
 from benchmark.settings.release.classifiers import trained_on_release
 from benchmark.settings.release.measures.base import Measure
@@ -26,7 +27,7 @@ class Agreement(Measure):
         epochs: as the setting's, so that the model is the same one.
     """
 
-    def __init__(self, *, epochs: int) -> None:
+    def __init__(self, *, epochs: Count) -> None:
         self.epochs = epochs
 
     def __call__(self, context: CellContext, fitted: Fitted, outcome: Outcome) -> None:

@@ -12,18 +12,20 @@ import torch
 from torch import Tensor
 
 from benchmark.data.base import Split
-from benchmark.errors import positive
 from benchmark.metrics.classification import accuracy
 from benchmark.metrics.fairness import fairness_gaps
 from benchmark.outcome import Outcome
+from benchmark.parameters import Checked, Count, CountOrZero
 from benchmark.settings.base import CellContext
 from benchmark.settings.release.classifiers import trained_on_private, trained_on_release
 from benchmark.settings.release.mechanism import Fitted
 from benchmark.training.loop import predict
 
 
-class Measure(ABC):
+class Measure(Checked, ABC):
     """Base of protocols. Each adds to the outcome's ``utility`` (higher is better) or to its ``diagnostics``."""
+
+    place = "setting.measures.{module}"
 
     @abstractmethod
     def __call__(self, context: CellContext, fitted: Fitted, outcome: Outcome) -> None: ...
@@ -37,8 +39,7 @@ class TrainOnRelease(Measure):
         epochs: of that model.
     """
 
-    def __init__(self, *, epochs: int) -> None:
-        positive("epochs", epochs)
+    def __init__(self, *, epochs: Count) -> None:
         self.epochs = epochs
 
     def __call__(self, context: CellContext, fitted: Fitted, outcome: Outcome) -> None:
@@ -61,7 +62,7 @@ class Pretrained(Measure):
         epochs: of that model; 0 switches the measure off.
     """
 
-    def __init__(self, *, epochs: int) -> None:
+    def __init__(self, *, epochs: CountOrZero) -> None:
         self.epochs = epochs
 
     def __call__(self, context: CellContext, fitted: Fitted, outcome: Outcome) -> None:
@@ -86,7 +87,7 @@ class AveragedEncodings(Measure):
         epochs: as the setting's, so that the model is the one of ``test_accuracy``.
     """
 
-    def __init__(self, *, encodings: int, epochs: int) -> None:
+    def __init__(self, *, encodings: CountOrZero, epochs: Count) -> None:
         self.encodings, self.epochs = encodings, epochs
 
     def __call__(self, context: CellContext, fitted: Fitted, outcome: Outcome) -> None:

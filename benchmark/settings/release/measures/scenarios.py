@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.data.base import Split
-from benchmark.errors import positive
 from benchmark.metrics.classification import accuracy
 from benchmark.outcome import Outcome
+from benchmark.parameters import Count
 from benchmark.settings.base import CellContext
 from benchmark.settings.release.classifiers import trained_on_private, trained_on_release
 from benchmark.settings.release.measures.base import Measure, gaps
@@ -51,8 +51,7 @@ class Scenarios(Measure):
         epochs: of each model.
     """
 
-    def __init__(self, *, epochs: int) -> None:
-        positive("setting.measures.scenarios.epochs", epochs)
+    def __init__(self, *, epochs: Count) -> None:
         self.epochs = epochs
 
     def __call__(self, context: CellContext, fitted: Fitted, outcome: Outcome) -> None:
@@ -131,8 +130,7 @@ class QuantilePicture(Measure):
         columns: of the table, at most.
     """
 
-    def __init__(self, *, columns: int) -> None:
-        positive("setting.measures.quantiles.columns", columns)
+    def __init__(self, *, columns: Count) -> None:
         self.columns = columns
 
     def __call__(self, context: CellContext, fitted: Fitted, outcome: Outcome) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from benchmark.metrics.classification import accuracy
 from benchmark.metrics.valuation import compare_values, macro_f1
 from benchmark.models.mlp import MLP
 from benchmark.outcome import Outcome
+from benchmark.parameters import AtLeastTwo, Count, Fraction
 from benchmark.seeds import derive
 from benchmark.settings.base import CellContext
 from benchmark.settings.release.measures.base import Measure
@@ -29,8 +31,6 @@ from benchmark.training.loop import predict, train
 
 VERSION = 1
 KINDS = ("cell", "mlp", "forest")
-VALUES = ("accuracy", "macro_f1", "marginal")
-DIRECTIONS = ("evaluation_set", "training_set")
 
 Predict = Callable[[Tensor], Tensor]
 
@@ -72,21 +72,16 @@ class Valuation(Measure):
     def __init__(
         self,
         *,
-        direction: str,
-        value: str,
-        sellers: int,
-        epochs: int,
-        trees: int,
-        smallest: int,
-        largest: int,
-        label_noise: float,
-        fewest_classes: int,
+        direction: Literal["evaluation_set", "training_set"],
+        value: Literal["accuracy", "macro_f1", "marginal"],
+        sellers: AtLeastTwo,
+        epochs: Count,
+        trees: Count,
+        smallest: Count,
+        largest: Count,
+        label_noise: Fraction,
+        fewest_classes: Count,
     ) -> None:
-        if direction not in DIRECTIONS or value not in VALUES:
-            raise ConfigError(
-                f"valuation.direction is one of {list(DIRECTIONS)} and valuation.value one of {list(VALUES)}; "
-                f"got {direction!r} and {value!r}."
-            )
         if sellers < 2 or not 0 <= label_noise <= 1 or smallest < 1 or largest < smallest:
             raise ConfigError(
                 "valuation needs at least 2 sellers, label_noise in [0, 1] and 1 <= smallest <= largest; got "
