@@ -174,7 +174,7 @@ def _joined(words: list[str], annotation: Any) -> str:
 def _described(option: Any) -> str:
     origin, inner = get_origin(option), get_args(option)
     if origin is Literal:
-        return f"one of {', '.join(map(str, inner))}" if len(inner) > 1 else str(inner[0])
+        return f"one of {', '.join(inner)}" if len(inner) > 2 else " or ".join(inner)
     if origin in _SEQUENCES:
         return f"a list, each item {described(inner[0])}"
     if origin in _MAPPINGS:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 
 import pytest
 
 from runners.config import catalogue
-from runners.config.build import build
+from runners.config.build import build, locate
 from runners.config.identity import version
 from tests.runners.conftest import composed
 
@@ -36,3 +37,47 @@ def test_a_threat_brings_the_setting_it_lives_in(option: catalogue.Option) -> No
     module, _, name = cell.nodes["threat"]["_target_"].rpartition(".")
     threat = getattr(importlib.import_module(module), name)
     assert cell.config["setting"]["name"] == threat.setting
+
+
+UNLISTED = {
+    ("setting", "collaboration"): {
+        "partition",
+        "apart",
+        "missing",
+        "spectator",
+        "order",
+        "momentum",
+        "weight_decay",
+    },
+    ("threat", "leakage_dlg"): {"layers"},
+    ("threat", "leakage_idlg"): {"layers"},
+    ("threat", "shift_control_none"): {"share"},  # there is no shift to take a share of
+    ("threat", "shift_control_shuffled"): {"share"},
+}
+"""Parameters that a file leaves to its class, since naming them would change the keys of published cells."""
+
+
+@pytest.mark.parametrize("option", COMPONENTS, ids=lambda option: f"{option.group}={option.name}")
+def test_a_file_lists_every_parameter_of_its_class(option: catalogue.Option) -> None:
+    node = composed(f"{option.group}={option.name}").nodes[option.group]
+    node = node[option.name] if option.group == "defense" else node
+    wanted = parameters(locate(node["_target_"], option.group))
+    if option.group == "model":
+        wanted -= {"shape", "num_classes"}  # the game's, not the user's
+    if option.group == "threat" and "adaptive" not in node:
+        wanted -= {"adaptive"}  # a file without it says that the threat has no adaptive form
+    listed = {name for name in node if not name.startswith("_")}
+    assert wanted - listed == UNLISTED.get((option.group, option.name), set())
+    assert listed <= wanted
+
+
+def parameters(component: type) -> set[str]:
+    """Return the names that a class takes, also those that its constructor passes on to its parent's."""
+    found: set[str] = set()
+    for owner in component.__mro__:
+        if "__init__" in vars(owner):
+            own = inspect.signature(vars(owner)["__init__"]).parameters.values()
+            found |= {one.name for one in own if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD)}
+            if not any(one.kind is one.VAR_KEYWORD for one in own):
+                break
+    return found - {"self"}

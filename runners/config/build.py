@@ -50,10 +50,11 @@ def check(node: Any, path: str, trusted: tuple[str, ...]) -> None:
 
 def _check(node: Any, path: str, trusted: tuple[str, ...]) -> None:
     if isinstance(node, Mapping):
-        if "_target_" in node:
-            _check_call(node, path, locate(str(node["_target_"]), path, trusted))
+        target = locate(str(node["_target_"]), path, trusted) if "_target_" in node else None
         for key, value in node.items():
             _check(value, f"{path}.{key}", trusted)
+        if target is not None:
+            _check_call(node, path, target)
     elif isinstance(node, list):
         for index, item in enumerate(node):
             _check(item, f"{path}[{index}]", trusted)

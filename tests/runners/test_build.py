@@ -54,10 +54,10 @@ def test_a_missing_module_is_named() -> None:
     ("change", "message"),
     [
         ({"slep": 1}, "threat has no parameter 'slep'; did you mean sleep?"),
-        ({"sleep": "long"}, "threat.sleep must be float, got 'long'"),
-        ({"sleep": True}, "threat.sleep must be float, got True"),
-        ({"does": 3}, "threat.does must be str, got 3"),
-        ({"adaptive": 1}, "threat.adaptive must be bool, got 1"),
+        ({"sleep": "long"}, "threat.sleep must be a number, got 'long'"),
+        ({"sleep": True}, "threat.sleep must be a number, got True"),
+        ({"does": 3}, "threat.does must be text, got 3"),
+        ({"adaptive": 1}, "threat.adaptive must be true or false, got 1"),
         ({"risk": -1}, "^threat.risk must not be negative"),
     ],
 )

@@ -175,7 +175,7 @@ def test_a_record_carries_the_name_of_its_sweep_without_the_folder() -> None:
         (("sweep=fake", "seed=interval(0,1)"), "names no finite list of values"),
         (("sweep=fake", "threat=glob(nothing*)"), "matches nothing"),
         (("sweep=fake", "device=cuda:99"), "device=cuda:99, but this machine has"),
-        (("sweep=fake", "threat.risk=x,1"), "threat.risk must be float, got 'x'"),
+        (("sweep=fake", "threat.risk=x,1"), "threat.risk must be a number, got 'x'"),
     ],
 )
 def test_a_mistake_is_answered_before_anything_runs(

@@ -91,7 +91,7 @@ class FairMapping(ReleaseMechanism):
         noise: CountOrZero = 1,
         steps: Count = 20000,
         critic_steps: Count = 5,
-        checkpoints: Count = 20,
+        checkpoints: CountOrZero = 20,
         batch_size: Count = 128,
         lr: Positive = 0.001,
     ) -> None:

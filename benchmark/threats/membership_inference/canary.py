@@ -51,7 +51,7 @@ class Canary(CanaryThreat):
         *,
         kind: Literal["mislabelled", "blank", "noise"] = "mislabelled",
         canaries: AtLeastTwo = 1000,
-        guesses: AtLeastTwo = 500,
+        guesses: Count = 500,
         statistic: str = "calibrated",
         adaptive: bool = True,
     ) -> None:

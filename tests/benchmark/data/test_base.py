@@ -66,7 +66,7 @@ def test_bytes_become_floats_in_the_unit_interval():
     ("sizes", "message"),
     [
         ({"owners": 3}, r"no role \['owners'\]"),
-        ({"owner": -1}, "must not be negative"),
+        ({"owner": -1}, "owner must be a whole number of at least 0 or null"),
         ({"owner": 90, "attacker": 20}, "asks for 110 training samples.*there are 100"),
         ({"owner": 1, "test": 31}, "asks for 31 test samples, but there are 30"),
     ],

@@ -14,7 +14,7 @@ def test_digits_are_grouped_by_the_remainder():
     data = GroupedDigits(sizes=SIZES, classes=3).load(None, seed=0)
     assert data.num_classes == 3
     assert {*data.owner.y.tolist()} == {0, 1, 2}
-    with pytest.raises(ConfigError, match="2 to 10"):
+    with pytest.raises(ConfigError, match=r"classes must be a whole number in \[2, 10\]"):
         GroupedDigits(sizes=SIZES, classes=1)
 
 

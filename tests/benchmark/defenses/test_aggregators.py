@@ -271,10 +271,10 @@ def test_too_few_uploads_are_refused_with_the_remedy(rule, n, message):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Krum(f_assumed=-1), "f_assumed must not be negative"),
+        (lambda: Krum(f_assumed=-1), "f_assumed must be a whole number of at least 0"),
         (lambda: FoolsGold(features="first", confidence=1.0), "last_layer or all"),
         (lambda: ServerNormBound(max_norm=0.0, noise_std=0.0), "max_norm must be above 0"),
-        (lambda: CenteredClipping(radius=1.0, iterations=0), "iterations must be above 0"),
+        (lambda: CenteredClipping(radius=1.0, iterations=0), "iterations must be a whole number of at least 1"),
         (lambda: GeometricMedian(iterations=3, nu=0.0), "nu must be above 0"),
     ],
 )

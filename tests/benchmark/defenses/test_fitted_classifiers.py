@@ -69,7 +69,7 @@ def test_adversarial_training_withstands_what_it_was_trained_for():
     [
         (lambda: LogitScaling(factor=0.0), "factor must be above 0"),
         (lambda: AdversarialTraining(eps=0.0, steps=1, step_size=0.1), "eps must be above 0"),
-        (lambda: AdversarialTraining(eps=0.1, steps=0, step_size=0.1), "steps must be above 0"),
+        (lambda: AdversarialTraining(eps=0.1, steps=0, step_size=0.1), "steps must be a whole number of at least 1"),
     ],
 )
 def test_impossible_parameters_are_refused(build, message):

@@ -91,7 +91,7 @@ def test_sums_are_exact_in_fixed_point_and_garbage_becomes_finite():
     ("changes", "message"),
     [
         ({"p_mix": 1.5}, "p_mix must be in"),
-        ({"wire": "none"}, "counted, encrypted"),
+        ({"wire": "none"}, "wire must be counted or encrypted"),
         ({"dropout": 1.0}, "dropout must"),
     ],
 )

@@ -142,7 +142,11 @@ def test_facts_are_what_does_not_depend_on_private_data():
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"kind": "much"}, "rel, abs, clip, calibrated"), ({"amount": -1.0}, "at least 0"), ({"shares": 0}, "above 0")],
+    [
+        ({"kind": "much"}, "rel, abs, clip, calibrated"),
+        ({"amount": -1.0}, "at least 0"),
+        ({"shares": 0}, "shares must be a whole number of at least 1"),
+    ],
 )
 def test_parameters_out_of_range_are_refused(wrong, message):
     with pytest.raises(ConfigError, match=message):

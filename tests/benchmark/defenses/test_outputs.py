@@ -116,9 +116,9 @@ def test_an_audit_finds_the_image_in_outputs_that_hold_it():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: OutputTopK(k=0), "k must be above 0"),
+        (lambda: OutputTopK(k=0), "k must be a whole number of at least 1"),
         (lambda: OutputNoise(std=0.0), "std must be above 0"),
-        (lambda: Stationarity(measure="loss", steps=1, lr=0.1), "measure must be one of"),
+        (lambda: Stationarity(measure="loss", steps=1, lr=0.1), "measure must be gradient or gain"),
     ],
 )
 def test_impossible_parameters_are_refused(build, message):

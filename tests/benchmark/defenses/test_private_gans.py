@@ -213,11 +213,11 @@ def test_labelled_samples_hold_sample_and_label() -> None:
 
 
 def test_bad_options_are_refused() -> None:
-    with pytest.raises(ConfigError, match="objective is one of"):
+    with pytest.raises(ConfigError, match="objective must be wasserstein or cross_entropy"):
         dp_gan("hinge")
     with pytest.raises(ConfigError, match="both above 0"):
         g_pate(noise=0.0)
-    with pytest.raises(ConfigError, match="shards must be above 0"):
+    with pytest.raises(ConfigError, match="shards must be a whole number of at least 1"):
         gs_wgan(shards=0)
     with pytest.raises(ConfigError, match="noise must be at least 0"):
         pate_gan(noise=-1.0)

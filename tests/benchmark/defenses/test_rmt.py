@@ -76,7 +76,7 @@ def test_only_parameters_are_published():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"block": 0}, "rmt.block must be above 0"),
+        ({"block": 0}, "block must be a whole number of at least 1"),
         ({"noise": -1.0}, "at least 0"),
         ({"form": "round"}, "matrix or vec"),
     ],

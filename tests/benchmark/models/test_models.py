@@ -127,8 +127,8 @@ def test_activations_are_looked_up_by_name():
     ("build", "message"),
     [
         (partial(LeNet, activation="tanh", init="normal", strides=[1]), "model.init must be one of"),
-        (partial(ResNet18, norm="layer", stem="small"), "model.norm must be one of"),
-        (partial(ResNet18, norm="group", stem="tiny"), "model.stem must be one of"),
+        (partial(ResNet18, norm="layer", stem="small"), "norm must be group or batch"),
+        (partial(ResNet18, norm="group", stem="tiny"), "stem must be small or imagenet"),
     ],
 )
 def test_unknown_options_are_named(build, message):

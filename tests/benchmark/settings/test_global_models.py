@@ -143,7 +143,7 @@ def test_a_target_that_no_victim_holds_is_refused():
     ("change", "message"),
     [
         ({"partition": "odd"}, "mixed, by_class, one_class_apart"),
-        ({"order": "odd"}, "fedavg, roundrobin"),
+        ({"order": "odd"}, "order must be fedavg or roundrobin"),
         ({"dirichlet_alpha": 1.0}, "drop one"),
     ],
 )

@@ -254,7 +254,7 @@ def test_a_guess_of_another_kind_is_a_fault():
     [
         ({"victims": 1}, "at least 2 or null"),
         ({"references": 2}, "references=2 models cannot give a p-value as low as"),
-        ({"population": 0}, "population must be above 0"),
+        ({"population": 0}, "population must be a whole number of at least 1"),
         ({"lr": 0.0}, "lr must be above 0"),
     ],
 )

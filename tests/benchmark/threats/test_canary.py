@@ -80,7 +80,7 @@ def test_a_mislabelled_canary_never_has_its_own_label():
 
 
 def test_wrong_options_are_explained():
-    with pytest.raises(ConfigError, match="one of mislabelled, blank, noise, not 'loud'"):
+    with pytest.raises(ConfigError, match="kind must be one of mislabelled, blank, noise"):
         canary("loud")
     for guesses in (0, 7, 102):
         with pytest.raises(ConfigError, match="even, at least 2 and at most threat.canaries"):

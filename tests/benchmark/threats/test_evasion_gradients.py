@@ -153,12 +153,12 @@ def test_inputs_altered_against_own_models_fool_an_unseen_one():
     [
         (lambda: pgd(loss="hinge"), "threat.loss must be one of"),
         (lambda: pgd(eps=0.0), "eps must be above 0"),
-        (lambda: CarliniWagnerL2(searches=0, **CW), "searches must be above 0"),
+        (lambda: CarliniWagnerL2(searches=0, **CW), "searches must be a whole number of at least 1"),
         (lambda: CarliniWagnerL0(rounds=1, freeze=1.0, **CW), "freeze must be in"),
         (lambda: CarliniWagnerLinf(rounds=1, shrink=0.0, **CW), "shrink must be in"),
         (
             lambda: Transfer(surrogates=0, epochs=1, lr=0.1, eps=0.1, steps=1, step_size=0.1),
-            "surrogates must be above 0",
+            "surrogates must be a whole number of at least 1",
         ),
     ],
 )

@@ -107,7 +107,7 @@ def test_the_gap_feature_reveals_the_group_of_unmapped_records() -> None:
 
 
 def test_impossible_options_are_refused() -> None:
-    with pytest.raises(ConfigError, match="folds must be at least 2"):
+    with pytest.raises(ConfigError, match="folds must be a whole number of at least 2"):
         density(folds=1)
     with pytest.raises(ConfigError, match="rows"):
         inversion(rows=0)

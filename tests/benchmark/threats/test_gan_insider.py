@@ -182,7 +182,7 @@ def test_impossible_parameters_are_refused():
         insider(fake_label="none")
     with pytest.raises(ConfigError, match=r"decay must be in \[0, 1\)"):
         insider(decay=1.0)
-    with pytest.raises(ConfigError, match="games must be at least 1"):
+    with pytest.raises(ConfigError, match="games must be a whole number of at least 1"):
         insider(games=0)
     with pytest.raises(ConfigError, match="dense or dcgan"):
         insider(generator="odd")

@@ -176,8 +176,8 @@ def test_a_feature_listed_twice_does_not_form_a_pair():
         ({"saliency_on": "loss"}, "probs or logits"),
         ({"dtype": "float16"}, "float32 or float64"),
         ({"theta": 0.0}, "theta must not be 0"),
-        ({"gamma": 1.5}, r"gamma be in \(0, 1\]"),
-        ({"candidates": 1}, "candidates must be at least 2"),
+        ({"gamma": 1.5}, r"gamma must be in \(0, 1\]"),
+        ({"candidates": 1}, "candidates must be a whole number of at least 2 or null"),
         ({"temperature": 0.0}, "temperature must be above 0"),
     ],
 )

@@ -205,9 +205,9 @@ def test_a_sum_is_taken_over_the_group_and_averaged_over_observations():
     ("wrong", "message"),
     [
         ({"voiding": "magic"}, "none, sybil, inconsistency"),
-        ({"variant": "dense"}, "cumulative, sparse"),
-        ({"ranking": "truth"}, "bias, plausible"),
-        ({"rows": 0}, "threat.rows must be above 0"),
+        ({"variant": "dense"}, "variant must be cumulative or sparse"),
+        ({"ranking": "truth"}, "ranking must be bias or plausible"),
+        ({"rows": 0}, "rows must be a whole number of at least 1"),
     ],
 )
 def test_parameters_out_of_range_are_refused(wrong, message):

@@ -78,7 +78,7 @@ def test_garbage_is_not_finite(value):
 
 
 def test_impossible_parameters_are_refused():
-    with pytest.raises(ConfigError, match="zero, replay"):
+    with pytest.raises(ConfigError, match="way must be zero or replay"):
         FreeRider(way="sleep", noise=0.0, **SHARED)
     with pytest.raises(ConfigError, match="nan, inf or -inf"):
         Garbage(value="7", **SHARED)

@@ -108,7 +108,7 @@ def test_fields_that_are_not_granted_are_hidden():
     ("build", "message"),
     [
         (lambda: edge_case(target=3), "must differ"),
-        (lambda: edge_case(share=1.0), "below 1"),
+        (lambda: edge_case(share=1.0), r"share must be in \[0, 1\)"),
         (lambda: ConstrainAndScale(alpha=2.0, **BACKDOOR), "alpha must be in"),
     ],
 )

@@ -88,7 +88,7 @@ def test_starts_repeat_a_tile_and_variation_counts_edges():
 
 
 def test_an_unknown_distance_is_refused():
-    with pytest.raises(ConfigError, match="cosine, euclidean"):
+    with pytest.raises(ConfigError, match="distance must be cosine or euclidean"):
         inversion(distance="hamming")
 
 
