@@ -176,12 +176,12 @@ def _described(option: Any) -> str:
     if origin is Literal:
         return f"one of {', '.join(inner)}" if len(inner) > 2 else " or ".join(inner)
     if origin in _SEQUENCES:
-        return f"a list, each item {described(inner[0])}"
+        return f"a list (each item {described(inner[0])})"
     if origin in _MAPPINGS:
-        return f"a mapping, each value {described(inner[1])}"
+        return f"a mapping (each value {described(inner[1])})"
     if origin is Annotated:
         bounds = _bounds(option)
-        between = " of " if inner[0] is int and bounds.startswith("at least") else " "
+        between = " of " if bounds.startswith("at least") else " "
         return f"{_KINDS[inner[0]]}{between}{bounds}"
     return _KINDS[option]
 

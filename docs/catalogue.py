@@ -14,6 +14,7 @@ import yaml
 from components import (
     GROUPS,
     ROOT,
+    Class,
     Option,
     kinds,
     literal,
@@ -21,6 +22,8 @@ from components import (
     options,
     overridden,
 )
+
+from benchmark import parameters
 
 TITLES = {
     "dataset": "Datasets",
@@ -108,11 +111,32 @@ def value(raw: Any) -> str:
     return f"`{cell(shown if len(shown) <= 120 else shown[:117] + '...') or ' '}`"
 
 
+def bounds(component: Class | None) -> dict[str, str]:
+    """Return what each parameter of a class may be, in the words of the error that refuses another value."""
+    found: dict[str, str] = {}
+    for cls in component.lineage if component else ():
+        if initial := cls.method("__init__"):
+            for argument in (*initial.args.args[1:], *initial.args.kwonlyargs):
+                if argument.annotation is not None:
+                    found.setdefault(argument.arg, _described(ast.unparse(argument.annotation)))
+    return found
+
+
+@cache
+def _described(annotation: str) -> str:
+    """Return the words for an annotation; none where it names a class that is not one of a plain value."""
+    try:
+        return parameters.described(eval(annotation, dict(vars(parameters))))  # the suite's own source
+    except NameError:
+        return ""
+
+
 def parameter_table(option: Option) -> Iterator[str]:
-    """Yield the lines of the table of parameters with defaults.
+    """Yield the lines of the table of parameters with defaults and what may be given.
 
     Each parameter is explained by its Args entry, else by its comment in the YAML.
     """
+    wanted = bounds(option.target)
     explained: dict[str, str] = {}
     for cls in reversed(option.target.lineage if option.target else ()):
         initial = cls.method("__init__")
@@ -121,13 +145,13 @@ def parameter_table(option: Option) -> Iterator[str]:
     comments = option.comments
     if not option.parameters:
         return
-    yield "| parameter | default | meaning |"
-    yield "|---|---|---|"
+    yield "| parameter | default | may be | meaning |"
+    yield "|---|---|---|---|"
     for name, raw in option.parameters.items():
         texts = [prose(explained[name])] if name in explained else []
         if name in comments and not (texts and comments[name].rstrip(".") in texts[0]):
             texts.append(f"({comments[name]})" if texts else comments[name])
-        yield f"| `{name}` | {value(raw)} | {cell(' '.join(texts))} |"
+        yield f"| `{name}` | {value(raw)} | {cell(wanted.get(name, ''))} | {cell(' '.join(texts))} |"
     yield ""
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from benchmark.data.base import Split
 from benchmark.models.strided_convnet import StridedConvNet
-from benchmark.parameters import Count, Positive
+from benchmark.parameters import Count, CountOrZero, Positive
 from benchmark.settings.release.defense import Release, ReleaseMechanism
 
 VERSION = 1
@@ -39,7 +39,7 @@ class DatasetCondensation(ReleaseMechanism):
         self,
         *,
         per_class: Count = 10,
-        descent_steps: Count = 1000,
+        descent_steps: CountOrZero = 1000,
         lr: Positive = 0.1,
         batch_size: Count = 64,
         network_steps: Count = 10,

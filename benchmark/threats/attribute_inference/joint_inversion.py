@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from benchmark.data.base import Split
 from benchmark.errors import Refused
 from benchmark.metrics.distances import nearest
-from benchmark.parameters import Count, Positive
+from benchmark.parameters import Count, CountOrZero, Positive
 from benchmark.settings.release.games.attributes import AttributeGuess, AttributeSurface
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.threats.attribute_inference.attackers import guess, known_attackers
@@ -57,7 +57,7 @@ class JointInversion(ReleaseThreat):
         attackers: Sequence[str] = ("boosting", "mlp", "svm", "tree", "forest"),
         rows: Count = 2000,
         starts: Count = 2,
-        steps: Count = 60,
+        steps: CountOrZero = 60,
         lr: Positive = 0.02,
     ) -> None:
         super().__init__()

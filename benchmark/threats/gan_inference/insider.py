@@ -85,7 +85,7 @@ class GANInsider(InsiderThreat):
         fakes: CountOrZero = 75,
         fake_label: Literal["extra", "own"] = "extra",
         generator: Literal["dense", "dcgan"] = "dense",
-        steps: Count = 10,
+        steps: CountOrZero = 10,
         batch_size: Count = 64,
         lr: Positive = 0.002,
         games: Count = 1,

@@ -17,7 +17,7 @@ from torch.nn.functional import one_hot
 
 from benchmark.data.base import Split
 from benchmark.errors import ConfigError, Refused
-from benchmark.parameters import AtLeastTwo
+from benchmark.parameters import AtLeastTwo, Count
 from benchmark.settings.guesses import MembershipScores
 from benchmark.settings.release.games.canaries import CanarySurface, CanaryThreat
 from benchmark.settings.threat import Floor
