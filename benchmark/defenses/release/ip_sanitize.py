@@ -67,7 +67,7 @@ class IPSanitize(ReleaseMechanism):
         top: Count | None = None,
         quantum: NonNegative = 0.0,
         start: Literal["noise", "public"] = "noise",
-        descent_steps: Count = 200,
+        descent_steps: CountOrZero = 200,
         lr: Positive = 0.05,
         batch_size: Count = 500,
         stop_error: NonNegative = 0.05,
