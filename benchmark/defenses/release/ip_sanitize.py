@@ -77,7 +77,7 @@ class IPSanitize(ReleaseMechanism):
         unlearnable: NonNegative = 0.0,
         likeness: Literal["pixels", "ssim", "features"] = "pixels",
         unlike_to: Literal["source", "class_mean"] = "source",
-        tau: Positive = 0.1,
+        tau: float = 0.1,
         learner_steps: CountOrZero = 10,
         learner_lr: Positive = 0.5,
         releases: Count = 1,
