@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hydra.utils import get_object
 
+from benchmark.parameters import validated
+from runners.config import catalogue
+from runners.config.identity import canonical, labelled
+from runners.config.syntax import SUITE
 from runners.report import leaderboard, output
+from runners.store.table import read_all
 from tests.runners.conftest import ROOT
 
 RESULTS = ROOT / "results"
@@ -24,10 +30,14 @@ def test_the_committed_boards_are_made_from_the_committed_records() -> None:
 
 def test_no_published_parameter_is_out_of_bounds() -> None:
     """A bound that a published cell breaks would make its record impossible to run again."""
-    checked = {canonical(node): (label, node) for record in read(RESULTS) for label, node in labelled(record["config"])}
+    checked = {
+        canonical(node): (label, node) for record in read_all(RESULTS) for label, node in labelled(record["config"])
+    }
     assert checked
     for label, node in checked.values():
         target = catalogue.target(label, str(node["provider"]))
         if target is not None and str(node["provider"]) == SUITE:
-            plain = {name: value for name, value in node.items() if name not in ("name", "class", "provider", "version")}
-            validated(locate(target, label), plain, label)
+            plain = {
+                name: value for name, value in node.items() if name not in ("name", "class", "provider", "version")
+            }
+            validated(get_object(target), plain, label)
