@@ -45,8 +45,11 @@ def describe(path: Path) -> str:
 
 @cache
 def components() -> frozenset[str]:
-    """Return the dotted name of every class that an option of the suite, or a component nested in one, is made of."""
-    paths = [path for group in COMPONENTS for path in (CONF / group).rglob("*.yaml")]
+    """Return the dotted name of every class that an option of the suite, or a component nested in one, is made of.
+
+    A sweep may add a nested component, e.g. a measure, which no option has by itself.
+    """
+    paths = [path for group in (*COMPONENTS, "sweep") for path in (CONF / group).rglob("*.yaml")]
     texts = (path.read_text(encoding="utf-8") for path in paths)
     return frozenset(found for text in texts for found in re.findall(r"\b_target_: *['\"]?([\w.]+)", text))
 

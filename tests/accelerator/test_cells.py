@@ -11,7 +11,7 @@ import inspect
 import pytest
 
 from benchmark.settings.base import ArtifactCache, no_cache
-from runners.config.build import ALLOWED, locate
+from runners.config.build import locate
 from tests.accelerator.pretended_device import PretendedDevice
 from tests.test_pairs import DEFENSES, THREATS, check, parts, shared_by_defenses
 
@@ -48,7 +48,7 @@ def report(device: PretendedDevice) -> str:
 
 def adapts(threat: str) -> bool:
     """Return whether the threat has an adaptive form to choose."""
-    return "adaptive" in inspect.signature(locate(parts(threat)["threat"]["_target_"], "threat", ALLOWED)).parameters
+    return "adaptive" in inspect.signature(locate(parts(threat)["threat"]["_target_"], "threat")).parameters
 
 
 @pytest.mark.parametrize(("threat", "defense", "adaptive"), SAMPLE)

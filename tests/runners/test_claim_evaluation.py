@@ -144,5 +144,5 @@ def test_numbers_of_changed_components_answer_only_if_there_are_no_others(record
     real = {"provider": "benchmark", "name": "dp_sgd"}
     old = record(defense=[real | {"version": -1}], risk=0.7)
     assert answered([old], at_most=1).note == "components have changed since"
-    new = record(defense=[real | {"version": 1}], risk=0.3)
+    new = record(defense=[real | {"version": 2}], risk=0.3)
     assert answered([old, new], at_most=1).measured == 0.3

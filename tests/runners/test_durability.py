@@ -8,23 +8,28 @@ import sys
 import time
 from pathlib import Path
 
+from runners.config.identity import digest
 from runners.store.records import Store
 from tests.runners.conftest import ROOT, records
+from tests.runners.synthetic import record
 
-KEYS = [f"{number:064x}" for number in range(400)]
+CONFIGS = [record(seed=number, threat_parameters={"text": "x" * 20000})["config"] for number in range(400)]
+KEYS = sorted(map(digest, CONFIGS))
 
 WRITER = """
 import sys
 from pathlib import Path
 from runners.store.records import Record, Store
-store, keys = Store(Path(sys.argv[1])), [f"{number:064x}" for number in range(400)]
-empty = dict(sweep=None, status="ok", reason="", facts={}, seed=0, started="", seconds=1.0, peak_memory_mb=None,
-             device="cpu", versions={}, data=None)
+from tests.runners.synthetic import record
+from tests.runners.test_durability import CONFIGS, digest
+store = Store(Path(sys.argv[1]))
+sound = {name: value for name, value in record().items() if name not in ("key", "config", "seed")}
 print("begun", flush=True)
-for key in keys:
+for config in CONFIGS:
+    key = digest(config)
     with store.claim(key):
         if not store.finished(key):
-            store.write(Record(key=key, config={"text": "x" * 20000}, **empty))
+            store.write(Record(key=key, config=config, seed=config["seed"], **sound))
 """
 
 
@@ -42,7 +47,7 @@ def test_twenty_writers_killed_at_random_instants_leave_whole_records_and_no_loc
         for process in pair:
             process.kill()
             process.communicate()
-        assert {record["config"]["text"] for record in records(tmp_path)} <= {"x" * 20000}, "each is whole"
+        assert {record["config"]["threat"]["text"] for record in records(tmp_path)} <= {"x" * 20000}, "each is whole"
         now = {record["key"]: store.stamp(record["key"]) for record in records(tmp_path)}
         assert {key: now[key] for key in before} == before, "none is written twice"
         before = now
