@@ -19,7 +19,7 @@ from benchmark.data.base import Source, Split, no_root
 from benchmark.errors import ConfigError, DataMissing
 from benchmark.parameters import Sizes
 
-VERSION = 2
+VERSION = 1
 
 ARRAYS = ("train_x", "train_y", "test_x", "test_y")
 CHANNELS = 4

@@ -154,6 +154,7 @@ def waits_of(run: Callable[[int], None], count: int) -> PretendedDevice:
     return device
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", BUDGETS)
 def test_waits_stay_within_the_budget(work: str) -> None:
     run, units, budget = BUDGETS[work]

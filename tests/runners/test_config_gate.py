@@ -115,6 +115,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("what", ["runners.run", "runners.cli.main plan"])
 def test_an_option_of_a_search_path_runs_nothing(evil: Path, name: str, what: str) -> None:
@@ -127,6 +128,7 @@ def test_an_option_of_a_search_path_runs_nothing(evil: Path, name: str, what: st
     refused(evil, done, words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "block",
     [

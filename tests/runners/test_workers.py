@@ -113,6 +113,7 @@ def kill_the_parent(store: Path, monkeypatch: pytest.MonkeyPatch, after: float) 
     assert not left, f"killed {after:.2f} s after the first worker's start"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.timeout(300)
 def test_no_worker_outlives_a_sweep_that_is_killed_as_it_starts(
@@ -138,6 +139,7 @@ def test_a_process_whose_parent_is_gone_ends_at_once() -> None:
 
 
 # -- time limits ------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_a_limit_that_strikes_anywhere_leaves_only_records_that_say_so(command: Command, tmp_path: Path) -> None:
     arguments = ("sweep=fake", "seed=0", "defense=none", "threat=fake", "threat.adaptive=false,true")
     code, _, _ = command("sweep", *arguments, "time_limit=0.001", "cache=false")

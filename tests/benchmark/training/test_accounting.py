@@ -65,6 +65,7 @@ def test_sampling_never_costs_more_than_no_sampling(batch_size):
     assert exact_gaussian_epsilon(whole, 1e-3) <= got
 
 
+@pytest.mark.slow
 def test_every_batch_size_is_bounded_by_the_whole_set_and_small_ones_gain():
     spent = [epsilon(noise_multiplier=1.0, samples=70, batch_size=size, steps=40) for size in range(1, 71)]
     whole = gaussian_epsilon(noise_multiplier=0.5, steps=40, delta=1e-3)
