@@ -215,7 +215,7 @@ def test_merge_writes_nothing_for_a_key_that_is_a_path(tmp_path: Path) -> None:
     ours = store(tmp_path / "ours", [record(seed=0)])
     theirs = tmp_path / "theirs/records/ab"
     theirs.mkdir(parents=True)
-    for name in ("../../../victim", "/tmp/victim", "ab" * 32):
+    for name in ("../../../victim", "/elsewhere/victim", "ab" * 32):
         (theirs / f"{'ab' * 32}.json").write_text(json.dumps(record(seed=1) | {"key": name}))
         before = tree(tmp_path)
         assert merge(Store(ours), Store(tmp_path / "theirs")).added == []
