@@ -68,7 +68,7 @@ REFUSED = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP),
     *(errno.ENAMETOOLONG, errno.ENXIO, errno.ENODEV, errno.EINVAL, errno.ENOENT),
 )
-"""What the system answers to a path that the user gave."""
+"""Error numbers of the system for a path that the user gave."""
 
 
 def of_the_system(error: OSError) -> str | None:

@@ -24,7 +24,7 @@ from runners.config.catalogue import GROUPS
 
 OPTION = re.compile(r"(?!\.+$)[\w.-]+", flags=re.ASCII)
 OWN = frozenset({*GROUPS, "seed", "lists"})
-"""What an option of a search path may set; never ``hydra``, ``trusted``, ``store`` or anything else of the machine."""
+"""Keys that an option of a search path may set; never ``hydra``, ``trusted``, ``store`` or the machine's other keys."""
 TRUSTED = re.compile(r"(\w+\.)+", flags=re.ASCII)
 ENVIRONMENT = ("data.root", "store")
 """The only keys that may be filled from the environment, which may hold secrets; they are in no record."""

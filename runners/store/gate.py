@@ -134,7 +134,7 @@ _SHARED: dict[str, TypeAdapter[Any]] = {
 
 # -- ranges -----------------------------------------------------------------------------------------------------------
 SLACK = 1e-5
-"""What rounding in 32 bits may add to a share or a similarity."""
+"""Excess that rounding in 32 bits may add to a share or a similarity."""
 SHARES = re.compile(
     r"(.*_)?(accuracy|auc|asr|error_rate|identification_rate|sensitivity|specificity)"
     r"|attack_success|worst_case_success|success_within_radius|tpr_at_\w+|reidentified_at_\w+|recovered_share"

@@ -36,7 +36,7 @@ KIND = ("threat", "dataset", "scale")
 ONLY = "only."
 """Begins an argument that is a filter."""
 CELL = (*SINGLE, "defense", "scale", "seed")
-"""What blocks of a sweep may set, and entries of these."""
+"""Keys that blocks of a sweep may set, with all entries below them."""
 ON = re.compile(r"on\((\w+)(?:\.(\w+))?\)")
 
 
