@@ -6,7 +6,9 @@ import os
 import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("GAUNTLET_TEST_RUN", str(os.getpid()))  # this process is the first; its workers inherit it
 
+import pytest
 from absl import logging as absl_logging
 from jaxtyping import install_import_hook
 
@@ -19,3 +21,11 @@ absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 # Shapes and types in the signatures of these packages are checked at every call. A module that was imported before
 # this line would go unchecked.
 install_import_hook(["benchmark.settings", "benchmark.metrics"], "tests.shapes.checked")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Delete the compositions that the workers shared, once all of them are done."""
+    if os.environ["GAUNTLET_TEST_RUN"] == str(os.getpid()):
+        from tests import options  # not before the hook above
+
+        options.forget()

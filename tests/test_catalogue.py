@@ -10,7 +10,7 @@ import pytest
 from runners.config import catalogue
 from runners.config.build import build, locate
 from runners.config.identity import version
-from tests.runners.conftest import composed
+from tests import options
 
 COMPONENTS = [
     option for group in ("dataset", "model", "setting", "threat", "defense") for option in catalogue.options(group)
@@ -20,7 +20,7 @@ COMPONENTS = [
 @pytest.mark.parametrize("scale", ["smoke", "cpu", "full"])
 @pytest.mark.parametrize("option", COMPONENTS, ids=lambda option: f"{option.group}={option.name}")
 def test_a_component_can_be_built_from_its_file(option: catalogue.Option, scale: str) -> None:
-    cell = composed(f"{option.group}={option.name}", f"scale={scale}")
+    cell = options.cell(f"{option.group}={option.name}", scale=scale)
     node = cell.nodes[option.group]
     assert option.description.endswith(".") or len(option.description) > 20, "the first comment line says what it is"
     assert cell.config[option.group] != [] or option.group == "defense"
@@ -33,42 +33,22 @@ def test_a_component_can_be_built_from_its_file(option: catalogue.Option, scale:
 
 @pytest.mark.parametrize("option", catalogue.options("threat"), ids=lambda option: option.name)
 def test_a_threat_brings_the_setting_it_lives_in(option: catalogue.Option) -> None:
-    cell = composed(f"threat={option.name}")
+    cell = options.cell(f"threat={option.name}")
     module, _, name = cell.nodes["threat"]["_target_"].rpartition(".")
     threat = getattr(importlib.import_module(module), name)
     assert cell.config["setting"]["name"] == threat.setting
 
 
-UNLISTED = {
-    ("setting", "collaboration"): {
-        "partition",
-        "apart",
-        "missing",
-        "spectator",
-        "order",
-        "momentum",
-        "weight_decay",
-    },
-    ("threat", "leakage_dlg"): {"layers"},
-    ("threat", "leakage_idlg"): {"layers"},
-    ("threat", "shift_control_none"): {"share"},  # there is no shift to take a share of
-    ("threat", "shift_control_shuffled"): {"share"},
-}
-"""Parameters that a file leaves to its class, since naming them would change the keys of published cells."""
-
-
 @pytest.mark.parametrize("option", COMPONENTS, ids=lambda option: f"{option.group}={option.name}")
 def test_a_file_lists_every_parameter_of_its_class(option: catalogue.Option) -> None:
-    node = composed(f"{option.group}={option.name}").nodes[option.group]
-    node = node[option.name] if option.group == "defense" else node
+    node = options.node(option.group, option.name)
     wanted = parameters(locate(node["_target_"], option.group))
     if option.group == "model":
         wanted -= {"shape", "num_classes"}  # the game's, not the user's
     if option.group == "threat" and "adaptive" not in node:
         wanted -= {"adaptive"}  # a file without it says that the threat has no adaptive form
     listed = {name for name in node if not name.startswith("_")}
-    assert wanted - listed == UNLISTED.get((option.group, option.name), set())
-    assert listed <= wanted
+    assert listed == wanted
 
 
 def parameters(component: type) -> set[str]:

@@ -29,7 +29,7 @@ from runners.config.compose import register
 from runners.config.identity import SINGLE
 from runners.config.loader import SweepLoader
 from runners.sweep.plan import overrides
-from tests.runners.conftest import composed
+from tests import options
 
 FEW = {"iterations": 3, "restarts": 1, "rounds": 3, "epochs": 1, "examiner_epochs": 1, "observations": 2, "victims": 4}
 FEW |= {"auxiliary": 8, "trees": 3}
@@ -71,12 +71,12 @@ MODEL = {
 @cache
 def parts(threat: str) -> dict[str, Any]:
     """Return the shrunk nodes of a cell without a defense."""
-    return shrink(composed(f"threat={threat}", "scale=smoke", *MODEL.get(threat, ())).nodes)
+    return shrink(options.cell(f"threat={threat}", *MODEL.get(threat, ())).nodes)
 
 
 @cache
 def defense_node(defense: str) -> dict[str, Any]:
-    return shrink(composed(f"defense={defense}", "scale=smoke").nodes["defense"][defense])
+    return shrink(options.node("defense", defense))
 
 
 def reason_of(threat: str, defense: str) -> str | None:

@@ -236,6 +236,7 @@ def test_a_text_of_a_record_stays_a_text(value: str) -> None:
     assert again.config["dataset"]["path"] == value and again.key == composed(*shlex.split(line)[3:]).key
 
 
+@pytest.mark.slow
 def test_an_honest_record_is_played_again(evil: Path) -> None:
     done = start(evil, "runners.run", *SMALL, f"store={evil / 'store'}", search=False)
     assert done.returncode == 0, done.stderr

@@ -187,6 +187,7 @@ def test_a_mistake_is_answered_before_anything_runs(
     assert records(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_the_order_of_cells_changes_no_number(command: Command, tmp_path: Path) -> None:
     command("sweep", "sweep=fake", "seed=0,1")
     first = numbers(tmp_path)
@@ -206,6 +207,7 @@ def test_workers_give_the_same_numbers(command: Command, tmp_path: Path) -> None
     assert numbers(elsewhere) == numbers(tmp_path)
 
 
+@pytest.mark.slow
 def test_two_sweeps_on_one_store_play_each_cell_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "log"
     monkeypatch.setenv("FAKE_LOG", str(log))

@@ -136,6 +136,7 @@ def evasive(kind, **changes):
     return kind(**({"class_weight": 1.0, "rebuild_weight": 3.0} | REBUILDING | changes))
 
 
+@pytest.mark.slow
 def test_the_penalty_reduces_the_spread():
     plain = play(vicious(), LogitSpread(), epochs=30).diagnostics["suspicion"]
     hiding = play(evasive(SpreadPenalty, spread_weight=3.0), LogitSpread(), epochs=30)

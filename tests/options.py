@@ -1,0 +1,52 @@
+"""Cells of one option each, as Hydra composes them, once a run of the tests: its workers share what they compose."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_module
+
+from runners.config.compose import ComposedCell, cell_of, register
+from runners.store.records import write_atomically
+
+
+def kept() -> Path:
+    """Return the folder of this run's compositions, which its workers share."""
+    return Path(tempfile.gettempdir()) / f"gauntlet-compositions-{os.environ['GAUNTLET_TEST_RUN']}"
+
+
+def forget() -> None:
+    shutil.rmtree(kept(), ignore_errors=True)
+
+
+def cell(*choices: str, scale: str = "smoke") -> ComposedCell:
+    """Return the cell of these choices at ``scale``, which is the last word on numbers ``${by_scale:...}``."""
+    config = pickle.loads(composition(choices))
+    config.scale.name = scale
+    return cell_of(config, config.hydra.runtime.choices)
+
+
+def node(group: str, option: str, *choices: str, scale: str = "smoke") -> dict[str, Any]:
+    """Return the resolved node of one option."""
+    found = cell(f"{group}={option}", *choices, scale=scale).nodes[group]
+    return dict(found[option] if group == "defense" else found)
+
+
+@cache
+def composition(choices: tuple[str, ...]) -> bytes:
+    """Return the pickled config of these choices."""
+    path = kept() / hashlib.sha256("\n".join(choices).encode()).hexdigest()
+    if not path.is_file():
+        register()
+        with initialize_config_module("conf", version_base="1.3"):
+            config = compose("config", list(choices), return_hydra_config=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        write_atomically(path, pickle.dumps(config))
+    return path.read_bytes()
