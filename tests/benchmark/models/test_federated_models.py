@@ -9,6 +9,7 @@ from benchmark.errors import ConfigError
 from benchmark.models.jebreel_cnn import JebreelCNN
 from benchmark.models.standardised import CIFAR10, MNIST, Standardised
 from benchmark.models.vgg16 import VGG16, Repeated
+from benchmark.models.wide_resnet import WideResNet28
 from benchmark.training.functional import Net
 
 
@@ -32,6 +33,18 @@ def test_vgg16_has_torchvisions_parameters_and_logits():
         mine.data.copy_(other)
     x = torch.rand(2, 3, 32, 32)
     torch.testing.assert_close(ours(x), theirs(Standardised(*CIFAR10, 3)(x)), atol=1e-5, rtol=1e-4)
+
+
+def test_wide_resnets_may_standardise_by_fixed_numbers():
+    fixed = WideResNet28(shape=(3, 8, 8), means=CIFAR10[0], deviations=CIFAR10[1]).eval()
+    batch = WideResNet28(shape=(3, 8, 8)).eval()
+    batch.load_state_dict(fixed.state_dict(), strict=False)
+    x = torch.rand(4, 3, 8, 8)
+    batch.body[0].running_mean = torch.tensor(CIFAR10[0])
+    batch.body[0].running_var = torch.tensor(CIFAR10[1]).square() - batch.body[0].eps
+    torch.testing.assert_close(fixed(x), batch(x), atol=1e-5, rtol=1e-4)
+    with pytest.raises(ConfigError, match="go together"):
+        WideResNet28(shape=(3, 8, 8), means=CIFAR10[0])
 
 
 def test_small_maps_are_repeated_and_large_ones_averaged():
