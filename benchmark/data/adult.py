@@ -66,8 +66,8 @@ class Adult(SensitiveTable):
         self.scaling = scaling
 
     def pools(self, root: Path | None) -> tuple[Split, Split, int]:
-        train = _table(file_in_root("adult", root, "adult/adult.data", REMEDY), skip=0)
-        test = _table(file_in_root("adult", root, "adult/adult.test", REMEDY), skip=1)
+        train, test = read_parts("adult", root)
+        train, test = train.dropna(), test.dropna()
         encoder = self._encoder().fit(train)
         return self._split(encoder, train), self._split(encoder, test), 2
 
@@ -94,8 +94,20 @@ class Adult(SensitiveTable):
         return table[self.sensitive].map({value: code for code, value in enumerate(SENSITIVE[self.sensitive])})
 
 
+def read_parts(option: str, root: Path | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows of the original training and test file, with missing values as they are.
+
+    Raises:
+        DataMissing: a file is not there or not one of Adult.
+    """
+    return (
+        _table(file_in_root(option, root, "adult/adult.data", REMEDY), skip=0),
+        _table(file_in_root(option, root, "adult/adult.test", REMEDY), skip=1),
+    )
+
+
 def _table(file: Path, skip: int) -> pd.DataFrame:
-    """Return the rows of one original file without missing values; the first ``skip`` lines are no data.
+    """Return the rows of one original file; the first ``skip`` lines are no data.
 
     Raises:
         DataMissing: the file is not one of Adult.
@@ -104,7 +116,9 @@ def _table(file: Path, skip: int) -> pd.DataFrame:
 
     try:
         table = pd.read_csv(file, header=None, names=COLUMNS, skiprows=skip, skipinitialspace=True, na_values="?")
-        table = table.dropna().assign(income=lambda t: t["income"].str.rstrip("."))
+        table = table.dropna(subset=["income", *NUMERIC, *SENSITIVE]).assign(
+            income=lambda t: t["income"].str.rstrip(".")
+        )
         table = table.astype(dict.fromkeys(NUMERIC, "float64"))
     except (ValueError, AttributeError) as error:  # pandas' own errors are ValueErrors
         raise _damaged(file, str(error)) from error

@@ -6,6 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -73,6 +74,8 @@ class Dataset:
         digest: SHA-256 over the tensors used, for the record.
         shifted: the same task in another population (another hospital, another handwriting), or None; nobody trains
             on it.
+        training_pool: reads all training samples, of which the private splits are a draw; None where nothing is left
+            to draw from.
     """
 
     name: str
@@ -84,6 +87,7 @@ class Dataset:
     num_classes: int
     digest: str
     shifted: Split | None = None
+    training_pool: Callable[[], Split] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -171,8 +175,12 @@ class Source(Checked, ABC):
             num_classes=num_classes,
             digest=digest([*splits.values(), *([] if shifted is None else [shifted])]),
             shifted=shifted,
+            training_pool=partial(self._training_pool, root),
             **splits,
         )
+
+    def _training_pool(self, root: Path | None) -> Split:
+        return _scaled(self.pools(root)[0])
 
     def shifted_pool(self, root: Path | None) -> Split | None:
         """Return the whole shifted population, with inputs as :meth:`load` returns them, or None."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
+from benchmark.errors import ConfigError
 from benchmark.models.base import Classifier, image_shape
-from benchmark.parameters import Count
+from benchmark.models.standardised import Standardised
+from benchmark.parameters import Count, Positive
 
 VERSION = 1
 BLOCKS = 4  # in each of three groups: 28 layers
@@ -17,14 +21,29 @@ class WideResNet28(Classifier):
     Args:
         shape: (channels, height, width).
         num_classes: number of logits.
-        width: 1 for MNIST and 5 for colour images in arXiv 2212.04223.
+        width: 1 for MNIST and 5 for other images in arXiv 2212.04223.
+        means, deviations: of the training images' channels, by which inputs are standardised, as in the authors' code;
+            None standardises each batch, and in use by running statistics.
     """
 
     first_layer = "conv"
 
-    def __init__(self, *, shape: tuple[int, ...] = (1, 28, 28), num_classes: int = 10, width: Count = 1) -> None:
+    def __init__(
+        self,
+        *,
+        shape: tuple[int, ...] = (1, 28, 28),
+        num_classes: int = 10,
+        width: Count = 1,
+        means: Sequence[float] | None = None,
+        deviations: Sequence[Positive] | None = None,
+    ) -> None:
         channels, _, _ = image_shape("wide_resnet28", shape)
-        layers: list[nn.Module] = [nn.BatchNorm2d(channels, affine=False), nn.Conv2d(channels, 16, 3, padding=1)]
+        if (means is None) != (deviations is None):
+            raise ConfigError("model.means and model.deviations go together; give both or neither.")
+        standardised: nn.Module = nn.BatchNorm2d(channels, affine=False)
+        if means is not None and deviations is not None:
+            standardised = Standardised(means, deviations, channels)
+        layers: list[nn.Module] = [standardised, nn.Conv2d(channels, 16, 3, padding=1)]
         inputs = 16
         for group, outputs in enumerate((16 * width, 32 * width, 64 * width)):
             for block in range(BLOCKS):

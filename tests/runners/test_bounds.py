@@ -80,7 +80,7 @@ REFUSED = [
     ("defense", "dp_sgd", "noise_multiplier", -1, "at least 0"),
     ("defense", "dp_sgd", "delta", 0, "in (0, 1)"),
     ("defense", "dp_sgd", "delta", 1, "in (0, 1)"),
-    ("defense", "krum", "f_assumed", -1, ZERO),
+    ("defense", "krum", "f_assumed", -1, f"{ZERO} or null"),
     ("defense", "gradient_noise", "std", "much", "a number of at least 0"),
     ("defense", "gradient_noise", "distribution", "cauchy", "gaussian or laplace"),
     ("defense", "gradient_pruning", "ratio", 1.0, "in [0, 1)"),

@@ -26,6 +26,7 @@ class LocalPlan:
         batch_size: samples in each local step.
         local_steps: local SGD steps between download and upload.
         lr: local learning rate; momentum, weight_decay: of local SGD, which starts each round without momentum.
+        optimizer: ``sgd``, or ``adam`` with its usual moments, which start each round from zero.
     """
 
     batch_size: int
@@ -33,6 +34,7 @@ class LocalPlan:
     lr: float
     momentum: float = 0.0
     weight_decay: float = 0.0
+    optimizer: str = "sgd"
 
 
 @dataclass

@@ -17,6 +17,7 @@ from benchmark.training.client_gradients import client_gradients
 from benchmark.training.functional import Net
 
 BYTES_PER_FLOAT = 4
+ADAM_BETAS, ADAM_EPS = (0.9, 0.999), 1e-8  # as in torch.optim.Adam
 
 Deviate = Callable[[Round, Tensor], Tensor]
 """``deviate(round, updates (n, d)) -> (n, d)``: what malicious parties put in place of their own rows."""
@@ -56,12 +57,12 @@ def local_updates(
     Args:
         params: (d,) the global model, or (n, d) what each party starts from.
         x: (n, steps, batch, ...), y: (n, steps, batch): the batch of each party's each local step.
-        plan: for its learning rate, momentum and weight decay.
+        plan: for its learning rate, momentum, weight decay and optimiser.
         rngs: one generator a party, for defenses that randomise local steps.
 
     Returns:
-        (n, d) updates in gradient units, (params before - params after) / lr: without momentum and weight decay the sum
-        of the local gradients.
+        (n, d) updates in gradient units, (params before - params after) / lr: by SGD without momentum and weight decay
+        the sum of the local gradients.
     """
     if defense.overrides("local_step"):
         starts = params.expand(len(x), -1)
@@ -93,13 +94,20 @@ def _one_party(
 
 def _descend(gradient: Callable[[Tensor, int], Tensor], params: Tensor, steps: int, plan: LocalPlan) -> Tensor:
     """Return the sum of all steps from ``params``, (n, d) or (d,), by ``gradient(here, step)`` at each step's start."""
-    here, moved, velocity = params, torch.zeros_like(params), torch.zeros_like(params)
+    here = params
+    moved = mean = square = torch.zeros_like(params)
     for step in range(steps):
         slope = gradient(here, step)
         if plan.weight_decay:
             slope = slope + plan.weight_decay * here
-        velocity = plan.momentum * velocity + slope if plan.momentum else slope
-        moved = moved + velocity
+        if plan.optimizer == "adam":
+            first, second = ADAM_BETAS
+            mean, square = first * mean + (1 - first) * slope, second * square + (1 - second) * slope.square()
+            unbiased = mean / (1 - first ** (step + 1)), square / (1 - second ** (step + 1))
+            move = unbiased[0] / (unbiased[1].sqrt() + ADAM_EPS)
+        else:
+            mean = move = plan.momentum * mean + slope if plan.momentum else slope
+        moved = moved + move
         here = params - plan.lr * moved
     return moved
 

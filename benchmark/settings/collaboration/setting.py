@@ -30,7 +30,8 @@ class Collaboration(Setting):
     Args:
         parties: how many train together; fraction: share of them sampled each round.
         rounds: of the training that gives utility.
-        batch_size, local_steps, lr, momentum, weight_decay: plan of one upload in training.
+        batch_size, local_steps, lr, momentum, weight_decay, optimizer: plan of one upload in training, see
+            :class:`benchmark.settings.collaboration.defense.LocalPlan`.
         victims: parties whose uploads an ``uploads`` threat sees.
         victim_batch_size: private samples behind each such upload (before a defense changes the plan).
         model_state: ``untrained`` or ``trained``: the global model that the victims start from.
@@ -74,7 +75,10 @@ class Collaboration(Setting):
         order: Literal["fedavg", "roundrobin"] = "fedavg",
         momentum: BelowOne = 0.0,
         weight_decay: NonNegative = 0.0,
+        optimizer: Literal["sgd", "adam"] = "sgd",
     ) -> None:
+        if optimizer == "adam" and momentum:
+            raise ConfigError("setting.momentum is of SGD and setting.optimizer=adam has moments of its own; drop one.")
         if partition != "mixed" and dirichlet_alpha is not None:
             raise ConfigError(
                 f"setting.dirichlet_alpha mixes classes and setting.partition={partition} parts them; drop one."
@@ -83,7 +87,7 @@ class Collaboration(Setting):
             parties=parties,
             fraction=fraction,
             rounds=rounds,
-            plan=LocalPlan(batch_size, local_steps, lr, momentum, weight_decay),
+            plan=LocalPlan(batch_size, local_steps, lr, momentum, weight_decay, optimizer),
             order=order,
             dirichlet_alpha=dirichlet_alpha,
             partition=partition,

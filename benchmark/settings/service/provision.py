@@ -24,12 +24,13 @@ class Provision:
     """An honest provider's training, and an honest user's treatment of outputs and of models.
 
     Attributes:
-        epochs, lr, victims, references, population, false_alarm_rate: as the arguments of
+        epochs, lr, batch_size, victims, references, population, false_alarm_rate: as the arguments of
             :class:`benchmark.settings.service.setting.Service`.
     """
 
     epochs: int
     lr: float
+    batch_size: int
     victims: int | None
     references: int
     population: int
@@ -44,7 +45,8 @@ class Provision:
         suffix = f" {member}" if member else ""
 
         def build(model: nn.Module) -> nn.Module:
-            return train(model, data.x, data.y, epochs=self.epochs, lr=self.lr, rng=context.rng(order + suffix))
+            rng = context.rng(order + suffix)
+            return train(model, data.x, data.y, epochs=self.epochs, lr=self.lr, batch_size=self.batch_size, rng=rng)
 
         return context.trained((name + suffix, *SHARED), build, purpose=init + suffix)
 

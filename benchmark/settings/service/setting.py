@@ -15,14 +15,14 @@ from benchmark.settings.base import Setting
 from benchmark.settings.service.games.outputs import OutputsGame
 from benchmark.settings.service.provision import Provision
 
-VERSION = 2
+VERSION = 3
 
 
 class Service(Setting):
     """Train the model at the provider's, run it at the user's, attack what the user reveals.
 
     Args:
-        epochs, lr: of the provider's training.
+        epochs, lr, batch_size: of the provider's training.
         victims: the user's private inputs.
         references: honest models that a user who screens trains, and population: models of each provider that are
             screened.
@@ -41,6 +41,7 @@ class Service(Setting):
         references: CountOrZero,
         population: Count,
         false_alarm_rate: Rate,
+        batch_size: Count = 64,
     ) -> None:
         if not 0 < false_alarm_rate < 1 or references < 1 / false_alarm_rate - 1 - 1e-9:
             raise ConfigError(
@@ -50,6 +51,7 @@ class Service(Setting):
         self.honest = Provision(
             epochs=epochs,
             lr=lr,
+            batch_size=batch_size,
             victims=victims,
             references=references,
             population=population,

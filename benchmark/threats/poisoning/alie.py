@@ -23,7 +23,8 @@ class ALIE(OmniscientPoison):
     parties are expected to lie beyond the malicious ones.
 
     Args:
-        z: None for the paper's formula, which gives 0 for a small minority (n = 10, m = 2).
+        z: None for the paper's formula, which gives 0 for a small minority (n = 10, m = 2): so few parties cannot win
+            supporters, and the attack then uploads mu.
         omniscient: mu and sigma are those of the honest parties; if False, they are estimated from the malicious
             parties' own updates (the paper's weaker adversary).
         distances, fraction, follows_exchange, adaptive: as in
@@ -33,7 +34,7 @@ class ALIE(OmniscientPoison):
     def __init__(
         self,
         *,
-        z: float | None = 1.5,
+        z: float | None = None,
         omniscient: bool = True,
         distances: Sequence[Positive] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0),
         fraction: BelowOne = 0.2,

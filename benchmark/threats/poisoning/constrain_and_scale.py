@@ -18,8 +18,10 @@ class ConstrainAndScale(BadNets):
 
     Bagdasaryan, Veit, Hua, Estrin, Shmatikov, *How To Backdoor Federated Learning*, AISTATS 2020, section 4.3: the loss
     is alpha L_class + (1 - alpha) L_ano with L_ano a distance that an anomaly detector would measure, and the result is
-    scaled by gamma = S / ||u||, at most n / m, where S is the norm that the detector accepts. Deviation: the two terms
-    are weighed in the update and not in the local loss, whose distance term has no gradient in the first local step.
+    scaled by gamma = S / ||u||, at most n / m, where S is the norm that the detector accepts. Deviations: the two terms
+    are weighed in the update and not in the local loss, whose distance term has no gradient in the first local step;
+    the distance is one to mu and S the longest honest update, so the adversary is omniscient, whereas the paper's knows
+    only the global model, takes its distance from that and estimates S.
     The bound by itself (alpha = 1) is the projected backdoor of Sun et al. 2019 and Wang et al. 2020.
 
     Args:

@@ -14,7 +14,7 @@ from benchmark.settings.collaboration.games.contributions import MaliciousClient
 from benchmark.settings.threat import Floor
 from benchmark.threats.poisoning.data_poison import DataPoison
 
-VERSION = 3
+VERSION = 4
 
 
 class TargetedSamples(DataPoison):
@@ -22,15 +22,15 @@ class TargetedSamples(DataPoison):
 
     The targeted attack of Chaudhari, Jagielski, Oprea, *SafeNet: The Unreasonable Effectiveness of Ensembles in Private
     Collaborative Learning*, IEEE SaTML 2023 (TGT-Top and TGT-Foot; their budget is our choice). The clean model
-    selects: ``top`` takes the inputs that it classifies most confidently, the hardest to flip, ``foot`` the least
-    confident (of an ensemble: those with the narrowest votes); ``random`` any. Success: the share of these inputs that
-    are predicted as the target.
+    selects among the inputs that it classifies rightly: ``top`` takes those of which it is most confident, the hardest
+    to flip, ``foot`` the least confident (of an ensemble: those with the narrowest votes); ``random`` any. Success: the
+    share of these inputs that are predicted as the target, which without an attack is 0.
 
     Args:
         source: class of the chosen inputs.
         target: class that they should get.
         pick: ``top``, ``foot`` or ``random``.
-        inputs: k, how many are chosen.
+        inputs: k, how many are chosen; fewer where fewer are classified rightly.
         copies: total number that each malicious party inserts.
         jitter: standard deviation of Gaussian noise on each copy's values above 0, for inputs in [0, 1].
     """
@@ -45,7 +45,7 @@ class TargetedSamples(DataPoison):
         source: Index = 3,
         target: Index = 8,
         pick: Literal["top", "foot", "random"] = "top",
-        inputs: Count = 5,
+        inputs: Count = 50,
         copies: Count = 100,
         jitter: NonNegative = 0.02,
         fraction: BelowOne = 0.2,
@@ -58,7 +58,9 @@ class TargetedSamples(DataPoison):
         self.inputs, self.copies, self.jitter = inputs, copies, jitter
 
     def goal(self, test: Split, clean: Tensor) -> Split:
-        rows = (test.y == self.source).nonzero().squeeze(1)
+        of_source = test.y == self.source
+        right = of_source & (clean.argmax(dim=1) == self.source)
+        rows = (right if right.any() else of_source).nonzero().squeeze(1)  # a useless model has no right inputs
         if self.pick != "random":  # test samples come in random order
             confidence = clean.softmax(dim=1)[rows, self.source]
             rows = rows[confidence.argsort(descending=self.pick == "top", stable=True)]

@@ -88,7 +88,7 @@ class ViciousClassifier(ProviderThreat):
             return value if extra is None else value + extra(logits, y)
 
         joint = JointModel(model, secret, self.treatment(view))
-        train(joint, view.data.x, view.data.y, epochs=view.epochs, lr=view.lr, rng=rng, loss=loss)
+        train(joint, view.data.x, view.data.y, **view.budget, rng=rng, loss=loss)
 
     def treatment(self, view: ProviderSurface) -> Reveal:
         """Return the part of the logits that the decoder receives, as far as the provider knows."""
@@ -138,7 +138,7 @@ def fit_decoder(
 ) -> None:
     """Train ``decoder`` on what ``reveal`` keeps of the frozen model's outputs, drawn anew in every batch."""
     logits = predict(model, view.data.x)
-    train(RevealedDecoder(reveal, decoder), logits, view.data.x, epochs=view.epochs, lr=view.lr, rng=rng, loss=loss)
+    train(RevealedDecoder(reveal, decoder), logits, view.data.x, **view.budget, rng=rng, loss=loss)
 
 
 class RevealedDecoder(nn.Module):

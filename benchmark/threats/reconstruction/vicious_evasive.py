@@ -55,8 +55,9 @@ class HonestFinish(ViciousClassifier):
     def provide(self, model: nn.Module, secret: nn.Module, view: ProviderSurface, rng: torch.Generator) -> None:
         epochs = max(round(self.finish * view.epochs), 1)
         self.train_jointly(model, secret, replace(view, epochs=max(view.epochs - epochs, 1)), rng)
-        train(model, view.data.x, view.data.y, epochs=epochs, lr=view.lr, rng=rng, loss=F.cross_entropy)
-        fit_decoder(secret, model, self.treatment(view), replace(view, epochs=epochs), rng, self.rebuilding)
+        ending = replace(view, epochs=epochs)
+        train(model, view.data.x, view.data.y, **ending.budget, rng=rng, loss=F.cross_entropy)
+        fit_decoder(secret, model, self.treatment(view), ending, rng, self.rebuilding)
 
 
 class HiddenCarrier(ViciousClassifier):

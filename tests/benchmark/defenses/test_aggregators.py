@@ -115,6 +115,50 @@ def test_more_than_f_colluding_parties_break_a_rule_that_assumes_f(name):
     assert aggregate(RULES[name], uploads).norm() > 1e5
 
 
+STANDS = {"krum": 4, "multi_krum": 4, "bulyan": 2, "trimmed_mean": 5, "meamed": 5, "mda": 5, "dnc": 5}
+"""The most malicious uploads of eleven for which a rule is proven: n >= 2f + 3, 4f + 3 or 2f + 1."""
+
+
+@pytest.mark.parametrize("name", STANDS)
+def test_without_a_number_a_rule_prepares_for_as_many_as_it_can_stand(name):
+    uploads, rule = honest(11), type(RULES[name])()
+    radius = (uploads - uploads.mean(0)).norm(dim=1).max()
+    uploads[: STANDS[name]] = -1e6
+    assert (aggregate(rule, uploads) - HONEST_DIRECTION).norm() <= 2 * radius
+    numbered = copy.deepcopy(rule)
+    numbered.f = STANDS[name]
+    torch.testing.assert_close(aggregate(rule, uploads), aggregate(numbered, uploads))
+
+
+@pytest.mark.parametrize("name", STANDS)
+def test_beyond_its_guarantee_a_rule_is_refused(name):
+    rule = copy.deepcopy(RULES[name])
+    rule.f = STANDS[name] + 1
+    with pytest.raises(ConfigError, match=f"{name} with f_assumed={STANDS[name] + 1} needs at least"):
+        aggregate(rule, honest(11))
+
+
+def test_an_invalid_upload_that_was_dropped_is_one_of_those_assumed():
+    uploads, after = honest(9), turn(9)
+    after.invalid = 2
+    once, again = TrimmedMean(f_assumed=3), TrimmedMean(f_assumed=1)
+    torch.testing.assert_close(once.aggregate(uploads, after), again.aggregate(uploads, turn(9)))
+    assert torch.equal(
+        TrimmedMean().aggregate(uploads, after), CoordinateMedian().aggregate(uploads, after)
+    )  # f = 4 of the nine that are left
+
+
+def test_mda_without_a_number_compares_no_more_subsets_than_it_may():
+    uploads = honest(30)
+    uploads[:4] = -1e6  # "30 choose 5" are fewer than 200,000 subsets, "30 choose 6" more
+    assert aggregate(MDA(), uploads).norm() < 1e3
+
+
+def test_multi_krum_averages_as_many_as_it_is_told():
+    points = torch.tensor([[0.0], [1.0], [1.5], [3.0], [10.0]])
+    assert MultiKrum(f_assumed=1, kept=2).aggregate(points, turn(5)).item() == pytest.approx((1 + 1.5) / 2)
+
+
 @pytest.mark.parametrize("name", ["coordinate_median", "geometric_median", "signguard", "clipped_clustering"])
 def test_majorities_break_at_one_half_and_not_before(name):
     for bad, breaks in ((5, False), (6, True)):
@@ -238,6 +282,38 @@ def test_foolsgold_remembers_by_party():
     later.parties = torch.tensor([3, 1])
     rule.aggregate(torch.ones(2, D), later)
     assert rule.history.sum(1).tolist() == [0, D, 0, D]
+
+
+def test_foolsgold_knows_a_twin_that_the_round_leaves_out():
+    rule, twin, other = FoolsGold(features="all", confidence=1.0), torch.eye(D)[0], torch.eye(D)[1:3]
+
+    def play(parties: list[int], uploads: torch.Tensor) -> torch.Tensor:
+        later = Round(0, LAYOUT, torch.zeros(D), torch.tensor(parties), generator(0, "round"))
+        return rule.aggregate(uploads, later)
+
+    rule.start(6, LAYOUT)
+    play([0, 2], torch.stack([twin, other[0]]))
+    sampled = play([1, 3], torch.stack([twin, other[1]]))  # party 1 is party 0's twin, which is not here
+    torch.testing.assert_close(sampled, other[1])
+    assert play([0, 1], torch.stack([twin, twin])).norm() == 0  # nothing but silenced parties
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_foolsgold_weighs_as_a_plain_loop_over_all_parties(seed):
+    history = torch.randn(7, 5, generator=generator(seed, "history")) + 0.5
+    history[6] = 0  # never sampled
+    norms = history.norm(dim=1)
+    cosine = [[0.0 if i == j or not norms[i] * norms[j] else float(history[i] @ history[j] / norms[i] / norms[j])
+               for j in range(7)] for i in range(7)]  # fmt: skip
+    nearest = [max(row) for row in cosine]
+    for i in range(7):
+        for j in range(7):
+            if i != j and nearest[i] < nearest[j]:
+                cosine[i][j] *= nearest[i] / nearest[j]
+    alone = [min(1.0, max(0.0, 1 - max(row))) for row in cosine]
+    scaled = torch.tensor([min(a / max(alone), 0.99) for a in alone])
+    expected = (torch.log(scaled / (1 - scaled)) + 0.5).clamp(0, 1)
+    torch.testing.assert_close(foolsgold_weights(history, 1.0), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_fltrust_on_three_uploads():

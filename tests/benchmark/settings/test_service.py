@@ -13,7 +13,7 @@ from benchmark.settings.service.setting import Service
 from benchmark.settings.stack import UniversalDefense
 from benchmark.threats.reconstruction.output_controls import ClassMeanImage, Copy, MeanImage
 from benchmark.training.loop import train
-from tests.benchmark.helpers import context
+from tests.benchmark.helpers import context, digits_like
 
 
 def service(**changes) -> Service:
@@ -105,7 +105,7 @@ def test_what_a_provider_trained_is_shared_by_cells_that_differ_in_the_defense_u
     keys = []
 
     def cache(key, build):
-        keys.append(key)
+        keys.append(key) if "provider" in key[0] else None
         return build()
 
     service().play(context(Lazy(), cache=cache))
@@ -231,6 +231,38 @@ def test_knowing_the_provider_does_not_tell_the_treatment_of_outputs():
     service().play(context(threat, Negated()))
     with pytest.raises(AccessError, match="mechanism"):
         _ = threat.seen.provider.reveal
+
+
+class Guessing(Looker):
+    """Threat that guesses one given image for every input."""
+
+    def __init__(self, image):
+        super().__init__()
+        self.image = image
+
+    def attack(self, surface, rng):
+        return Reconstruction(self.image.expand(len(surface.outputs), 1, *surface.shape))
+
+
+def test_the_papers_risk_measures_by_the_whole_training_pool():
+    pool = digits_like(900, 7)
+    cell = context(Guessing(pool.x.mean(dim=0)))
+    risk = service().play(replace(cell, data=replace(cell.data, training_pool=lambda: pool))).risk
+    assert risk["r"] == pytest.approx(1, abs=1e-6), "the pool's mean is no better than itself"
+    own = context(Guessing(pool.x.mean(dim=0)))
+    assert service().play(own).risk["r"] != pytest.approx(1, abs=1e-3), "the provider's own samples have another mean"
+
+
+def test_the_batch_size_is_the_honest_and_the_dishonest_providers():
+    dishonest = Lazy()
+    service(batch_size=11).play(context(dishonest))
+    assert dishonest.view.budget == {"epochs": 15, "lr": 1e-3, "batch_size": 11}
+    answers = []
+    for size in (11, 11, 200):
+        threat = Looker()
+        service(batch_size=size).play(context(threat))
+        answers.append(threat.seen.outputs)
+    assert torch.equal(answers[0], answers[1]) and not torch.equal(answers[0], answers[2])
 
 
 def test_controls_bound_the_scale():

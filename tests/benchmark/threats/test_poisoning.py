@@ -219,6 +219,19 @@ def test_targeted_samples_picks_by_confidence_and_inserts_near_copies():
     assert poisoned.x.min() >= 0 and poisoned.x.max() <= 1
 
 
+def test_targeted_samples_are_classified_rightly_without_an_attack():
+    test = digits_like(100)
+    clean = torch.zeros(100, 10)
+    clean[:, 3] = torch.arange(100) / 10
+    own = (test.y == 3).nonzero().squeeze(1)
+    clean[own[-1], 5] = 100.0  # the largest logit of class 3, and yet wrong
+    goal = TargetedSamples(**TARGETED).goal(test, clean)
+    assert torch.equal(goal.x.sort(0).values, test.x[own[-6:-1]].sort(0).values)
+    assert len(TargetedSamples(**{**TARGETED, "inputs": 50}).goal(test, clean)) == int(
+        (clean[own].argmax(dim=1) == 3).sum()
+    )
+
+
 # -- access ----------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -20,17 +22,17 @@ from benchmark.settings.stack import Stack
 from benchmark.threats.poisoning.controls import NoAttack
 from benchmark.threats.poisoning.free_rider import FreeRider
 from benchmark.threats.poisoning.garbage import Garbage
-from benchmark.threats.poisoning.mimic import Mimic, farthest_out
+from benchmark.threats.poisoning.mimic import Mimic, oja
 from benchmark.training.functional import Layout
 from tests.benchmark.helpers import collaboration, context
 
 SHARED = {"fraction": 0.2, "follows_exchange": True}
 
 
-def surface(last: torch.Tensor | None = None) -> ContributionSurface:
+def surface(last: torch.Tensor | None = None, round: int = 0) -> ContributionSurface:
     rng = generator(0, "idle")
     return ContributionSurface(
-        round=0,
+        round=round,
         params=torch.zeros(30),
         layout=Layout(("w",), ((30,),)),
         parties=8,
@@ -38,6 +40,7 @@ def surface(last: torch.Tensor | None = None) -> ContributionSurface:
         honest=torch.randn(6, 30, generator=rng),
         server=lambda mine, others: torch.cat([mine, others]).mean(dim=0),
         last=last,
+        others=torch.tensor([0, 1, 3, 4, 5, 7]),
     )
 
 
@@ -49,9 +52,30 @@ def test_a_mimic_copies_the_party_farthest_out():
     assert torch.equal(Mimic(victim=1, **SHARED)(view, seed=0).updates, view.honest[1].expand(2, -1))
 
 
-def test_farthest_out_is_along_the_direction_of_greatest_spread():
-    updates = torch.tensor([[9.0, 0.0], [-9.0, 0.5], [0.0, 3.0], [0.0, -3.5], [-0.5, 0.0]])
-    assert farthest_out(updates) in (0, 1)
+def test_a_mimic_keeps_to_its_victim_after_the_warm_up():
+    threat, copied = Mimic(warm_up=3, **SHARED), []
+    for round in range(6):
+        view = surface(round=round)
+        view.honest[2 if round < 3 else 5] *= 20  # another one would be farther out later
+        copied.append(threat(view, seed=round).updates[0])
+        assert torch.equal(copied[-1], view.honest[2])
+    later = surface(round=6)
+    later = replace(later, honest=later.honest[[0, 1, 4]], others=torch.tensor([7, 5, 4]))  # party 3 is not there
+    assert (threat(later, seed=6).updates[0] == later.honest).all(dim=1).any()
+    first = surface(round=0)
+    first.honest[1] *= 20
+    assert torch.equal(threat(first, seed=0).updates[0], first.honest[1])  # a new collaboration
+
+
+def test_ojas_rule_finds_the_direction_of_greatest_spread():
+    rng = generator(0, "spread")
+    axis = torch.nn.functional.normalize(torch.randn(12, generator=rng), dim=0)
+    mean, direction = torch.zeros(12), torch.nn.functional.normalize(torch.randn(12, generator=rng), dim=0)
+    for step in range(30):
+        updates = torch.randn(20, 12, generator=rng) + 5 * torch.randn(20, 1, generator=rng) * axis + 3
+        mean, direction = oja(updates, mean, direction, step)
+    assert abs(float(direction @ axis)) > 0.98
+    torch.testing.assert_close(mean, torch.full((12,), 3.0), atol=0.6, rtol=0)
 
 
 def test_a_mimic_must_be_granted_the_others_updates():

@@ -160,6 +160,22 @@ def test_parties_without_samples_sit_out_and_others_may_start_from_models_of_the
     assert torch.equal(held[0, :half], held[1, :half])
 
 
+def test_adam_is_torchs_and_starts_anew_each_round(net):
+    rng = generator(0, "adam")
+    x, y = torch.rand(2, 5, 4, 1, 8, 8, generator=rng), torch.randint(0, 10, (2, 5, 4), generator=rng)
+    plan, rngs = LocalPlan(4, 5, 0.01, weight_decay=1e-2, optimizer="adam"), [rng, rng]
+    for _ in range(2):  # no moments are left over
+        updates = local_updates(net, UniversalDefense(), net.initial(), x, y, plan, rngs)
+    for party in range(2):
+        params = net.initial().requires_grad_()
+        adam = torch.optim.Adam([params], lr=0.01, weight_decay=1e-2)
+        for step in range(5):
+            adam.zero_grad()
+            net.loss(params, x[party, step], y[party, step]).backward()
+            adam.step()
+        torch.testing.assert_close(net.initial() - 0.01 * updates[party], params.detach(), atol=1e-6, rtol=1e-5)
+
+
 def test_momentum_and_weight_decay_are_those_of_torchs_sgd():
     net = Net(TinyNet())
     x, y = torch.rand(2, 3, 4, 1, 8, 8), torch.randint(10, (2, 3, 4))

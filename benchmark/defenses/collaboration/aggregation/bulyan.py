@@ -5,11 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.defenses.collaboration.aggregation.krum import (
-    krum_scores,
-    require_uploads,
-    still_assumed,
-)
+from benchmark.defenses.collaboration.aggregation.assumed import malicious_uploads
+from benchmark.defenses.collaboration.aggregation.krum import krum_scores
 from benchmark.defenses.collaboration.aggregation.ranks import map_blocks, values_of_ranks
 from benchmark.metrics.distances import squared_distances
 from benchmark.parameters import CountOrZero
@@ -30,12 +27,11 @@ class Bulyan(FederatedDefense):
         f_assumed: as for :class:`benchmark.defenses.collaboration.aggregation.krum.Krum`.
     """
 
-    def __init__(self, *, f_assumed: CountOrZero = 1) -> None:
+    def __init__(self, *, f_assumed: CountOrZero | None = None) -> None:
         self.f = f_assumed
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
-        f = still_assumed(self.f, round)
-        require_uploads("bulyan", len(uploads), 4 * f + 3, "4 f + 3", f)
+        f = malicious_uploads("bulyan", self.f, len(uploads), round, each=4, more=3)
         selected = krum_picks(squared_distances(uploads), f).tolist()
 
         def mean(rows: list[Tensor]) -> Tensor:

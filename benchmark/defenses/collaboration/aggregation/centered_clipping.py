@@ -17,9 +17,10 @@ class CenteredClipping(FederatedDefense):
     """Aggregation rule that iterates v <- v + mean_i of (u_i - v) min(1, tau / ||u_i - v||) from the last aggregate v.
 
     Karimireddy, He, Jaggi, *Learning from History for Byzantine Robust Optimization*, ICML 2021, algorithm 2. The first
-    round starts from v = 0. Deviation: the paper's parties upload the momentum of their gradients, here plain updates.
-    Every v is the round's start c plus a linear combination of the u_i - c, so the iterations work on its weights and
-    the (n, n) inner products, at a cost that does not depend on d.
+    round starts from v = 0. The paper's parties upload the momentum of their gradients, which is a defense of its own
+    here: ``defense=[worker_momentum,centered_clipping]``; alone, the rule clips plain updates. Every v is the round's
+    start c plus a linear combination of the u_i - c, so the iterations work on its weights and the (n, n) inner
+    products, at a cost that does not depend on d.
 
     Args:
         radius: tau, in gradient units.

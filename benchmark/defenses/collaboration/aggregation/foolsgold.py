@@ -14,7 +14,7 @@ from benchmark.parameters import NonNegative
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 from benchmark.training.functional import Layout
 
-VERSION = 1
+VERSION = 2
 MAX_WEIGHT = 0.99  # in place of a weight of 1, whose logit is infinite (as in the authors' code)
 
 
@@ -23,7 +23,9 @@ class FoolsGold(FederatedDefense):
 
     Fung, Yoon, Beschastnikh, *The Limitations of Federated Learning in Sybil Settings*, RAID 2020, algorithm 1. It
     targets parties with a common goal and assumes non-IID honest data: with IID data honest parties resemble each other
-    as well. Deviation: weights are normalised to sum 1, so that the step keeps its size.
+    as well. Every party's history counts, also of those that a round leaves out: otherwise a malicious party that the
+    server samples alone has no twin. Deviation: the weights of a round's parties are normalised to sum 1, so that the
+    step keeps its size; if all are 0, the round changes nothing.
 
     Args:
         features: ``last_layer`` compares only the last weight and bias (the paper's indicative features), ``all`` every
@@ -46,12 +48,14 @@ class FoolsGold(FederatedDefense):
                 "foolsgold remembers parties, and mixed uploads are no single party's; leave bucketing out."
             )
         self.history[parties] += uploads[:, self.indicative].cpu()
-        weights = foolsgold_weights(self.history[parties], self.confidence).to(uploads)
+        weights = foolsgold_weights(self.history, self.confidence)[parties].to(uploads)
         return weights @ uploads / weights.sum().clamp_min(1e-20)
 
 
 def foolsgold_weights(history: Float[Tensor, "n features"], confidence: float) -> Float[Tensor, " n"]:
     """Return weights (n,) in [0, 1] from histories (n, features): 0 for a party with an identical twin.
+
+    An all-zero history, of a party that has not taken part yet, resembles none.
 
     cs_ij is the cosine of H_i and H_j (0 for i = j), v_i = max_j cs_ij; "pardoning" scales cs_ij by v_i / v_j where
     v_i < v_j; the weight is a = 1 - max_j cs_ij, scaled to a maximum of 1, then kappa (ln(a / (1 - a)) + 1/2), all

@@ -8,7 +8,7 @@ from math import comb
 import torch
 from torch import Tensor
 
-from benchmark.defenses.collaboration.aggregation.krum import require_uploads, still_assumed
+from benchmark.defenses.collaboration.aggregation.assumed import malicious_uploads
 from benchmark.errors import ConfigError
 from benchmark.metrics.distances import squared_distances
 from benchmark.parameters import CountOrZero
@@ -26,19 +26,21 @@ class MDA(FederatedDefense):
     n >= 2f + 1.
 
     Args:
-        f_assumed: as for :class:`benchmark.defenses.collaboration.aggregation.krum.Krum`.
+        f_assumed: as for :class:`benchmark.defenses.collaboration.aggregation.krum.Krum`; without a number also no more
+            than ``MAX_SUBSETS`` subsets allow.
 
     Raises:
         ConfigError: a round would need more than ``MAX_SUBSETS`` subsets.
     """
 
-    def __init__(self, *, f_assumed: CountOrZero = 3) -> None:
+    def __init__(self, *, f_assumed: CountOrZero | None = None) -> None:
         self.f = f_assumed
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
-        f = still_assumed(self.f, round)
         n = len(uploads)
-        require_uploads("mda", n, 2 * f + 1, "2 f + 1", f)
+        f = malicious_uploads("mda", self.f, n, round, each=2, more=1)
+        if self.f is None:
+            f = max(fewer for fewer in range(f + 1) if comb(n, fewer) <= MAX_SUBSETS)
         if comb(n, f) > MAX_SUBSETS:
             raise ConfigError(
                 f"mda would compare {comb(n, f):,} subsets of {n} uploads; lower defense.mda.f_assumed or "

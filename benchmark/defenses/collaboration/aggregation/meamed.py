@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from benchmark.defenses.collaboration.aggregation.assumed import malicious_uploads
 from benchmark.defenses.collaboration.aggregation.bulyan import mean_of_nearest
-from benchmark.defenses.collaboration.aggregation.krum import require_uploads, still_assumed
 from benchmark.defenses.collaboration.aggregation.ranks import map_blocks, values_of_ranks
 from benchmark.parameters import CountOrZero
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
@@ -23,12 +23,11 @@ class Meamed(FederatedDefense):
         f_assumed: as for :class:`benchmark.defenses.collaboration.aggregation.krum.Krum`.
     """
 
-    def __init__(self, *, f_assumed: CountOrZero = 3) -> None:
+    def __init__(self, *, f_assumed: CountOrZero | None = None) -> None:
         self.f = f_assumed
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
-        f = still_assumed(self.f, round)
-        require_uploads("meamed", len(uploads), 2 * f + 1, "2 f + 1", f)
+        f = malicious_uploads("meamed", self.f, len(uploads), round, each=2, more=1)
 
         def mean(rows: list[Tensor]) -> Tensor:
             return mean_of_nearest(values_of_ranks(rows, 0, len(rows), ordered=True), len(rows) - f)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from benchmark.defenses.collaboration.aggregation.krum import require_uploads, still_assumed
+from benchmark.defenses.collaboration.aggregation.assumed import malicious_uploads
 from benchmark.metrics.distances import squared_distances
 from benchmark.parameters import CountOrZero
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
@@ -23,12 +23,11 @@ class NNM(FederatedDefense):
         f_assumed: as for :class:`benchmark.defenses.collaboration.aggregation.krum.Krum`.
     """
 
-    def __init__(self, *, f_assumed: CountOrZero = 3) -> None:
+    def __init__(self, *, f_assumed: CountOrZero | None = None) -> None:
         self.f = f_assumed
 
     def preaggregate(self, uploads: Tensor, round: Round) -> Tensor:
-        f = still_assumed(self.f, round)
-        require_uploads("nnm", len(uploads), 2 * f + 1, "2 f + 1", f)
+        f = malicious_uploads("nnm", self.f, len(uploads), round, each=2, more=1)
         distances = squared_distances(uploads)
         nearest = distances.sort(dim=1, stable=True).indices[:, : len(uploads) - f]
         return uploads.new_zeros(len(uploads), len(uploads)).scatter_(1, nearest, 1 / nearest.shape[1]) @ uploads

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from benchmark.defenses.collaboration.aggregation.krum import require_uploads, still_assumed
+from benchmark.defenses.collaboration.aggregation.assumed import malicious_uploads
 from benchmark.defenses.collaboration.aggregation.ranks import mean_of_ranks
 from benchmark.parameters import CountOrZero
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
@@ -18,13 +18,12 @@ class TrimmedMean(FederatedDefense):
     Yin et al., ICML 2018, definition 2. Needs n >= 2f + 1.
 
     Args:
-        f_assumed: f, malicious uploads per round that the server assumes.
+        f_assumed: as for :class:`benchmark.defenses.collaboration.aggregation.krum.Krum`.
     """
 
-    def __init__(self, *, f_assumed: CountOrZero = 3) -> None:
+    def __init__(self, *, f_assumed: CountOrZero | None = None) -> None:
         self.f = f_assumed
 
     def aggregate(self, uploads: Tensor, round: Round) -> Tensor:
-        f = still_assumed(self.f, round)
-        require_uploads("trimmed_mean", len(uploads), 2 * f + 1, "2 f + 1", f)
+        f = malicious_uploads("trimmed_mean", self.f, len(uploads), round, each=2, more=1)
         return mean_of_ranks(uploads, f, len(uploads) - f)

@@ -59,14 +59,15 @@ class ContributionSurface(Surface):
         round: its index; params: (d,) the global model; layout: how it is cut.
         parties: how many take part in the whole collaboration.
         own: (m, d) the updates that they would upload if they trained as agreed on the data that they prepared.
-        honest: (n - m, d) the others' updates (grant ``updates``: an omniscient adversary).
+        honest: (n - m, d) the others' updates; others: int64 (n - m,), whose they are (grant ``updates``: an omniscient
+            adversary).
         server: ``server(mine (m, d), others (n - m, d))`` rehearses what the server would make of these updates, the
             direction (d,), without any effect (grant ``mechanism``). It starts from the server's present state, which
             is more than a real adversary knows.
         last: (d,) the global model's last step, in gradient units; None in the first round.
     """
 
-    granted_by: ClassVar[Mapping[str, str]] = {"honest": "updates", "server": "mechanism"}
+    granted_by: ClassVar[Mapping[str, str]] = {"honest": "updates", "others": "updates", "server": "mechanism"}
 
     round: int
     params: Float[Tensor, " d"]
@@ -76,6 +77,7 @@ class ContributionSurface(Surface):
     honest: Float[Tensor, "others d"]
     server: Callable[[Tensor, Tensor], Tensor]
     last: Float[Tensor, " d"] | None = None
+    others: Int[Tensor, " others"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
 
 @dataclass
@@ -218,6 +220,7 @@ class MaliciousClients:
             parties=self.parties,
             own=updates[bad],
             honest=updates[~bad],
+            others=turn.parties[~bad],
             server=server,
             last=turn.last,
         )

@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -37,7 +37,7 @@ class ProviderSurface(Surface):
 
     Attributes:
         data: its labelled training data.
-        epochs, lr: of the model's training, which a dishonest provider keeps to as well.
+        epochs, lr, batch_size: of the model's training, which a dishonest provider keeps to as well.
         shape, num_classes: of one sample and of the task.
         reveal: the user's treatment of logits, (n, classes) -> (n, classes) (grant ``mechanism``).
     """
@@ -47,9 +47,15 @@ class ProviderSurface(Surface):
     data: Split
     epochs: int
     lr: float
+    batch_size: int
     shape: tuple[int, ...]
     num_classes: int
     reveal: Reveal
+
+    @property
+    def budget(self) -> dict[str, Any]:
+        """Return what :func:`benchmark.training.loop.train` takes of the view."""
+        return {"epochs": self.epochs, "lr": self.lr, "batch_size": self.batch_size}
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,7 @@ class OutputsGame(Game[Provision]):
             data=context.data.owner,
             epochs=self.honest.epochs,
             lr=self.honest.lr,
+            batch_size=self.honest.batch_size,
             shape=context.data.shape,
             num_classes=context.data.num_classes,
             reveal=context.defense.reveal,
@@ -157,7 +164,7 @@ class OutputsGame(Game[Provision]):
             labels=user.y[chosen],
         )
         guess = self.ask(context, surface)
-        score_inputs(outcome, guess, surface, context.data.owner)
+        score_inputs(outcome, guess, surface, context.data.owner, pool_pixels(context))
         note(outcome, guess)
         if context.defense.overrides("screen_model"):
             self._screen(context, outcome, view, surface)
@@ -180,7 +187,7 @@ class OutputsGame(Game[Provision]):
         }
         nothing = Outcome()
         mean = context.data.owner.x.mean(dim=0).expand(len(surface.truth), 1, *surface.shape)
-        score_inputs(nothing, Reconstruction(mean), surface, context.data.owner)
+        score_inputs(nothing, Reconstruction(mean), surface, context.data.owner, pool_pixels(context))
         expect(outcome, nothing, power=found["detection_power"], false_alarms=found["false_alarm_rate"])
 
 
@@ -205,8 +212,29 @@ def supplied(
     return model.eval(), secret.eval()
 
 
-def score_inputs(outcome: Outcome, guess: Reconstruction, surface: OutputSurface, known: Split) -> None:
-    """Report likeness to the private inputs, and reconstruction risk by the training data's mean and covariance."""
+def pool_pixels(context: CellContext) -> Pixels:
+    """Return mean and covariance of the whole training pool, by which the paper's R measures distances."""
+
+    def build() -> Artifact:
+        data = context.data
+        pool = data.owner if data.training_pool is None else data.training_pool()
+        pixels = Pixels.of(pool.x)
+        return {"mean": pixels.mean.cpu(), "covariance": pixels.covariance.cpu()}
+
+    kept = context.cache(("pixels of the training pool", "dataset"), build)
+    return Pixels(kept["mean"].to(context.device), kept["covariance"].to(context.device))
+
+
+def score_inputs(outcome: Outcome, guess: Reconstruction, surface: OutputSurface, known: Split, pool: Pixels) -> None:
+    """Report likeness to the private inputs, and reconstruction risk.
+
+    ``r`` is the paper's R, by mean and covariance of the whole training pool; ``r_ridge`` keeps the order of attacks
+    right where pixels hardly vary.
+
+    Args:
+        known: the provider's training data, by whose mean and covariance the variants of R measure.
+        pool: of the whole training pool.
+    """
     scores, matched = score_reconstruction(
         guess.x, guess.labels, surface.truth.unsqueeze(1), surface.labels.unsqueeze(1), guess.groups
     )
@@ -215,14 +243,14 @@ def score_inputs(outcome: Outcome, guess: Reconstruction, surface: OutputSurface
         return
     rebuilt, pixels = matched.flatten(0, 1), Pixels.of(known.x)
     ridged = reconstruction_risk(surface.truth, rebuilt, pixels, ridge=RIDGE)
-    faithful = reconstruction_risk(surface.truth, rebuilt, pixels)
+    faithful = reconstruction_risk(surface.truth, rebuilt, pool)
     subspace = reconstruction_risk(surface.truth, rebuilt, pixels, variance=SUBSPACE)
     span = (surface.truth.max() - surface.truth.min()).item()
     outcome.risk["r_ridge"] = ridged.mean().item()
+    outcome.risk["r"] = faithful.mean().item()
     outcome.diagnostics |= {
         "r_ridge_median": ridged.median().item(),
-        "r_faithful": faithful.mean().item(),
-        "r_faithful_median": faithful.median().item(),
+        "r_median": faithful.median().item(),
         "r_subspace": subspace.mean().item(),
         "psnr_db_of_mean_mse": 10 * math.log10(span**2 / max(float(outcome.diagnostics["mse"]), 1e-6)),
     }
