@@ -130,14 +130,14 @@ def _whole(seed: Any) -> int:
 
 def _plain(config: DictConfig, group: str) -> dict[str, Any]:
     try:
-        plain = OmegaConf.to_container(config[group], resolve=True, throw_on_missing=True)
+        plain = gate.resolved(config[group])
     except OmegaConfBaseException as error:
         told = str(error).splitlines()[0].removeprefix("ConfigError raised while resolving interpolation: ")
-        raise ConfigError(f"{group} cannot be resolved: {told}.") from error
+        raise ConfigError(f"{group} cannot be resolved: {told.rstrip('.')}.") from error
     if not isinstance(plain, dict):
         raise ConfigError(f"{group} must name an option of its group, got {plain!r}.")
     gate.refuse_interpolations(plain, group)
-    return plain  # type: ignore[return-value]
+    return plain
 
 
 def _options(config: DictConfig, sweep: str | None) -> Options:

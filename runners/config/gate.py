@@ -10,17 +10,22 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.defaults_list import Overrides
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import Container, Node, OmegaConf
 
 from benchmark.errors import ConfigError
 from runners.config.catalogue import GROUPS
+from runners.config.yaml_limits import refuse_bomb
 
 OPTION = re.compile(r"(?!\.+$)[\w.-]+", flags=re.ASCII)
 OWN = frozenset({*GROUPS, "seed", "lists"})
@@ -28,6 +33,10 @@ OWN = frozenset({*GROUPS, "seed", "lists"})
 TRUSTED = re.compile(r"(\w+\.)+", flags=re.ASCII)
 ENVIRONMENT = ("data.root", "store")
 """The only keys that may be filled from the environment, which may hold secrets; they are in no record."""
+
+MOST_INTERPOLATIONS = 1_000
+"""In one part of a cell, which has some dozens: a few lines that stand for each other twice over mean millions."""
+_resolved: ContextVar[list[int] | None] = ContextVar("_resolved", default=None)
 
 
 # -- names ------------------------------------------------------------------------------------------------------------
@@ -45,6 +54,22 @@ def option_name(name: str, what: str = "option") -> str:
     return name
 
 
+def refuse_no_option(override: Override, repo: Any) -> None:
+    """Raise ConfigError if an override gives a group anything but the name of an option or a list of names.
+
+    Args:
+        repo: Hydra's repository of options, which knows the groups.
+    """
+    group = override.key_or_group
+    if override.is_sweep_override() or override.is_delete() or not repo.group_exists(group):
+        return
+    value = override.value()
+    if not isinstance(value, str | list | dict):  # a mapping sets the group's entries
+        raise ConfigError(
+            f"{override.input_line} names no option of {group}; write {group}=NAME, or leave it out for the default."
+        )
+
+
 # -- values -----------------------------------------------------------------------------------------------------------
 def refuse_interpolations(node: Any, path: str) -> None:
     """Raise ConfigError if the resolved ``node`` holds ``${``, which would be resolved again when it is built."""
@@ -58,6 +83,20 @@ def refuse_interpolations(node: Any, path: str) -> None:
     elif isinstance(node, list | tuple):
         for index, item in enumerate(node):
             refuse_interpolations(item, f"{path}[{index}]")
+
+
+def resolved(node: Any) -> Any:
+    """Return ``node`` as plain data with its interpolations resolved, once each and not endlessly many.
+
+    Raises:
+        ConfigError: there are more than :data:`MOST_INTERPOLATIONS`, because some stand for others, many times over.
+        OmegaConfBaseException: one cannot be resolved, or a value is missing.
+    """
+    token = _resolved.set([0])
+    try:
+        return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+    finally:
+        _resolved.reset(token)
 
 
 def environment(name: str, *default: Any, _node_: Node, _parent_: Container) -> Any:
@@ -115,11 +154,29 @@ def install() -> None:
     """Put the gate between Hydra and the files that it reads, in this process. Harmless when repeated."""
     OmegaConf.register_new_resolver("oc.env", environment, replace=True)
     load, embed = ConfigRepository.load_config, ConfigLoaderImpl._load_single_config
+    choose, resolve = Overrides.__init__, Container.resolve_parse_tree
 
     @wraps(load)
     def load_config(self: ConfigRepository, config_path: str) -> Any:
         option_name(config_path.removesuffix(".yaml"))
+        source = self._find_object_source(config_path=config_path, object_type=ObjectType.CONFIG)
+        if source is not None and source.scheme() == "file":  # a package is imported, and so trusted with more
+            refuse_bomb(Path(source.path) / f"{config_path.removesuffix('.yaml')}.yaml")
         return load(self, config_path)
+
+    @wraps(resolve)
+    def resolve_parse_tree(self: Container, *args: Any, **kwargs: Any) -> Any:
+        if count := _resolved.get():
+            count[0] += 1
+            if count[0] > MOST_INTERPOLATIONS:
+                raise ConfigError(f"The options hold more than {MOST_INTERPOLATIONS} interpolations; give values.")
+        return resolve(self, *args, **kwargs)
+
+    @wraps(choose)
+    def choose_options(self: Overrides, repo: Any, overrides_list: list[Any]) -> None:
+        for override in overrides_list:
+            refuse_no_option(override, repo)
+        choose(self, repo=repo, overrides_list=overrides_list)
 
     @wraps(embed)
     def load_single_config(self: ConfigLoaderImpl, default: Any, repo: Any) -> Any:
@@ -136,4 +193,6 @@ def install() -> None:
         return found
 
     ConfigRepository.load_config = load_config  # type: ignore[method-assign]
+    Container.resolve_parse_tree = resolve_parse_tree  # type: ignore[method-assign]
+    Overrides.__init__ = choose_options  # type: ignore[method-assign]
     ConfigLoaderImpl._load_single_config = load_single_config  # type: ignore[method-assign]

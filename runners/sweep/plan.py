@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
 import shlex
 import statistics
@@ -15,14 +16,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from benchmark.errors import ConfigError
 from runners.config.build import check, locate, nearest
 from runners.config.catalogue import components
 from runners.config.compose import ComposedCell, cell_of, uses_seed, with_seed
-from runners.config.gate import trusted_prefixes
+from runners.config.gate import resolved, trusted_prefixes
 from runners.config.identity import SINGLE, canonical
 from runners.config.loader import SweepLoader, choices, parsed
 from runners.config.pairs import derive
@@ -35,6 +37,8 @@ KIND = ("threat", "dataset", "scale")
 """Cells that share these take about the same time."""
 ONLY = "only."
 """Begins an argument that is a filter."""
+MOST_CELLS = 1_000_000
+"""Of one block, by far more than can be played: a mistake of a digit ends in a sentence and not in swapping."""
 CELL = (*SINGLE, "defense", "scale", "seed")
 """Keys that blocks of a sweep may set, with all entries below them."""
 ON = re.compile(r"on\((\w+)(?:\.(\w+))?\)")
@@ -150,6 +154,9 @@ def overrides(loader: SweepLoader, config: DictConfig, arguments: Sequence[str])
             axes |= {**given, once: [value for value in axes[once] if value in wanted]}
         else:
             axes |= given
+        if math.prod(map(len, axes.values())) > MOST_CELLS:
+            named = ", ".join(f"{key} ({len(values)})" for key, values in axes.items() if len(values) > 1)
+            raise ConfigError(f"A block of the sweep has more than {MOST_CELLS} cells: {named}; name fewer values.")
         for values in itertools.product(*axes.values()):
             yield tuple(f"{key}={value}" for key, value in zip(axes, values, strict=True))
     if once and (strange := [value for value in given.get(once, ()) if value not in taken]):
@@ -209,7 +216,7 @@ def _plain(config: DictConfig) -> Block:
     """Return the sweep of ``config`` as plain data; without one, a single block without overrides."""
     if "sweep" not in config:
         return {"blocks": [{}]}
-    plain = OmegaConf.to_container(config.sweep, resolve=True)
+    plain = resolved(config.sweep)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 
@@ -236,6 +243,7 @@ def _deferred(argument: str) -> str:
 def _axes(loader: SweepLoader, lines: Sequence[str]) -> Axes:
     axes: Axes = {}
     for override in OverridesParser.create(config_loader=loader.loader).parse_overrides(list(lines)):
+        _refuse_endless(override)
         if not override.is_sweep_override():
             values = [override.get_value_element_as_str()]
         elif override.is_discrete_sweep():
@@ -246,6 +254,16 @@ def _axes(loader: SweepLoader, lines: Sequence[str]) -> Axes:
             raise ConfigError(f"{override.input_line} matches nothing.")
         axes[override.get_key_element()] = list(dict.fromkeys(values))
     return axes
+
+
+def _refuse_endless(override: Override) -> None:
+    """Raise ConfigError if a range has more values than a sweep may have cells, before they are listed."""
+    value = override.value()
+    if not isinstance(value, RangeSweep):
+        return
+    start, stop, step = value.start or 0, value.stop, value.step
+    if stop is None or step == 0 or (stop - start) / step > MOST_CELLS:
+        raise ConfigError(f"{override.input_line} names more than {MOST_CELLS} values; name fewer.")
 
 
 def _in_grammar(key: str, value: Any) -> str:

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_module
 
 from benchmark.errors import ConfigError, GauntletError
 from runners.cli.explain import command as explained
 from runners.cli.problems import sentence
 from runners.config.build import build
-from runners.config.compose import ComposedCell
+from runners.config.compose import ComposedCell, cell_of, register
 from runners.config.gate import check_search_path, trusted_prefixes
-from tests.runners.conftest import FAKE_CELL, ROOT, composed, records
+from runners.config.yaml_limits import expanded
+from tests.runners.conftest import FAKE_CELL, ROOT, Command, composed, records
 from tests.runners.synthetic import keyed, store
 
 SMALL = ("dataset=digits", "threat=leakage_control_mean", "defense=none", "setting.rounds=1")
@@ -149,6 +151,59 @@ def test_a_sweep_of_a_search_path_sets_nothing_but_cells(evil: Path, block: str)
         )
 
 
+def from_search_path(evil: Path, *overrides: str) -> ComposedCell:
+    register()
+    with initialize_config_module("conf", version_base="1.3"):
+        lines = [*overrides, f"hydra.searchpath=[file://{evil}/conf]"]
+        config = compose("config", lines, return_hydra_config=True)
+    return cell_of(config, config.hydra.runtime.choices)
+
+
+def doubled(first: str, line: str) -> str:
+    """Text of an option of forty entries, each of which stands for twice the one before it."""
+    return "\n".join(["defaults: [leakage_control_mean]", first, *(line.format(i, i - 1) for i in range(1, 40))])
+
+
+BOMBS = {
+    "aliases": (doubled("l0: &a0 [x, x]", "l{0}: &a{0} [*a{1}, *a{1}]"), "once its aliases are written out"),
+    "merged aliases": (doubled("l0: &a0 {x: 1}", "l{0}: &a{0} {{x: *a{1}, y: *a{1}}}"), "aliases are written out"),
+    "a circle": ("a: &a [*a]", "stands inside of what it names"),
+    "interpolations": (doubled("l0: lol", "l{0}: ${{.l{1}}}${{.l{1}}}"), "more than 1000 interpolations"),
+    "interpolated mappings": (
+        doubled("l0: 1", "l{0}: {{a: '${{threat.l{1}}}', b: '${{threat.l{1}}}'}}"),
+        "more than 1000 interpolations",
+    ),
+    "depth": (f"a: {'[' * 400}{']' * 400}", "levels deep"),
+    "size": (f"a: {'x' * 1_000_001}", "has 1000004 bytes"),
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_of_a_search_path_is_refused_at_once(evil: Path, name: str) -> None:
+    text, words = BOMBS[name]
+    option(evil, "threat/bomb", text)
+    with pytest.raises(Exception, match=words):
+        from_search_path(evil, "threat=bomb")
+
+
+def test_aliases_within_reason_are_read(evil: Path) -> None:
+    option(evil, "threat/mine", "defaults: [leakage_control_mean]\na: &a [1, 2]\nb: *a\n")
+    assert from_search_path(evil, "threat=mine").config["threat"]["b"] == [1, 2]
+    assert expanded("a: &a [1, 2]\nb: [*a, *a]") == 1 + 2 + 3 + 1 + 3 + 3
+
+
+@pytest.mark.parametrize("values", ["range(0,1000000000)", "range(0,1,1e-12)", "shuffle(range(0,1000000000))"])
+def test_a_range_without_end_is_refused_at_once(evil: Path, values: str) -> None:
+    done = start(evil, "runners.cli.main plan", "sweep=demo", f"seed={values}", f"store={evil / 's'}", search=False)
+    refused(evil, done, "names more than 1000000 values")
+
+
+def test_a_block_of_a_sweep_has_not_endlessly_many_cells(command: Command) -> None:
+    code, _, error = command("sweep", "sweep=fake", "seed=range(0,2000)", "threat.risk=range(0,1,0.001)")
+    assert code == 2 and "has more than 1000000 cells: " in error and "seed (2000)" in error
+
+
 def test_the_code_of_a_search_path_runs_only_when_it_is_trusted(evil: Path) -> None:
     option(evil, "threat/evil", "_target_: evil_package.Evil\n")
     for trust in ("trusted=evil_package.", "trusted=[evil_package]", "trusted=[evil.]", "trusted=['']", "trusted=null"):
@@ -272,13 +327,29 @@ def test_trust_is_a_list_of_packages(value: Any) -> None:
         ("time_limit=0", "time_limit"), ("time_limit=nan", "time_limit"), ("time_limit=inf", "time_limit"),
         ("time_limit=true", "time_limit"), ("seed=1.5", "seed must be"), ("seed=null", "seed"), ("seed='1'", "seed"),
         ("seed=true", "seed"), ("data.root=5", "data.root must be"), ("store=null", "store must be"),
-        ("store=''", "The store is empty"), ("dataset=null", "must be a string or a list"),
-        ("defense=null", "must be a string or a list"), ("scale=null", "must be a string or a list"),
+        ("store=''", "The store is empty"), ("dataset=null", "names no option of dataset"),
+        ("defense=null", "names no option of defense"), ("scale=null", "names no option of scale"),
+        ("model=5", "names no option of model"), ("setting=true", "names no option of setting"),
+        ("threat=null", "names no option of threat"),
     ],
 )  # fmt: skip
 def test_an_option_of_the_machine_has_its_type(override: str, words: str) -> None:
     with pytest.raises(Exception, match=words):
         composed(*SMALL, override)
+
+
+@pytest.mark.parametrize("group", ["dataset", "model", "setting", "threat", "defense", "scale"])
+@pytest.mark.parametrize("what", ["run", "sweep"])
+def test_a_group_without_an_option_is_a_mistake(command: Command, what: str, group: str) -> None:
+    chosen = [line for line in FAKE_CELL if not line.startswith(f"{group}=")] if what == "run" else ["sweep=fake"]
+    code, _, error = command(what, *chosen, f"{group}=null")
+    assert code == 2 and error.startswith(f"{group}=null names no option of {group}") and "Traceback" not in error
+
+
+@pytest.mark.parametrize(("key", "words"), [("sweep", "names no option of sweep"), ("store", "store must be")])
+def test_a_sweep_without_a_name_or_a_store_is_a_mistake(evil: Path, key: str, words: str) -> None:
+    lines = {"sweep": "sweep=demo", "store": f"store={evil / 'store'}"} | {key: f"{key}=null"}
+    refused(evil, start(evil, "runners.cli.main plan", *lines.values(), search=False), words)
 
 
 def test_the_machine_may_be_told_by_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
