@@ -13,12 +13,10 @@ from runners.report.board_text import lost, state
 from runners.report.boards import Board
 from runners.report.sections import Column, Row, Section
 from runners.report.statistics import Summary
+from runners.store.parts import unevaluated
 
 if TYPE_CHECKING:
     import pandas as pd
-
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""Beginnings of a field that a spreadsheet takes for a formula."""
 
 HEAD = [
     *("setting", "dataset", "model", "scale", "defense", "threat", "control", "adaptive", "metric"),
@@ -30,18 +28,8 @@ HEAD = [
 def text(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """Return a table as CSV. A text that a spreadsheet would run as a formula gets an apostrophe in front."""
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows([_plain(field) for field in line] for line in [head, *lines])
+    csv.writer(buffer, lineterminator="\n").writerows([unevaluated(field) for field in line] for line in [head, *lines])
     return buffer.getvalue()
-
-
-def _plain(field: str) -> str:
-    if not field.startswith(FORMULA):
-        return field
-    try:
-        float(field)
-    except ValueError:
-        return f"'{field}"
-    return field
 
 
 def frame(shown: Board) -> pd.DataFrame:

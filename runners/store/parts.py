@@ -1,12 +1,26 @@
-"""Results by cell that are calculated once for equal cells."""
+"""Parts of tables: fields that no spreadsheet runs, and results by cell that are calculated once for equal cells."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""Beginnings of a field that a spreadsheet takes for a formula."""
+
 T = TypeVar("T")
 Config = Mapping[str, Any]
+
+
+def unevaluated(field: Any) -> Any:
+    """Return a field of a CSV file; a text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    if not isinstance(field, str) or not field.startswith(FORMULA):
+        return field
+    try:
+        float(field)
+    except ValueError:
+        return f"'{field}"
+    return field
 
 
 class PerCell(Generic[T]):

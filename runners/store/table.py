@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import GauntletError
-from runners.store.parts import PerCell
+from runners.store.parts import PerCell, unevaluated
 from runners.store.records import Store
 from runners.store.staleness import moved_on
 
@@ -183,7 +183,9 @@ def write_as(frame: pd.DataFrame, kind: str, path: Path) -> Path:
     """Write ``frame`` to ``path`` as ``csv`` or ``parquet``, and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if kind == "csv":
-        frame.to_csv(path, index=False, lineterminator="\n")
+        frame = frame.rename(columns=unevaluated)
+        texts = {str(name): found.map(unevaluated) for name, found in frame.select_dtypes(exclude="number").items()}
+        frame.assign(**texts).to_csv(path, index=False, lineterminator="\n")
     else:
         frame.to_parquet(path, index=False)
     return path

@@ -109,6 +109,19 @@ def test_parquet_and_csv_hold_the_same_table(tmp_path: Path) -> None:
     assert pd.read_csv(csv)["diagnostics.loss"].sum() == pd.read_parquet(parquet)["diagnostics.loss"].sum() == 0.5
 
 
+def test_no_text_of_a_written_table_is_a_formula(tmp_path: Path) -> None:
+    evil = '=HYPERLINK("http://evil")'
+    one = record() | {"device": evil, "reason": "@SUM(1)", "sweep": "+1+cmd", "utility": {"test_accuracy": 0.5}}
+    frame = table.load(store(tmp_path / "s", [one]))
+    written = pd.read_csv(table.write_as(frame.rename(columns={"reason": "-reason"}), "csv", tmp_path / "x.csv"))
+    assert (
+        written["device"][0] == f"'{evil}" and written["'-reason"][0] == "'@SUM(1)" and written["sweep"][0] == "'+1+cmd"
+    )
+    assert written["utility.test_accuracy"][0] == 0.5 and frame["device"][0] == evil
+    kept = pd.read_parquet(table.write_as(frame, "parquet", tmp_path / "x.parquet"))
+    assert kept["device"][0] == evil
+
+
 def test_no_torch() -> None:
     code = "import sys; import runners.report.leaderboard, runners.store.table; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
