@@ -14,12 +14,14 @@ from runners.cli.problems import CellsFailed, guarded, sentence
 from runners.config import compose
 from runners.config.compose import ComposedCell
 from runners.config.gate import check_search_path
+from runners.store.gate import visible
 from runners.store.place import writable
 from runners.store.records import Record, Store
 from runners.sweep import tracking
 from runners.sweep.execute import execute
 from runners.sweep.plan import deferred
 from runners.sweep.process import end_process, keep_plugins, leave_out_of_collection
+from runners.sweep.progress import saying_so
 from runners.sweep.worker_lifetime import end_with_parent
 
 compose.register()
@@ -52,7 +54,8 @@ def single(cell: ComposedCell) -> None:
     store = Store(writable(cell.options.store))
     tracking.check(cell.options.logger)
     with store.claim(cell.key):
-        record = execute(cell, refuse=True).record
+        with saying_so(cell.label):
+            record = execute(cell, refuse=True).record
         if kept := store.keeps(record.key, record.status):
             raise CellsFailed(f"{cell.label}: {record.status}; {record.reason}\nThe earlier record, {kept}, was kept.")
         path = store.write(record)
@@ -61,6 +64,8 @@ def single(cell: ComposedCell) -> None:
     if record.status != "ok":
         raise CellsFailed(f"{record.reason}\nRecorded in {path}")
     _print_numbers(record)
+    if record.reason:  # numbers that are not finite and so are missing above
+        print(f"note     {visible(record.reason)}")
     for picture in record.media.values():
         print(f"picture  {store.root / picture}")
     print(f"record   {path}")

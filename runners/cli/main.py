@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from runners.cli import streams
 from runners.config import catalogue
 
 Action = Callable[[argparse.Namespace], int | None]
@@ -345,6 +346,12 @@ def _store(text: str) -> Path:
 
 def main() -> int:
     """Run the command line and return the exit code."""
+    streams.prepare()
+    with streams.quiet_pipe():
+        return _main()
+
+
+def _main() -> int:
     command, arguments = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
     if command == "-sc":  # the shell asks for completions: answer for the sub-command that is being typed
         words = os.environ.get("COMP_LINE", "").split(maxsplit=2)
@@ -361,6 +368,8 @@ def main() -> int:
 
             existing(parsed.store)
         return parsed.action(parsed) or 0
+    except BrokenPipeError:
+        raise
     except (GauntletError, OSError) as error:
         from runners.cli.problems import of_the_system
 

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmark.errors import GauntletError
+from runners.cli import streams
 from runners.config import catalogue
 from runners.config.build import nearest
 
@@ -28,8 +29,10 @@ class CellsFailed(Exception):
 def guarded(application: Callable[[], object]) -> int:
     """Run ``application`` and return the exit code: 0 done, 1 a cell failed, 2 a user's error, 130 interrupted."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
+    streams.prepare()
     try:
-        application()
+        with streams.quiet_pipe():
+            application()
     except CellsFailed as error:
         print(error, file=sys.stderr)
         return 1
@@ -55,7 +58,11 @@ def sentence(error: BaseException) -> str | None:
             return f"There is no {group} {name!r}; did you mean {' or '.join(deeper)}?"
         return f"There is no {group} {name!r}{nearest(name, error.options)}"
     if isinstance(error, OverrideParseException):
-        return f"{error.override!r} is not an override; write key=value, and quote it for the shell."
+        return (
+            f"{error.override!r} is not an override; write key=value. Brackets and quotes close, and a value with "
+            "other characters than letters, digits and ./_-+ stands in quotes of its own inside those for the shell: "
+            "'key=\"my value\"'."
+        )
     if isinstance(error, ConfigCompositionException) and error.__cause__ is not None:
         return _composition(error.__cause__)
     if isinstance(error, HydraException | OmegaConfBaseException):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from runners.store.records import FINISHED, Store
 
 POLL_SECONDS = 0.5
+SAY_SECONDS = 15.0  # between lines on one cell; most are done sooner
 QUIET_SECONDS = 10.0  # between lines where there is no terminal
 
 
@@ -58,6 +60,24 @@ def watch(tally: Tally, console: Console) -> Iterator[None]:
     finally:
         stop.set()
         watcher.join()
+
+
+@contextmanager
+def saying_so(label: str) -> Iterator[None]:
+    """Print to stderr what is played for how long, every :data:`SAY_SECONDS`, until the block ends."""
+    stop, started = threading.Event(), time.monotonic()
+
+    def say() -> None:
+        while not stop.wait(SAY_SECONDS):
+            print(f"{label}: playing for {duration(time.monotonic() - started)}", file=sys.stderr, flush=True)
+
+    sayer = threading.Thread(target=say, daemon=True)
+    sayer.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        sayer.join()
 
 
 def _bar(tally: Tally, console: Console, stop: threading.Event) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from runners.sweep import progress
 from tests.runners.conftest import FAKE_CELL, Command, records, start
 
 TIMES = ("started", "seconds", "peak_memory_mb")
@@ -107,9 +108,24 @@ def test_a_cell_has_a_time_limit(command: Command, tmp_path: Path) -> None:
 
 
 def test_a_planted_nan_becomes_null_with_a_reason(command: Command, tmp_path: Path) -> None:
-    code, _, _ = command("run", *FAKE_CELL, "threat.does=lose")
+    code, out, _ = command("run", *FAKE_CELL, "threat.does=lose")
     (record,) = records(tmp_path)
+    assert "risk     ssim                     -\n" in out and "note     risk.ssim is nan\n" in out
     assert (code, record["status"], record["risk"], record["reason"]) == (0, "ok", {"ssim": None}, "risk.ssim is nan")
+
+
+def test_a_long_cell_says_that_it_is_played(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SAY_SECONDS", 0.2)
+    code, _, told = command("run", *FAKE_CELL, "threat.sleep=1")
+    assert code == 0 and "fake vs none on fake/fake/smoke, seed 0: playing for " in told
+    assert command("run", *FAKE_CELL, "seed=1", "threat.sleep=0")[2].count("playing") <= 1
+
+
+@pytest.mark.parametrize("line", ["defense=[a", "threat.x='a", "threat"])
+def test_what_is_no_override_is_told_with_the_remedy(command: Command, line: str) -> None:
+    code, _, error = command("run", *FAKE_CELL, line)
+    assert code == 2 and "Exception" not in error
+    assert error.startswith(f"{line!r} is not an override") and "key=value" in error
 
 
 def test_a_process_of_its_own_says_no_more_than_the_sentence(tmp_path: Path) -> None:
