@@ -121,6 +121,26 @@ def serve() -> None:
         print(answer, file=answers, flush=True)
 
 
+def settings() -> Any:
+    """Return settings under which wandb logs what it is given, and nothing of the user's account and machine."""
+    import wandb
+
+    return wandb.Settings(
+        console="off",
+        silent=True,
+        disable_git=True,
+        disable_code=True,
+        save_code=False,
+        x_disable_meta=True,
+        x_disable_machine_info=True,
+        x_disable_stats=True,
+        host="unnamed",
+        program="gauntlet",
+        program_relpath="gauntlet",
+        x_executable="python",
+    )
+
+
 def log_run(store: Path, record: dict[str, Any]) -> None:
     """Log one record as one wandb run."""
     import wandb
@@ -136,7 +156,7 @@ def log_run(store: Path, record: dict[str, Any]) -> None:
         name=f"{config['threat']['name']} vs {_defenses(config)} seed {record['seed']}",
         group=record["sweep"],
         config={**config, "key": record["key"], "versions": record["versions"]},
-        settings=wandb.Settings(console="off", silent=True, disable_git=True, x_disable_stats=True),
+        settings=settings(),
     )
     numbers = {f"{part}/{name}": value for part in SECTIONS for name, value in record[part].items()}
     row = {**{name: record[name] for name in ROW}, **_names(config), **numbers}

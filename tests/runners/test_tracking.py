@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -94,6 +96,17 @@ def test_an_offline_run_holds_config_numbers_pictures_and_a_row(command: Command
     row = dict(zip(table["columns"], table["data"][0], strict=True))
     assert (row["key"], row["status"], row["defense"]) == (record["key"], "ok", "none")
     assert row["risk/ssim"] == pytest.approx(record["risk"]["ssim"])
+
+
+def test_wandb_is_told_nothing_of_the_machine(command: Command, tmp_path: Path) -> None:
+    assert command("run", *FAKE_CELL, "logger=wandb")[0] == 0
+    tracking._trackers[0].close()
+    files = [path for path in (tmp_path / "wandb").rglob("*") if path.is_file()]
+    written = b"".join(path.read_bytes() for path in files)
+    assert b"test_accuracy" in written
+    names = (sys.executable, str(ROOT), os.uname().release, f'"{socket.gethostname()}"', f"\x12{socket.gethostname()}")
+    for name in names:  # in quotes as JSON has it, or with a length before it as wandb's log has it
+        assert name.encode() not in written, name
 
 
 @pytest.mark.parametrize(
