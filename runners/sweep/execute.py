@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import Diverged, GauntletError
@@ -83,19 +83,15 @@ def play_here(
         traceback.clear_frames(error.__traceback__)  # they hold memory, whose lack may have failed the cell
         status, reason = "failed", _explained(error)
         give_back_memory()  # so that the next cell has it
-    record = Record(
-        key=composed.key,
-        sweep=composed.options.sweep,
-        status=status,
-        reason=reason,
-        config=composed.config,
+    record = _record(
+        composed,
+        status,
+        reason,
+        time.perf_counter() - clock,
         facts=attempt.facts,
-        seed=composed.config["seed"],
-        started=started.isoformat(timespec="seconds"),
-        seconds=round(time.perf_counter() - clock, 3),
+        started=started,
         peak_memory_mb=attempt.peak_memory(),
         device=attempt.device_name,
-        versions=environment.versions(composed.targets()),
         **attempt.measured,
     )
     if record.status in FINISHED and (fault := Gate().fault(asdict(record), record.key)):
@@ -118,21 +114,35 @@ def lost(composed: ComposedCell, seconds: float) -> Record:
 
 
 def unplayed(composed: ComposedCell, status: str, reason: str, seconds: float) -> Record:
-    """Return the record of a cell whose process ended before the cell did."""
+    """Return the record of a cell whose process ended before the cell did, ``seconds`` after its start."""
+    return _record(
+        composed,
+        status,
+        reason,
+        seconds,
+        facts=threat_facts(composed),
+        started=datetime.now(UTC) - timedelta(seconds=seconds),
+        peak_memory_mb=None,
+        device=composed.options.device,
+        data=None,
+    )
+
+
+def _record(
+    composed: ComposedCell, status: str, reason: str, seconds: float, *, started: datetime, **found: Any
+) -> Record:
+    """Return a record with what is known of every cell, and with what was ``found`` of this one."""
     return Record(
         key=composed.key,
         sweep=composed.options.sweep,
         status=status,
         reason=reason,
         config=composed.config,
-        facts=threat_facts(composed),
         seed=composed.config["seed"],
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        started=started.isoformat(timespec="seconds"),
         seconds=round(seconds, 3),
-        peak_memory_mb=None,
-        device=composed.options.device,
         versions=environment.versions(composed.targets()),
-        data=None,
+        **found,
     )
 
 
