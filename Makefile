@@ -8,10 +8,10 @@ STORE ?= outputs
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types docs notebooks sweep table leaderboard site check smoke bench
+.PHONY: help setup demo test lint audit-dependencies types docs notebooks sweep table leaderboard site check smoke bench
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.stamp ## build .venv with everything that demo and test need
 
@@ -36,6 +36,11 @@ lint: setup ## style, words and links
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m tests.prose
+
+# Asks a public database for known faults of what constraints.txt pins; needs a network, so CI does not call it.
+audit-dependencies: setup ## known faults of the pinned dependencies (needs a network)
+	@$(BIN)/python -c 'import pip_audit' 2>/dev/null || $(BIN)/pip install --quiet pip-audit
+	$(BIN)/python -m pip_audit --requirement constraints.txt --no-deps --disable-pip
 
 types: setup ## static types
 	$(BIN)/mypy

@@ -126,7 +126,7 @@ def bounds(component: Class | None) -> dict[str, str]:
 def _described(annotation: str) -> str:
     """Return the words for an annotation; none where it names a class that is not one of a plain value."""
     try:
-        return parameters.described(eval(annotation, dict(vars(parameters))))  # the suite's own source
+        return parameters.described(eval(annotation, dict(vars(parameters))))  # noqa: S307 - the suite's own source
     except NameError:
         return ""
 

@@ -95,7 +95,7 @@ def measure(jobs: Sequence[dict[str, Any]]) -> tuple[str, str, list[Cost]]:
     request = json.dumps({"jobs": list(jobs)})
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 - our own worker, no shell
             [python, str(WORKER)], input=request, capture_output=True, text=True, env=environment, check=False
         )
     except OSError as error:

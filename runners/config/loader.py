@@ -151,7 +151,7 @@ class SweepLoader:
             return
         _taken.add(self.sweep)
         with suppress(FileNotFoundError):
-            compositions, nodes = pickle.loads(self.handed.read_bytes())
+            compositions, nodes = pickle.loads(self.handed.read_bytes())  # noqa: S301 - written by the parent process, in its own folder
             _compositions.update(compositions)
             _nodes.update(nodes)
 
@@ -163,7 +163,7 @@ class SweepLoader:
             alone, together = self._apart("sweep", name, hydra, chosen)
             config = self._anew(name, hydra, together)
             _compositions[key] = pickle.dumps(_with(config, alone))
-        return pickle.loads(_compositions[key])
+        return pickle.loads(_compositions[key])  # noqa: S301 - pickled by this process
 
     def _anew(self, name: str, hydra: Composition, chosen: Composition) -> DictConfig:
         return _of_a_cell(self.loader.load_configuration(name, [*hydra, *chosen], RunMode.RUN))
@@ -187,7 +187,7 @@ class SweepLoader:
         kept = _nodes[key]
         if kept is None:
             return None, chosen
-        return pickle.loads(kept), tuple(line for line in chosen if line not in touching)
+        return pickle.loads(kept), tuple(line for line in chosen if line not in touching)  # noqa: S301 - pickled by this process
 
 
 def without_blocks(config: DictConfig) -> DictConfig:

@@ -46,7 +46,7 @@ class Child:
         self.line, theirs = Pipe()
         arguments = [str(theirs.fileno()), str(os.getpid()), json.dumps(sys.path)]
         with theirs:
-            self.process = subprocess.Popen(
+            self.process = subprocess.Popen(  # noqa: S603 - our own Python, no shell
                 [sys.executable, "-c", BOOT, *arguments], pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL
             )
 
@@ -70,7 +70,7 @@ class Child:
         try:
             if not self.line.poll(timeout):
                 return None
-            kind, value = pickle.loads(self.line.recv_bytes())
+            kind, value = pickle.loads(self.line.recv_bytes())  # noqa: S301 - the other end of the pipe is our own process
         except (OSError, EOFError) as error:
             raise self._died() from error
         return kind, value
@@ -104,7 +104,7 @@ def serve(descriptor: int) -> None:
     _send(line, READY, None)
     while True:
         try:
-            function, arguments = pickle.loads(line.recv_bytes())
+            function, arguments = pickle.loads(line.recv_bytes())  # noqa: S301 - the other end of the pipe is our own process
         except EOFError:
             return
         try:
@@ -117,7 +117,7 @@ def serve(descriptor: int) -> None:
 def _send(line: Connection, kind: str, value: Any) -> None:
     try:
         content = cloudpickle.dumps((kind, value))
-        pickle.loads(content)  # an exception with arguments of its own may be pickled and not be read again
+        pickle.loads(content)  # noqa: S301 - pickled a line above; an exception with arguments of its own may be pickled and not be read again
     except Exception:
         content = pickle.dumps((kind, RuntimeError(f"{type(value).__name__}: {value}")))
     line.send_bytes(content)

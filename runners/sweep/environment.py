@@ -69,9 +69,8 @@ def git_state() -> dict[str, Any]:
     """Return the commit of the suite's code and whether the code differs from it; None outside a git checkout."""
 
     def git(*arguments: str) -> str:
-        run = subprocess.run(
-            ["git", "-C", str(HERE), *arguments], capture_output=True, text=True, check=True, timeout=10
-        )
+        words = ["git", "-C", str(HERE), *arguments]  # the user's own git, wherever it is
+        run = subprocess.run(words, capture_output=True, text=True, check=True, timeout=10)  # noqa: S603 - no shell
         return run.stdout.strip()
 
     try:

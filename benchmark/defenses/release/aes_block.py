@@ -94,7 +94,7 @@ class AESBlock(ReleaseMechanism):
 def _aes(key: bytes, levels: Tensor, decrypt: bool) -> Tensor:
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-    cipher = Cipher(algorithms.AES(key), modes.ECB())
+    cipher = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305 - the published scheme that is attacked here
     context = cipher.decryptor() if decrypt else cipher.encryptor()
     crypted = bytearray(context.update(levels.contiguous().numpy().tobytes()) + context.finalize())
     return torch.frombuffer(crypted, dtype=torch.uint8).view(levels.shape)
