@@ -108,3 +108,12 @@ def test_the_auc_of_single_records_and_its_worst_decile():
     aucs = record_aucs(scores, member)
     assert aucs[:2].tolist() == [0.875, 0.5] and aucs[2].isnan()
     assert worst_decile(aucs) == 0.875
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (10, 10), (3, 17), (499, 1000), (1, 1)])
+@pytest.mark.parametrize("confidence", [0.95, 0.975])
+def test_the_interval_of_a_share_is_that_of_the_library(successes, trials, confidence):
+    from scipy.stats import binomtest
+
+    theirs = binomtest(successes, trials).proportion_ci(confidence, method="exact")
+    assert clopper_pearson(successes, trials, confidence) == pytest.approx((theirs.low, theirs.high), abs=1e-10)

@@ -94,3 +94,12 @@ def test_grades_reach_from_good_to_bad() -> None:
 def test_wrong_words_are_refused() -> None:
     with pytest.raises(ConfigError, match="direction"):
         Valuation(**{**DEFAULTS, "direction": "both"})  # type: ignore[arg-type]
+
+
+def test_macro_f1_is_that_of_the_library() -> None:
+    from sklearn.metrics import f1_score
+
+    rng = torch.Generator().manual_seed(0)
+    predicted, y = torch.randint(5, (200,), generator=rng), torch.randint(1, 5, (200,), generator=rng)
+    theirs = f1_score(y, predicted, labels=y.unique(), average="macro")  # classes of the truth alone
+    assert macro_f1(predicted, y) == pytest.approx(theirs, abs=1e-6)
