@@ -106,8 +106,10 @@ def test_a_smaller_share_is_harder_to_find() -> None:
 
 
 def test_an_evasive_shift_blinds_the_watcher_of_outputs_and_still_does_harm() -> None:
-    plain = watched(BBSD(outputs="logits"), HARM())
-    evasive = watched(BBSD(outputs="logits"), Evasive(share=1.0, degrees=25, noise=0.2, radius=0.2, steps=20))
+    plain = watched(BBSD(outputs="logits"), HARM(), usual_draws=60)
+    threat = Evasive(share=1.0, degrees=25, noise=0.2, radius=0.2, steps=20)
+    evasive = watched(BBSD(outputs="logits"), threat, usual_draws=60)
+    assert plain.diagnostics["alarm_is_calibrated"] == evasive.diagnostics["alarm_is_calibrated"] == "yes"
     assert evasive.risk["accuracy_drop"] > 0.2
     assert evasive.risk["missed"] >= plain.risk["missed"] + 0.3
 
