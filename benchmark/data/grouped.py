@@ -66,7 +66,11 @@ class GroupedSource(Source):
             rows[role] = torch.isin(data.group, group).nonzero().squeeze(1)
         splits = {role: self._cut(data, rows[role], role, rng) for role in (*PRIVATE_SPLITS, "test")}
         return Dataset(
-            name=type(self).__name__.lower(), num_classes=num_classes, digest=digest(splits.values()), **splits
+            name=type(self).__name__.lower(),
+            num_classes=num_classes,
+            digest=digest(splits.values()),
+            training_pool=None,
+            **splits,
         )
 
     @staticmethod

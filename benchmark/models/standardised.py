@@ -25,6 +25,9 @@ class Standardised(nn.Module):
         ConfigError: there are neither one nor c of them.
     """
 
+    means: Tensor
+    deviations: Tensor
+
     def __init__(self, means: Sequence[float], deviations: Sequence[float], channels: int) -> None:
         super().__init__()
         if len(means) not in (1, channels):

@@ -44,7 +44,7 @@ class VGG16(Classifier):
                 channels = outputs
             layers.append(nn.MaxPool2d(2))
         super().__init__(nn.Sequential(*layers, Repeated(), nn.Flatten()), nn.Linear(channels * POOLED**2, num_classes))
-        for layer in self.body:
+        for layer in self.body.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]

@@ -48,7 +48,7 @@ class Operator:
     """Operator who trains and deploys classifiers.
 
     Attributes:
-        epochs, lr, victims, targets, false_alarm_rate, radius, batch, draws: as the arguments of
+        epochs, lr, victims, targets, false_alarm_rate, radius, batch, draws, usual_draws: as the arguments of
             :class:`benchmark.settings.deployment.setting.Deployment`.
     """
 
@@ -60,6 +60,7 @@ class Operator:
     radius: float
     batch: int
     draws: int
+    usual_draws: int
 
     def fitting(self, rng: torch.Generator) -> Callable[..., nn.Module]:
         """Return ``fit(module, x, y, loss=..., epochs=...)``: the suite's training loop with this cell's sizes."""

@@ -27,7 +27,9 @@ class Deployment(Setting):
         false_alarm_rate: share of calibration inputs, or of usual batches, that a screen may turn away, in [0, 1).
         radius: L2 distance within which a success counts as ``success_within_radius``, a scale for all attacks.
         batch: inputs in each batch that a detector of shifts judges.
-        draws: batches of each kind (usual, usual again, shifted) that it judges.
+        draws: shifted batches that it judges.
+        usual_draws: usual batches that set the alarm, and as many more that tell its false alarms; None: ``draws``. An
+            alarm at 5 % wants 100 or more.
     """
 
     name = "deployment"
@@ -44,6 +46,7 @@ class Deployment(Setting):
         radius: Positive,
         batch: Count,
         draws: Count,
+        usual_draws: Count | None = None,
     ) -> None:
         self.honest = Operator(
             epochs=epochs,
@@ -54,4 +57,5 @@ class Deployment(Setting):
             radius=radius,
             batch=batch,
             draws=draws,
+            usual_draws=draws if usual_draws is None else usual_draws,
         )

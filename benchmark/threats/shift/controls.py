@@ -6,7 +6,7 @@ import torch
 
 from benchmark.settings.deployment.games.batches import BatchSurface, ShiftedInputs, ShiftThreat
 
-VERSION = 1
+VERSION = 2
 
 
 class NoShift(ShiftThreat):

@@ -11,7 +11,7 @@ from benchmark.seeds import normal_like
 from benchmark.settings.deployment.games.batches import BatchSurface, ShiftedInputs, ShiftThreat
 from benchmark.settings.threat import Floor
 
-VERSION = 1
+VERSION = 2
 
 
 def rotated(x: Float[Tensor, "n c h w"], degrees: float) -> Float[Tensor, "n c h w"]:

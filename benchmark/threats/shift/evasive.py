@@ -10,7 +10,7 @@ from benchmark.parameters import Count, Fraction, NonNegative, Positive
 from benchmark.settings.deployment.games.batches import BatchSurface, ShiftedInputs
 from benchmark.threats.shift.corruption import RotationNoise
 
-VERSION = 1
+VERSION = 2
 
 
 class Evasive(RotationNoise):

@@ -8,7 +8,7 @@ from benchmark.parameters import Fraction
 from benchmark.settings.deployment.games.batches import BatchSurface, ShiftedInputs, ShiftThreat
 from benchmark.settings.threat import Floor
 
-VERSION = 1
+VERSION = 2
 
 
 class Natural(ShiftThreat):

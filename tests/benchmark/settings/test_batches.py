@@ -40,6 +40,7 @@ def watched(
     *,
     batch: int = 20,
     draws: int = 10,
+    usual_draws: int | None = None,
     cache: Callable[..., object] | None = None,
 ) -> Outcome:
     setting = Deployment(
@@ -51,6 +52,7 @@ def watched(
         radius=1.0,
         batch=batch,
         draws=draws,
+        usual_draws=usual_draws,
     )
     model = partial(MLP, hidden=[64], activation="relu")
     cell = Cell(Digits(sizes=SIZES), model, setting, threat, [defense], seed=0)
@@ -104,8 +106,10 @@ def test_a_smaller_share_is_harder_to_find() -> None:
 
 
 def test_an_evasive_shift_blinds_the_watcher_of_outputs_and_still_does_harm() -> None:
-    plain = watched(BBSD(outputs="logits"), HARM())
-    evasive = watched(BBSD(outputs="logits"), Evasive(share=1.0, degrees=25, noise=0.2, radius=0.2, steps=20))
+    plain = watched(BBSD(outputs="logits"), HARM(), usual_draws=60)
+    threat = Evasive(share=1.0, degrees=25, noise=0.2, radius=0.2, steps=20)
+    evasive = watched(BBSD(outputs="logits"), threat, usual_draws=60)
+    assert plain.diagnostics["alarm_is_calibrated"] == evasive.diagnostics["alarm_is_calibrated"] == "yes"
     assert evasive.risk["accuracy_drop"] > 0.2
     assert evasive.risk["missed"] >= plain.risk["missed"] + 0.3
 
@@ -152,3 +156,33 @@ def test_mmd_of_equal_samples_is_that_of_the_definition() -> None:
 def test_too_large_a_batch_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"lower it or raise dataset\.sizes\.test"):
         watched(BBSD(outputs="logits"), HARM(), batch=400)
+
+
+class Scripted(BBSD):
+    """Detector with given suspicions in the order null, held out, shifted."""
+
+    def __init__(self, *answers: list[float]) -> None:
+        super().__init__()
+        self.answers = list(answers)
+
+    def screen_batches(self, batches, context):
+        self.seen = [*getattr(self, "seen", []), len(batches)]
+        return torch.tensor(self.answers.pop(0), dtype=torch.float64)
+
+
+def test_usual_batches_may_be_more_than_shifted_ones():
+    defense = Scripted([0.0] * 30, [0.0] * 30, [1.0] * 5)
+    outcome = watched(defense, HARM(), draws=5, usual_draws=30)
+    assert defense.seen == [30, 30, 5]
+    assert outcome.risk["missed"] == 0
+
+
+@pytest.mark.parametrize(("false", "missed", "calibrated"), [(2, 0.0, "yes"), (3, 1.0, "no")])
+def test_an_alarm_with_twice_its_false_alarms_catches_nothing(false, missed, calibrated):
+    # The allowed share is 0.1: of ten held-out usual batches two may raise the alarm, three not.
+    held_out = [1.0] * false + [0.0] * (10 - false)
+    outcome = watched(Scripted([0.0] * 10, held_out, [1.0] * 10), HARM())
+    assert outcome.diagnostics["held_out_false_alarms"] == pytest.approx(false / 10)
+    assert outcome.risk["missed"] == missed
+    assert outcome.diagnostics["alarm_is_calibrated"] == calibrated
+    assert outcome.diagnostics["power"] == 1, "as it was measured"

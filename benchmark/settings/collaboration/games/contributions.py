@@ -77,7 +77,7 @@ class ContributionSurface(Surface):
     honest: Float[Tensor, "others d"]
     server: Callable[[Tensor, Tensor], Tensor]
     last: Float[Tensor, " d"] | None = None
-    others: Int[Tensor, " others"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    others: Int[Tensor, " _"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
 
 @dataclass

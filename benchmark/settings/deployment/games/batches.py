@@ -85,6 +85,8 @@ class ShiftThreat(Threat):
 
 NULL, HELD_OUT, SHIFTED = "null", "held_out", "shifted"
 LEVELS = torch.linspace(0, 1, 21).tolist()
+MOST_FALSE_ALARMS = 2
+"""Times the allowed false alarms: a detector with more on held-out usual batches counts as one that misses all."""
 
 
 class BatchesGame(Game[Operator]):
@@ -126,8 +128,9 @@ class BatchesGame(Game[Operator]):
 
     # -- batches ---------------------------------------------------------------------------------------------
     def _draw(self, context: CellContext, x: Tensor, group: str) -> Tensor:
-        """Return ``draws`` batches of ``x``, each drawn without replacement, (draws, batch, ...)."""
-        size, draws = self.honest.batch, self.honest.draws
+        """Return batches of ``x``, each drawn without replacement, (draws, batch, ...)."""
+        size = self.honest.batch
+        draws = self.honest.usual_draws if group in (NULL, HELD_OUT) else self.honest.draws
         if size > len(x):
             raise ConfigError(
                 f"setting.batch asks for {size} inputs, but there are {len(x)} {group} ones to draw from; lower it or "
@@ -158,8 +161,10 @@ class BatchesGame(Game[Operator]):
         suspicion = suspicions(evidence)
         level = self.honest.false_alarm_rate
         measured = power(suspicion[SHIFTED], suspicion[NULL], suspicion[HELD_OUT], level)
-        outcome.risk["missed"] = 1 - measured["power"]
-        outcome.diagnostics |= measured
+        # An alarm that goes off without a shift twice as often as it may tells nothing when it goes off.
+        trusted = measured["held_out_false_alarms"] <= MOST_FALSE_ALARMS * level
+        outcome.risk["missed"] = 1 - measured["power"] if trusted else 1.0
+        outcome.diagnostics |= {**measured, "alarm_is_calibrated": "yes" if trusted else "no"}
         for group in (NULL, SHIFTED):
             outcome.diagnostics[f"suspicion_{group}"] = suspicion[group].double().mean().item()
         outcome.curves["power_at_level"] = [
