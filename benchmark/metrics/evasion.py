@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -44,15 +45,18 @@ def effort(
         radius: see ``within_radius``.
 
     Returns:
-        ``rho_adv``: Papernot et al.'s robustness, the mean share of features changed, in [0, 1], where a failure counts
-        as all of them; ``within_radius``: share of all attacks, in [0, 1], that succeed with an L2 change of at most
-        ``radius``. Where any succeeded: the means of :func:`distortion`, the medians of ``l2`` and ``linf``, and
-        ``l2_best_target`` and ``l2_worst_target``, the means over victims of the least and largest L2 over targets.
+        ``rho_adv_least`` and ``rho_adv_most``: bounds of Papernot et al.'s robustness, the mean share of features, in
+        [0, 1], that have to change. A failure only says that more had to change than did before it ended, so it counts
+        as that share in the first and as all features in the second; the two meet where every attack succeeds.
+        ``within_radius``: share of all attacks, in [0, 1], that succeed with an L2 change of at most ``radius``. Where
+        any succeeded, over the successes alone: the means of :func:`distortion`, the medians of ``l2`` and ``linf``,
+        and ``l2_best_target`` and ``l2_worst_target``, the means over victims of the least and largest L2 over targets.
     """
     distances = distortion(clean, altered)
     changed, l2 = distances["features_changed"], distances["l2"]
     found = {
-        "rho_adv": changed.where(succeeded, torch.ones_like(changed)).mean().item(),
+        "rho_adv_least": changed.mean().item(),
+        "rho_adv_most": changed.where(succeeded, torch.ones_like(changed)).mean().item(),
         "within_radius": (succeeded & (l2 <= radius)).double().mean().item(),
     }
     if succeeded.any():
@@ -65,13 +69,16 @@ def effort(
     return found
 
 
-def by_decade(amplitudes: Float[Tensor, " n"], decades: int = 46) -> list[float]:
-    """Return the share of ``amplitudes``, in [0, 1], in [10^-(k+1), 10^-k), for k = 0, 1, ...
+def by_decade(log10: Float[Tensor, " n"], decades: int = 46) -> list[float]:
+    """Return the share of amplitudes, in [0, 1], in [10^-(k+1), 10^-k), for k = 0, 1, ...
 
     The first entry also counts what is larger, the last what is smaller (float32 ends at 1e-45).
+
+    Args:
+        log10: logarithms of the amplitudes, -inf for an amplitude of 0.
     """
-    power = (-amplitudes.double().clamp_min(1e-300).log10()).floor().clamp(0, decades - 1).long()
-    return (power.bincount(minlength=decades).double() / len(amplitudes)).tolist()
+    power = (-log10.double()).ceil().sub(1).clamp(0, decades - 1).long()
+    return (power.bincount(minlength=decades).double() / len(log10)).tolist()
 
 
 def sensitivity(model: Callable[[Tensor], Tensor], x: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
@@ -91,3 +98,30 @@ def sensitivity(model: Callable[[Tensor], Tensor], x: Float[Tensor, "n ..."]) ->
         (row,) = torch.autograd.grad(probabilities[:, label].sum(), x, retain_graph=label < classes - 1)
         total += row.flatten(1).abs().mean(dim=1)
     return total / classes
+
+
+def log10_sensitivity(model: Callable[[Tensor], Tensor], x: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
+    """Return ``log10`` of :func:`sensitivity` where that itself underflows, as it does at a high temperature.
+
+    The Jacobian of the softmax p in terms of that of the logits z is ``dp_i/dx = sum over k of p_i p_k (dz_i/dx -
+    dz_k/dx)``. The products are kept as logarithms up to the largest one, and the term k = i, which is 0, is left out,
+    so nothing small is the difference of large numbers. It is -inf where the logits do not depend on x at all.
+
+    Args:
+        model: (n, ...) -> logits (n, classes); in double precision, as should be ``x``.
+    """
+    x = x.detach().requires_grad_()
+    logits = model(x)
+    classes = logits.shape[1]
+    rows = [
+        torch.autograd.grad(logits[:, label].sum(), x, retain_graph=label < classes - 1)[0].flatten(1)
+        for label in range(classes)
+    ]
+    jacobian = torch.stack(rows, dim=1)
+    log_p = logits.detach().log_softmax(dim=1)
+    log_pairs = log_p.unsqueeze(2) + log_p.unsqueeze(1)
+    log_pairs.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
+    largest = log_pairs.amax(dim=(1, 2), keepdim=True)
+    pairs = (log_pairs - largest).exp()
+    scaled = pairs.sum(dim=2, keepdim=True) * jacobian - pairs @ jacobian
+    return scaled.abs().mean(dim=(1, 2)).log10() + largest.flatten() / math.log(10)

@@ -21,7 +21,7 @@ from benchmark.settings.threat import Floor
 from benchmark.threats.evasion.controls import never
 from benchmark.threats.evasion.objectives import Logits, logits_at_temperature, margin
 
-VERSION = 1
+VERSION = 2
 EDGE = 1 - 1e-6  # keeps atanh finite at pixels of 0 and 1
 UNBOUNDED = 1e10
 CHECKS = 10

@@ -11,7 +11,7 @@ from benchmark.parameters import Share
 from benchmark.settings.deployment.games.inputs import AdversarialExamples, InputSurface, InputThreat
 from benchmark.training.loop import predict
 
-VERSION = 1
+VERSION = 2
 
 
 class RandomFeatures(InputThreat):

@@ -17,7 +17,7 @@ from benchmark.settings.deployment.games.inputs import AdversarialExamples, Inpu
 from benchmark.settings.threat import Floor
 from benchmark.threats.evasion.objectives import LOSSES, Logits, logits_at_temperature
 
-VERSION = 1
+VERSION = 2
 
 
 class PGD(InputThreat):

@@ -19,7 +19,7 @@ from benchmark.parameters import AtLeastTwo, Positive, Share
 from benchmark.settings.deployment.games.inputs import AdversarialExamples, InputSurface, InputThreat
 from benchmark.settings.threat import Floor
 
-VERSION = 2
+VERSION = 3
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 PAIRS_AT_ONCE = 2**24  # bounds the memory of one chunk's pair scores
 

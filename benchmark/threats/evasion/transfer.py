@@ -24,7 +24,7 @@ from benchmark.threats.evasion.gradient_steps import project
 from benchmark.threats.evasion.objectives import margin
 from benchmark.training.loop import train
 
-VERSION = 1
+VERSION = 2
 
 
 class Transfer(InputThreat):
