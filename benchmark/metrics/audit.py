@@ -10,7 +10,7 @@ import math
 from jaxtyping import Bool, Real
 from torch import Tensor
 
-from benchmark.metrics.membership import CONFIDENCE
+from benchmark.metrics.membership import CONFIDENCE, held_against
 
 STEPS = 40  # of the bisection
 
@@ -84,11 +84,14 @@ def audit(
 
     Returns:
         ``guesses``, ``right_guesses``, ``epsilon_lower_bound`` at 95 %, and where there is a claim ``epsilon_claimed``
-        and ``dp_ceiling_breached``: whether the bound exceeds it, as for a true claim in 5 % of audits at most.
+        and :func:`~benchmark.metrics.membership.held_against`: whether the bound exceeds it, as for a true claim in 5 %
+        of audits at most, or that so few guesses cannot show it.
     """
     right = right_guesses(scores, members, guesses)
-    bound = one_run_epsilon(right, guesses, len(members), claim[1] if claim else 0.0)
+    delta = claim[1] if claim else 0.0
+    bound = one_run_epsilon(right, guesses, len(members), delta)
     notes: dict[str, float | str] = {"guesses": guesses, "right_guesses": right, "epsilon_lower_bound": bound}
     if claim:
-        notes |= {"epsilon_claimed": claim[0], "dp_ceiling_breached": "yes" if bound > claim[0] else "no"}
+        greatest = one_run_epsilon(guesses, guesses, len(members), delta)
+        notes |= {"epsilon_claimed": claim[0]} | held_against(claim[0], bound, greatest)
     return notes

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from benchmark.metrics.classification import auc, tpr_at_fpr
 
-ALPHAS = {"tpr_at_1pct_fpr": 0.01, "tpr_at_01pct_fpr": 0.001}
+ALPHAS = {"tpr_at_5pct_fpr": 0.05, "tpr_at_1pct_fpr": 0.01, "tpr_at_01pct_fpr": 0.001}
+FEWEST_FALSE = 10  # non-members above the threshold; a rate that rests on one of them hangs on who was drawn
 PRIORS = {"ppv_prior_50pct": 0.5, "ppv_prior_10pct": 0.1, "ppv_prior_1pct": 0.01}
 CONFIDENCE = 0.95
 
@@ -108,6 +109,7 @@ def score_membership(
         Successes: ``attack_auc``, ``tpr_at_*_fpr`` where non-members are enough, ``balanced_accuracy`` where the
         attacker had shadow data, ``epsilon_lower_bound`` (threshold from one half of the people, bound from the other).
         Second: confidence bounds, positive predictive values at 1 % false positives, and why a measure is left out.
+        With a ``budget`` also the verdict of :func:`held_against`.
     """
     scores = scores.detach().cpu().double().nan_to_num(nan=-math.inf)
     members = members.cpu()
@@ -116,8 +118,9 @@ def score_membership(
     risk: dict[str, float] = {"attack_auc": auc(ranks, members)}
     notes: dict[str, float | str] = {"members": len(ours), "non_members": len(theirs)}
     for name, alpha in ALPHAS.items():
-        if alpha * len(theirs) < 1:
-            notes[name] = f"null: {len(theirs)} non-members give no false positive rate of {alpha:g}"
+        if round(alpha * len(theirs), 6) < FEWEST_FALSE:
+            needed = round(FEWEST_FALSE / alpha)
+            notes[name] = f"null: a false positive rate of {alpha:g} wants {needed} non-members, not {len(theirs)}"
             continue
         risk[name] = rate = tpr_at_fpr(ranks, members, alpha)
         notes[f"{name}_low"], notes[f"{name}_high"] = clopper_pearson(round(rate * len(ours)), len(ours))
@@ -132,8 +135,22 @@ def score_membership(
     cut = best_threshold(ours[::2], theirs[::2])
     risk["epsilon_lower_bound"] = epsilon_lower_bound(ours[1::2], theirs[1::2], cut, delta)
     if budget:
-        notes["dp_ceiling_breached"] = "yes" if risk["epsilon_lower_bound"] > budget[0] else "no"
+        held = torch.ones(len(ours[1::2])), torch.zeros(len(theirs[1::2]))
+        notes |= held_against(budget[0], risk["epsilon_lower_bound"], epsilon_lower_bound(*held, 0.5, delta))
     return risk, notes
+
+
+def held_against(claimed: float, bound: float, greatest: float) -> dict[str, float | str]:
+    """Return what a lower bound of epsilon says of the claimed one.
+
+    Args:
+        greatest: the bound that as many answers would give if all were right. Nothing is said of a claim above it.
+    """
+    if greatest <= claimed:
+        verdict = f"null: even right answers throughout show no more than {greatest:.2f}, the claim is {claimed:.2f}"
+    else:
+        verdict = "yes" if bound > claimed else "no"
+    return {"epsilon_lower_bound_greatest": greatest, "dp_ceiling_breached": verdict}
 
 
 def _above(scores: Tensor, threshold: float) -> float:

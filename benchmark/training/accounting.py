@@ -70,6 +70,19 @@ def gaussian_epsilon(*, noise_multiplier: float, steps: int, delta: float) -> fl
 
 
 @lru_cache(maxsize=256)
+def gaussian_noise(*, epsilon: float, steps: int, delta: float) -> float:
+    """Return the least noise multiplier, to four digits, whose :func:`gaussian_epsilon` is at most ``epsilon``."""
+    low, high = 0.0, 1.0
+    while gaussian_epsilon(noise_multiplier=high, steps=steps, delta=delta) > epsilon:
+        low, high = high, 2 * high
+    while high - low > 1e-5 * high:
+        middle = (low + high) / 2
+        spent = gaussian_epsilon(noise_multiplier=middle, steps=steps, delta=delta)
+        low, high = (middle, high) if spent > epsilon else (low, middle)
+    return high
+
+
+@lru_cache(maxsize=256)
 def shard_epsilon(*, noise_multiplier: float, shards: int, queries: int, delta: float) -> float:
     """Return the epsilon of ``queries`` Gaussian queries, each of one of ``shards`` disjoint parts drawn afresh.
 

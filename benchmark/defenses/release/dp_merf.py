@@ -13,9 +13,9 @@ from benchmark.defenses.release.generators import GeneratorDefense
 from benchmark.parameters import Count, NonNegative, Positive, Rate
 from benchmark.seeds import normal_like
 from benchmark.settings.release.defense import Release
-from benchmark.training.accounting import gaussian_epsilon
+from benchmark.training.accounting import gaussian_epsilon, gaussian_noise
 
-VERSION = 1
+VERSION = 2
 
 
 class DPMERF(GeneratorDefense):
@@ -26,7 +26,9 @@ class DPMERF(GeneratorDefense):
     Gaussian noise; the generator then matches it, at no further privacy cost.
 
     Args:
-        noise_multiplier: noise over the L2 sensitivity of mu, which is 2/N (replacing one record); 0: not private.
+        noise_multiplier: noise over the L2 sensitivity of mu, which is 2/N (replacing one record); 0: not private;
+            None: as little as ``target_epsilon`` allows.
+        target_epsilon: what the release may spend where ``noise_multiplier`` is None.
         features: random Fourier features (an even number).
         width: variance scale of the Gaussian kernel.
         delta, steps, batch_size, lr, latent, rows: as for :class:`GeneratorDefense`.
@@ -37,7 +39,8 @@ class DPMERF(GeneratorDefense):
     def __init__(
         self,
         *,
-        noise_multiplier: NonNegative = 5.0,
+        noise_multiplier: NonNegative | None = None,
+        target_epsilon: Positive = 10.0,
         delta: Rate = 1e-5,
         features: Count = 10000,
         width: Positive = 105.0,
@@ -50,13 +53,15 @@ class DPMERF(GeneratorDefense):
         super().__init__(
             batch_size=batch_size,
             steps=steps,
-            target_epsilon=None,
+            target_epsilon=target_epsilon,
             delta=delta,
             lr=lr,
             hidden=(),
             latent=latent,
             rows=rows,
         )
+        if noise_multiplier is None:
+            noise_multiplier = gaussian_noise(epsilon=target_epsilon, steps=1, delta=delta)
         self.noise_multiplier, self.features, self.width = noise_multiplier, features, width
 
     def release(self, private: Split, rng: torch.Generator) -> Release:

@@ -23,7 +23,7 @@ from benchmark.settings.release.games.canaries import CanarySurface, CanaryThrea
 from benchmark.settings.threat import Floor
 from benchmark.threats.membership_inference.statistics import comparable, statistic_named
 
-VERSION = 1
+VERSION = 2
 
 
 class Canary(CanaryThreat):

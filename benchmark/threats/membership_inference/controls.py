@@ -9,7 +9,7 @@ from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.members import MemberSurface
 from benchmark.threats.membership_inference.statistics import comparable, statistic_named
 
-VERSION = 1
+VERSION = 2
 
 
 class KnowsMembers(ReleaseThreat):

@@ -14,7 +14,7 @@ from benchmark.settings.release.games.members import MemberSurface
 from benchmark.settings.threat import Floor
 from benchmark.threats.membership_inference.statistics import comparable, principal_components, statistic_named
 
-VERSION = 1
+VERSION = 2
 
 
 class DistanceMembership(ReleaseThreat):

@@ -12,7 +12,7 @@ from benchmark.settings.guesses import MembershipScores
 from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.members import MemberSurface
 
-VERSION = 1
+VERSION = 2
 
 
 class GeneratorInversion(ReleaseThreat):

@@ -23,7 +23,7 @@ from benchmark.settings.release.games.records import RecordSurface, RecordThreat
 from benchmark.settings.threat import Floor
 from benchmark.threats.membership_inference.statistics import SMALLEST, comparable, principal_components
 
-VERSION = 1
+VERSION = 2
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 NEAREST = 5
 

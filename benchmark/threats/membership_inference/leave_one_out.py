@@ -16,7 +16,7 @@ from benchmark.settings.release.games.participants import ParticipantSurface, Pa
 from benchmark.settings.threat import Floor
 from benchmark.training.loop import predict, train
 
-VERSION = 1
+VERSION = 2
 
 
 class LeaveOneOut(ParticipantThreat):

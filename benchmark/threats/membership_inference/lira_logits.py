@@ -23,14 +23,14 @@ from benchmark.settings.threat import Floor
 from benchmark.threats.membership_inference.lira import Lira
 from benchmark.training.loop import predict, train
 
-VERSION = 1
+VERSION = 2
 
 
 class LiraLogits(Lira):
     """Form of :class:`Lira` whose statistic is the confidence of a trained classifier.
 
     Args:
-        shadows: as in :class:`Lira`.
+        shadows, offline: as in :class:`Lira`.
         hidden: width of each classifier, a network of one hidden layer.
         epochs: of its training.
     """
@@ -38,9 +38,15 @@ class LiraLogits(Lira):
     floor = Floor("attack_auc", 0.53)
 
     def __init__(
-        self, *, shadows: Annotated[int, Ge(4)] = 16, hidden: Count = 128, epochs: Count = 60, adaptive: bool = True
+        self,
+        *,
+        shadows: Annotated[int, Ge(4)] = 16,
+        offline: bool = False,
+        hidden: Count = 128,
+        epochs: Count = 60,
+        adaptive: bool = True,
     ) -> None:
-        super().__init__(shadows=shadows, statistic="nearest", adaptive=adaptive)
+        super().__init__(shadows=shadows, statistic="nearest", offline=offline, adaptive=adaptive)
         self.hidden, self.epochs = hidden, epochs
 
     def measure(self, surface: MemberSurface, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:

@@ -21,7 +21,7 @@ from benchmark.settings.guesses import MembershipScores
 from benchmark.settings.threat import Floor
 from benchmark.training.functional import Net
 
-VERSION = 1
+VERSION = 2
 
 
 class Participant(TrajectoryThreat):

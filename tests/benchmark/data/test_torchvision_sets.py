@@ -10,7 +10,8 @@ import torch
 
 from benchmark.data.npz import Npz
 from benchmark.data.torchvision_sets import CIFAR10, MNIST, Digit17, FashionMNIST
-from benchmark.errors import DataMissing
+from benchmark.data.whole_training_sets import WholeMNIST
+from benchmark.errors import ConfigError, DataMissing
 
 SIZES = {"owner": 20, "attacker": 10, "public": 5, "calibration": 5, "test": 20}
 SETS = {"mnist": MNIST, "fashion_mnist": FashionMNIST, "cifar10": CIFAR10}
@@ -118,3 +119,18 @@ def test_the_cifar_subset(real):
     source = Npz(sizes=SIZES, path="cifar10/cifar10_subset.npz", sha256=None)
     train, test, classes = source.pools(real)
     assert (len(train), len(test), classes, tuple(train.x.shape[1:])) == (20_000, 9_966, 10, (3, 32, 32))
+
+
+def test_the_owner_of_a_whole_training_part_has_it_all_and_nobody_else_any(tmp_path):
+    images = write_mnist(tmp_path)  # of the test part
+    sizes = {"owner": 60, "attacker": 4, "public": 2, "calibration": 5, "test": None}
+    data = WholeMNIST(sizes=sizes).load(tmp_path, 0)
+    assert [len(data.owner), len(data.attacker), len(data.public), len(data.calibration), len(data.test)] == [
+        *(60, 4, 2, 5, 9)
+    ]
+    others = [*data.attacker.x, *data.public.x, *data.calibration.x, *data.test.x]
+    seen = [(image * 255).round().to(torch.uint8).numpy().tobytes() for image in others]
+    assert sorted(seen) == sorted(image.tobytes() for image in images)
+    assert not {image.numpy().tobytes() for image in data.owner.x} & {image.numpy().tobytes() for image in others}
+    with pytest.raises(ConfigError, match="the training part holds 60 and the test part 20"):
+        WholeMNIST(sizes={"owner": 61, "test": None}).load(tmp_path, 0)

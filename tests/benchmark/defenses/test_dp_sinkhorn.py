@@ -140,6 +140,13 @@ def test_merf_spends_one_gaussian_release() -> None:
     assert len(release.x) == 30
 
 
+def test_merf_takes_the_noise_that_the_epsilon_asked_for_allows() -> None:
+    small = dict(delta=1e-5, features=10, width=1.0, steps=1, batch_size=4, latent=2)
+    for epsilon in (1.0, 10.0):
+        release = DPMERF(target_epsilon=epsilon, **small).release(digits_like(30), rng())
+        assert 0.999 * epsilon < release.epsilon <= epsilon
+
+
 def test_bad_options_are_refused() -> None:
     with pytest.raises(ConfigError, match="perturb must be image or param"):
         sinkhorn(perturb="pixels")

@@ -56,5 +56,10 @@ def test_a_claim_is_held_against_the_bound():
     scores, members = torch.arange(100), torch.arange(100) >= 50
     found = audit(scores, members, 100, (1.0, 1e-5))
     assert found["right_guesses"] == 100 and found["dp_ceiling_breached"] == "yes"
-    assert audit(scores, members, 100, (10.0, 1e-5))["dp_ceiling_breached"] == "no"
+    wrong = audit(scores, ~members, 100, (1.0, 1e-5))
+    assert wrong["right_guesses"] == 0 and wrong["dp_ceiling_breached"] == "no"
+    out_of_reach = audit(scores, members, 100, (10.0, 1e-5))
+    assert out_of_reach["dp_ceiling_breached"] == "null: even right answers throughout show no more than " + (
+        f"{found['epsilon_lower_bound']:.2f}, the claim is 10.00"
+    )
     assert "epsilon_claimed" not in audit(scores, members, 100, None)

@@ -43,11 +43,26 @@ def test_ties_do_not_help_the_attacker():
     assert risk["balanced_accuracy"] == 0.5
 
 
-def test_a_rate_that_so_few_cannot_show_is_left_out_and_says_so():
-    risk, notes = score_membership(torch.rand(198), torch.arange(198) % 2 == 0, threshold=None)
-    assert "tpr_at_1pct_fpr" not in risk and "tpr_at_01pct_fpr" not in risk and "balanced_accuracy" not in risk
-    assert "99 non-members" in notes["tpr_at_1pct_fpr"]
+@pytest.mark.parametrize("others", [199, 200, 999, 1000])
+def test_a_rate_that_so_few_cannot_show_is_left_out_and_says_so(others):
+    members = torch.arange(2 * others) % 2 == 0
+    risk, notes = score_membership(torch.rand(2 * others), members, threshold=None)
+    assert ("tpr_at_5pct_fpr" in risk) == (others >= 200)
+    assert ("tpr_at_1pct_fpr" in risk) == (others >= 1000)
+    assert f"10000 non-members, not {others}" in notes["tpr_at_01pct_fpr"]
+    assert "balanced_accuracy" not in risk
     assert notes["balanced_accuracy_oracle_threshold"] >= 0.5
+
+
+def test_a_claim_is_judged_only_where_an_attack_that_is_always_right_could_refute_it():
+    """Of 50 members and 50 others half set the threshold, so at best 25 in 25 are right on either side."""
+    members = torch.arange(100) < 50
+    greatest = math.log((0.025 ** (1 / 25)) / (1 - 0.025 ** (1 / 25)))
+    for claim, verdict in ((greatest - 0.01, "yes"), (greatest + 0.01, "null")):
+        notes = score_membership(members.double(), members, None, (claim, 0.0))[1]
+        assert notes["epsilon_lower_bound_greatest"] == pytest.approx(greatest, abs=1e-6)
+        assert notes["dp_ceiling_breached"].startswith(verdict)
+    assert score_membership(torch.zeros(100), members, None, (1.0, 0.0))[1]["dp_ceiling_breached"] == "no"
 
 
 def test_scores_that_are_not_finite_still_rank():

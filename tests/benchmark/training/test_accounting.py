@@ -3,7 +3,7 @@ import math
 import pytest
 
 from benchmark.errors import ConfigError
-from benchmark.training.accounting import gaussian_epsilon, sampled_gaussian_epsilon
+from benchmark.training.accounting import gaussian_epsilon, gaussian_noise, sampled_gaussian_epsilon
 
 RUN = dict(noise_multiplier=2.0, samples=100, batch_size=10, steps=50, delta=1e-3)
 
@@ -70,3 +70,13 @@ def test_every_batch_size_is_bounded_by_the_whole_set_and_small_ones_gain():
     spent = [epsilon(noise_multiplier=1.0, samples=70, batch_size=size, steps=40) for size in range(1, 71)]
     whole = gaussian_epsilon(noise_multiplier=0.5, steps=40, delta=1e-3)
     assert spent == sorted(spent) and spent[-1] == whole and spent[0] < whole / 10
+
+
+@pytest.mark.parametrize("epsilon", [1.0, 3.0, 10.0])
+@pytest.mark.parametrize("steps", [1, 40])
+def test_the_noise_for_an_epsilon_spends_it_by_another_accountant(epsilon, steps):
+    sigma = gaussian_noise(epsilon=epsilon, steps=steps, delta=1e-5)
+    sensitivities = math.sqrt(steps) / sigma
+    assert gaussian_epsilon(noise_multiplier=sigma, steps=steps, delta=1e-5) <= epsilon
+    assert renyi_gaussian_epsilon(sensitivities, 1e-5) == pytest.approx(epsilon, rel=0.01)
+    assert exact_gaussian_epsilon(sensitivities, 1e-5) < epsilon

@@ -24,12 +24,14 @@ class MemberSurface(ReleasedData):
 
     Attributes:
         candidates: (n, ...) plain samples and their labels.
+        private: how many records the private data hold, which LiRA's adversary knows.
         members: bool (n,) (grant ``truth``).
     """
 
     granted_by: ClassVar[Mapping[str, str]] = {**ReleasedData.granted_by, "members": "truth"}
 
     candidates: Split
+    private: int
     members: Bool[Tensor, " n"]
 
 
@@ -41,7 +43,12 @@ class MembersGame(ReleaseGame):
 
     def observe(self, context: CellContext, fitted: Fitted, threat: ReleaseThreat) -> MemberSurface:
         candidates, members = people(context, self.honest.candidates)
-        return MemberSurface(**seen_by_all(context, fitted, threat), candidates=candidates, members=members)
+        return MemberSurface(
+            **seen_by_all(context, fitted, threat),
+            candidates=candidates,
+            private=len(context.data.owner),
+            members=members,
+        )
 
     def score(self, context: CellContext, outcome: Outcome, guess: MembershipScores, surface: MemberSurface) -> None:
         cost = outcome.cost
