@@ -44,10 +44,16 @@ class RecordSpace:
         x = raw.clamp(0, 1)
         for start, end in self.blocks:
             x[:, start:end] = F.one_hot(raw[:, start:end].argmax(dim=1), end - start).to(x)
-        for column, grid in self.grids.items():
-            nearest = (x[:, column].unsqueeze(1) - grid).abs().argmin(dim=1)
-            x[:, column] = grid[nearest]
+        for column in self.grids:
+            x[:, column] = self.snap(x[:, column], column)
         return x
+
+    def snap(self, values: Float[Tensor, " n"], column: int) -> Float[Tensor, " n"]:
+        """Return ``values`` of ``column`` rounded to its grid, or as they are where the column is not discrete."""
+        grid = self.grids.get(column)
+        if grid is None:
+            return values
+        return grid[(values.unsqueeze(1) - grid).abs().argmin(dim=1)]
 
 
 def one_hot_blocks(x: Tensor) -> tuple[tuple[int, int], ...]:

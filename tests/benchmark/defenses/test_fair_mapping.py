@@ -176,6 +176,33 @@ def test_repair_takes_any_number_of_groups_also_where_one_is_missing() -> None:
     assert means.max() - means.min() < 0.05
 
 
+def test_repaired_values_are_values_that_people_have() -> None:
+    private = people()
+    ages = replace(private, x=(private.x * 20).round() / 20)
+    remover = DisparateImpactRemover(repair=1.0)
+    repaired = remover.release(ages, rng()).x
+    for column in (0, 1):
+        assert set(repaired[:, column].tolist()) <= set(ages.x[:, column].tolist())
+    assert group_gap(ages) > 0.45 and group_gap(replace(ages, x=repaired)) < 0.05
+    partly = DisparateImpactRemover(repair=0.3).release(ages, rng()).x
+    assert set(partly[:, 0].tolist()) <= set(ages.x[:, 0].tolist())
+
+
+@pytest.mark.crosscheck
+@pytest.mark.filterwarnings("ignore")
+def test_full_repair_is_that_of_the_authors_program() -> None:
+    """On distinct values and three groups of one size, where a median over groups is a value that somebody has."""
+    repairers = pytest.importorskip("BlackBoxAuditing.repairers.CategoricRepairer")
+    x = torch.rand((3 * 41, 2), generator=rng(), dtype=torch.float64)
+    groups = torch.arange(len(x)) % 3
+    x[:, 0] += groups
+    rows = [[*row, f"group {group}"] for row, group in zip(x.tolist(), groups.tolist(), strict=True)]
+    expected = repairers.Repairer(rows, 2, 1.0, False, features_to_ignore=[]).repair(rows)
+    private = Split(x, torch.zeros(len(x), dtype=torch.long), sensitive=groups)
+    repaired = DisparateImpactRemover(repair=1.0).release(private, rng()).x
+    torch.testing.assert_close(repaired, torch.tensor([row[:2] for row in expected], dtype=torch.float64))
+
+
 def test_repair_keeps_the_order_within_a_group() -> None:
     private = people()
     repaired = DisparateImpactRemover(repair=1.0).release(private, rng()).x
