@@ -12,15 +12,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.data.base import Split
-from benchmark.errors import ConfigError
+from benchmark.errors import ConfigError, Diverged
 from benchmark.models.base import Classifier
 from benchmark.models.strided_convnet import StridedConvNet
 from benchmark.seeds import generator, isolated
 from benchmark.training.adversarial import train_adversarially
-from benchmark.training.loop import train
+from benchmark.training.loop import predict, train
 
 MATCHED = ("logits", "features")
 LR = 2e-3
+ATTEMPTS = 5  # of the training of one proxy
+CONSTANT = 1e-9  # variance below which features are those of a network whose units are all off
 
 Targets = tuple[list[Tensor], Tensor, list[Tensor]]
 """Target features of n images, M tensors (n, k_m); their classes (M, n); which entries count, M tensors (n, k_m)."""
@@ -31,14 +33,20 @@ def trained_proxies(
 ) -> list[Classifier]:
     """Return strided ConvNets of ``widths``, each with its own seed, trained on ``public`` and frozen, in eval mode.
 
+    A network whose units are all off, as adversarial training of narrow ones gives at times, constrains nothing: it is
+    trained again from another start.
+
     Args:
         eps: L-infinity box of adversarial training in ``ascent_steps`` steps of eps / 2 each; 0: plain training.
+
+    Raises:
+        Diverged: a proxy gives all public samples the same features, whatever its start.
     """
     shape, device = tuple(public.x.shape[1:]), public.x.device
-    proxies: list[Classifier] = []
-    for number, width in enumerate(widths):
-        fit = partial(train, epochs=epochs, rng=generator(seed, f"proxy.{number}.batches"), lr=LR)
-        with isolated(seed, f"proxy.{number}"):
+
+    def fitted(width: int, name: str) -> Classifier:
+        fit = partial(train, epochs=epochs, rng=generator(seed, f"{name}.batches"), lr=LR)
+        with isolated(seed, name):
             network = StridedConvNet(
                 shape=shape,
                 num_classes=num_classes,
@@ -52,8 +60,26 @@ def trained_proxies(
                 train_adversarially(network, public, fit, eps=eps, steps=ascent_steps, step_size=eps / 2)
             else:
                 fit(network, public.x, public.y)
-        proxies.append(network.requires_grad_(False))
+        return network.requires_grad_(False)
+
+    proxies: list[Classifier] = []
+    for number, width in enumerate(widths):
+        for attempt in range(ATTEMPTS):
+            network = fitted(width, f"proxy.{number}" + (f".again.{attempt}" if attempt else ""))
+            if variance(predict(network.features, public.x)) > CONSTANT:
+                break
+        else:
+            raise Diverged(
+                f"a proxy of width {width} gave all public samples the same features, {ATTEMPTS} times: take wider proxies "
+                "or a smaller eps."
+            )
+        proxies.append(network)
     return proxies
+
+
+def variance(features: Float[Tensor, "n k"]) -> float:
+    """Return the variance over samples, summed over the features."""
+    return features.var(dim=0).sum().item()
 
 
 class FeatureMatch:
@@ -74,7 +100,7 @@ class FeatureMatch:
             raise ConfigError(f"What is matched must be one of {list(MATCHED)}, not {matched!r}.")
         self.proxies, self.matched, self.top, self.quantum = proxies, matched, top, quantum
         with torch.no_grad():
-            self.variance = [phi.var(dim=0).sum().clamp_min(1e-9) for phi in self(public)[0]]
+            self.variance = [phi.var(dim=0).sum() for phi in self(public)[0]]
 
     def __call__(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return phi_m(x), M tensors (n, k_m), and the proxies' classes (M, n)."""

@@ -24,7 +24,7 @@ from benchmark.seeds import child
 from benchmark.settings.release.defense import Release, ReleaseMechanism
 from benchmark.training.proxies import FeatureMatch, learner_loss, select_rows, trained_proxies
 
-VERSION = 1
+VERSION = 2
 KNOWN_SEED = 0
 
 

@@ -13,7 +13,7 @@ from benchmark.data.base import Split
 from benchmark.defenses.release.image_coarsening import Blur, PairMix, Pixelate
 from benchmark.defenses.release.ip_sanitize import IPSanitize, class_means
 from benchmark.defenses.release.pixel_noise import PixelNoise
-from benchmark.errors import ConfigError, Refused
+from benchmark.errors import ConfigError, Diverged, Refused
 from benchmark.settings.defense import Defense
 from benchmark.settings.release.defense import MechanismContext
 from benchmark.settings.release.setting import ReleaseSetting
@@ -113,6 +113,31 @@ def test_known_proxies_are_the_same_for_everybody_and_secret_ones_are_not() -> N
 
     assert torch.equal(weights("known", 0), weights("known", 1))
     assert not torch.equal(weights("secret", 0), weights("secret", 1))
+
+
+def test_a_dead_proxy_is_trained_again_and_one_that_stays_dead_is_refused(monkeypatch) -> None:
+    trained = []
+
+    def kill(dead: int):
+        def fit(network, x, y, **_):
+            if len(trained) < dead:
+                for parameter in network.parameters():
+                    parameter.data.fill_(-1.0)  # no unit is ever on
+            trained.append(network)
+            return network.eval()
+
+        return fit
+
+    def proxies() -> list:
+        trained.clear()
+        return trained_proxies(PUBLIC, 10, widths=[4, 4], epochs=1, eps=0.0, ascent_steps=1, seed=0)
+
+    monkeypatch.setattr("benchmark.training.proxies.train", kill(dead=2))
+    assert proxies() == trained[2:4]
+    assert all((proxy.features(PUBLIC.x).var(dim=0) > 0).any() for proxy in trained[2:4])
+    monkeypatch.setattr("benchmark.training.proxies.train", kill(dead=100))
+    with pytest.raises(Diverged, match="of width 4 gave all public samples the same features"):
+        proxies()
 
 
 def test_every_copy_starts_anew_and_names_its_source() -> None:
