@@ -70,8 +70,8 @@ def trained_proxies(
                 break
         else:
             raise Diverged(
-                f"a proxy of width {width} gave all public samples the same features, {ATTEMPTS} times: take wider proxies "
-                "or a smaller eps."
+                f"a proxy of width {width} gave all public samples the same features, {ATTEMPTS} times: take wider "
+                "proxies or a smaller eps."
             )
         proxies.append(network)
     return proxies

@@ -24,10 +24,10 @@ class DisparateImpactRemover(ReleaseMechanism):
     """Mechanism that repairs numeric columns group by group.
 
     Feldman et al., *Certifying and Removing Disparate Impact*, KDD 2015. In each numeric column, a value moves to the
-    median over the groups of their quantile functions at its rank within its own group. A moved value of a discrete column
-    goes to the nearest one that the private data have, as in the authors' program: between two ages it would tell that
-    the record was repaired, and whose it is. Categories, the decision and the joint structure stay as they are; the
-    attribute is needed at test time.
+    median over the groups of their quantile functions at its rank within its own group. A moved value of a discrete
+    column goes to the nearest one that the private data have, as in the authors' program: between two ages it would
+    tell that the record was repaired, and whose it is. Categories, the decision and the joint structure stay as they
+    are; the attribute is needed at test time.
 
     Args:
         repair: level in [0, 1]; 0 changes nothing.
