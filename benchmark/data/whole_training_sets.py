@@ -42,8 +42,13 @@ class WholeTrainingPart(TorchvisionSource):
             splits[role] = test[order[start : start + size]]
             start += size
         splits = {role: Split(split.x.float() / 255, split.y) for role, split in splits.items()}
-        name = type(self).__name__.lower()
-        return Dataset(name=name, num_classes=num_classes, digest=digest(splits.values()), **splits)
+        return Dataset(
+            name=type(self).__name__.lower(),
+            num_classes=num_classes,
+            digest=digest(splits.values()),
+            training_pool=None,
+            **splits,
+        )
 
 
 class WholeMNIST(WholeTrainingPart, MNIST):
