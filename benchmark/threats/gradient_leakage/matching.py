@@ -329,7 +329,7 @@ def several(weights: Weights) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Inverted:
-    """What an attack made of its targets: samples (n, members * batch, ...), labels and numbers of each target."""
+    """Result of an inversion: samples (n, members * batch, ...), labels and numbers of each target."""
 
     x: Tensor
     labels: Tensor

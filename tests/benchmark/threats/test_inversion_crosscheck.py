@@ -32,7 +32,7 @@ CASES = [
 ]
 
 
-class Watch(UploadThreat):
+class Onlooker(UploadThreat):
     """Threat that keeps what the server sees."""
 
     knowledge = frozenset({"labels", "public", "truth"})
@@ -56,9 +56,9 @@ def observed(case, victims: int = 1) -> UploadSurface:
         f"setting.victims={victims}",
     ]
     composed = gauntlet.cell(*options)
-    watch = Watch(adaptive=False)
-    play(replace(composed.build(), threat=watch), root=composed.composed.options.data_root)
-    return watch.seen
+    onlooker = Onlooker(adaptive=False)
+    play(replace(composed.build(), threat=onlooker), root=composed.composed.options.data_root)
+    return onlooker.seen
 
 
 def ours(surface: UploadSurface):
