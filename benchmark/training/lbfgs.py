@@ -16,7 +16,9 @@ Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Function of points (k, d) and their problems' indices, int64 (k,), that returns values (k,) and gradients (k, d)."""
 
 SUFFICIENT_DECREASE, CURVATURE = 1e-4, 0.9
-STALLED = 1e-7  # relative decrease of one iteration below which a row is finished, about single precision
+STALLED = 1e-7  # decrease relative to the value, reached or expected, that is lost in single precision
+ESCAPED = 100.0  # a full step that raises the value to this many times the smallest one is taken back
+PROGRESS = 0.99  # the smallest value has to fall below this share of itself to count as progress
 
 
 def minimize(
@@ -24,44 +26,82 @@ def minimize(
     start: Float[Tensor, "n d"],
     *,
     iterations: int,
-    history: int = 20,
+    history: int = 50,
     line_search: int = 12,
     tolerance: float = 0.0,
+    patience: int = 100,
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, " n"]]:
     """Minimise every row of ``start`` (n, d).
 
     Steps satisfy the weak Wolfe conditions, found by bisection and doubling (Lewis & Overton, *Nonsmooth optimization
-    via quasi-Newton methods*, 2013, Algorithm 2.6). A row stops if its line search fails, or its value is not finite,
-    no longer falls or is at most ``tolerance``. Only rows that still search are evaluated.
+    via quasi-Newton methods*, 2013, Algorithm 2.6). Where the objective has jumps, as the distance of the gradients of
+    a network with ReLUs, a search can fail far from any minimum. A row whose search fails or stalls although its model
+    expects a decrease therefore forgets its history, starts again from where it is, and takes steps of full length from
+    then on, whatever they do to the value: they pass over jumps. It goes back to its best point, without a history,
+    when such a step leads nowhere (``ESCAPED``).
+
+    A row stops when not even its model expects a decrease, when ``patience`` full steps brought no progress, or when
+    its value is not finite at the start or at most ``tolerance``. Only rows that still search are evaluated.
 
     Returns:
         (n, d) the best points and (n,) the values measured there.
     """
     x = start.clone()
     value, gradient = objective(x, torch.arange(len(x), device=x.device))
-    active = torch.isfinite(value) & torch.isfinite(gradient).all(dim=1)
+    best, best_value, best_gradient = x, value, gradient
+    active = torch.isfinite(value) & torch.isfinite(gradient).all(dim=1) & (value > tolerance)
+    full, fresh = torch.zeros_like(active), torch.ones_like(active)  # takes full steps; has no history
+    waited, marked = torch.zeros_like(value), value  # full steps since the value `marked` was reached
     steps: list[Tensor] = []
     changes: list[Tensor] = []
     for _ in range(iterations):
-        rows = active.nonzero().squeeze(1)
-        if not len(rows):
+        if not active.any():
             break
         direction = -_precondition(gradient, steps, changes)
         slope = (direction * gradient).sum(dim=1)
         uphill = slope >= 0
         direction = torch.where(uphill[:, None], -gradient, direction)
         slope = torch.where(uphill, -gradient.square().sum(dim=1), slope)
-        first = torch.ones_like(value) if steps else (1 / gradient.abs().sum(dim=1).clamp_min(1e-12)).clamp_max(1.0)
-        x_new, value_new, gradient_new, moved = _wolfe(objective, x, value, direction, slope, first, rows, line_search)
+        careful = (1 / gradient.abs().sum(dim=1).clamp_min(1e-12)).clamp_max(1.0)
+        length = torch.where(fresh | uphill & full, careful, 1.0)
+
+        rows, stepping = (active & ~full).nonzero().squeeze(1), (active & full).nonzero().squeeze(1)
+        x_new, value_new, gradient_new, moved = _wolfe(objective, x, value, direction, slope, length, rows, line_search)
+        idle = active & ~full & ~(moved & (value - value_new > STALLED * value.abs()))
+        converged = idle & (-slope <= STALLED * value.abs())
+        lost = idle & ~converged
+        if len(stepping):
+            trial = x + length[:, None] * direction
+            value_new[stepping], gradient_new[stepping] = objective(trial[stepping], stepping)
+            fine = torch.isfinite(value_new) & torch.isfinite(gradient_new).all(dim=1)
+            kept = active & full & fine & (value_new <= ESCAPED * best_value)
+            x_new, moved = torch.where(kept[:, None], trial, x_new), moved | kept
+            lost = lost | (active & full & ~kept)
+
         steps.append(torch.where(moved[:, None], x_new - x, 0.0))
         changes.append(torch.where(moved[:, None], gradient_new - gradient, 0.0))
         del steps[:-history], changes[:-history]
         x = torch.where(moved[:, None], x_new, x)
         gradient = torch.where(moved[:, None], gradient_new, gradient)
-        stalled = value - value_new <= STALLED * value.abs()
         value = torch.where(moved, value_new, value)
-        active = active & moved & ~stalled & (value > tolerance)
-    return x, value
+        fresh = (fresh & ~moved) | lost
+        if lost.any():
+            steps, changes = ([torch.where(lost[:, None], 0.0, part) for part in parts] for parts in (steps, changes))
+            back = lost & full
+            x = torch.where(back[:, None], best, x)
+            gradient = torch.where(back[:, None], best_gradient, gradient)
+            value = torch.where(back, best_value, value)
+
+        better = value < best_value
+        best = torch.where(better[:, None], x, best)
+        best_gradient = torch.where(better[:, None], gradient, best_gradient)
+        best_value = torch.where(better, value, best_value)
+        progress = ~full | (best_value < PROGRESS * marked)
+        marked = torch.where(progress, best_value, marked)
+        waited = torch.where(progress, 0.0, waited + 1)
+        full = full | lost
+        active = active & ~converged & (waited < patience) & (best_value > tolerance)
+    return best, best_value
 
 
 def _precondition(gradient: Tensor, steps: list[Tensor], changes: list[Tensor]) -> Tensor:
@@ -101,7 +141,7 @@ def _wolfe(
     moved, searching = torch.zeros(2, len(x), dtype=torch.bool, device=x.device)
     searching = searching.index_fill(0, rows, True)
     trial_value, trial_gradient = value.clone(), torch.zeros_like(x)
-    for _ in range(evaluations):
+    for _ in range(evaluations if len(rows) else 0):
         trial = x + length[:, None] * direction
         trial_value[rows], trial_gradient[rows] = objective(trial[rows], rows)
         decreased = trial_value <= value + SUFFICIENT_DECREASE * length * slope

@@ -12,20 +12,24 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from benchmark.parameters import Count
-from benchmark.settings.collaboration.games.uploads import UploadSurface, UploadThreat
-from benchmark.settings.guesses import Reconstruction
+from benchmark.settings.collaboration.games.uploads import UploadSurface
 from benchmark.settings.threat import Floor
 from benchmark.threats.gradient_leakage.labels import restore_labels
-from benchmark.threats.gradient_leakage.matching import Matcher, squared_distance, targets_of
+from benchmark.threats.gradient_leakage.matching import (
+    Inverted,
+    Matcher,
+    MatchingThreat,
+    Targets,
+    squared_distance,
+)
 from benchmark.training.lbfgs import minimize
 
-VERSION = 1
+VERSION = 2
 
 
-class DLG(UploadThreat):
+class DLG(MatchingThreat):
     """Attack that fits samples and soft labels jointly to the gradient.
 
     Args:
@@ -37,9 +41,8 @@ class DLG(UploadThreat):
         adaptive: the adversary reads what the defense publishes, see :func:`~.matching.targets_of`.
     """
 
-    family = "gradient_leakage"
-    headline = "ssim"
     floor = Floor("ssim", 0.5)
+    distance = staticmethod(squared_distance)
 
     def __init__(
         self,
@@ -58,11 +61,17 @@ class DLG(UploadThreat):
         self.iterations, self.restarts, self.joint = iterations, restarts, labels == "joint"
         self.observations = observations if adaptive else 1
 
-    def attack(self, surface: UploadSurface, rng: torch.Generator) -> Reconstruction:
-        targets = targets_of(surface, self.adaptive)
-        if self.layers is not None:
-            targets = targets.only(self.layers, surface.net.layout)
-        matcher = Matcher(surface, targets, distance=squared_distance, restarts=self.restarts)
+    def targets(self, surface: UploadSurface) -> Targets:
+        return self._chosen_layers(surface, super().targets(surface))
+
+    def plain_targets(self, surface: UploadSurface) -> Targets:
+        return self._chosen_layers(surface, super().plain_targets(surface))
+
+    def _chosen_layers(self, surface: UploadSurface, targets: Targets) -> Targets:
+        return targets if self.layers is None else targets.only(self.layers, surface.net.layout)
+
+    def invert(self, surface: UploadSurface, targets: Targets, rng: torch.Generator) -> Inverted:
+        matcher = Matcher(surface, targets, distance=self.distance, restarts=self.restarts)
         samples = targets.members * surface.batch_size
         classes = surface.num_classes
         images = torch.rand((matcher.count, *matcher.sample_shape), generator=rng).to(surface.params.device)
@@ -70,7 +79,7 @@ class DLG(UploadThreat):
             fixed = surface.labels[targets.rows].flatten(1)
         else:
             fixed = restore_labels(targets.gradients, surface.net.layout, samples)
-        fixed = fixed.repeat_interleave(self.restarts, dim=0)
+        soft = matcher.for_each(matcher.soft(fixed))
         logits = torch.randn((matcher.count, samples, classes), generator=rng).to(images.device)
         pixels = images[0].numel()
         label_shape = (targets.members, surface.batch_size, classes)
@@ -78,8 +87,7 @@ class DLG(UploadThreat):
         def objective(point: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
             x = point[:, :pixels].view(-1, *matcher.sample_shape)
             if not self.joint:
-                y = F.one_hot(fixed[rows], classes).to(x).view(-1, *label_shape)
-                value, grad_x, _ = matcher.objective(x, y, rows)
+                value, grad_x, _ = matcher.objective(x, soft[rows], rows)
                 return value, grad_x.flatten(1)
             dummy = point[:, pixels:].view(-1, *label_shape)
             y = dummy.softmax(dim=-1)
@@ -89,12 +97,7 @@ class DLG(UploadThreat):
 
         start = torch.cat([images.flatten(1), logits.flatten(1)], dim=1) if self.joint else images.flatten(1)
         found, value = minimize(objective, start, iterations=self.iterations, tolerance=1e-12)
-        found, value = matcher.best(found, value)
+        found, value, _ = matcher.best(found, value)
         x = found[:, :pixels].view(-1, samples, *surface.shape).clamp(0, 1)
-        labels = found[:, pixels:].view(-1, samples, classes).argmax(-1) if self.joint else fixed[:: self.restarts]
-        return Reconstruction(
-            targets.scatter(x),
-            targets.scatter(labels),
-            targets.groups,
-            diagnostics={"matching_loss": value.mean().item()},
-        )
+        labels = found[:, pixels:].view(-1, samples, classes).argmax(-1) if self.joint else fixed
+        return Inverted(x, labels, {"matching_loss": value})

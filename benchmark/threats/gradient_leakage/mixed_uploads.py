@@ -7,12 +7,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.errors import Refused
-from benchmark.parameters import Count, NonNegative, Positive
+from benchmark.parameters import Count, Positive
 from benchmark.settings.collaboration.games.uploads import UploadSurface
-from benchmark.threats.gradient_leakage.inverting_gradients import InvertingGradients
-from benchmark.threats.gradient_leakage.matching import Matcher, Targets, cosine_distance
+from benchmark.threats.gradient_leakage.inverting_gradients import TOTAL_VARIATION, InvertingGradients
+from benchmark.threats.gradient_leakage.matching import Matcher, Targets, Weights, cosine_distance
 
-VERSION = 1
+VERSION = 2
 
 
 class InvertingMixedUploads(InvertingGradients):
@@ -23,7 +23,7 @@ class InvertingMixedUploads(InvertingGradients):
         *,
         iterations: Count = 24000,
         step: Positive = 0.1,
-        total_variation: NonNegative = 0.001,
+        total_variation: Weights = TOTAL_VARIATION,
         restarts: Count = 1,
     ) -> None:
         super().__init__(
@@ -52,7 +52,7 @@ class Unmixing(InvertingMixedUploads):
             targets,
             distance=cosine_distance,
             restarts=self.restarts,
-            total_variation_weight=self.total_variation,
+            total_variation=self.total_variation,
         )
 
 
@@ -62,7 +62,7 @@ class PairMatcher(Matcher):
     def __init__(self, surface: UploadSurface, targets: Targets, **how: object) -> None:
         super().__init__(surface, targets, **how)  # type: ignore[arg-type]
         pairs = surface.uploads[0][targets.rows].to(surface.params) / surface.local_steps
-        self.observed, self.mask = pairs.repeat_interleave(self.restarts, dim=0), None
+        self.observed, self.mask = self.for_each(pairs), None
 
     def _groups(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         return x.flatten(0, 1), y.flatten(0, 1)
@@ -92,3 +92,6 @@ class Collusion(InvertingMixedUploads):
         plain = surface.handed_out.mean(dim=0).to(surface.params) / surface.local_steps
         singles = torch.arange(len(plain))[:, None]
         return Targets(plain, None, 1, singles, None, surface.local_steps, False)
+
+    def plain_targets(self, surface: UploadSurface) -> Targets:
+        return self.targets(surface)

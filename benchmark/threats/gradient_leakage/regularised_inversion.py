@@ -14,31 +14,32 @@ import math
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import grad_and_value, vmap
-from torch.nn import functional as F
 
 from benchmark.parameters import Count, CountOrZero, NonNegative, Positive
-from benchmark.settings.collaboration.games.uploads import UploadSurface, UploadThreat
-from benchmark.settings.guesses import Reconstruction
+from benchmark.settings.collaboration.games.uploads import UploadSurface
 from benchmark.settings.threat import Floor
-from benchmark.threats.gradient_leakage.analytic import row_ratio
 from benchmark.threats.gradient_leakage.labels import restore_labels
 from benchmark.threats.gradient_leakage.matching import (
+    Inverted,
     Matcher,
+    MatchingThreat,
     Targets,
+    Weights,
     cosine_distance,
+    several,
     squared_distance,
-    targets_of,
 )
+from benchmark.training.functional import Layout
 
-VERSION = 1
+VERSION = 2
 DISTANCES = {"cosine": cosine_distance, "euclidean": squared_distance}
 PATTERN = 4  # side of the tile that a patterned start repeats
 
 
-class RegularisedInversion(UploadThreat):
+class RegularisedInversion(MatchingThreat):
     """Attack by Adam on the matching distance plus priors.
 
     Args:
@@ -48,15 +49,15 @@ class RegularisedInversion(UploadThreat):
         soft_sign: squash gradients by tanh, with increasing strength.
         distance: ``cosine`` or ``euclidean``.
         match: weight of the distance.
-        total_variation, l2, features: weights of the priors; ``features`` acts only on single samples.
+        total_variation: weights of the image prior, see :func:`~.matching.best_explained`.
+        l2, features: weights of the other priors; ``features`` draws the input of the last layer to the one that
+            :func:`features_of` reads from its gradient.
         langevin: standard deviation of noise on the gradient, relative to the step.
-        restarts: number of starts; the attack's own objective selects the best.
+        restarts: number of starts for each weight.
         observations: rounds averaged by the adaptive form.
         adaptive: the adversary reads what the defense publishes, see :func:`~.matching.targets_of`.
     """
 
-    family = "gradient_leakage"
-    headline = "ssim"
     floor = Floor("ssim", 0.5)
 
     def __init__(
@@ -68,7 +69,7 @@ class RegularisedInversion(UploadThreat):
         soft_sign: bool = False,
         distance: Literal["cosine", "euclidean"] = "euclidean",
         match: NonNegative = 1.0,
-        total_variation: NonNegative = 0.0001,
+        total_variation: Weights = (0.0001, 0.001, 0.01),
         l2: NonNegative = 1e-06,
         features: NonNegative = 0.0,
         langevin: NonNegative = 0.01,
@@ -79,18 +80,19 @@ class RegularisedInversion(UploadThreat):
         super().__init__(adaptive=adaptive)
         self.iterations, self.warmup, self.step, self.soft_sign = iterations, warmup, step, soft_sign
         self.distance, self.match = DISTANCES[distance], match
-        self.total_variation, self.l2, self.features = total_variation, l2, features
+        self.total_variation, self.l2, self.features = several(total_variation), l2, features
         self.langevin, self.restarts = langevin, restarts
         self.observations = observations if adaptive else 1
 
-    def attack(self, surface: UploadSurface, rng: torch.Generator) -> Reconstruction:
-        targets = targets_of(surface, self.adaptive)
-        matcher = Matcher(surface, targets, distance=self.distance, restarts=self.restarts)
-        samples = targets.members * surface.batch_size
-        labels = restore_labels(targets.gradients, surface.net.layout, samples)
-        y = F.one_hot(labels, surface.num_classes).to(surface.params).repeat_interleave(self.restarts, dim=0)
-        y = y.view(-1, targets.members, surface.batch_size, surface.num_classes)
-        prior = self._prior(surface, targets)
+    def invert(self, surface: UploadSurface, targets: Targets, rng: torch.Generator) -> Inverted:
+        inversions = self.restarts * len(self.total_variation)
+        matcher = Matcher(surface, targets, distance=self.distance, restarts=inversions)
+        labels = restore_labels(targets.gradients, surface.net.layout, targets.members * surface.batch_size)
+        y = matcher.for_each(matcher.soft(labels))
+        smoothness = (
+            torch.tensor(self.total_variation).to(surface.params).repeat(matcher.count // len(self.total_variation))
+        )
+        prior = self._prior(surface, matcher, labels, smoothness)
         x = patterned(matcher.count, matcher.sample_shape, rng).to(surface.params)
         best, best_value = x.clone(), torch.full((matcher.count,), float("inf"), device=x.device)
         optimizer = torch.optim.Adam([x], lr=self.step)
@@ -106,13 +108,8 @@ class RegularisedInversion(UploadThreat):
             optimizer.step()
             schedule.step()
             x.clamp_(0, 1)
-        found, value = matcher.best(best, best_value)
-        return Reconstruction(
-            targets.scatter(found.view(-1, samples, *surface.shape)),
-            targets.scatter(labels),
-            targets.groups,
-            diagnostics={"matching_loss": value.mean().item()},
-        )
+        found, distance, chosen = matcher.best(best, matcher.distances(best, y), smoothness)
+        return Inverted(found.flatten(1, 2), labels, {"matching_loss": distance, "total_variation": chosen})
 
     def _rate(self, iteration: int) -> float:
         if iteration < self.warmup:
@@ -130,36 +127,43 @@ class RegularisedInversion(UploadThreat):
         scale = slope.abs().flatten(1).mean(dim=1).clamp_min(1e-20).view(-1, *[1] * (slope.ndim - 1))
         return torch.tanh(slope / (scale * softness))
 
-    def _prior(self, surface: UploadSurface, targets: Targets):  # type: ignore[no-untyped-def]
+    def _prior(  # type: ignore[no-untyped-def]
+        self, surface: UploadSurface, matcher: Matcher, labels: Tensor, smoothness: Tensor
+    ):
         """Return the function from x (count, members, batch, ...) to the priors' values (count,) and gradients."""
-        features = features_of(surface, targets) if self.features else None
+        wanted = None
+        if self.features and hasattr(surface.net.module, "features"):
+            wanted = matcher.for_each(features_of(matcher.targets.gradients, surface.net.layout, labels))
 
-        def single(x: Tensor, wanted: Tensor) -> Tensor:
+        def single(x: Tensor, weight: Tensor, wanted: Tensor | None) -> Tensor:
             value = self.l2 * x.square().mean()
-            if self.total_variation and len(surface.shape) == 3:
-                value = value + self.total_variation * smooth_variation(x)
-            if features is not None:
+            if len(surface.shape) == 3:
+                value = value + weight * smooth_variation(x)
+            if wanted is not None:
                 seen = surface.net.module.features(x.flatten(0, 1))  # type: ignore[operator]
-                value = value + self.features * (seen[0] - wanted).square().mean()
+                value = value + self.features * (seen - wanted).square().mean()
             return value
 
-        count = len(targets.gradients) * self.restarts
-        wanted = torch.zeros(count, 1) if features is None else features.repeat_interleave(self.restarts, dim=0)
-        both = vmap(grad_and_value(single), in_dims=(0, 0))
+        both = vmap(grad_and_value(single), in_dims=(0, 0, None if wanted is None else 0))
 
         def prior(x: Tensor) -> tuple[Tensor, Tensor]:
-            slope, value = both(x, wanted.to(x))
+            slope, value = both(x, smoothness, wanted)
             return value, slope
 
         return prior
 
 
-def features_of(surface: UploadSurface, targets: Targets) -> Tensor | None:
-    """Return the head's input for single samples, (n, units): its weight gradient divided by its bias gradient."""
-    if targets.members * surface.batch_size > 1 or not hasattr(surface.net.module, "features"):
-        return None
-    weight, bias = list(surface.net.layout.split(targets.gradients).values())[-2:]
-    return row_ratio(weight, bias, 1).squeeze(1)
+def features_of(
+    gradients: Float[Tensor, "n d"], layout: Layout, labels: Int[Tensor, "n samples"]
+) -> Float[Tensor, "n samples units"]:
+    """Return the last layer's input for samples of these labels: its row's weight gradient over its bias gradient.
+
+    It is exact for one sample. In a batch, others weigh in it by the probability that they give to the label.
+    """
+    weight, bias = list(layout.split(gradients).values())[-2:]
+    divisor = bias.gather(1, labels)[..., None]
+    rows = weight.gather(1, labels[..., None].expand(-1, -1, weight.shape[2]))
+    return torch.where(divisor != 0, rows / divisor, 0.0)
 
 
 def smooth_variation(x: Float[Tensor, "... channels height width"]) -> Float[Tensor, ""]:

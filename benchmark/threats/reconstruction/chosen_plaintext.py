@@ -3,12 +3,13 @@
 Our addition to the levels of Sharma, Gu, Chen, 2022 (arXiv 2301.00252). The adversary has these encoded: a white block
 on black at every position, which reveals the order of blocks; random images, which determine a linear map; one block at
 all positions, which shows whether all positions share a key; and images of its own, whose blocks make a codebook.
-Blocks that are not in the codebook are decoded by the linear maps, or replaced by the average of its own where held-out
-images show that the map is not linear. Only the size of a block has to be known.
+Blocks that are not in the codebook are decoded by the linear maps, or replaced by the usual block of its own images
+where held-out images show that the map is not linear. Only the size of a block has to be known.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import torch
@@ -24,10 +25,10 @@ from benchmark.settings.release.games.base import ReleaseThreat
 from benchmark.settings.release.games.release import ReleaseSurface
 from benchmark.settings.threat import Floor
 from benchmark.threats.reconstruction.block_images import image_of_blocks
-from benchmark.threats.reconstruction.codebook import codes, look_up
+from benchmark.threats.reconstruction.codebook import codes, look_up, usual_unseen
 from benchmark.threats.reconstruction.regression_known_pairs import rows
 
-VERSION = 1
+VERSION = 2
 KEPT_BACK = 8
 
 
@@ -76,19 +77,24 @@ class ChosenPlaintext(ReleaseThreat):
             return guessed.unflatten(1, shape[:2]).movedim(0, 2).reshape(shape)
 
         def average(x: Tensor) -> Tensor:
-            return to_blocks(seen, edge)[:, :, order].mean(dim=0).expand(len(x), -1, -1, -1, -1)
+            usual = usual_unseen(to_blocks(seen, edge).movedim(2, 0)[order])
+            return usual.movedim(0, 1).expand(len(x), -1, -1, -1, -1)
 
         def image(blocks: Tensor) -> Tensor:
             placed = torch.empty_like(blocks)
             placed[:, :, order] = blocks
             return image_of_blocks(placed, surface.shape).clamp(0, 1)
 
-        test, ways = surface.encode(kept), {"linear": by_linear_maps, "average": average}
-        rest = min(ways, key=lambda name: (image(ways[name](test)) - kept).square().mean().item())
         blocks, book = to_blocks(plain, edge).movedim(2, 0)[order], codes(encoded, released)
-        values, hits = look_up(codes(surface.targets, released), book, blocks, everywhere=shared, black=True)
-        hits, values = hits.movedim(0, 2), values.movedim(0, 2)
-        x = image(torch.where(hits[..., None, None], values, ways[rest](surface.targets)))
+
+        def decoded(x: Tensor, rest: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+            values, hits = look_up(codes(x, released), book, blocks, everywhere=shared, similar=False)
+            hits, values = hits.movedim(0, 2), values.movedim(0, 2)
+            return image(torch.where(hits[..., None, None], values, rest(x))), hits
+
+        test, ways = surface.encode(kept), {"linear": by_linear_maps, "average": average}
+        rest = min(ways, key=lambda name: (decoded(test, ways[name])[0] - kept).square().mean().item())
+        x, hits = decoded(surface.targets, ways[rest])
         return Reconstruction(x.unsqueeze(1), diagnostics={"rest": rest, "hit_rate": hits.double().mean().item()})
 
     def _maps(self, encoded: Tensor, plain: Tensor, order: Tensor, edge: int, released: int) -> Tensor:

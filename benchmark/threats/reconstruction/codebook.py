@@ -21,7 +21,7 @@ from benchmark.settings.release.games.release import ReleaseSurface
 from benchmark.settings.threat import Floor
 from benchmark.threats.reconstruction.block_images import image_of_blocks
 
-VERSION = 1
+VERSION = 2
 LEVELS = 255
 SAME = 0.5  # grey levels
 SAME_PIXELS = 1e-4
@@ -30,8 +30,8 @@ SAME_PIXELS = 1e-4
 class Codebook(ReleaseThreat):
     """Attack with a dictionary from released to private blocks of the known pairs.
 
-    Unseen blocks become the most similar seen one, or black where blocks are known to be encrypted, since then
-    similarity means nothing.
+    Unseen blocks become the most similar seen one, or where blocks are known to be encrypted, so that similarity means
+    nothing, the usual one (:func:`usual_unseen`).
 
     Args:
         pairs: q, number of known pairs.
@@ -59,7 +59,9 @@ class Codebook(ReleaseThreat):
         if self.adaptive:
             source = permutation(known, plain.flatten(-2).movedim(2, 0))
         blocks = plain.movedim(2, 0)[source]  # (positions, pairs, channels, b, b), in the order of the release
-        x, hits = look_up(targets, known, blocks, everywhere=facts.get("one_cipher", False), black="cipher" in facts)
+        x, hits = look_up(
+            targets, known, blocks, everywhere=facts.get("one_cipher", False), similar="cipher" not in facts
+        )
         recovered = torch.empty_like(x)
         recovered[source] = x
         image = image_of_blocks(recovered.movedim(0, 2), surface.shape)
@@ -81,16 +83,16 @@ def look_up(
     blocks: Float[Tensor, "positions q channels b b"],
     *,
     everywhere: bool,
-    black: bool,
+    similar: bool,
 ) -> tuple[Float[Tensor, "positions n channels b b"], Bool[Tensor, "positions n channels"]]:
-    """Return the private block of the nearest known code for each target block, and whether the code was equal.
+    """Return the private block behind each target block, and whether its code is known.
 
     Args:
         targets: (positions, n, channels, e) codes.
         known: (positions, q, channels, e) codes.
         blocks: (positions, q, channels, b, b) the private blocks behind ``known``.
         everywhere: a code has the same meaning at every position.
-        black: unseen blocks become zero.
+        similar: blocks of unknown code become the one of the nearest known code, else :func:`usual_unseen`.
 
     Returns:
         (positions, n, channels, b, b) and bool (positions, n, channels).
@@ -98,14 +100,25 @@ def look_up(
     positions, n, channels, _ = targets.shape
     shape = (n, channels, *blocks.shape[-2:])
     found, hits = [], []
+    usual = usual_unseen(blocks)
     for d in range(positions):
         book, values = (known, blocks) if everywhere else (known[d], blocks[d])
         distance, entry = nearest(targets[d].flatten(0, 1), book.flatten(end_dim=-2))
         value = values.flatten(end_dim=-3)[entry]
         hit = distance < SAME
-        found.append(torch.where(hit[:, None, None] | (not black), value, 0.0).view(shape))
+        found.append(torch.where((hit[:, None, None] | similar).view(*shape[:2], 1, 1), value.view(shape), usual[d]))
         hits.append(hit.view(n, channels))
     return torch.stack(found), torch.stack(hits)
+
+
+def usual_unseen(blocks: Float[Tensor, "positions q channels b b"]) -> Float[Tensor, "positions channels b b"]:
+    """Return the mean of the known blocks that are not of one colour, or of all where there is none such.
+
+    Blocks of one colour, such as a black background, are soon all known: one that isn't known is of another kind.
+    """
+    varied = (blocks.flatten(start_dim=3).std(dim=3) > 0).to(blocks)
+    weight = torch.where(varied.sum(dim=1, keepdim=True) > 0, varied, 1.0)[..., None, None]
+    return (blocks * weight).sum(dim=1) / weight.sum(dim=1)
 
 
 def permutation(

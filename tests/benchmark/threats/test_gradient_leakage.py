@@ -1,5 +1,7 @@
 """Attacks on uploads: closed forms, oracles, and the defenses that each adaptive form must overcome."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -19,12 +21,15 @@ from benchmark.threats.gradient_leakage.inverting_gradients import InvertingGrad
 from benchmark.threats.gradient_leakage.labels import LabelRestoration, restore_labels
 from benchmark.threats.gradient_leakage.matching import (
     Matcher,
+    Targets,
+    best_explained,
     cosine_distance,
     sign_distance,
     squared_distance,
     targets_of,
     total_variation,
 )
+from benchmark.threats.gradient_leakage.regularised_inversion import features_of
 from benchmark.training.functional import Net
 from tests.benchmark.helpers import TinyMLP, TinyNet, observe
 
@@ -125,7 +130,7 @@ def vars_of(surface) -> dict:
 def test_the_batched_objective_equals_a_plain_loop_over_inversions():
     surface = observe(victims=3, batch=2)
     targets = targets_of(surface, adaptive=False)
-    matcher = Matcher(surface, targets, distance=cosine_distance, restarts=2, total_variation_weight=0.1)
+    matcher = Matcher(surface, targets, distance=cosine_distance, restarts=2, total_variation=(0.1,))
     x = torch.rand(6, 1, 2, *surface.shape)
     y = one_hot(surface, targets).repeat_interleave(2, dim=0)
     value, gradient, _ = matcher.objective(x, y)
@@ -139,13 +144,56 @@ def test_the_batched_objective_equals_a_plain_loop_over_inversions():
         torch.testing.assert_close(gradient[i], torch.autograd.grad(slow, single)[0], atol=1e-5, rtol=1e-3)
 
 
-def test_the_best_restart_is_chosen_by_the_objective_and_nan_never_wins():
+def test_the_best_restart_is_chosen_by_the_distance_and_nan_never_wins():
     surface = observe(victims=2)
     matcher = Matcher(surface, targets_of(surface, False), distance=squared_distance, restarts=3)
     value = torch.tensor([3.0, float("nan"), 1.0, float("nan"), 5.0, 9.0])
-    found, best = matcher.best(torch.arange(6), value)
+    found, best, _ = matcher.best(torch.arange(6), value)
     assert found.tolist() == [2, 4]
     assert best.tolist() == [1.0, 5.0]
+
+
+def test_the_strongest_prior_that_explains_the_gradient_is_kept():
+    distance = torch.tensor([[0.100, 0.102, 0.104, 0.200], [0.0, 1e-8, 1e-3, 0.5], [0.3, 0.2, float("nan"), 0.9]])
+    prior = torch.tensor([0.001, 0.01, 0.05, 0.2]).expand(3, 4)
+    assert best_explained(distance, prior).tolist() == [2, 1, 1]
+    assert best_explained(torch.tensor([[0.3, 0.1, 0.2]]), torch.ones(1, 3)).tolist() == [1]
+
+
+def test_each_weight_gets_its_own_inversions_of_each_target():
+    surface = observe(victims=2)
+    targets = targets_of(surface, adaptive=False)
+    matcher = Matcher(surface, targets, distance=cosine_distance, restarts=2, total_variation=(0.0, 0.5))
+    assert (matcher.count, matcher.per_target) == (8, 4)
+    x = torch.rand(1, 1, 1, *surface.shape).expand(8, -1, -1, -1, -1, -1)
+    y = matcher.for_each(one_hot(surface, targets))
+    value, distance = matcher.objective(x, y)[0], matcher.distances(x, y)
+    torch.testing.assert_close(value - distance, torch.tensor([0.0, 0.5] * 4) * total_variation(x))
+    assert distance[:4].unique().numel() == 1 and distance[0] != distance[4]
+
+
+def test_the_weight_of_the_prior_is_chosen_from_the_uploads_alone():
+    """These images are not smooth, so a strong prior is false: the gradient tells, clear or noisy."""
+    for surface in (observe(victims=3), observe(GradientNoise(std=0.02, distribution="gaussian"), victims=3)):
+        results = {}
+        for weights in ([1e-4, 1e-2, 0.5], 0.5):
+            threat = InvertingGradients(iterations=150, total_variation=weights)
+            results[str(weights)] = threat(surface.restrict(()), seed=0)  # neither labels nor truth are granted
+        chosen, strong = (psnr_db(guess.x[:, 0], surface.truth[:, 0]).mean() for guess in results.values())
+        assert chosen > strong + 8
+
+
+def test_features_are_exact_for_one_sample_and_per_label_in_a_batch():
+    torch.manual_seed(0)
+    net = Net(nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 10)))
+    x, labels = torch.rand(3, 1, 8, 8), torch.tensor([[4], [4], [7]])
+    gradients = net.per_sample_gradients(net.initial(), x, labels[:, 0])
+    seen = net.module[:3](x)
+    torch.testing.assert_close(features_of(gradients, net.layout, labels)[:, 0], seen, atol=1e-4, rtol=1e-3)
+    found = features_of(gradients.mean(dim=0, keepdim=True), net.layout, labels.T)[0]
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+    similarity = nn.functional.cosine_similarity
+    assert similarity(found[2], seen[2], dim=0) > similarity(found[0], seen[2], dim=0)
 
 
 # -- attacks --------------------------------------------------------------------------------------
@@ -235,6 +283,36 @@ def test_the_sum_of_a_mixed_pair_is_inverted_as_one_batch():
     guess = idlg(adaptive=True)(surface, seed=0)
     assert guess.x.shape == surface.truth.shape
     assert torch.equal(guess.groups, torch.tensor([0, 0, 1, 1]))
+
+
+def test_an_adaptive_adversary_keeps_the_plain_result_where_it_explains_the_uploads_better():
+    class Stuck(DLG):
+        """DLG whose search fails whenever it knows more than the plain attack."""
+
+        def invert(self, surface, targets, rng):
+            found = super().invert(surface, targets, rng)
+            return replace(found, x=torch.rand_like(found.x)) if targets.steps > 1 else found
+
+    surface = observe(BatchAggregation(batch_size=1, local_steps=2), victims=2)
+    plain = quality(idlg(), surface)
+    stuck = Stuck(iterations=80, restarts=2, labels="restored", observations=1, adaptive=True)
+    assert stuck(surface, seed=0).diagnostics["plain_kept"] == 1.0
+    assert quality(stuck, surface) == pytest.approx(plain, abs=1e-3)
+    assert idlg(adaptive=True)(surface, seed=0).diagnostics["plain_kept"] == 0.0
+
+
+def test_without_facts_the_adaptive_form_is_the_plain_one():
+    surface = observe(victims=2)
+    guess = idlg(adaptive=True, observations=1)(surface, seed=0)
+    assert "plain_kept" not in guess.diagnostics  # nothing else to try
+    assert torch.equal(guess.x, idlg()(surface, seed=0).x)
+
+
+def test_mixed_results_return_to_the_order_of_the_targets():
+    gradients, rows = torch.zeros(2, 5), torch.tensor([[0, 3], [2, 1]])
+    targets = Targets(gradients, None, 2, rows, None, 1, False)
+    found = torch.arange(2 * 6).view(2, 6)  # two members with three samples each
+    assert torch.equal(targets.gather(targets.scatter(found)), found)
 
 
 # -- access, controls, determinism ----------------------------------------------------------------

@@ -9,7 +9,7 @@ from benchmark.defenses.release.aes_block import AESBlock
 from benchmark.defenses.release.instahide import InstaHide
 from benchmark.defenses.release.rmt import RMT
 from benchmark.settings.release.setting import ReleaseSetting
-from benchmark.threats.reconstruction.codebook import Codebook, codes, permutation
+from benchmark.threats.reconstruction.codebook import Codebook, codes, look_up, permutation, usual_unseen
 from benchmark.threats.reconstruction.instahide_graph import InstaHideGraph, solve
 from benchmark.threats.reconstruction.norm_leak import NormLeak, norms
 from benchmark.threats.reconstruction.similarity_graph import assign, clusters
@@ -44,6 +44,18 @@ def test_a_codebook_recovers_nothing_of_unseen_encrypted_blocks():
 
 def test_a_codebook_of_plain_blocks_finds_similar_ones():
     assert play(Codebook(pairs=60, block=4, adaptive=False))["ssim"] > 0.5
+
+
+def test_an_unseen_block_is_the_mean_of_the_known_ones_that_are_not_of_one_colour():
+    plain = torch.zeros(1, 4, 1, 2, 2)
+    plain[0, 1:3] = torch.tensor([[[0.0, 1.0], [1.0, 1.0]], [[0.5, 0.0], [0.0, 0.0]]]).unsqueeze(1)
+    expected = torch.tensor([[0.25, 0.5], [0.5, 0.5]])
+    assert torch.equal(usual_unseen(plain)[0, 0], expected)
+    assert torch.equal(usual_unseen(plain[:, :1] + 0.3)[0, 0], torch.full((2, 2), 0.3))  # no other block is known
+    known = torch.arange(4.0).view(1, 4, 1, 1)
+    values, hits = look_up(torch.tensor([[[[3.0]], [[9.0]]]]), known, plain, everywhere=False, similar=False)
+    assert hits.flatten().tolist() == [True, False]
+    assert torch.equal(values[0, 0, 0], plain[0, 3, 0]) and torch.equal(values[0, 1, 0], expected)
 
 
 def test_norms_survive_an_orthogonal_map_and_give_the_order_of_blocks():

@@ -73,3 +73,40 @@ def test_finished_rows_are_not_evaluated_any_more():
     minimize(objective, torch.tensor([[1.0, 1.0], [-1.2, 1.0]], dtype=torch.float64), iterations=20)
     assert asked[0] == [0, 1]
     assert asked[-1] == [1]
+
+
+def test_a_search_that_fails_at_a_jump_is_not_the_end():
+    # One jump, at |x| = 1: the value rises from 1 to 1.75 on the way inwards, yet 0.75 + |x|^2 falls to 0.75 at 0.
+    def cliff(x, rows):
+        distance = x.norm(dim=1)
+        return torch.where(distance < 1, 0.75, 0.0) + distance.square(), 2 * x
+
+    start = torch.tensor([[0.25], [5.0]], dtype=torch.float64).expand(2, 16).clone()
+    found, value = minimize(cliff, start, iterations=100)
+    torch.testing.assert_close(value, torch.full((2,), 0.75, dtype=torch.float64))
+    torch.testing.assert_close(found, torch.zeros(2, 16, dtype=torch.float64), atol=1e-6, rtol=0)
+
+
+def test_a_converged_row_is_retired_and_not_sent_on_full_steps():
+    evaluations = []
+
+    def flat_bottom(x, rows):
+        evaluations.append(len(rows))
+        return 1 + x.square().sum(dim=1), 2 * x
+
+    found, value = minimize(flat_bottom, torch.ones(3, 4), iterations=500)
+    assert len(evaluations) < 12
+    torch.testing.assert_close(value, torch.ones(3))
+    assert found.abs().max() < 1e-3
+
+
+def test_full_steps_without_progress_end():
+    evaluations = []
+
+    def misleading(x, rows):  # the gradient says down where the value goes up
+        evaluations.append(len(rows))
+        return 1 + x.square().sum(dim=1), -2 * x
+
+    _, value = minimize(misleading, torch.ones(1, 2), iterations=10_000, line_search=5, patience=30)
+    assert len(evaluations) < 60
+    assert value.item() == 3.0
