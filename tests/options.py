@@ -28,6 +28,7 @@ def forget() -> None:
 
 def cell(*choices: str, scale: str = "smoke") -> ComposedCell:
     """Return the cell of these choices at ``scale``, which is the last word on numbers ``${by_scale:...}``."""
+    register()  # the resolvers; another worker may have composed these choices
     config = pickle.loads(composition(choices))
     config.scale.name = scale
     return cell_of(config, config.hydra.runtime.choices)
@@ -44,7 +45,6 @@ def composition(choices: tuple[str, ...]) -> bytes:
     """Return the pickled config of these choices."""
     path = kept() / hashlib.sha256("\n".join(choices).encode()).hexdigest()
     if not path.is_file():
-        register()
         with initialize_config_module("conf", version_base="1.3"):
             config = compose("config", list(choices), return_hydra_config=True)
         path.parent.mkdir(mode=0o700, exist_ok=True)
