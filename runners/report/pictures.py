@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,5 +94,6 @@ def _write(picture: Image.Image, path: Path) -> None:
         picture.save(temporary, format="PNG", optimize=True)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # its name may be what is wrong
+            temporary.unlink(missing_ok=True)
         raise StoreError(f"The picture {path} could not be written: {error.strerror}.") from error
