@@ -60,7 +60,7 @@ def grid(images: np.ndarray, captions: list[str]) -> Image.Image:
             channel is grey, three are colours; of any other number the mean is shown.
         captions: of the rows; may be shorter than there are rows.
     """
-    if images.ndim != 5:
+    if images.ndim != 5 or 0 in images.shape:
         raise ValueError(f"a picture is (rows, columns, channels, height, width), got shape {images.shape}.")
     rows, columns, _, height, width = images.shape
     zoom = max(1, round(SIDE / max(height, width)))

@@ -22,7 +22,7 @@ from tests.runners.conftest import composed
 CELLS = {
     "leakage_control_mean": ["none", "gradient_noise", "gradient_clipping", "dp_sgd"],
     "leakage_analytic": ["none", "gradient_pruning", "gradient_noise"],
-    "poison_sign_flip": ["none", "krum", "trimmed_mean", "median"],
+    "poison_sign_flip": ["none", "krum", "trimmed_mean", "coordinate_median"],
     "poison_label_flip": ["none", "krum", "trimmed_mean"],
     "reconstruction_control_mean": ["none", "rmt"],
     "reconstruction_known_pairs": ["none", "rmt"],

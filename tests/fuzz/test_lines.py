@@ -124,8 +124,8 @@ def test_planning_refuses_or_composes(tier: str, sandbox: Sandbox, planner: tupl
                 assert shell_safe(planned.command())
         assert (code == 0) == bool(found)
 
-    hold(tier, (12, 3000), plans, usual)
-    hold(tier, (2, 500), plans, wild)
+    hold(tier, (6, 3000), plans, usual)
+    hold(tier, (1, 500), plans, wild)
 
 
 def shell_safe(command: str) -> bool:

@@ -81,3 +81,9 @@ def test_slug(text: str, expected: str) -> None:
 def test_a_name_that_no_file_can_have_is_told(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="could not be written: File name too long"):
         save(outcome(name="x" * 400), tmp_path, KEY)
+
+
+@pytest.mark.parametrize("shape", [(1, 0, 1, 8, 8), (1, 1, 0, 8, 8), (1, 1, 1, 0, 0)])
+def test_no_pixels_are_no_picture(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="got shape"):
+        grid(np.zeros(shape), [])
