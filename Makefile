@@ -8,7 +8,7 @@ STORE ?= outputs
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint audit-dependencies types docs notebooks sweep table leaderboard site check smoke bench
+.PHONY: help setup demo test fuzz lint audit-dependencies types docs notebooks sweep table leaderboard site check smoke bench
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ demo: setup ## a sweep of gradient leakage on digits, with its leaderboard
 
 test: setup ## the default tests; `make test ARGS='-m slow'` for others
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+fuzz: setup ## twenty thousand made-up inputs, about half an hour on one core
+	$(BIN)/python -m pytest -m fuzz tests/fuzz $(ARGS)
 
 lint: setup ## style, words and links
 	$(BIN)/ruff check .

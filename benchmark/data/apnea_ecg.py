@@ -8,8 +8,10 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from benchmark.data.archives import Wanted, arrays
 from benchmark.data.base import Split
-from benchmark.data.grouped import GroupedSource, arrays
+from benchmark.data.grouped import GroupedSource
+from benchmark.errors import DataMissing
 
 VERSION = 1
 
@@ -18,6 +20,16 @@ PLAUSIBLE = (0.3, 2.0)  # seconds between two beats; others are artefacts
 BEATS = 30  # least number in a minute with a known heart rate
 SPAN = 50.0  # beats per minute that [0, 1] spans around the window's mean
 MIXED = (0.15, 0.85, 350)  # least and greatest share of apnea, least number of minutes
+
+FILE, SEVERITIES = "apnea_ecg/apnea_ecg_rr.npz", "abc"
+ARRAYS = {
+    "record": Wanted("U", ("records",)),
+    "tick": Wanted("iu", ("beats",), 0),
+    "rr": Wanted("iu", ("beats",), 0),
+    "beat_record": Wanted("iu", ("beats",), 0),
+    "minute_record": Wanted("iu", ("minutes",), 0),
+    "apnea": Wanted("iub", ("minutes",), 0, 1),
+}
 
 
 class ApneaEcg(GroupedSource):
@@ -36,8 +48,9 @@ class ApneaEcg(GroupedSource):
     has_sensitive: ClassVar[bool] = True
 
     def everything(self, root: Path | None) -> tuple[Split, int]:
-        names = ("record", "tick", "rr", "beat_record", "minute_record", "apnea")
-        found = arrays("apnea_ecg", root, "apnea_ecg/apnea_ecg_rr.npz", names)
+        found = arrays("apnea_ecg", root, FILE, ARRAYS)
+        if strange := [name for name in found["record"].tolist() if name[:1] not in SEVERITIES or not name]:
+            raise DataMissing(f"{FILE} is not the file of apnea_ecg: it has a record {strange[0]!r}. Get it again.")
         parts = []
         for number, name in enumerate(found["record"]):
             apnea = found["apnea"][found["minute_record"] == number]
@@ -46,9 +59,11 @@ class ApneaEcg(GroupedSource):
                 continue
             own = found["beat_record"] == number
             x, minutes = windows(found["tick"][own] / 100, found["rr"][own] / 100, len(apnea))
-            severity = torch.full((len(x),), "abc".index(str(name)[0]))
+            severity = torch.full((len(x),), SEVERITIES.index(str(name)[0]))
             y = torch.as_tensor(apnea[minutes].astype(np.int64))
             parts.append(Split(torch.from_numpy(x).unsqueeze(1), y, severity, torch.full((len(x),), number)))
+        if not parts:
+            raise DataMissing(f"{FILE} is not the file of apnea_ecg: no recording has both classes. Get it again.")
         data = parts[0]
         for part in parts[1:]:
             data = data.joined(part)

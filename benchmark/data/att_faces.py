@@ -54,6 +54,9 @@ def _read(file: Path) -> tuple[torch.Tensor, torch.Tensor]:
             images, subject = archive["images"], archive["subject"]
     except Exception as error:  # a damaged file raises from zipfile, zlib, struct or numpy, whichever meets it first
         raise DataMissing(f"{file} could not be read as the AT&T faces ({type(error).__name__}: {error}).") from error
-    if images.shape[0] != PERSONS * SHOTS or images.dtype != np.uint8 or set(subject) != set(range(1, PERSONS + 1)):
+    if not (isinstance(images, np.ndarray) and isinstance(subject, np.ndarray)):
+        raise DataMissing(f"{file} could not be read as the AT&T faces: a member is no array.")
+    fits = images.ndim == 3 and len(images) == PERSONS * SHOTS and images.dtype == np.uint8 and images.size > 0
+    if not fits or subject.shape != (PERSONS * SHOTS,) or set(subject.tolist()) != set(range(1, PERSONS + 1)):
         raise DataMissing(f"{file} does not hold {SHOTS} uint8 images of each of {PERSONS} persons; get it again.")
     return torch.from_numpy(images).unsqueeze(1).float() / 255, torch.from_numpy(subject.astype(np.int64)) - 1

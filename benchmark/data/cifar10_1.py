@@ -31,7 +31,11 @@ class Cifar10v1(CIFAR10):
         folder = root / "cifar10.1"
         try:
             images, labels = (np.load(folder / name, allow_pickle=False) for name in FILES)
-        except (OSError, ValueError) as error:
+            if images.dtype != np.uint8 or images.shape[1:] != (32, 32, 3) or labels.shape != images.shape[:1]:
+                raise ValueError(f"images are {images.dtype} {images.shape}, labels {labels.dtype} {labels.shape}")
+            if labels.dtype.kind not in "iu" or not len(labels) or not 0 <= labels.min() <= labels.max() <= 9:
+                raise ValueError("labels are not integers from 0 to 9")
+        except (OSError, ValueError, EOFError) as error:
             raise DataMissing(
                 f"dataset={self.option} also needs {' and '.join(FILES)} in {folder}: {error}. "
                 "Put them there; the CIFAR-10.1 repository publishes them."

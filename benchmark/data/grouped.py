@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.data.base import PRIVATE_SPLITS, Dataset, Source, Split, balanced_order, digest, file_in_root
-from benchmark.errors import ConfigError, DataMissing
+from benchmark.data.base import PRIVATE_SPLITS, Dataset, Source, Split, balanced_order, digest
+from benchmark.errors import ConfigError
 from benchmark.parameters import AtLeastTwo, Sizes
 from benchmark.seeds import generator
 
@@ -97,21 +95,3 @@ class GroupedSource(Source):
         split = data[rows]
         size = self.sizes.get(role, None if role == "test" else 0)
         return split[balanced_order(split.y, rng)[: len(split) if size is None else size]]
-
-
-def arrays(option: str, root: Path | None, path: str, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the named arrays of one ``.npz`` file of the data root, without unpickling.
-
-    Raises:
-        DataMissing: there is no root or no such file, or it lacks an array.
-    """
-    remedy = (
-        f": an archive of the arrays {', '.join(names)}. Put it there, or name another folder with data.root=PATH or "
-        "GAUNTLET_DATA."
-    )
-    file = file_in_root(option, root, path, remedy)
-    try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
-    except Exception as error:  # a damaged zip raises from zipfile, zlib, struct or numpy, whichever meets it first
-        raise DataMissing(f"{file} does not hold the arrays {', '.join(names)}; get it again.") from error

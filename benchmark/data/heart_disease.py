@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmark.data.archives import Wanted, arrays
 from benchmark.data.base import Dataset, Source, Split, balanced_order, digest, file_in_root
 from benchmark.errors import ConfigError, DataMissing
 from benchmark.parameters import Sizes
@@ -17,6 +18,7 @@ from benchmark.seeds import generator
 VERSION = 1
 
 FOLDER = "heart_disease"
+PARTS = ("train", "val", "iid_test", "ood_test")
 HOSPITALS = ("cleveland", "hungarian", "switzerland", "va")
 FEATURES = ("age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalach", "exang")
 """Columns that most hospitals filled in; the paper uses the same nine."""
@@ -39,12 +41,12 @@ class HeartDetectron(Source):
         super().__init__(sizes={})
 
     def pools(self, root: Path | None) -> tuple[Split, Split, int]:
-        arrays = _arrays(_file(root, "heart_detectron", "detectron_split.npz"))
-        return _part(arrays, "train"), _part(arrays, "iid_test"), 2
+        found = _read(root)
+        return _part(found, "train"), _part(found, "iid_test"), 2
 
     def load(self, root: Path | None, seed: int) -> Dataset:
-        arrays = _arrays(_file(root, "heart_detectron", "detectron_split.npz"))
-        owner, calibration, test, shifted = (_part(arrays, name) for name in ("train", "val", "iid_test", "ood_test"))
+        found = _read(root)
+        owner, calibration, test, shifted = (_part(found, name) for name in PARTS)
         empty = owner[:0]
         return Dataset(
             name="heart_detectron",
@@ -107,8 +109,14 @@ class HeartSites(Source):
         reference = features(train)
         median = np.nanmedian(reference, axis=0)
         filled = np.where(np.isnan(reference), median, reference)
+        spread = filled.std(axis=0)
+        if not (np.isfinite(rows[:, DIAGNOSIS]).all() and np.isfinite(spread).all() and spread.all()):
+            raise DataMissing(
+                f"A column of {FOLDER}/processed.*.data is empty or constant for these hospitals; get the files of UCI "
+                "again, or name others in dataset.train_on."
+            )
         x = features(rows)
-        x = (np.where(np.isnan(x), median, x) - filled.mean(axis=0)) / filled.std(axis=0)
+        x = (np.where(np.isnan(x), median, x) - filled.mean(axis=0)) / spread
         return Split(torch.as_tensor(x, dtype=torch.float32), torch.from_numpy(rows[:, DIAGNOSIS] > 0).long())
 
 
@@ -119,8 +127,8 @@ def _hospital(root: Path | None, name: str) -> np.ndarray:
         table = np.genfromtxt(file, delimiter=",", missing_values="?", dtype=np.float64)
     except ValueError as error:
         raise DataMissing(f"{file} is not the UCI file of that name: {error}") from error
-    if table.ndim != 2 or table.shape[1] != DIAGNOSIS + 1:
-        raise DataMissing(f"{file} is not the UCI file of that name: expected {DIAGNOSIS + 1} columns.")
+    if table.ndim != 2 or table.shape[1] != DIAGNOSIS + 1 or np.isinf(table).any():
+        raise DataMissing(f"{file} is not the UCI file of that name: expected {DIAGNOSIS + 1} columns of numbers.")
     return table
 
 
@@ -129,11 +137,12 @@ def _file(root: Path | None, option: str, name: str) -> Path:
     return file_in_root(option, root, Path(FOLDER) / name, remedy)
 
 
-def _arrays(file: Path) -> dict[str, np.ndarray]:
-    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-        return dict(archive)
+def _read(root: Path | None) -> dict[str, np.ndarray]:
+    wanted = {f"{part}_x": Wanted("f", (part, len(FEATURES))) for part in PARTS}
+    wanted |= {f"{part}_y": Wanted("iu", (part,), 0, 1) for part in PARTS}
+    return arrays("heart_detectron", root, f"{FOLDER}/detectron_split.npz", wanted)
 
 
-def _part(arrays: Mapping[str, np.ndarray], name: str) -> Split:
-    x: Tensor = torch.as_tensor(arrays[f"{name}_x"], dtype=torch.float32)
-    return Split(x, torch.as_tensor(arrays[f"{name}_y"], dtype=torch.int64))
+def _part(found: Mapping[str, np.ndarray], name: str) -> Split:
+    x: Tensor = torch.as_tensor(found[f"{name}_x"], dtype=torch.float32)
+    return Split(x, torch.as_tensor(found[f"{name}_y"], dtype=torch.int64))

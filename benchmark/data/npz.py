@@ -53,7 +53,7 @@ class Npz(Source):
         if root is None:
             raise no_root(f"npz (dataset.path={self.path})")
         file = root / self.path
-        if not file.is_file():
+        if not _is_file(file):
             raise DataMissing(
                 f"dataset.path={self.path} is expected at {file}, where there is no file. Put it there, or name "
                 f"another folder with data.root=PATH or GAUNTLET_DATA; it must hold the arrays {', '.join(ARRAYS)}."
@@ -152,7 +152,12 @@ def _arrays(file: Path, stream: IO[bytes]) -> dict[str, np.ndarray]:
         absent = [name for name in ARRAYS if name not in archive]
         if absent:
             raise _invalid(file, f"it has no array {', '.join(absent)}")
-        return {name: archive[name] for name in ARRAYS}
+        found = {name: archive[name] for name in ARRAYS}
+    if strange := [
+        name for name in ARRAYS if not isinstance(found[name], np.ndarray)
+    ]:  # of those numpy gives the bytes
+        raise _invalid(file, f"its member {strange[0]}.npy is no array")
+    return found
 
 
 def _images(file: Path, array: np.ndarray, name: str) -> Tensor:
@@ -172,11 +177,18 @@ def _images(file: Path, array: np.ndarray, name: str) -> Tensor:
     # Written so that NaN fails too.
     if not (array.min() >= 0 and array.max() <= 1):
         raise _invalid(file, f"{name} must lie in [0, 1], it spans {array.min():g} to {array.max():g}")
-    return torch.as_tensor(array, dtype=torch.float32)
+    return torch.from_numpy(array.astype(np.float32, copy=False))  # in the byte order of this machine
 
 
 def _invalid(file: Path, problem: str) -> DataMissing:
     return DataMissing(f"{file} is not a data set of images: {problem}.")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _sha256(file: Path) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TEST_SHARE = 0.3
+LEAST_ROWS = 10  # of which both pools have some
 
 
 def read(
@@ -78,6 +79,8 @@ def pools(
     from sklearn.compose import ColumnTransformer
     from sklearn.preprocessing import MinMaxScaler, OneHotEncoder
 
+    if len(y.unique()) < 2 or len(y) < LEAST_ROWS:
+        raise DataMissing(f"The file of {name} holds {len(y)} rows of {len(y.unique())} classes. Get it again.")
     order = balanced_order(y, generator(0, f"{name}.pools"))
     held_out = round(TEST_SHARE * len(order))
     parts = order[held_out:], order[:held_out]

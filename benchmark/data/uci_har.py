@@ -7,14 +7,21 @@ from typing import ClassVar
 
 import torch
 
+from benchmark.data.archives import Wanted, arrays
 from benchmark.data.base import Split
-from benchmark.data.grouped import GroupedSource, arrays
+from benchmark.data.grouped import GroupedSource
 from benchmark.parameters import AtLeastTwo, Sizes
 
 VERSION = 1
 
 RANGES = (2.0, 2.0, 2.0, 5.0, 5.0, 5.0, 2.0, 2.0, 2.0)
 """Half the range of each channel: body acceleration in g, angular velocity in rad/s, total acceleration in g."""
+
+ARRAYS = {
+    "X": Wanted("f", ("windows", 128, len(RANGES))),
+    "activity": Wanted("iu", ("windows",), 0, 5),
+    "subject": Wanted("iu", ("windows",), 1, 30),
+}
 
 
 class UciHar(GroupedSource):
@@ -34,7 +41,7 @@ class UciHar(GroupedSource):
         super().__init__(sizes=sizes, insiders=insiders)
 
     def everything(self, root: Path | None) -> tuple[Split, int]:
-        found = arrays("uci_har", root, "uci_har/uci_har.npz", ("X", "activity", "subject"))
+        found = arrays("uci_har", root, "uci_har/uci_har.npz", ARRAYS)
         half = torch.tensor(RANGES).view(1, -1, 1)
         x = torch.from_numpy(found["X"]).float().transpose(1, 2)
         subject, activity = (torch.as_tensor(found[name], dtype=torch.int64) for name in ("subject", "activity"))

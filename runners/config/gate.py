@@ -21,6 +21,7 @@ from hydra._internal.defaults_list import Overrides
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import OverrideParseException
 from omegaconf import Container, Node, OmegaConf
 
 from benchmark.errors import ConfigError
@@ -33,6 +34,8 @@ OWN = frozenset({*GROUPS, "seed", "lists"})
 TRUSTED = re.compile(r"(\w+\.)+", flags=re.ASCII)
 ENVIRONMENT = ("data.root", "store")
 """The only keys that may be filled from the environment, which may hold secrets; they are in no record."""
+PLAIN = (ValueError, TypeError, ArithmeticError, RecursionError)
+"""Errors that Python raises within Hydra on values such as a number of 5,000 digits, without a name of Hydra's own."""
 
 MOST_INTERPOLATIONS = 1_000
 """In one part of a cell, which has some dozens: a few lines that stand for each other twice over mean millions."""
@@ -155,6 +158,22 @@ def install() -> None:
     OmegaConf.register_new_resolver("oc.env", environment, replace=True)
     load, embed = ConfigRepository.load_config, ConfigLoaderImpl._load_single_config
     choose, resolve = Overrides.__init__, Container.resolve_parse_tree
+    parse, compose = OverridesParser.parse_rule, ConfigLoaderImpl.load_configuration
+
+    @wraps(parse)
+    def parse_rule(self: OverridesParser, s: str, rule_name: str) -> Any:
+        try:
+            return parse(self, s, rule_name)
+        except PLAIN as error:
+            raise OverrideParseException(override=s, message=str(error)) from error
+
+    @wraps(compose)
+    def load_configuration(self: ConfigLoaderImpl, *given: Any, **named: Any) -> Any:
+        try:
+            return compose(self, *given, **named)
+        except PLAIN as error:
+            told = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ConfigError(f"The options cannot be composed: {told}.") from error
 
     @wraps(load)
     def load_config(self: ConfigRepository, config_path: str) -> Any:
@@ -192,6 +211,8 @@ def install() -> None:
             )
         return found
 
+    OverridesParser.parse_rule = parse_rule  # type: ignore[method-assign]
+    ConfigLoaderImpl.load_configuration = load_configuration  # type: ignore[method-assign]
     ConfigRepository.load_config = load_config  # type: ignore[method-assign]
     Container.resolve_parse_tree = resolve_parse_tree  # type: ignore[method-assign]
     Overrides.__init__ = choose_options  # type: ignore[method-assign]

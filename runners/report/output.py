@@ -106,5 +106,5 @@ def _is_own_file(folder: Path, name: str) -> bool:
             if stat.S_ISLNK(os.lstat(path).st_mode):
                 return False
         return stat.S_ISREG(os.lstat(path).st_mode)
-    except OSError:
+    except (OSError, ValueError):  # no name of a file at all
         return False

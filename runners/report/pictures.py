@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,7 @@ def grid(images: np.ndarray, captions: list[str]) -> Image.Image:
             channel is grey, three are colours; of any other number the mean is shown.
         captions: of the rows; may be shorter than there are rows.
     """
-    if images.ndim != 5:
+    if images.ndim != 5 or 0 in images.shape:
         raise ValueError(f"a picture is (rows, columns, channels, height, width), got shape {images.shape}.")
     rows, columns, _, height, width = images.shape
     zoom = max(1, round(SIDE / max(height, width)))
@@ -93,5 +94,6 @@ def _write(picture: Image.Image, path: Path) -> None:
         picture.save(temporary, format="PNG", optimize=True)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # its name may be what is wrong
+            temporary.unlink(missing_ok=True)
         raise StoreError(f"The picture {path} could not be written: {error.strerror}.") from error

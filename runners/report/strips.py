@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -12,7 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from runners.report.pictures import FONT_SIZE, GAP, slug
 from runners.report.sections import Row, Section
-from runners.store.records import Store
+from runners.store.gate import LARGEST_PICTURE, read_file
+from runners.store.records import Store, StoreError
 
 if TYPE_CHECKING:
     from runners.report.boards import Board
@@ -60,7 +62,8 @@ def compose(board: Board, store: Path) -> Image.Image | None:
     the lowest seed. Of a board with more rows than fit, as many are shown of each protocol as of the others.
     """
     groups = [list(_rows(section)) for section in board.sections]
-    tiles = {path: _tile(store / path) for group in groups for _, _, path in group}
+    tiles = {path: tile for group in groups for _, _, path in group if (tile := _tile(store / path)) is not None}
+    groups = [[choice for choice in group if choice[2] in tiles] for group in groups]
     if not tiles:
         return None
     most, entries = MOST_ROWS, _entries(_spread(groups, MOST_ROWS), tiles)
@@ -138,10 +141,15 @@ def _spread(groups: Sequence[Sequence[Choice]], most: int) -> Iterator[Choice]:
         yield from group[:count]
 
 
-def _tile(path: Path) -> Image.Image:
-    """Return a picture, made smaller where it is wider than the room beside a label."""
-    with Image.open(path) as picture:
-        tile = picture.convert("RGB")
+def _tile(path: Path) -> Image.Image | None:
+    """Return a picture, made smaller where it is wider than the room beside a label; None for what is no PNG file."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(BytesIO(read_file(path, LARGEST_PICTURE)), formats=["PNG"]) as picture:
+                tile = picture.convert("RGB")
+    except (OSError, ValueError, SyntaxError, StoreError, Image.DecompressionBombWarning, Image.DecompressionBombError):
+        return None  # damaged, or an archive of pixels that would fill the memory
     room = WIDTH - LABEL_WIDTH - 3 * MARGIN
     if tile.width <= room:
         return tile

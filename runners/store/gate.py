@@ -33,9 +33,6 @@ LARGEST = 4 << 20  # bytes of a loose record; published ones have at most 10 kB
 LARGEST_PICTURE = 64 << 20
 DEEPEST = 24  # levels of nesting; published ones have 4
 STATUSES = ("ok", "failed", "timeout", "diverged")
-NEEDED = frozenset({"schema", "key", "status", "config", "facts", "seed", "utility", "risk", "cost", "diagnostics"}) | {
-    "media"
-}
 TOLD_AT_ONCE = 50
 
 Record = Mapping[str, Any]
@@ -123,6 +120,8 @@ class _Versions(BaseModel):
 
 _FIELDS = TypeAdapter(_Fields)
 KNOWN = _Fields.__annotations__.keys() | {"config"}
+NEEDED = frozenset(KNOWN | {"facts", "versions"})
+"""Fields of every record: readers ask for any of them."""
 _SHARED: dict[str, TypeAdapter[Any]] = {
     **dict.fromkeys(SINGLE, TypeAdapter(_Component)),
     "defense": TypeAdapter(Annotated[list[_Component], Field(max_length=50)]),

@@ -242,7 +242,7 @@ class Table:
             read = self.file.read(columns=[name for name in TYPED if name != "layout"], use_threads=False)
             table = {name: read[name].to_pylist() for name in read.column_names}
             keys: list[str] = table["key"]
-            if any(a is None or b is None or a >= b for a, b in itertools.pairwise(keys)):
+            if None in keys or any(a >= b for a, b in itertools.pairwise(keys)):
                 raise ValueError("its rows are not in the order of their keys")
             is_key, statuses = gate.KEY.fullmatch, frozenset(gate.STATUSES)
             checks = {

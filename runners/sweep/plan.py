@@ -262,7 +262,11 @@ def _refuse_endless(override: Override) -> None:
     if not isinstance(value, RangeSweep):
         return
     start, stop, step = value.start or 0, value.stop, value.step
-    if stop is None or step == 0 or (stop - start) / step > MOST_CELLS:
+    try:
+        endless = stop is None or step == 0 or not (stop - start) / step <= MOST_CELLS  # so that NaN is endless too
+    except OverflowError:
+        endless = True
+    if endless:
         raise ConfigError(f"{override.input_line} names more than {MOST_CELLS} values; name fewer.")
 
 

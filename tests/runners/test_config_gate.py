@@ -372,3 +372,13 @@ def test_jobs_is_a_whole_number(evil: Path, jobs: str) -> None:
 def test_keys_are_what_they_were() -> None:
     """Neither gate is part of what a cell is."""
     assert composed(*FAKE_CELL).key == "f6bfd7a7097bb13d2661be3d847241d8d39051ec1207b5e68c94a4231a6da5e5"
+
+
+# -- what Hydra has no words for --------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "line", [f"seed={'9' * 5000}", f"threat.iterations={'9' * 5000}", "setting=1.5", "model={a:1}"]
+)
+def test_a_value_on_which_python_stumbles_is_refused_in_a_sentence(command: Command, line: str) -> None:
+    for name in ("run", "plan"):
+        code, _, error = command(name, *SMALL, line)
+        assert code == 2 and "Traceback" not in error and error.strip()

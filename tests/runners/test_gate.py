@@ -95,6 +95,10 @@ DAMAGES: dict[str, tuple[Mutation, str]] = {
     "no config": (lambda one: {name: one[name] for name in one if name != "config"}, "config"),
     "no stack": (cell(defense="none"), "defense"),
     "seconds": (changed(seconds=-1.0), "seconds"),
+    **{
+        f"no {name}": (lambda one, name=name: {key: one[key] for key in one if key != name}, f"lacks {name}")
+        for name in ("sweep", "reason", "curves", "captions", "started", "device", "peak_memory_mb", "versions", "data")
+    },
 }
 
 

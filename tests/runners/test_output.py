@@ -73,3 +73,11 @@ def test_pictures_are_copied_once(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"other")
     output.write(tmp_path / "site", {"media/a.png": tmp_path / "a.png"})
     assert path.read_bytes() == b"other"
+
+
+@pytest.mark.parametrize("name", ["\x00", "a/\x00", "x" * 400])
+def test_a_name_that_no_file_can_have_is_passed_over(tmp_path: Path, name: str) -> None:
+    (tmp_path / output.MANIFEST).write_text(json.dumps([name, "stale.html"]))
+    (tmp_path / "stale.html").write_text("old")
+    assert output.write(tmp_path, {"index.html": "new"}) == [tmp_path / "index.html"]
+    assert not (tmp_path / "stale.html").exists()

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from runners.cli import main as cli
@@ -265,3 +267,12 @@ def test_a_hundred_thousand_records(tmp_path: Path) -> None:
     for words, megabytes in ((("table",), 1000), (("plan", "sweep=check"), 1500), (("check",), 1500)):
         _, worked, peak, code = measure(words, folder)
         assert code in (0, 1) and peak < megabytes and worked < 60
+
+
+def test_a_table_whose_one_key_is_null_is_named(tmp_path: Path) -> None:
+    (tmp_path / "records").mkdir()
+    made = packed._table([one := record()], packed._schema([one]))
+    nothing = pa.array([None], pa.string())
+    pq.write_table(made.set_column(made.column_names.index("key"), "key", nothing), tmp_path / "records/test.parquet")
+    assert list(Store(tmp_path).all()) == []
+    assert "order of their keys" in Store(tmp_path).packed().faults[0].reason

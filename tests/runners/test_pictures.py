@@ -9,6 +9,7 @@ from PIL import Image
 
 from benchmark.outcome import Outcome
 from runners.report.pictures import grid, save, slug
+from runners.store.records import StoreError
 
 KEY = "ab" + "0" * 62
 
@@ -75,3 +76,14 @@ def test_names_that_collide_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "expected"), [("a/b", "a-b"), ("test_accuracy by round", "test_accuracy-by-round")])
 def test_slug(text: str, expected: str) -> None:
     assert slug(text) == expected
+
+
+def test_a_name_that_no_file_can_have_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="could not be written: File name too long"):
+        save(outcome(name="x" * 400), tmp_path, KEY)
+
+
+@pytest.mark.parametrize("shape", [(1, 0, 1, 8, 8), (1, 1, 0, 8, 8), (1, 1, 1, 0, 0)])
+def test_no_pixels_are_no_picture(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="got shape"):
+        grid(np.zeros(shape), [])

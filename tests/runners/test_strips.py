@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image, ImageFont
 
 from runners.report import strips
@@ -72,3 +73,22 @@ def test_long_labels_are_broken_and_nothing_is_lost() -> None:
     lines = strips.wrapped(text, font, 100)
     assert all(font.getlength(line) <= 100 for line in lines)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+
+
+@pytest.mark.parametrize("damage", ["text", "cut", "huge", "link", "gif", "gone"])
+def test_a_damaged_picture_leaves_its_row_out(tmp_path: Path, damage: str) -> None:
+    found = board(tmp_path, {"none": RED, "dp_sgd": BLUE})
+    sound, spoilt = sorted(tmp_path.glob("media/*/*.png"), key=lambda path: Image.open(path).getpixel((0, 0)) == BLUE)
+    content = spoilt.read_bytes()
+    spoilt.unlink()
+    if damage == "link":
+        spoilt.symlink_to(sound)
+    elif damage == "gif":
+        Image.new("RGB", (60, 40), BLUE).save(spoilt, "GIF")
+    elif damage != "gone":
+        huge = content[:16] + b"\x7f\xff\xff\xff" * 2 + content[24:]
+        spoilt.write_bytes({"text": b"<svg>", "cut": content[:50], "huge": huge}[damage])
+    strip = strips.compose(found, tmp_path)
+    assert strip is not None and RED in colours_of(strip) and BLUE not in colours_of(strip)
+    sound.unlink()
+    assert strips.compose(found, tmp_path) is None

@@ -342,3 +342,24 @@ def test_a_full_disk_is_told_and_loses_nothing(command: Command, small_disk: Pat
     after = stamps(small_disk)
     assert len(after) == CELLS
     assert {name: after[name] for name in kept} == kept
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("seed=range(0,1000000000000)", "names more than 1000000 values"),
+        ("seed=shuffle(range(0,1000000000000))", "names more than 1000000 values"),
+        ("threat.risk=range(0,inf)", "names more than 1000000 values"),
+        ("threat.risk=range(-1e308,1e308,1e-300)", "names more than 1000000 values"),
+        ("threat.risk=range(0,nan)", "names more than 1000000 values"),
+        (f"seed=range(0,{'9' * 400})", "names more than 1000000 values"),
+    ],
+)
+def test_a_range_without_end_is_a_mistake(command: Command, line: str, words: str) -> None:
+    code, _, error = command("plan", "sweep=fake", line)
+    assert code == 2 and words in error and "Traceback" not in error
+
+
+def test_too_many_combinations_are_a_mistake(command: Command) -> None:
+    code, _, error = command("plan", "sweep=fake", "seed=range(0,2000)", "threat.sleep=range(0,2000)")
+    assert code == 2 and "has more than 1000000 cells" in error

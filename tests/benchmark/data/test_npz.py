@@ -1,6 +1,7 @@
 """Bring your own arrays: what is read, and how a bad file is named."""
 
 import hashlib
+import zipfile
 
 import numpy as np
 import pytest
@@ -130,3 +131,26 @@ def test_an_archive_that_unpacks_to_more_than_there_is_memory_is_refused_unread(
     monkeypatch.setattr(np, "load", lambda *given, **named: pytest.fail("it was unpacked"))
     with pytest.raises(DataMissing, match=r"take 0\.1 GB unpacked, more than half of this machine's memory"):
         source().load(tmp_path, 0)
+
+
+def test_a_path_that_no_file_can_have_is_named(tmp_path):
+    with pytest.raises(DataMissing, match="where there is no file"):
+        source("x" * 400).load(tmp_path, 0)
+
+
+def test_a_member_that_is_no_array_is_named(tmp_path):
+    file = write(tmp_path)
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in GOOD:
+            archive.writestr(f"{name}.npy", b"nothing")
+    with pytest.raises(DataMissing, match=r"train_x\.npy is no array"):
+        source().load(tmp_path, 0)
+
+
+def test_numbers_of_another_byte_order_are_the_same_numbers(tmp_path):
+    x = RNG.random((39, 3, 8, 8), dtype=np.float32)
+    parts = {"train_x": x[:30], "test_x": x[30:]}
+    write(tmp_path, **parts)
+    mine = source().load(tmp_path, 0)
+    write(tmp_path, **{name: array.astype(">f4") for name, array in parts.items()})
+    assert source().load(tmp_path, 0).digest == mine.digest
