@@ -34,7 +34,8 @@ def written(folder: Path, *claims: dict[str, Any], name: str = "02-a.yaml", **he
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_file_of_claims_can_be_read(path: Path) -> None:
-    assert read(path).claims, "a paper has claims"
+    paper = read(path)
+    assert paper.claims and paper.abstract, "a paper has claims, some of them on its abstract"
 
 
 def test_a_claim_is_read_as_it_is_written(tmp_path: Path) -> None:
