@@ -109,8 +109,12 @@ def _table(paper: Paper, answers: list[Answer]) -> Table:
     table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("claim", "where", "wanted", "measured", "state"):
         table.add_column(name, overflow="fold")
+    ours = False
     for one in in_order(answers):
         claim = one.claim
+        if claim.kind == "gate" and not ours:
+            table.add_section()
+        ours = claim.kind == "gate"
         state = f"[{COLOURS[one.state]}]{one.state}[/]" + (f"\n{escape(one.note)}" if one.note else "")
         source = f"{claim.where} ({claim.kind})"
         table.add_row(f"[bold]{claim.id}[/]", escape(source), claim.wanted(), measured(one), state)

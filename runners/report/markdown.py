@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from runners.claims.claim_evaluation import STATES, Answer
+from runners.claims.claim_evaluation import STATES, UNAVAILABLE, Answer
 from runners.claims.claims import Paper
 from runners.claims.verdicts import verdict_on
 from runners.report.board_text import (
@@ -108,11 +108,15 @@ def verdicts(papers: Sequence[tuple[Paper, Sequence[Answer]]]) -> str:
         found = verdict_on(paper, answers)
         lines = []
         for letter, sentence in paper.abstract.items():
-            own = [f"{one.claim.id}: {one.state}" for one in answers if one.claim.sentence == letter]
+            own = [_state(one) for one in answers if one.claim.sentence == letter]
             lines.append([letter, sentence, found.sentences[letter], "; ".join(own)])
         head = ["", "the abstract, in our words", "verdict", "claims"]
         parts += [f"## {paper.system} {escaped(paper.title)}", f"**{found.word}**", table(head, lines)]
     return "\n\n".join(parts) + "\n"
+
+
+def _state(one: Answer) -> str:
+    return f"{one.claim.id}: {one.state}" + (f" ({one.note})" if one.state == UNAVAILABLE else "")
 
 
 # -- one board --------------------------------------------------------------------------------------------------------
