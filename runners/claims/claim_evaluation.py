@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from runners.claims.claims import KINDS, Cells, Claim, Paper, Rival, names
-from runners.claims.intervals import Interval, of_mean, of_ratio
+from runners.claims.intervals import Interval, of_factor, of_mean, of_ratio
 from runners.config.identity import SINGLE, canonical
 from runners.store.parts import PerCell
 from runners.store.staleness import moved_on
@@ -275,8 +275,10 @@ def _number(claim: Claim, cells: Cells, groups: Sequence[Group], *, instead: flo
     if claim.by == "difference":
         gaps = [x - y for x, y in zip(a, b, strict=True)]
         return _summed(gaps, of_mean(gaps), both)
-    ratio = _ratio(statistics.fmean(a), statistics.fmean(b))
-    return replace(_summed([_ratio(x, y) for x, y in zip(a, b, strict=True)], of_ratio(a, b), both), measured=ratio)
+    ratios = [_ratio(x, y) for x, y in zip(a, b, strict=True)]
+    geometric = claim.by == "factor" and all(ratio > 0 for ratio in ratios)
+    mean = statistics.geometric_mean(ratios) if geometric else _ratio(statistics.fmean(a), statistics.fmean(b))
+    return replace(_summed(ratios, of_factor(ratios) if claim.by == "factor" else of_ratio(a, b), both), measured=mean)
 
 
 def _summed(values: Sequence[float], interval: Interval, sample: Sample) -> Number:

@@ -59,7 +59,7 @@ class Claim(BaseModel):
     below: float | None = None
     against: Cells | None = None
     against_metric: str | None = None
-    by: Literal["difference", "ratio"] = "difference"
+    by: Literal["difference", "ratio", "factor"] = "difference"
     reduce: Literal["mean", "min", "max"] | None = None
     must_fail: dict[str, Rival] = Field(default_factory=dict)
     why: str | None = None
@@ -87,7 +87,7 @@ class Claim(BaseModel):
         _demand(bounded != (self.value is not None), "give either `value` or an inequality (`at_least`, `above`, ...)")
         _demand(self.value is None or self.tolerance is not None, "a `value` needs its `tolerance`")
         _demand(self.value is None or bool(self.why), "a `tolerance` needs its reason: give `why`")
-        _demand(self.compares or self.by == "difference", "`by: ratio` needs `against`")
+        _demand(self.compares or self.by == "difference", f"`by: {self.by}` needs `against`")
         _demand(self.compares or "tie" not in self.must_fail.values(), "a `tie` needs `against`")
         _demand(self.kind == "rerun" or bool(self.must_fail), "name a rival that it must not hold for: `must_fail`")
         return self

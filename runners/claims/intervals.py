@@ -42,6 +42,14 @@ def of_ratio(over: Sequence[float], under: Sequence[float]) -> Interval:
     return centre - half, centre + half
 
 
+def of_factor(ratios: Sequence[float]) -> Interval:
+    """Return the interval of the geometric mean; nothing is known where a ratio is not positive and finite."""
+    if not all(0 < ratio < math.inf for ratio in ratios):
+        return ANYTHING
+    low, high = of_mean([math.log(ratio) for ratio in ratios])
+    return math.exp(low), math.exp(high)
+
+
 def _squared(values: Sequence[float]) -> float:
     low, high = of_mean(values)
     return ((high - low) / 2) ** 2

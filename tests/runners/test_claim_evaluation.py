@@ -113,6 +113,14 @@ def test_a_ratio_and_another_metric(records: list[dict[str, Any]]) -> None:
     assert one.number.measured == pytest.approx(0.2 - 0.89)
 
 
+def test_a_factor_is_the_geometric_mean_of_the_seeds(records: list[dict[str, Any]]) -> None:
+    one = answered(records, against={"defense": "none"}, by="factor", at_most=1)
+    assert one.number.measured == pytest.approx((0.1 * 0.2 * 0.3) ** (1 / 3) / 0.9)
+    nothing = [record(defense="krum", risk=0.0, seed=seed) for seed in SEEDS]
+    one = answered([*records, *nothing], cells=CELLS | {"defense": "krum"}, against={}, by="factor", at_most=1)
+    assert one.state == UNDECIDED
+
+
 def test_a_ratio_to_nothing_is_no_fault(records: list[dict[str, Any]]) -> None:
     nothing = [record(defense="krum", risk=0.0, seed=seed) for seed in SEEDS]
     bare, krum = CELLS | {"defense": "none"}, {"defense": "krum"}

@@ -8,7 +8,7 @@ import random
 import pytest
 from scipy.stats import ttest_1samp
 
-from runners.claims.intervals import ANYTHING, of_mean, of_ratio
+from runners.claims.intervals import ANYTHING, of_factor, of_mean, of_ratio
 
 
 def test_the_interval_of_a_mean_is_that_of_student() -> None:
@@ -38,3 +38,9 @@ def test_a_ratio_to_what_may_be_zero_has_no_bounds() -> None:
     assert of_ratio([1.0, 1.1], [0.0, 0.0]) == (math.inf, math.inf)
     assert of_ratio([0.0], [0.0]) == ANYTHING
     assert of_ratio([3.0], [2.0]) == (1.5, 1.5)
+
+
+def test_the_interval_of_a_factor_is_that_of_its_logarithm() -> None:
+    low, high = of_factor([1e30, 1e31, 1e32])
+    assert (math.log10(low), math.log10(high)) == pytest.approx(of_mean([30.0, 31.0, 32.0]))
+    assert of_factor([1e30, math.inf]) == of_factor([1.0, 0.0]) == ANYTHING
