@@ -19,7 +19,8 @@ PAPERS = load(ROOT / "results" / "reported")
 def sides(claim: Claim) -> dict[str, Cells]:
     """Return the cells that the claim, what it compares with and its rivals name."""
     rivals = {name: claim.with_(over) for name, over in claim.must_fail.items() if isinstance(over, dict)}
-    return {"": claim.cells or {}, "against": claim.other or claim.cells or {}} | rivals
+    own = {"": claim.cells, "against": claim.other if claim.against is not None else None}
+    return {name: cells for name, cells in own.items() if cells is not None} | rivals
 
 
 def faults(claim: Claim, planned: list[Group]) -> list[str]:
