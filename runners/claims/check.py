@@ -1,4 +1,6 @@
-"""``gauntlet check``: numbers of a store against what papers report and what was accepted; exit code 1 on *outside*.
+"""``gauntlet check``: numbers of a store against what papers report and what was accepted.
+
+It fails on claims that are outside, vacuous or ambiguous, and on accepted numbers that drifted.
 
 It also lists components whose source has changed while their ``VERSION`` has not: their records may be out of date
 although their keys are current.
@@ -21,6 +23,7 @@ from benchmark.errors import GauntletError
 from runners.claims import baseline as accepted
 from runners.claims.baseline import Verdict
 from runners.claims.claim_evaluation import (
+    FAULTS,
     INSIDE,
     MISSED,
     NOT_RUN,
@@ -28,38 +31,45 @@ from runners.claims.claim_evaluation import (
     STATES,
     TESTED,
     UNAVAILABLE,
+    UNDECIDED,
     Answer,
     evaluate,
     groups_of,
+    in_order,
+    measured,
 )
 from runners.claims.claims import Paper, load
+from runners.claims.verdicts import verdict_on
 from runners.store.parts import PerCell
 from runners.store.records import Store
 from runners.store.staleness import edited, moved_on, unknown_sources
 from runners.store.table import READ, frame_of
 from runners.sweep.sweep import LOG_WIDTH
 
-COLOURS = {INSIDE: "green", OUTSIDE: "bold red", MISSED: "yellow", NOT_RUN: "cyan", UNAVAILABLE: "dim", TESTED: "blue"}
+COLOURS = dict.fromkeys(FAULTS, "bold red") | {INSIDE: "green", UNDECIDED: "magenta", MISSED: "yellow"}
+COLOURS |= {NOT_RUN: "cyan", UNAVAILABLE: "dim", TESTED: "blue"}
 Records = list[dict[str, Any]]
 
 
 def run(store: Path, *, reported: Path, baseline: Path, scale: str | None, system: str | None) -> int:
-    """Print the claims with the measured numbers, then (unless ``system`` is given) accepted numbers and edited code.
+    """Print the claims with the measured numbers and a verdict on each paper.
+
+    Unless ``system`` is given, accepted numbers and edited code follow.
 
     Args:
         scale: only claims and accepted numbers of this scale.
         system: only the claims of this paper, by its number.
 
     Returns:
-        1 when a number is outside, else 0.
+        1 when a claim is at fault or an accepted number drifted, else 0.
     """
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
     records = list(Store(store).all(*READ, "versions"))
-    outside = _claims(console, records, reported, scale, system)
+    faults = _claims(console, records, reported, scale, system)
     if system is None:
-        outside += _accepted(console, records, baseline, scale)
+        faults += _accepted(console, records, baseline, scale)
         _sources(console, records)
-    return 1 if outside else 0
+    return 1 if faults else 0
 
 
 def update(store: Path, baseline: Path, *, scale: str | None) -> int:
@@ -79,43 +89,46 @@ def _counted(counts: Counter[str]) -> str:
 
 # -- claims of papers -------------------------------------------------------------------------------------------------
 def _claims(console: Console, records: Records, reported: Path, scale: str | None, system: str | None) -> int:
-    """Print a table for each paper, and return how many claims are outside."""
+    """Print a table for each paper, counts and verdicts, and return how many claims are at fault."""
     if not reported.is_dir():
         raise GauntletError(f"There is no folder {reported}; run this in the repository, or name it with --reported.")
-    papers = [_at_scale(paper, scale) for paper in load(reported, system)]
-    answers = evaluate(papers, groups_of(records))
-    for paper, of_paper in answers:
+    answers = evaluate(load(reported, system), groups_of(records))
+    shown = [(paper, [one for one in of_paper if scale in (None, one.claim.scale)]) for paper, of_paper in answers]
+    for paper, of_paper in shown:
         if of_paper:
             console.print(_table(paper, of_paper))
-    counts = Counter(answer.state for _, of_paper in answers for answer in of_paper)
-    console.print(f"Claims of papers: {_counted(counts)}.", highlight=False)
-    return counts[OUTSIDE]
-
-
-def _at_scale(paper: Paper, scale: str | None) -> Paper:
-    kept = tuple(claim for claim in paper.claims if scale is None or claim.scale == scale)
-    return paper.model_copy(update={"claims": kept})
+    if any(paper.abstract for paper, _ in answers):
+        console.print(_verdicts(answers))
+    counts = Counter(one.state for _, of_paper in shown for one in of_paper)
+    console.print(f"Claims and gates: {_counted(counts)}.", highlight=False)
+    return sum(counts[state] for state in FAULTS)
 
 
 def _table(paper: Paper, answers: list[Answer]) -> Table:
     title = f"{paper.system} {paper.title} ({paper.authors} {paper.year})"
     table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("claim", "where", "reported", "measured", "state"):
+    for name in ("claim", "where", "wanted", "measured", "state"):
         table.add_column(name, overflow="fold")
-    for one in answers:
+    ours = False
+    for one in in_order(answers):
         claim = one.claim
+        if claim.kind == "gate" and not ours:
+            table.add_section()
+        ours = claim.kind == "gate"
         state = f"[{COLOURS[one.state]}]{one.state}[/]" + (f"\n{escape(one.note)}" if one.note else "")
-        source = f"{claim.where} ({claim.provenance})"
+        source = f"{claim.where} ({claim.kind})"
         table.add_row(f"[bold]{claim.id}[/]", escape(source), claim.wanted(), measured(one), state)
     return table
 
 
-def measured(answer: Answer) -> str:
-    """Return mean, standard deviation and count of seeds as text: ``0.951 ± 0.004 (n=3)``."""
-    if answer.measured is None:
-        return "–"
-    spread = "" if answer.sd is None else f" ± {answer.sd:.2g}"
-    return f"{answer.measured:.4g}{spread} (n={answer.seeds})"
+def _verdicts(answers: Iterable[tuple[Paper, list[Answer]]]) -> Table:
+    table = Table(title="Verdicts on the abstracts", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("paper", "verdict", "sentences"):
+        table.add_column(name, overflow="fold")
+    for paper, of_paper in answers:
+        found = verdict_on(paper, of_paper)
+        table.add_row(f"{paper.system} {escape(paper.title)}", found.word, found.told())
+    return table
 
 
 # -- accepted numbers -------------------------------------------------------------------------------------------------

@@ -1,23 +1,26 @@
-"""Evaluation of claims against records: inside, outside, known miss, not run, unavailable, or answered by a test."""
+"""Evaluation of claims against records: a state for each, from the interval of its number over the seeds."""
 
 from __future__ import annotations
 
 import math
-import operator
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from runners.claims.claims import Cells, Claim, Paper, names
+from runners.claims.claims import KINDS, Cells, Claim, Paper, Rival, names
+from runners.claims.intervals import Interval, of_factor, of_mean, of_ratio
 from runners.config.identity import SINGLE, canonical
 from runners.store.parts import PerCell
 from runners.store.staleness import moved_on
 
-INSIDE, OUTSIDE, MISSED = "inside", "outside", "known miss"
+INSIDE, UNDECIDED, OUTSIDE, MISSED = "inside", "undecided", "outside", "known miss"
+VACUOUS, AMBIGUOUS = "vacuous", "ambiguous"
 NOT_RUN, UNAVAILABLE, TESTED = "not run", "unavailable", "answered by a test"
-STATES = (INSIDE, OUTSIDE, MISSED, NOT_RUN, UNAVAILABLE, TESTED)
+STATES = (INSIDE, UNDECIDED, OUTSIDE, VACUOUS, AMBIGUOUS, MISSED, NOT_RUN, UNAVAILABLE, TESTED)
+FAULTS = (OUTSIDE, VACUOUS, AMBIGUOUS)
+"""States with which ``gauntlet check`` fails."""
 
 Record = Mapping[str, Any]
 BySeed = dict[int, float]
@@ -40,22 +43,35 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """State of a claim and the number behind it.
+class Number:
+    """The number of a claim, or of a rival in its place.
 
     Attributes:
-        measured: the mean over seeds (of the difference or ratio, where the claim compares).
+        measured: the mean over seeds (of the difference or ratio, where the claim compares); None where there is none.
+        interval: of 95 % over the seeds; the number itself for a single seed.
         sd: standard deviation over seeds, None for a single one.
         keys: keys of the records behind it.
-        note: why there is no number, or a remark.
+        ambiguous: several cells match, so that there is no number.
+        notes: why there is no number, or remarks on it.
     """
 
-    claim: Claim
-    state: str
     measured: float | None = None
+    interval: Interval | None = None
     sd: float | None = None
     seeds: int = 0
     keys: tuple[str, ...] = ()
+    ambiguous: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """State of a claim and the number behind it; ``rivals``: name -> the number of what it must fail for."""
+
+    claim: Claim
+    state: str
+    number: Number = Number()
+    rivals: Mapping[str, Number] = field(default_factory=dict)
     note: str = ""
 
 
@@ -68,13 +84,14 @@ class Sample:
     stale: bool = False
     lost: str = ""
     reason: str = ""
-
-    def on(self, seeds: Iterable[int]) -> Sample:
-        kept = set(seeds)
-        return replace(self, groups=[{s: v for s, v in group.items() if s in kept} for group in self.groups])
+    ambiguous: bool = False
 
     def seeds(self) -> set[int]:
         return set.intersection(*map(set, self.groups)) if self.groups else set()
+
+    def by_seed(self, reduce: str | None, seeds: Iterable[int]) -> list[float]:
+        """Return a value for each of ``seeds``, that of several cells combined by ``reduce``."""
+        return [REDUCERS[reduce or "mean"]([group[seed] for group in self.groups]) for seed in sorted(seeds)]
 
 
 def groups_of(records: Iterable[Record]) -> list[Group]:
@@ -97,47 +114,67 @@ def evaluate(papers: Iterable[Paper], groups: Sequence[Group]) -> list[tuple[Pap
     return [(paper, [answer(claim, by_scale[claim.scale]) for claim in paper.claims]) for paper in papers]
 
 
+def in_order(answers: Iterable[Answer]) -> list[Answer]:
+    """Return the answers by the kind of their claims, our own gates last."""
+    return sorted(answers, key=lambda one: KINDS.index(one.claim.kind))
+
+
 def answer(claim: Claim, groups: Sequence[Group]) -> Answer:
     """Return the answer that the records give to ``claim``."""
-    if claim.provenance == "unavailable":
-        return Answer(claim, UNAVAILABLE, note=claim.why or "")
     if claim.test:
         return Answer(claim, TESTED, note=claim.test)
-    assert claim.metric and claim.cells is not None
-    own = _sample(claim, claim.cells, claim.metric, groups)
-    if own.reason:
-        return Answer(claim, NOT_RUN, note=own.reason)
-    if claim.other is None:
-        return _judged(claim, own, lambda reduce, seeds: _mean(reduce, own, seeds))
-    other = _sample(claim, claim.other, claim.against_metric or claim.metric, groups)
-    if other.reason:
-        return Answer(claim, NOT_RUN, note=f"to compare with: {other.reason}")
-    shared = own.seeds() & other.seeds()
-    if not shared:
-        return Answer(claim, NOT_RUN, note="the two cells share no seed")
-    both = Sample(
-        [*own.on(shared).groups, *other.on(shared).groups],
-        tuple(dict.fromkeys(own.keys + other.keys)),
-        stale=own.stale or other.stale,
-        lost=own.lost or other.lost,
-    )
-    by = operator.sub if claim.by == "difference" else _ratio
-    return _judged(claim, both, lambda reduce, s: by(_mean(reduce, own, s), _mean(reduce, other, s)))
+    if claim.cells is None:
+        return Answer(claim, UNAVAILABLE, note=claim.why or "")
+    number = _number(claim, claim.cells, groups)
+    rivals = {name: _rival(claim, rival, groups) for name, rival in claim.must_fail.items()}
+    state, notes = _judged(claim, number), list(number.notes)
+    if state == NOT_RUN and number.ambiguous:
+        state = AMBIGUOUS
+    if state == OUTSIDE and claim.miss:
+        state = MISSED
+        notes.append(f"known: {claim.miss}")
+    elif claim.miss and state == INSIDE:
+        notes.append("no longer missed: drop `miss`")
+    for name, rival in rivals.items():
+        if rival.measured is not None and not claim.too_low(rival.measured) and not claim.too_high(rival.measured):
+            state = VACUOUS
+            notes.append(f"its rival passes: {name}, {rival.measured:.4g}")
+        elif rival.measured is None and number.measured is not None:
+            notes.append(f"rival {AMBIGUOUS if rival.ambiguous else NOT_RUN}: {name}")
+    return Answer(claim, state, number, rivals, "; ".join(notes))
+
+
+def measured(answer: Answer) -> str:
+    """Return mean, 95 % interval and count of seeds as text: ``0.951 [0.94, 0.96] (n=3)``."""
+    number = answer.number
+    if number.measured is None or number.interval is None:
+        return "–"
+    interval = "" if number.seeds == 1 else " [{:.3g}, {:.3g}]".format(*number.interval)
+    return f"{number.measured:.4g}{interval} (n={number.seeds})"
 
 
 # -- from cells to numbers --------------------------------------------------------------------------------------------
-def _sample(claim: Claim, cells: Cells, metric: str, groups: Sequence[Group]) -> Sample:
-    left = [group for group in groups if group.config["scale"]["name"] == claim.scale]
+def matching(scale: str | None, cells: Cells, groups: Iterable[Group]) -> tuple[list[Group], str]:
+    """Return the groups of ``scale`` that ``cells`` names, and why there is none."""
+    left = [group for group in groups if group.config["scale"]["name"] == scale]
     if not left:
-        return Sample(reason=f"no record of scale={claim.scale}")
+        return [], f"no record of scale={scale}"
     for path, wanted in sorted(cells.items(), key=lambda item: item[0].count(".")):
         kept = [group for group in left if _matches(group.config, path, wanted)]
         if not kept:
-            return Sample(reason=f"no record has {path}={wanted} among the {len(left)} that match what is before it")
+            return [], f"no record has {path}={wanted} among the {len(left)} that match what is before it"
         left = kept
+    return left, ""
+
+
+def _sample(claim: Claim, cells: Cells, metric: str, groups: Sequence[Group]) -> Sample:
+    left, reason = matching(claim.scale, cells, groups)
+    if reason:
+        return Sample(reason=reason)
     left = [group for group in left if not group.stale] or left  # old records only where there are no others
     if len(left) > 1 and claim.reduce is None:
-        return Sample(reason=f"ambiguous: {len(left)} cells match, which differ in {_differing(left)}; say `reduce`")
+        told = f"{len(left)} cells match, which differ in {_differing(left)}; say `reduce`"
+        return Sample(reason=told, ambiguous=True)
     values = [group.values(metric) for group in left]
     records = [record for group in left for record in group.records.values()]
     if not any(values):
@@ -202,41 +239,72 @@ def _flat(path: str, node: Any) -> Iterable[tuple[str, Any]]:
 
 
 # -- from numbers to a state ------------------------------------------------------------------------------------------
-def _mean(reduce: str | None, sample: Sample, seeds: Iterable[int] | None) -> float:
-    """Return the mean over ``seeds`` (all where None) within each group, then combined over groups."""
-    means = [statistics.fmean(g.values() if seeds is None else [g[s] for s in seeds]) for g in sample.groups]
-    return REDUCERS[reduce or "mean"](means)
+def _rival(claim: Claim, rival: Rival, groups: Sequence[Group]) -> Number:
+    """Return the number of ``rival`` in place of the claim's own cells; a number is known in closed form."""
+    if rival == "tie":
+        return Number(0.0 if claim.by == "difference" else 1.0)
+    if isinstance(rival, dict):
+        return _number(claim, claim.with_(rival), groups)
+    return _number(claim, claim.cells or {}, groups, instead=rival)
 
 
-def _judged(claim: Claim, sample: Sample, number: Callable[[str | None, Iterable[int] | None], float]) -> Answer:
-    """Return the state of a claim, whose quantity on ``seeds`` is ``number(reduce, seeds)``."""
-    shared = sorted(sample.seeds())
-    one_by_one = [number(claim.reduce, [seed]) for seed in shared]
-    measured = number(claim.reduce, shared if claim.other else None)
-    held = all(map(claim_holds(claim), one_by_one)) if claim.every_seed else claim_holds(claim)(measured)
-    notes = ["components have changed since"] if sample.stale else []
-    notes += [sample.lost] if sample.lost else []
-    if claim.every_seed:
-        notes.append(f"holds in {sum(map(claim_holds(claim), one_by_one))} of {len(shared)} seeds")
-    if claim.miss:
-        notes.append("no longer missed: drop `miss`" if held else f"known: {claim.miss}")
-    state = INSIDE if held else MISSED if claim.miss else OUTSIDE
-    seeds = len(shared) if claim.other or claim.every_seed else max(len(group) for group in sample.groups)
-    sd = statistics.stdev(one_by_one) if len(one_by_one) > 1 and all(map(math.isfinite, one_by_one)) else None
-    return Answer(claim, state, measured, sd, seeds, sample.keys, "; ".join(notes))
+def _number(claim: Claim, cells: Cells, groups: Sequence[Group], *, instead: float | None = None) -> Number:
+    """Return the number of the claim with ``cells`` as its own ones, ``instead`` of what was measured in them.
+
+    Two metrics of the same cells stay a comparison within them, whichever they are.
+    """
+    assert claim.metric
+    own = _sample(claim, cells, claim.metric, groups) if instead is None else Sample()
+    if own.reason:
+        return Number(ambiguous=own.ambiguous, notes=(own.reason,))
+    if not claim.compares:
+        values = [instead] if instead is not None else own.by_seed(claim.reduce, own.seeds())
+        return _summed(values, of_mean(values), own) if values else Number(notes=("the cells share no seed",))
+    against = claim.other if claim.against is not None else cells
+    assert against is not None
+    other = _sample(claim, against, claim.against_metric or claim.metric, groups)
+    if other.reason:
+        return Number(ambiguous=other.ambiguous, notes=(f"to compare with: {other.reason}",))
+    shared = other.seeds() & own.seeds() if instead is None else other.seeds()
+    if not shared:
+        return Number(notes=("the two cells share no seed",))
+    a = own.by_seed(claim.reduce, shared) if instead is None else [instead] * len(shared)
+    b = other.by_seed(claim.reduce, shared)
+    both = replace(own, keys=tuple(dict.fromkeys(own.keys + other.keys)), stale=own.stale or other.stale)
+    both = replace(both, lost=own.lost or other.lost)
+    if claim.by == "difference":
+        gaps = [x - y for x, y in zip(a, b, strict=True)]
+        return _summed(gaps, of_mean(gaps), both)
+    ratios = [_ratio(x, y) for x, y in zip(a, b, strict=True)]
+    geometric = claim.by == "factor" and all(ratio > 0 for ratio in ratios)
+    mean = statistics.geometric_mean(ratios) if geometric else _ratio(statistics.fmean(a), statistics.fmean(b))
+    return replace(_summed(ratios, of_factor(ratios) if claim.by == "factor" else of_ratio(a, b), both), measured=mean)
 
 
-def claim_holds(claim: Claim) -> Callable[[float], bool]:
-    """Return a test of whether a number agrees with the claim's value or inequality, up to rounding errors."""
-    slack = 1e-9
+def _summed(values: Sequence[float], interval: Interval, sample: Sample) -> Number:
+    remarks = {
+        "components have changed since": sample.stale,
+        sample.lost: bool(sample.lost),
+        "one seed: no interval": len(values) == 1,
+    }
+    notes = tuple(remark for remark, due in remarks.items() if due)
+    sd = statistics.stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else None
+    return Number(statistics.fmean(values), interval, sd, len(values), sample.keys, notes=notes)
 
-    def holds(number: float) -> bool:
-        if claim.value is not None:
-            return abs(number - claim.value) <= (claim.tolerance or 0.0) + slack
-        low = claim.at_least is None or number >= claim.at_least - slack
-        return low and (claim.at_most is None or number <= claim.at_most + slack)
 
-    return holds
+def _judged(claim: Claim, number: Number) -> str:
+    """Return inside if the whole interval is, outside if nothing of it is; a value allows for its tolerance.
+
+    A value is met by an interval that reaches its tolerance and is no wider than that.
+    """
+    if number.interval is None:
+        return NOT_RUN
+    low, high = number.interval
+    if claim.too_low(high) or claim.too_high(low):
+        return OUTSIDE
+    if claim.value is not None:
+        return INSIDE if high - low <= 2 * (claim.tolerance or 0.0) + 1e-9 else UNDECIDED
+    return INSIDE if not claim.too_low(low) and not claim.too_high(high) else UNDECIDED
 
 
 def _ratio(one: float, other: float) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from omegaconf import OmegaConf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -21,7 +21,15 @@ ROOT = Path(__file__).resolve().parents[2]
 REPORTED = Path("results/reported")
 NAMED = ("dataset", "model", "setting", "threat", "defense")
 SECTIONS = ("utility.", "risk.", "cost.", "diagnostics.")
+BOUNDS = (("at_least", "≥"), ("above", ">"), ("at_most", "≤"), ("below", "<"))
+SLACK = 1e-9
+"""Rounding error of a mean."""
 Cells = dict[str, Any]
+Rival = Literal["tie"] | float | Cells
+"""What a claim must not hold for: cells, a number in place of the claim's own, or a tie with what it compares with."""
+Kind = Literal["headline", "paper", "rerun", "gate"]
+KINDS: tuple[str, ...] = get_args(Kind)
+"""In the order in which they are shown: our own gates come last."""
 
 
 class ClaimsError(GauntletError):
@@ -36,7 +44,10 @@ class Claim(BaseModel):
     id: str = Field(pattern=r"^[\w.-]+$")
     text: str
     where: str
-    provenance: Literal["paper", "code", "recalled", "unavailable", "gate"]
+    kind: Kind
+    known: Literal["printed", "code", "recalled"] = "printed"
+    sentence: str | None = Field(default=None, pattern=r"^[a-z]$")
+    scaled: str | None = None
     scale: Literal["smoke", "cpu", "full"] | None = None
     cells: Cells | None = None
     metric: str | None = None
@@ -44,11 +55,13 @@ class Claim(BaseModel):
     tolerance: float | None = Field(default=None, ge=0)
     at_least: float | None = None
     at_most: float | None = None
+    above: float | None = None
+    below: float | None = None
     against: Cells | None = None
     against_metric: str | None = None
-    by: Literal["difference", "ratio"] = "difference"
-    every_seed: bool = False
+    by: Literal["difference", "ratio", "factor"] = "difference"
     reduce: Literal["mean", "min", "max"] | None = None
+    must_fail: dict[str, Rival] = Field(default_factory=dict)
     why: str | None = None
     test: str | None = None
     miss: str | None = None
@@ -63,44 +76,56 @@ class Claim(BaseModel):
 
     @model_validator(mode="after")
     def _one_kind_of_answer(self) -> Self:
-        if self.provenance == "unavailable":
-            _demand(bool(self.why), "an unavailable number says why it is unavailable: give `why`")
-        elif self.test is None:
-            for name in ("scale", "cells", "metric"):
-                _demand(getattr(self, name) is not None, f"`{name}` is missing (or `test`, if a test answers it)")
-            bounded = self.at_least is not None or self.at_most is not None
-            _demand(bounded != (self.value is not None), "give either `value` or an inequality (`at_least`, `at_most`)")
-            _demand(self.value is None or self.tolerance is not None, "a `value` needs its `tolerance`")
-            _demand(self.value is None or bool(self.why), "a `tolerance` needs its reason: give `why`")
-            relative = self.against is None and self.against_metric is None
-            _demand(not relative or self.by == "difference", "`by: ratio` needs `against`")
+        _demand(self.kind != "headline" or self.sentence is not None, "a headline names its `sentence` of the abstract")
+        _demand(self.kind != "gate" or self.sentence is None, "a gate is ours and answers no `sentence`")
+        if self.cells is None:
+            _demand(bool(self.test or self.why), "give `cells`, a `test`, or `why` nothing here can answer it")
+            return self
+        for name in ("scale", "metric"):
+            _demand(getattr(self, name) is not None, f"`{name}` is missing")
+        bounded = any(getattr(self, name) is not None for name, _ in BOUNDS)
+        _demand(bounded != (self.value is not None), "give either `value` or an inequality (`at_least`, `above`, ...)")
+        _demand(self.value is None or self.tolerance is not None, "a `value` needs its `tolerance`")
+        _demand(self.value is None or bool(self.why), "a `tolerance` needs its reason: give `why`")
+        _demand(self.compares or self.by == "difference", f"`by: {self.by}` needs `against`")
+        _demand(self.compares or "tie" not in self.must_fail.values(), "a `tie` needs `against`")
+        _demand(self.kind == "rerun" or bool(self.must_fail), "name a rival that it must not hold for: `must_fail`")
         return self
 
     @property
-    def answered_by_cells(self) -> bool:
-        return self.provenance != "unavailable" and self.test is None
+    def compares(self) -> bool:
+        return self.against is not None or self.against_metric is not None
 
     @property
     def other(self) -> Cells | None:
         """Return the complete cells that this claim compares with; None where it compares nothing."""
-        if self.against is None and self.against_metric is None:
-            return None
-        replaced = {name for name in self.against or {} if "." not in name}
-        kept = {path: value for path, value in (self.cells or {}).items() if path.split(".")[0] not in replaced}
-        merged = kept | (self.against or {})
-        return merged | {
-            path: value
-            for path, value in (self.cells or {}).items()
-            if path not in merged and "." in path and _is_parameter(path, merged)
-        }
+        return self.with_(self.against or {}) if self.compares else None
+
+    def with_(self, over: Cells) -> Cells:
+        """Return ``cells`` with ``over`` on top; parameters of the components that it replaces fall away."""
+        replaced = {name for name in over if "." not in name}
+        return {path: value for path, value in (self.cells or {}).items() if path.split(".")[0] not in replaced} | over
+
+    def too_low(self, number: float) -> bool:
+        """Return whether ``number`` is below what the claim allows, by more than a rounding error."""
+        low = self.at_least if self.value is None else self.value - (self.tolerance or 0.0)
+        return bool(low is not None and number < low - SLACK) or bool(
+            self.above is not None and number <= self.above + SLACK
+        )
+
+    def too_high(self, number: float) -> bool:
+        """Return whether ``number`` is above what the claim allows, by more than a rounding error."""
+        high = self.at_most if self.value is None else self.value + (self.tolerance or 0.0)
+        return bool(high is not None and number > high + SLACK) or bool(
+            self.below is not None and number >= self.below - SLACK
+        )
 
     def wanted(self) -> str:
         """Return the claim's number in a few characters: ``0.962 ± 0.02``, ``≥ 0.8``."""
         if self.value is not None:
             return f"{self.value:g} ± {self.tolerance:g}"
-        limits = (("≥", self.at_least), ("≤", self.at_most))
-        bounds = [f"{sign} {limit:g}" for sign, limit in limits if limit is not None]
-        return " and ".join(bounds) or "–"
+        limits = ((sign, getattr(self, name)) for name, sign in BOUNDS)
+        return " and ".join(f"{sign} {limit:g}" for sign, limit in limits if limit is not None) or "–"
 
 
 class Paper(BaseModel):
@@ -114,6 +139,7 @@ class Paper(BaseModel):
     year: int
     sweep: str | None = None
     page: str | None = None
+    abstract: dict[str, str] = Field(default_factory=dict)
     claims: tuple[Claim, ...]
 
     @model_validator(mode="after")
@@ -121,6 +147,14 @@ class Paper(BaseModel):
         names = [claim.id for claim in self.claims]
         twice = sorted({name for name in names if names.count(name) > 1})
         _demand(not twice, f"two claims have the same id: {', '.join(twice)}")
+        return self
+
+    @model_validator(mode="after")
+    def _every_sentence_has_an_answer(self) -> Self:
+        answered = {claim.sentence for claim in self.claims if claim.sentence}
+        _demand(
+            answered == set(self.abstract), f"claims answer sentences {sorted(answered)} of {sorted(self.abstract)}"
+        )
         return self
 
 
@@ -191,8 +225,9 @@ def _told(error: ValidationError, content: Any) -> list[str]:
 
 # -- what the fields refer to -----------------------------------------------------------------------------------------
 def problems_of(claim: Claim) -> list[str]:
-    """Return the options, parameters and tests that ``claim`` refers to and that do not exist."""
-    found = [problem for cells in (claim.cells, claim.other) if cells for problem in _unknown(cells)]
+    """Return the options, parameters and tests that ``claim`` and its rivals refer to and that do not exist."""
+    rivals = [claim.with_(rival) for rival in claim.must_fail.values() if isinstance(rival, dict)]
+    found = [problem for cells in (claim.cells, claim.other, *rivals) if cells for problem in _unknown(cells)]
     if claim.test and not _test_exists(claim.test):
         found.append(f"there is no test {claim.test}; write path::function, relative to the repository.")
     return list(dict.fromkeys(found))
@@ -215,15 +250,6 @@ def _unknown(cells: Cells) -> list[str]:
             if name not in known:
                 problems.append(f"{path!r} is no parameter{nearest(name, sorted(known))}")
     return problems
-
-
-def _is_parameter(path: str, cells: Cells) -> bool:
-    """Return whether the components that ``cells`` names have the parameter ``path``, as far as their files tell."""
-    group, *rest = path.split(".")
-    if group != "defense":
-        known = _parameters(group, cells.get(group))
-        return not known or ".".join(rest) in known
-    return rest[0] in names(cells.get("defense"))
 
 
 def names(value: Any) -> list[str]:

@@ -1,12 +1,13 @@
-"""Boards as Markdown: a page for each board, and the index that leads to them."""
+"""Boards as Markdown: a page for each board, one for all papers, and the index that leads to them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from runners.claims.claim_evaluation import STATES, Answer
+from runners.claims.claim_evaluation import STATES, UNAVAILABLE, Answer
 from runners.claims.claims import Paper
+from runners.claims.verdicts import verdict_on
 from runners.report.board_text import (
     findings,
     left,
@@ -45,7 +46,7 @@ LEGEND = """\
   a number; never counted as a success of the defense.
 """
 EMPTY = "No records yet: `gauntlet sweep sweep=demo` makes the first ones.\n"
-INDEX = "README.md"
+INDEX, PAPERS = "README.md", "papers.md"
 
 
 class Ready(str):
@@ -92,10 +93,30 @@ def _papers(papers: Sequence[tuple[Paper, Sequence[Answer]]]) -> list[str]:
         return []
     lines = []
     for paper, answers in papers:
-        counts = Counter(answer.state for answer in answers)
-        lines.append([paper.system, paper.title, *(str(counts[state]) for state in STATES)])
-    every = "Each claim with its measured number is in [claims.csv](../claims.csv)."
-    return ["## Papers: claimed and measured", table(["no.", "paper", *STATES], lines), every]
+        found = verdict_on(paper, answers)
+        counts = Counter(answer.state for answer in answers if answer.claim.kind != "gate")
+        told = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+        lines.append([paper.system, paper.title, found.word, found.told(), told])
+    every = f"Their sentences: [{PAPERS}]({PAPERS}). Every claim and gate with its number: [claims.csv](../claims.csv)."
+    return ["## Papers", table(["no.", "paper", "verdict", "sentences", "claims"], lines), every]
+
+
+def verdicts(papers: Sequence[tuple[Paper, Sequence[Answer]]]) -> str:
+    """Return a page with the verdict on each paper, and the sentences of its abstract with theirs and their claims."""
+    parts = ["# Papers", "Claims and gates with their numbers: [claims.csv](../claims.csv)."]
+    for paper, answers in papers:
+        found = verdict_on(paper, answers)
+        lines = []
+        for letter, sentence in paper.abstract.items():
+            own = [_state(one) for one in answers if one.claim.sentence == letter]
+            lines.append([letter, sentence, found.sentences[letter], "; ".join(own)])
+        head = ["", "the abstract, in our words", "verdict", "claims"]
+        parts += [f"## {paper.system} {escaped(paper.title)}", f"**{found.word}**", table(head, lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _state(one: Answer) -> str:
+    return f"{one.claim.id}: {one.state}" + (f" ({one.note})" if one.state == UNAVAILABLE else "")
 
 
 # -- one board --------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from runners.claims.claim_evaluation import Answer
+from runners.claims.claim_evaluation import Answer, in_order
 from runners.claims.claims import Paper
 from runners.report.board_text import lost, state
 from runners.report.boards import Board
@@ -65,15 +65,17 @@ def _cell(section: Section, row: Row, column: Column) -> Iterator[str]:
 
 def claims(papers: Iterable[tuple[Paper, Sequence[Answer]]]) -> str:
     """Return every claim of every paper with its measured number as CSV."""
-    head = ["system", "claim", "text", "where", "provenance", "scale", "metric", "claimed", "measured", "sd", "seeds"]
+    head = ["system", "claim", "kind", "sentence", "text", "where", "known", "scaled", "scale", "metric", "wanted"]
     lines = []
     for paper, answers in papers:
-        for answer in answers:
-            claim = answer.claim
-            line = [paper.system, claim.id, claim.text, claim.where, claim.provenance, claim.scale or ""]
-            line += [claim.metric or "", claim.wanted(), _number(answer.measured), _number(answer.sd)]
-            lines.append([*line, str(answer.seeds), answer.state, answer.note])
-    return text([*head, "state", "note"], lines)
+        for answer in in_order(answers):
+            claim, number = answer.claim, answer.number
+            low, high = number.interval or (None, None)
+            line = [paper.system, claim.id, claim.kind, claim.sentence or "", claim.text, claim.where, claim.known]
+            line += [claim.scaled or "", claim.scale or "", claim.metric or "", claim.wanted()]
+            line += [_number(number.measured), _number(low), _number(high), str(number.seeds)]
+            lines.append([*line, answer.state, answer.note])
+    return text([*head, "measured", "low", "high", "seeds", "state", "note"], lines)
 
 
 def _number(value: float | None) -> str:

@@ -16,6 +16,7 @@ from runners.claims import baseline as accepted
 from runners.claims.check import run, update
 from tests.runners.conftest import Command
 from tests.runners.synthetic import record, store
+from tests.runners.test_claims import CLAIM, written
 
 SEEDS = (0, 1, 2)
 
@@ -36,6 +37,35 @@ def spread(shift: float = 0.0, **more: Any) -> list[dict[str, Any]]:
 def baseline(tmp_path: Path) -> Path:
     assert update(store(tmp_path / "accepted", spread()), tmp_path / "baseline", scale=None) == 0
     return tmp_path / "baseline"
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "said"),
+    [
+        ({"at_most": 0.8}, 0, "reproduced"),
+        ({"at_most": 0.6}, 0, "undecided"),
+        ({"at_most": 0.2}, 1, "contradicted"),
+        ({"at_most": 0.2, "miss": "x"}, 0, "contradicted"),
+        ({"at_most": 0.8, "must_fail": {"chance": 0.1}}, 1, "vacuous"),
+        ({"at_most": 0.8, "cells": {"dataset": "digits"}}, 1, "ambiguous"),
+    ],
+)
+def test_claims_at_fault_fail_and_a_verdict_is_told(
+    tmp_path: Path, baseline: Path, fields: dict[str, Any], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = {"dataset": "digits", "defense": "krum"}
+    base = CLAIM | {
+        "scale": "smoke",
+        "cells": cells,
+        "kind": "headline",
+        "sentence": "a",
+        "must_fail": {"nothing": 2.0},
+    }
+    (tmp_path / "claims").mkdir()
+    written(tmp_path / "claims", base | fields, abstract={"a": "It holds."})
+    both = store(tmp_path / "now", [*spread(), *spread(defense="krum")])
+    assert run(both, reported=tmp_path / "claims", baseline=baseline, scale=None, system="02") == code
+    assert said in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("shift", "code"), [(0.0, 0), (0.05, 0), (-0.1, 0), (0.24, 0), (0.25, 1), (-0.4, 1)])

@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 
 from runners.claims.claim_evaluation import (
+    AMBIGUOUS,
     INSIDE,
     MISSED,
     NOT_RUN,
     OUTSIDE,
     TESTED,
     UNAVAILABLE,
+    UNDECIDED,
+    VACUOUS,
     Answer,
     answer,
     groups_of,
@@ -25,7 +28,7 @@ CELLS = {"dataset": "digits", "threat": "leakage_dlg", "defense": "dp_sgd"}
 
 
 def claim(**fields: Any) -> Claim:
-    given = {"id": "c", "text": "t", "where": "w", "provenance": "gate", "scale": "smoke"}
+    given: dict[str, Any] = {"id": "c", "text": "t", "where": "w", "kind": "rerun", "scale": "smoke"}
     given |= {"cells": CELLS, "metric": "risk.ssim"}
     return Claim.model_validate(given | fields)
 
@@ -44,65 +47,107 @@ def records() -> list[dict[str, Any]]:
     ]
 
 
-def test_a_value_is_held_against_the_mean_over_seeds(records: list[dict[str, Any]]) -> None:
-    one = answered(records, value=0.25, tolerance=0.06, why="x")
-    assert (one.state, one.seeds, len(one.keys)) == (INSIDE, 3, 3)
-    assert (one.measured, one.sd) == (pytest.approx(0.2), pytest.approx(0.1))
-    assert answered(records, value=0.25, tolerance=0.04, why="x").state == OUTSIDE
+@pytest.mark.parametrize(
+    ("value", "tolerance", "state"),
+    [
+        (0.25, 0.25, INSIDE),
+        (0.6, 0.25, INSIDE),  # the interval, of 0.2 ± 0.248, reaches 0.35
+        (0.25, 0.24, UNDECIDED),  # it is wider than the tolerance
+        (0.71, 0.25, OUTSIDE),
+    ],
+)
+def test_a_value_wants_an_interval_that_reaches_it_and_is_no_wider_than_its_tolerance(
+    records: list[dict[str, Any]], value: float, tolerance: float, state: str
+) -> None:
+    one = answered(records, value=value, tolerance=tolerance, why="x")
+    assert (one.state, one.number.seeds, len(one.number.keys)) == (state, 3, 3)
+    assert (one.number.measured, one.number.sd) == (pytest.approx(0.2), pytest.approx(0.1))
 
 
-@pytest.mark.parametrize(("bounds", "state"), [({"at_most": 0.2}, INSIDE), ({"at_least": 0.21}, OUTSIDE)])
-def test_an_inequality(records: list[dict[str, Any]], bounds: dict[str, float], state: str) -> None:
+@pytest.mark.parametrize(
+    ("bounds", "state"),
+    [
+        ({"at_most": 0.45}, INSIDE),
+        ({"at_most": 0.3}, UNDECIDED),
+        ({"at_most": 0.2}, UNDECIDED),
+        ({"at_least": 0.44}, UNDECIDED),
+        ({"at_least": 0.45}, OUTSIDE),
+        ({"at_least": -0.05, "at_most": 0.45}, INSIDE),
+    ],
+)
+def test_an_inequality_wants_all_of_the_interval(
+    records: list[dict[str, Any]], bounds: dict[str, float], state: str
+) -> None:
     assert answered(records, **bounds).state == state
 
 
-def test_every_seed_is_stricter_than_the_mean(records: list[dict[str, Any]]) -> None:
-    one = answered(records, at_most=0.25, every_seed=True)
-    assert (one.state, one.note) == (OUTSIDE, "holds in 2 of 3 seeds")
+@pytest.mark.parametrize(("bounds", "state"), [({"at_least": 0.9}, INSIDE), ({"above": 0.9}, OUTSIDE)])
+def test_a_strict_bound_is_not_met_by_itself(
+    records: list[dict[str, Any]], bounds: dict[str, float], state: str
+) -> None:
+    assert answered(records, cells=CELLS | {"defense": "none"}, **bounds).state == state
+
+
+def test_one_seed_is_a_point_and_says_so(records: list[dict[str, Any]]) -> None:
+    one = answered(records[:1], at_most=0.1)
+    assert (one.state, one.note) == (INSIDE, "one seed: no interval")
 
 
 def test_a_difference_is_paired_by_seed(records: list[dict[str, Any]]) -> None:
     other = {"metric": "utility.test_accuracy", "against": {"defense": "none"}}
     one = answered(records, **other, at_least=-0.06)
-    assert (one.state, one.measured, one.sd) == (INSIDE, pytest.approx(-0.06), pytest.approx(0.01))
-    assert answered(records[1:4], **other, at_least=-1).seeds == 0
-    assert answered(records[1:5], **other, at_least=-1).seeds == 1
+    assert (one.state, one.number.measured, one.number.sd) == (
+        UNDECIDED,
+        pytest.approx(-0.06),
+        pytest.approx(0.01),
+    )
+    assert answered(records, **other, at_least=-0.09).state == INSIDE
+    assert answered(records[1:4], **other, at_least=-1).number.seeds == 0
+    assert answered(records[1:5], **other, at_least=-1).number.seeds == 1
 
 
 def test_a_ratio_and_another_metric(records: list[dict[str, Any]]) -> None:
-    one = answered(records, against={"defense": "none"}, by="ratio", at_most=0.25)
-    assert one.measured == pytest.approx(0.2 / 0.9)
-    assert answered(records, against_metric="utility.test_accuracy", at_most=-0.6).measured == pytest.approx(0.2 - 0.89)
+    one = answered(records, against={"defense": "none"}, by="ratio", at_most=0.5)
+    assert (one.state, one.number.measured) == (INSIDE, pytest.approx(0.2 / 0.9))
+    one = answered(records, against_metric="utility.test_accuracy", at_most=-0.6)
+    assert one.number.measured == pytest.approx(0.2 - 0.89)
+
+
+def test_a_factor_is_the_geometric_mean_of_the_seeds(records: list[dict[str, Any]]) -> None:
+    one = answered(records, against={"defense": "none"}, by="factor", at_most=1)
+    assert one.number.measured == pytest.approx((0.1 * 0.2 * 0.3) ** (1 / 3) / 0.9)
+    nothing = [record(defense="krum", risk=0.0, seed=seed) for seed in SEEDS]
+    one = answered([*records, *nothing], cells=CELLS | {"defense": "krum"}, against={}, by="factor", at_most=1)
+    assert one.state == UNDECIDED
 
 
 def test_a_ratio_to_nothing_is_no_fault(records: list[dict[str, Any]]) -> None:
     nothing = [record(defense="krum", risk=0.0, seed=seed) for seed in SEEDS]
-    one = answered([*records, *nothing], against={"defense": "krum"}, by="ratio", at_least=2)
-    assert (one.state, one.measured, one.sd) == (INSIDE, float("inf"), None)
-    assert (
-        answered(
-            [*records, *nothing], cells=CELLS | {"defense": "krum"}, against={"defense": "krum"}, by="ratio", at_least=0
-        ).state
-        == OUTSIDE
-    )
+    bare, krum = CELLS | {"defense": "none"}, {"defense": "krum"}
+    one = answered([*records, *nothing], cells=bare, against=krum, by="ratio", at_least=2)
+    assert (one.state, one.number.measured, one.number.sd) == (INSIDE, float("inf"), None)
+    one = answered([*records, *nothing], cells=CELLS | krum, against={"defense": "none"}, by="ratio", at_least=0)
+    assert (one.state, one.number.measured) == (INSIDE, 0)
+    one = answered([*records, *nothing], cells=CELLS | krum, against=krum, by="ratio", at_least=0)
+    assert one.state == UNDECIDED
 
 
 def test_parameters_choose_among_cells_and_reduce_combines_them() -> None:
     some = [record(defense=[noise(std)], risk=std) for std in (0.1, 0.3)]
     cells = {"defense": "gradient_noise"}
     one = answered(some, cells=cells, at_most=1)
-    assert (one.state, one.measured) == (NOT_RUN, None)
+    assert (one.state, one.number.measured) == (AMBIGUOUS, None)
     assert "differ in defense.gradient_noise.std" in one.note
-    assert answered(some, cells=cells | {"defense.gradient_noise.std": 0.3}, at_most=1).measured == 0.3
-    assert answered(some, cells=cells, at_most=1, reduce="max").measured == 0.3
-    assert answered(some, cells=cells, at_most=1, reduce="mean").measured == pytest.approx(0.2)
+    assert answered(some, cells=cells | {"defense.gradient_noise.std": 0.3}, at_most=1).number.measured == 0.3
+    assert answered(some, cells=cells, at_most=1, reduce="max").number.measured == 0.3
+    assert answered(some, cells=cells, at_most=1, reduce="mean").number.measured == pytest.approx(0.2)
 
 
 def test_a_stack_is_not_its_members() -> None:
     stack = record(defense=[noise(0.1), {"name": "dp_sgd", "provider": "d", "version": 1}], risk=0.4)
     assert answered([stack], cells={"defense": "gradient_noise"}, at_most=1).state == NOT_RUN
-    assert answered([stack], cells={"defense": "gradient_noise+dp_sgd"}, at_most=1).measured == 0.4
-    assert answered([stack], cells={"defense": ["gradient_noise", "dp_sgd"]}, at_most=1).measured == 0.4
+    assert answered([stack], cells={"defense": "gradient_noise+dp_sgd"}, at_most=1).number.measured == 0.4
+    assert answered([stack], cells={"defense": ["gradient_noise", "dp_sgd"]}, at_most=1).number.measured == 0.4
 
 
 @pytest.mark.parametrize(
@@ -130,19 +175,86 @@ def test_failed_runs_are_no_numbers(records: list[dict[str, Any]]) -> None:
 
 
 def test_a_miss_that_is_explained_is_no_error(records: list[dict[str, Any]]) -> None:
-    one = answered(records, at_most=0.1, miss="five restarts")
+    one = answered(records, at_most=-0.1, miss="five restarts")
     assert (one.state, one.note) == (MISSED, "known: five restarts")
-    assert answered(records, at_most=0.3, miss="x").note == "no longer missed: drop `miss`"
+    assert answered(records, at_most=0.1, miss="x").state == UNDECIDED
+    assert answered(records, at_most=0.5, miss="x").note == "no longer missed: drop `miss`"
 
 
 def test_claims_without_cells() -> None:
-    assert answered([], provenance="unavailable", why="not printed").state == UNAVAILABLE
-    assert answered([], test="tests/runners/test_claim_evaluation.py::test_claims_without_cells").state == TESTED
+    assert answered([], cells=None, why="not printed").state == UNAVAILABLE
+    assert (
+        answered([], cells=None, test="tests/runners/test_claim_evaluation.py::test_claims_without_cells").state
+        == TESTED
+    )
 
 
 def test_numbers_of_changed_components_answer_only_if_there_are_no_others(records: list[dict[str, Any]]) -> None:
     real = {"provider": "benchmark", "name": "dp_sgd"}
     old = record(defense=[real | {"version": -1}], risk=0.7)
-    assert answered([old], at_most=1).note == "components have changed since"
+    assert answered([old], at_most=1).note == "components have changed since; one seed: no interval"
     new = record(defense=[real | {"version": 2}], risk=0.3)
-    assert answered([old, new], at_most=1).measured == 0.3
+    assert answered([old, new], at_most=1).number.measured == 0.3
+
+
+# -- rivals -----------------------------------------------------------------------------------------------------------
+def rivalled(records: list[dict[str, Any]], rival: Any, **fields: Any) -> Answer:
+    return answered(records, must_fail={"it": rival}, **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "rival", "passes"),
+    [
+        ({"at_most": 0.5}, {"defense": "none"}, False),
+        ({"at_most": 0.95}, {"defense": "none"}, True),
+        ({"at_most": 0.5}, 0.4, True),
+        ({"value": 0.2, "tolerance": 0.3, "why": "x"}, 0.4, True),
+        ({"value": 0.2, "tolerance": 0.3, "why": "x"}, 0.6, False),
+        ({"at_most": 0.0, "against": {"defense": "none"}}, "tie", True),
+        ({"below": 0.0, "against": {"defense": "none"}}, "tie", False),
+        ({"at_most": 1.0, "against": {"defense": "none"}, "by": "ratio"}, "tie", True),
+        ({"at_most": -0.2, "against": {"defense": "none"}}, 0.6, True),  # 0.6 in place of the claim's own, 0.9 there
+        ({"at_most": -0.2, "against": {"defense": "none"}}, 0.8, False),
+        ({"at_most": -0.2, "against_metric": "utility.test_accuracy"}, {"defense": "none"}, False),
+    ],
+)
+def test_a_row_that_its_rival_passes_is_vacuous(
+    records: list[dict[str, Any]], fields: dict[str, Any], rival: Any, passes: bool
+) -> None:
+    one = rivalled(records, rival, **fields)
+    assert (one.state == VACUOUS) == passes
+    assert ("its rival passes: it" in one.note) == passes
+
+
+def test_a_rival_without_a_record_is_named_and_changes_nothing(records: list[dict[str, Any]]) -> None:
+    one = rivalled(records, {"defense": "krum"}, at_most=0.5)
+    assert (one.state, one.note) == (INSIDE, "rival not run: it")
+
+
+def test_a_row_that_was_not_run_can_be_vacuous_already() -> None:
+    assert rivalled([], 0.1, at_least=0.05).state == VACUOUS
+
+
+@pytest.mark.parametrize(
+    ("metric", "bound", "good", "rival"),
+    [
+        ("risk.class_recovery", {"at_least": 0.5}, (1.0, 1.0, 1.0), (0.555, 1.0, 0.157)),  # an untrained generator
+        ("risk.attribute_balanced_accuracy", {"below": 0.9}, (0.72, 0.7, 0.71), (0.84, 0.85, 0.84)),  # a no-op mapper
+        ("utility.test_accuracy", {"at_least": 0.05}, (0.9, 0.91, 0.9), (0.1, 0.1, 0.1)),  # always one class
+        ("risk.examiner_accuracy", {"at_most": 0.2}, (0.11, 0.12, 0.1), (0.11, 0.11, 0.11)),  # all-black images
+        ("risk.attack_auc", {"at_most": 0.56}, (0.52, 0.5, 0.53), (0.54, 0.53, 0.54)),  # a generator without privacy
+        ("utility.valuation_tau", {"at_least": 0.8}, (0.93, 0.92, 0.93), (1.0, 1.0, 1.0)),  # a copy of the data set
+    ],
+)
+def test_planted_rivals_fell_rows_that_cannot_tell_them_apart(
+    metric: str, bound: dict[str, float], good: tuple[float, ...], rival: tuple[float, ...]
+) -> None:
+    section, _, name = metric.partition(".")
+    planted = []
+    for defense, values in (("dp_sgd", good), ("none", rival)):
+        for seed, value in enumerate(values):
+            one = record(defense=defense, seed=seed)
+            one[section] = {name: value}
+            planted.append(one)
+    assert answered(planted, metric=metric, **bound).state == INSIDE
+    assert rivalled(planted, {"defense": "none"}, metric=metric, **bound).state == VACUOUS

@@ -17,11 +17,12 @@ CLAIM = {
     "id": "one",
     "text": "It works.",
     "where": "Table 1",
-    "provenance": "paper",
+    "kind": "paper",
     "scale": "cpu",
     "cells": {"dataset": "mnist", "threat": "leakage_dlg", "defense": "dp_sgd", "defense.dp_sgd.delta": 0.001},
     "metric": "risk.ssim",
     "at_most": 0.5,
+    "must_fail": {"undefended": {"defense": "none"}},
 }
 
 
@@ -33,7 +34,8 @@ def written(folder: Path, *claims: dict[str, Any], name: str = "02-a.yaml", **he
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_file_of_claims_can_be_read(path: Path) -> None:
-    assert read(path).claims, "a paper has claims"
+    paper = read(path)
+    assert paper.claims and paper.abstract, "a paper has claims, some of them on its abstract"
 
 
 def test_a_claim_is_read_as_it_is_written(tmp_path: Path) -> None:
@@ -49,23 +51,30 @@ def test_the_other_side_of_a_comparison_is_merged_over_the_cells(tmp_path: Path)
     assert claim.other == {"threat": "leakage_dlg", "defense": "none"}
 
 
-def test_parameters_of_what_is_compared_with_are_its_own(tmp_path: Path) -> None:
-    cells = CLAIM["cells"] | {"threat.iterations": 5, "threat.observations": 2}
+def test_parameters_of_what_is_replaced_fall_away(tmp_path: Path) -> None:
+    cells = CLAIM["cells"] | {"threat.iterations": 5}
     against = {"defense": "none", "threat": "leakage_inverting_gradients", "threat.observations": 3}
     (claim,) = read(written(tmp_path, CLAIM | {"cells": cells, "against": against})).claims
-    assert claim.other == {"dataset": "mnist", "threat.iterations": 5} | against
+    assert claim.other == {"dataset": "mnist"} | against
+    assert claim.with_({"threat.iterations": 6})["threat.iterations"] == 6
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"toleranse": 0.1}, r"one.toleranse: there is no such field; did you mean tolerance\?"),
-        ({"provenance": "hearsay"}, "one.provenance"),
+        ({"kind": "hearsay"}, "one.kind"),
         ({"metric": "ssim"}, "one.metric: begins with utility."),
         ({"at_most": None}, "either `value` or an inequality"),
         ({"at_most": None, "value": 0.3, "why": "x"}, "needs its `tolerance`"),
         ({"at_most": None, "value": 0.3, "tolerance": 0.1}, "give `why`"),
-        ({"provenance": "unavailable"}, "give `why`"),
+        ({"cells": None}, "`why` nothing here can answer it"),
+        ({"must_fail": None}, "name a rival that it must not hold for"),
+        ({"must_fail": {"no better": "tie"}}, "a `tie` needs `against`"),
+        ({"must_fail": {"undefended": {"defense": "nome"}}}, r"no defense 'nome'; did you mean none"),
+        ({"kind": "headline"}, "a headline names its `sentence`"),
+        ({"kind": "gate", "sentence": "a"}, "a gate is ours"),
+        ({"sentence": "a"}, r"claims answer sentences \['a'\] of \[\]"),
         ({"scale": None}, "`scale` is missing"),
         ({"by": "ratio"}, "needs `against`"),
         ({"cells": {"threat": "leakage_dgl"}}, r"no threat 'leakage_dgl'; did you mean leakage_dlg"),
@@ -82,11 +91,11 @@ def test_a_mistake_is_told_in_a_sentence(tmp_path: Path, change: dict[str, Any],
 
 
 def test_a_test_that_answers_is_looked_up(tmp_path: Path) -> None:
-    own = {name: CLAIM[name] for name in ("id", "text", "where", "provenance")}
+    own = {name: CLAIM[name] for name in ("id", "text", "where", "kind")}
     path = written(
         tmp_path, own | {"test": f"tests/runners/test_claims.py::{test_a_test_that_answers_is_looked_up.__name__}"}
     )
-    assert not read(path).claims[0].answered_by_cells
+    assert read(path).claims[0].cells is None
 
 
 def test_ids_are_unique_and_files_begin_with_their_number(tmp_path: Path) -> None:

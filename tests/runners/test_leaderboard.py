@@ -144,7 +144,7 @@ def test_boards_that_are_no_more_leave_no_file(tmp_path: Path) -> None:
         path.unlink()
     leaderboard.write(store(tmp_path, [record()]))
     names = sorted(path.name for path in (tmp_path / "boards").iterdir())
-    assert names == [".written.json", "README.md", "notes.md", "test.csv", "test.md"]
+    assert names == [".written.json", "README.md", "notes.md", "papers.md", "test.csv", "test.md"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["boards", "claims.csv", "records"]
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+
 import pytest
 from hydra.utils import get_object
 
 from benchmark.parameters import validated
+from runners.claims.claim_evaluation import FAULTS
 from runners.config import catalogue
 from runners.config.identity import canonical, labelled
 from runners.config.syntax import SUITE
@@ -26,6 +29,13 @@ def test_the_committed_boards_are_made_from_the_committed_records() -> None:
     differing = made.keys() ^ lie.keys()
     differing |= {name for name in made.keys() & lie.keys() if lie[name].read_bytes() != made[name].encode()}
     assert not differing, f"`make leaderboard` and commit: {len(differing)} files differ, e.g. {sorted(differing)[:5]}"
+
+
+def test_no_published_claim_is_at_fault() -> None:
+    with (RESULTS / leaderboard.CLAIMS).open(encoding="utf-8", newline="") as file:
+        states = {f"{row['system']} {row['claim']}": row["state"] for row in csv.DictReader(file)}
+    assert states
+    assert {claim: state for claim, state in states.items() if state in FAULTS} == {}
 
 
 def test_no_published_parameter_is_out_of_bounds() -> None:

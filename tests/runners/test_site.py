@@ -50,15 +50,21 @@ def everything() -> list[dict[str, Any]]:
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     reported = tmp_path_factory.mktemp("reported")
     cells = {"dataset": "digits", "threat": "leakage_dlg", "threat.adaptive": True, "defense": "gradient_noise"}
-    base = CLAIM | {"scale": "smoke", "cells": cells}
-    head = {name: CLAIM[name] for name in ("text", "where")}
+    base = CLAIM | {"scale": "smoke", "cells": cells, "sentence": "a"}
+    gate = base | {"kind": "gate"}
+    del gate["sentence"]
+    head = {name: CLAIM[name] for name in ("text", "where", "kind")}
     written(
         reported,
-        base | {"id": "holds", "at_most": 0.9},
+        base | {"id": "holds", "at_most": 0.89},
         base | {"id": "fails", "at_most": 0.5},
         base | {"id": "missed", "at_most": 0.5, "miss": "fewer steps"},
         base | {"id": "later", "scale": "full"},
-        head | {"id": "unknown", "provenance": "unavailable", "why": "not printed"},
+        base | {"id": "undecided", "at_most": 0.87},
+        base | {"id": "empty", "at_most": 0.95},
+        gate | {"id": "ours", "at_most": 0.89},
+        head | {"id": "unknown", "why": "not printed"},
+        abstract={"a": "It holds."},
     )
     return made(everything(), reported)
 
@@ -151,9 +157,17 @@ def test_records_of_changed_components_are_marked(files: dict[str, str]) -> None
 
 def test_a_paper_shows_claims_and_measurements_side_by_side(files: dict[str, str]) -> None:
     page = files["papers/02.html"]
-    for state in ("inside", "outside", "known miss", "not run", "unavailable"):
+    for state in ("inside", "outside", "known miss", "undecided", "vacuous", "not run", "unavailable"):
         assert f'<span class="badge s-{state.replace(" ", "-")}">{state}</span>' in page
-    assert "0.86 ± 0.01 (n=3)" in page and "fewer steps" in page
+    assert "0.86 [0.835, 0.885] (n=3)" in page and "fewer steps" in page
+    assert "undefended: 0.9" in page, "what it must fail for is told"
+
+
+def test_a_paper_begins_with_its_verdict_and_folds_our_own_gates(files: dict[str, str]) -> None:
+    page = files["papers/02.html"]
+    assert page.index("<strong>contradicted</strong>: (a) contradicted") < page.index("<table")
+    assert page.index('id="unknown"') < page.index('<details class="gates">') < page.index('id="ours"')
+    assert "contradicted" in files["index.html"]
 
 
 def test_claims_are_a_table_as_well(files: dict[str, str]) -> None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from runners.claims.claim_evaluation import Answer
+from runners.claims.claim_evaluation import Answer, in_order
 from runners.claims.claims import Paper, names
+from runners.claims.verdicts import Verdict, verdict_on
 from runners.config.identity import digest
 from runners.config.pairs import Matrix
 from runners.report.board_text import BROKEN, number, state, verdict
@@ -150,6 +151,14 @@ class Answered:
     @property
     def page(self) -> str:
         return f"papers/{self.paper.system}.html"
+
+    @property
+    def verdict(self) -> Verdict:
+        return verdict_on(self.paper, self.answers)
+
+    def of(self, *, gates: bool) -> list[Answer]:
+        """Return our own gates, or all other answers, by the kind of their claims."""
+        return [one for one in in_order(self.answers) if (one.claim.kind == "gate") == gates]
 
 
 @dataclass(frozen=True)

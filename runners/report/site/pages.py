@@ -13,8 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from runners.claims.check import measured
-from runners.claims.claim_evaluation import STATES
+from runners.claims.claim_evaluation import STATES, measured
 from runners.report import board_text
 from runners.report.pictures import slug
 from runners.report.sections import Row, Section
