@@ -1,6 +1,6 @@
 """Tests that a new defense and a new threat are two files each: in a copy of the suite nothing else has to change.
 
-The default tier runs the tests that look at the whole catalogue; ``-m slow`` runs all default tests there.
+One test runs there what looks at the whole catalogue, the other all default tests; both are slow.
 """
 
 from __future__ import annotations
@@ -146,6 +146,7 @@ def only_the_new_files(copy: Copy) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_new_defense_and_a_new_threat_are_two_files_each(copy: Copy) -> None:
     before = copy.matrix()

@@ -51,21 +51,25 @@ def minimize(
     best, best_value, best_gradient = x, value, gradient
     active = torch.isfinite(value) & torch.isfinite(gradient).all(dim=1) & (value > tolerance)
     full, fresh = torch.zeros_like(active), torch.ones_like(active)  # takes full steps; has no history
+    lost = torch.zeros_like(active)  # forgets its history
     waited, marked = torch.zeros_like(value), value  # full steps since the value `marked` was reached
     steps: list[Tensor] = []
     changes: list[Tensor] = []
     for _ in range(iterations):
-        if not active.any():
+        careful, bold, forgetful = torch.stack([active & ~full, active & full, lost]).cpu()  # the one wait for a GPU
+        if not (careful | bold).any():
             break
+        rows, stepping = (part.nonzero().squeeze(1).to(x.device, non_blocking=True) for part in (careful, bold))
+        if forgetful.any():
+            steps, changes = ([torch.where(lost[:, None], 0.0, part) for part in parts] for parts in (steps, changes))
         direction = -_precondition(gradient, steps, changes)
         slope = (direction * gradient).sum(dim=1)
         uphill = slope >= 0
         direction = torch.where(uphill[:, None], -gradient, direction)
         slope = torch.where(uphill, -gradient.square().sum(dim=1), slope)
-        careful = (1 / gradient.abs().sum(dim=1).clamp_min(1e-12)).clamp_max(1.0)
-        length = torch.where(fresh | uphill & full, careful, 1.0)
+        short = (1 / gradient.abs().sum(dim=1).clamp_min(1e-12)).clamp_max(1.0)
+        length = torch.where(fresh | uphill & full, short, 1.0)
 
-        rows, stepping = (active & ~full).nonzero().squeeze(1), (active & full).nonzero().squeeze(1)
         x_new, value_new, gradient_new, moved = _wolfe(objective, x, value, direction, slope, length, rows, line_search)
         idle = active & ~full & ~(moved & (value - value_new > STALLED * value.abs()))
         converged = idle & (-slope <= STALLED * value.abs())
@@ -85,12 +89,10 @@ def minimize(
         gradient = torch.where(moved[:, None], gradient_new, gradient)
         value = torch.where(moved, value_new, value)
         fresh = (fresh & ~moved) | lost
-        if lost.any():
-            steps, changes = ([torch.where(lost[:, None], 0.0, part) for part in parts] for parts in (steps, changes))
-            back = lost & full
-            x = torch.where(back[:, None], best, x)
-            gradient = torch.where(back[:, None], best_gradient, gradient)
-            value = torch.where(back, best_value, value)
+        back = lost & full
+        x = torch.where(back[:, None], best, x)
+        gradient = torch.where(back[:, None], best_gradient, gradient)
+        value = torch.where(back, best_value, value)
 
         better = value < best_value
         best = torch.where(better[:, None], x, best)

@@ -27,6 +27,8 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], 
     """Return ``command("run", *arguments)`` -> (exit code, stdout, stderr); the store is ``tmp_path``."""
 
     def call(name: str, *arguments: str) -> tuple[int, str, str]:
+        if name == "sweep" and not any(line.startswith(("jobs=", "hydra/launcher=")) for line in arguments):
+            arguments = (*arguments, "hydra/launcher=basic")  # no workers, whose start takes seconds
         monkeypatch.setattr(sys, "argv", ["gauntlet", name, *arguments, f"store={tmp_path}", *SEARCH])
         monkeypatch.setenv("COLUMNS", "200")
         try:

@@ -21,6 +21,7 @@ def gauntlet(*words: str | Path, **options: object) -> subprocess.Popen[str]:
     return subprocess.Popen(line, cwd=ROOT, text=True, stderr=subprocess.PIPE, **options)  # type: ignore[call-overload]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variables", ASCII, ids=lambda variables: next(iter(variables)))
 @pytest.mark.parametrize("words", [("matrix",), ("plan", *SWEEP[1:]), SWEEP], ids=lambda words: words[0])
 def test_a_terminal_without_utf_8_gets_escapes(

@@ -198,6 +198,7 @@ def test_the_order_of_cells_changes_no_number(command: Command, tmp_path: Path) 
     assert numbers(tmp_path) == first
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_numbers(command: Command, tmp_path: Path) -> None:
     command("sweep", "sweep=fake")
     elsewhere = tmp_path / "joblib"

@@ -92,4 +92,4 @@ def test_an_overfitted_collaboration_tells_its_members():
     assert plain.risk["attack_auc"] > 0.6
     private = noisy(participant(adaptive=True), UserLevelDP(max_norm=0.1, noise_multiplier=1.0, delta=1e-5))
     assert private.risk["attack_auc"] < plain.risk["attack_auc"]
-    assert private.diagnostics["dp_ceiling_breached"] == "no"
+    assert private.diagnostics["dp_ceiling_breached"] != "yes"

@@ -58,8 +58,8 @@ class SafeNet(FederatedDefense):
     def __init__(
         self,
         *,
-        optimizer: Literal["sgd", "adam"] = "sgd",
-        lr: Positive = 0.01,
+        optimizer: Literal["sgd", "adam"] = "adam",
+        lr: Positive = 0.005,
         batch_size: Count = 128,
         epochs: Count = 20,
         body_epochs: CountOrZero | None = None,
