@@ -120,7 +120,7 @@ def _table(file: Path, skip: int) -> pd.DataFrame:
             income=lambda t: t["income"].str.rstrip(".")
         )
         table = table.astype(dict.fromkeys(NUMERIC, "float64"))
-    except (ValueError, AttributeError) as error:  # pandas' own errors are ValueErrors
+    except (ValueError, AttributeError, TypeError, OverflowError) as error:  # pandas' own errors are ValueErrors
         raise _damaged(file, str(error)) from error
     for column, known in {"income": ("<=50K", ">50K"), **SENSITIVE}.items():
         if unknown := sorted(set(table[column].astype(str)) - set(known)):

@@ -33,7 +33,13 @@ def read(
     file = file_in_root(option, root, path, remedy)
     try:
         return parse(file)
-    except (ValueError, KeyError, AttributeError) as error:  # pandas' own errors are ValueErrors
+    except (
+        ValueError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        OverflowError,
+    ) as error:  # pandas' own errors are ValueErrors
         raise DataMissing(
             f"{file} is not the original file of {option}: {type(error).__name__}. Get it again."
         ) from error

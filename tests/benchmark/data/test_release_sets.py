@@ -163,3 +163,15 @@ def test_crossed_groups_hide_both_attributes_and_split_the_groups_of_one(plain, 
     one, two = (source.pools(Path(ROOT))[0] for source in (plain, both))
     assert torch.equal(two.sensitive // 2, one.sensitive) and two.sensitive.unique().tolist() == [0, 1, 2, 3]
     assert one.x.shape[1] - two.x.shape[1] == columns
+
+
+def test_a_column_of_numbers_that_holds_a_word_is_no_compas(tmp_path):
+    names = (
+        "age,juv_fel_count,juv_misd_count,juv_other_count,priors_count,sex,race,c_charge_degree,"
+        "days_b_screening_arrest,is_recid,score_text,two_year_recid"
+    )
+    file = tmp_path / "compas/compas-scores-two-years.csv"
+    file.parent.mkdir()
+    file.write_text(f"{names}\n25,0,0,0,1,Male,Other,F,soon,0,Low,0\n")
+    with pytest.raises(DataMissing, match="not the original file of compas"):
+        Compas().load(tmp_path, 0)
