@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import wraps
 from typing import Any
 
 import hydra
@@ -10,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from benchmark.errors import ConfigError
 from runners.cli.problems import CellsFailed, guarded, sentence
 from runners.config import compose
 from runners.config.compose import ComposedCell
@@ -106,7 +108,20 @@ def application(config_name: str) -> int:
         check_search_path(sys.argv[1:])
         if {"-m", "--multirun"} & set(sys.argv):
             sys.argv[1:] = deferred(sys.argv[1:])
-        hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(task)()
+        begun = False
+
+        @wraps(task)
+        def begin(config: DictConfig) -> None:
+            nonlocal begun
+            begun = True
+            task(config)
+
+        try:
+            hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(begin)()
+        except ValueError as error:
+            if begun:
+                raise
+            raise ConfigError(f"{error}.") from error  # a flag of Hydra's that it cannot obey
 
     return guarded(start)
 

@@ -170,6 +170,8 @@ def _images(file: Path, array: np.ndarray, name: str) -> Tensor:
         raise _invalid(
             file, f"{name} is {array.shape}, channels seem to come last; transpose it to (n, channels, h, w)"
         )
+    if array.size == 0:
+        raise _invalid(file, f"{name} holds no pixels, it is {array.shape}")
     if array.dtype == np.uint8:
         return torch.from_numpy(np.ascontiguousarray(array))
     if not np.issubdtype(array.dtype, np.floating):

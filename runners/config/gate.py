@@ -34,7 +34,7 @@ OWN = frozenset({*GROUPS, "seed", "lists"})
 TRUSTED = re.compile(r"(\w+\.)+", flags=re.ASCII)
 ENVIRONMENT = ("data.root", "store")
 """The only keys that may be filled from the environment, which may hold secrets; they are in no record."""
-PLAIN = (ValueError, TypeError, ArithmeticError, RecursionError)
+PLAIN = (ValueError, TypeError, ArithmeticError, RecursionError, AssertionError)
 """Errors that Python raises within Hydra on values such as a number of 5,000 digits, without a name of Hydra's own."""
 
 MOST_INTERPOLATIONS = 1_000

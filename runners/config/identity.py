@@ -9,6 +9,7 @@ import ast
 import hashlib
 import importlib.util
 import json
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,7 @@ NOT_SCIENCE = ("download",)
 """Parameters of components that change how a cell comes by its data and none of its numbers."""
 MECHANICS = ("_target_", "_partial_", "_convert_", "_recursive_")
 """Keys by which Hydra is told how to build a component; its positional arguments (``_args_``) are parameters."""
+DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+", flags=re.ASCII)
 EXACT = 2**53
 """Up to here every whole number is a float as well."""
 
@@ -66,6 +68,8 @@ def described(name: str, node: Mapping[str, Any]) -> dict[str, Any]:
 
 def _identity(called: dict[str, str], node: Mapping[str, Any]) -> dict[str, Any]:
     target = str(node["_target_"])
+    if not DOTTED.fullmatch(target):
+        raise ConfigError(f"_target_ must be the dotted name of a class, e.g. my_package.nets.Net, got {target!r}.")
     identity: dict[str, Any] = {**called, "provider": provider(target), "version": version(target)}
     parameters = {"args" if key == "_args_" else key: node[key] for key in node if key not in MECHANICS}
     if taken := sorted(identity.keys() & parameters.keys()):

@@ -376,9 +376,15 @@ def test_keys_are_what_they_were() -> None:
 
 # -- what Hydra has no words for --------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    "line", [f"seed={'9' * 5000}", f"threat.iterations={'9' * 5000}", "setting=1.5", "model={a:1}"]
+    "line", [f"seed={'9' * 5000}", f"threat.iterations={'9' * 5000}", "setting=1.5", "model={a:1}", "++threat._target_=", "+="]
 )
 def test_a_value_on_which_python_stumbles_is_refused_in_a_sentence(command: Command, line: str) -> None:
     for name in ("run", "plan"):
         code, _, error = command(name, *SMALL, line)
         assert code == 2 and "Traceback" not in error and error.strip()
+
+
+@pytest.mark.parametrize("flag", ["--resolve", "--experimental-rerun=/nowhere"])
+def test_a_flag_that_hydra_cannot_obey_is_a_mistake(command: Command, flag: str) -> None:
+    code, _, error = command("run", *SMALL, flag)
+    assert code == 2 and "Traceback" not in error and error.strip()

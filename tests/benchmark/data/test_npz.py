@@ -67,6 +67,7 @@ def test_a_digest_that_fits_is_accepted_and_another_refused(tmp_path):
         ({"train_x": GOOD["train_x"] / 1.0}, r"train_x must lie in \[0, 1\], it spans 0 to 255"),
         ({"train_x": np.full((30, 3, 8, 8), np.nan)}, r"train_x must lie in \[0, 1\]"),
         ({"train_x": GOOD["train_x"].astype(np.int32)}, "train_x must be uint8 or float"),
+        ({"train_x": np.zeros((30, 3, 0, 8))}, "train_x holds no pixels"),
         ({"train_x": GOOD["train_x"].transpose(0, 2, 3, 1)}, "channels seem to come last"),
         ({"train_x": RNG.random((30, 64))}, r"train_x must be \(n, channels, height, width\)"),
         ({"test_x": RNG.random((9, 3, 9, 9))}, r"train_x holds samples of \(3, 8, 8\), test_x of \(3, 9, 9\)"),
