@@ -308,7 +308,8 @@ def tables(draw: st.DrawFn) -> bytes:
         if change == "drop":
             made = made.remove_column(place)
         elif change == "rename":
-            made = made.rename_columns([draw(names).encode(errors="replace").decode() if i == place else n for i, n in enumerate(made.column_names)])
+            other = draw(names).encode(errors="replace").decode()  # Parquet has no lone surrogates
+            made = made.rename_columns([other if i == place else n for i, n in enumerate(made.column_names)])
         else:
             values = made.column(place).to_pylist()
             values[draw(st.integers(0, len(values) - 1))] = draw(st.one_of(scalars, layouts))

@@ -376,7 +376,8 @@ def test_keys_are_what_they_were() -> None:
 
 # -- what Hydra has no words for --------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    "line", [f"seed={'9' * 5000}", f"threat.iterations={'9' * 5000}", "setting=1.5", "model={a:1}", "++threat._target_=", "+="]
+    "line",
+    [f"seed={'9' * 5000}", f"threat.iterations={'9' * 5000}", "setting=1.5", "model={a:1}", "++threat._target_=", "+="],
 )
 def test_a_value_on_which_python_stumbles_is_refused_in_a_sentence(command: Command, line: str) -> None:
     for name in ("run", "plan"):
