@@ -56,11 +56,11 @@ def minimize(
     steps: list[Tensor] = []
     changes: list[Tensor] = []
     for _ in range(iterations):
-        careful, bold, forgetful = torch.stack([active & ~full, active & full, lost]).cpu()  # the one wait for a GPU
+        careful, bold, anew = torch.stack([active & ~full, active & full, lost]).cpu()  # the one wait for a GPU
         if not (careful | bold).any():
             break
         rows, stepping = (part.nonzero().squeeze(1).to(x.device, non_blocking=True) for part in (careful, bold))
-        if forgetful.any():
+        if anew.any():
             steps, changes = ([torch.where(lost[:, None], 0.0, part) for part in parts] for parts in (steps, changes))
         direction = -_precondition(gradient, steps, changes)
         slope = (direction * gradient).sum(dim=1)
