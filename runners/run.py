@@ -111,10 +111,10 @@ def application(config_name: str) -> int:
         begun = False
 
         @wraps(task)
-        def begin(config: DictConfig) -> None:
+        def begin(config: DictConfig) -> dict[str, Any] | None:
             nonlocal begun
             begun = True
-            task(config)
+            return task(config)
 
         try:
             hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(begin)()
