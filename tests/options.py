@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_module
+from omegaconf import DictConfig
 
 from runners.config.compose import ComposedCell, cell_of, register
 from runners.store.records import write_atomically
@@ -40,13 +41,18 @@ def node(group: str, option: str, *choices: str, scale: str = "smoke") -> dict[s
     return dict(found[option] if group == "defense" else found)
 
 
+def configured(*overrides: str) -> DictConfig:
+    """Return the config that Hydra composes of ``overrides``, with its own node."""
+    register()
+    with initialize_config_module("conf", version_base="1.3"):
+        return compose("config", list(overrides), return_hydra_config=True)
+
+
 @cache
 def composition(choices: tuple[str, ...]) -> bytes:
     """Return the pickled config of these choices."""
     path = kept() / hashlib.sha256("\n".join(choices).encode()).hexdigest()
     if not path.is_file():
-        with initialize_config_module("conf", version_base="1.3"):
-            config = compose("config", list(choices), return_hydra_config=True)
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        write_atomically(path, pickle.dumps(config))
+        write_atomically(path, pickle.dumps(configured(*choices)))
     return path.read_bytes()

@@ -26,7 +26,7 @@ SLACK = 1e-9
 """Rounding error of a mean."""
 Cells = dict[str, Any]
 Rival = Literal["tie"] | float | Cells
-"""What a claim must not hold for: cells, a number in place of the claim's own, or a tie with what it compares with."""
+"""Rival for which a claim must not hold: cells, a number in place of the claim's own, or a tie of what it compares."""
 Kind = Literal["headline", "paper", "rerun", "gate"]
 KINDS: tuple[str, ...] = get_args(Kind)
 """In the order in which they are shown: our own gates come last."""

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_module
 
 from runners.cli import main as cli
-from runners.config.compose import ComposedCell, cell_of, register
+from runners.config.compose import ComposedCell, cell_of
+from tests.options import configured
 
 ROOT = Path(__file__).resolve().parents[2]
 SEARCH = (f"hydra.searchpath=[file://{ROOT}/tests/runners/conf]", "trusted=[tests.runners.]")
@@ -49,9 +49,7 @@ def start(name: str, store: Path, *arguments: str, quiet: bool = False) -> subpr
 
 def composed(*overrides: str) -> ComposedCell:
     """Compose a cell as ``runners.run`` does."""
-    register()
-    with initialize_config_module("conf", version_base="1.3"):
-        config = compose("config", [*overrides, *SEARCH], return_hydra_config=True)
+    config = configured(*overrides, *SEARCH)
     return cell_of(config, config.hydra.runtime.choices)
 
 

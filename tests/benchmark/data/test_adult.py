@@ -28,12 +28,17 @@ def adult(**overrides) -> Adult:
     return Adult(**(dict(sizes=SIZES, sensitive="sex", hide_sensitive=False, scaling="minmax") | overrides))
 
 
+def adult_root(folder: Path, train: str, test: str) -> Path:
+    """Return ``folder`` as a data root with these two files."""
+    (folder / "adult").mkdir()
+    (folder / "adult/adult.data").write_text(train)
+    (folder / "adult/adult.test").write_text(test)
+    return folder
+
+
 @pytest.fixture
 def root(tmp_path) -> Path:
-    (tmp_path / "adult").mkdir()
-    (tmp_path / "adult/adult.data").write_text(TRAIN)
-    (tmp_path / "adult/adult.test").write_text(TEST)
-    return tmp_path
+    return adult_root(tmp_path, TRAIN, TEST)
 
 
 def test_rows_are_encoded_by_the_training_pool_alone(root):

@@ -11,6 +11,7 @@ import torch
 from benchmark.data.adult import read_parts
 from benchmark.data.adult_coded import AdultCoded, coded
 from benchmark.errors import DataMissing
+from tests.benchmark.data.test_adult import adult_root
 
 TRAIN = """\
 39, State-gov, 77516, Bachelors, 13, Never-married, Adm-clerical, Not-in-family, White, Male, 2174, 0, 40, Cuba, <=50K
@@ -28,10 +29,7 @@ TEST = """\
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    (tmp_path / "adult").mkdir()
-    (tmp_path / "adult/adult.data").write_text(TRAIN)
-    (tmp_path / "adult/adult.test").write_text(TEST)
-    return tmp_path
+    return adult_root(tmp_path, TRAIN, TEST)
 
 
 def test_a_category_is_its_rank_and_a_missing_value_one_of_them(root):
