@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmark.errors import ConfigError
 from benchmark.training.functional import Layout
 
-KINDS = {1: "norm", 2: "fc", 4: "conv"}
+KINDS = {1: "norm", 2: "fc", 3: "conv", 4: "conv"}
 
 
 def layer_slices(layout: Layout) -> dict[str, slice]:

@@ -14,7 +14,7 @@ from benchmark.settings.threat import Floor
 from benchmark.threats.gradient_leakage.v_families import classify
 from benchmark.threats.gradient_leakage.v_information import simulated
 
-VERSION = 1
+VERSION = 2
 
 
 class PropertyInference(ManyUploadsThreat):
@@ -22,7 +22,7 @@ class PropertyInference(ManyUploadsThreat):
 
     Melis, Song, De Cristofaro, Shmatikov, *Exploiting Unintended Feature Leakage in Collaborative Learning*, IEEE S&P
     2019, section 4.2 (passive; either all or none of a batch have the property). Their classifier is a random forest; a
-    linear one is added, and the better counts. The property is the dataset's sensitive attribute.
+    linear one is added, and the better on simulated updates counts. The property is the dataset's sensitive attribute.
 
     Args:
         families: of classifiers, see :func:`~benchmark.threats.gradient_leakage.v_families.classify`.
@@ -51,5 +51,7 @@ class PropertyInference(ManyUploadsThreat):
 
     def attack(self, surface: ManyUploadsSurface, rng: torch.Generator) -> Beliefs:
         batches, known = simulated(self, surface, rng)
-        beliefs = classify(self.families, known, batches.secret, surface.uploads, self.trees, rng)
-        return Beliefs({family: {"update": belief} for family, belief in beliefs.items()})
+        found, best = classify(self.families, known, batches.secret, surface.uploads, self.trees, rng)
+        told = Beliefs()
+        told.add("update", found, best)
+        return told

@@ -23,6 +23,7 @@ from benchmark.seeds import child
 VALIDATION = 4  # every 4th simulated upload is held back from the fit
 COMPONENTS = 60
 FLOOR = 1e-6  # least probability, so that one confident error cannot make the mean infinite
+ALIKE = 5
 RIDGE_STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
@@ -38,13 +39,16 @@ def classify(
     seen: Float[Tensor, "n d"],
     trees: int,
     rng: torch.Generator,
-) -> dict[str, Tensor]:
-    """Return for each family log-probabilities (n, 2) of the secret behind the gradients ``seen`` (n, d).
+) -> tuple[dict[str, Tensor], str]:
+    """Return each family's log-probabilities (n, values) of the secret behind the gradients ``seen``, and the best one.
+
+    The best family is that of the least loss on the simulated uploads that no fit used; the uploads to be judged have
+    no say in it.
 
     Args:
         families: ``linear`` (PCA, logistic regression), ``forest``, ``mlp`` (PCA, two hidden layers of 128).
         known: (m, d), gradients for the fit.
-        secret: int64 (m,), their secrets.
+        secret: int64 (m,), their secrets, of which each value occurs in the fit.
         trees: number of trees of a forest.
 
     Raises:
@@ -56,17 +60,17 @@ def classify(
     raw = [rows.cpu().numpy() for rows in (known, seen)]
     reduced = [rows.cpu().numpy() for rows in principal(known, seen, COMPONENTS)]
     y = secret.cpu().numpy()
-    found = {}
+    found, losses = {}, {}
     for family in families:
         x, new = raw if family == "forest" else reduced
         model = makers[family](child(rng))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # iteration limits are part of a family
             model.fit(x[~held], y[~held])
-        factor = _temperature(_log_odds(model.predict_proba(x[held])), y[held])
-        odds = torch.as_tensor(_log_odds(model.predict_proba(new)) * factor, dtype=torch.float32)
-        found[family] = torch.stack([-F.softplus(odds), -F.softplus(-odds)], dim=1).to(seen)
-    return found
+        factor, losses[family] = _temperature(_logs(model.predict_proba(x[held])), y[held])
+        scaled = torch.as_tensor(_logs(model.predict_proba(new)) * factor, dtype=torch.float32)
+        found[family] = scaled.log_softmax(dim=1).to(seen)
+    return found, min(losses, key=losses.__getitem__)
 
 
 def decode(
@@ -75,8 +79,10 @@ def decode(
     images: Float[Tensor, "m pixels"],
     seen: Float[Tensor, "n d"],
     rng: torch.Generator,
-) -> dict[str, Tensor]:
-    """Return for each family images (n, pixels) guessed from the gradients ``seen`` (n, d).
+) -> tuple[dict[str, Tensor], str]:
+    """Return each family's images (n, pixels) guessed from the gradients ``seen``, and the best family.
+
+    The best one errs least on the simulated uploads that no fit used.
 
     Args:
         families: ``ridge`` (strength by validation), ``mlp`` (PCA, one hidden layer of 128).
@@ -89,7 +95,7 @@ def decode(
     _check(families, ("ridge", "mlp"))
     held = held_back(len(known))
     constant = images[~held].mean(dim=0)
-    found = {}
+    found, losses = {}, {}
     for family in families:
         x, new = principal(known, seen, len(known) if family == "ridge" else COMPONENTS)
         if family == "ridge":
@@ -97,9 +103,21 @@ def decode(
         else:
             candidates = [_mlp_decoder(x[~held], images[~held], child(rng))]
         candidates.append(lambda rows: constant.expand(len(rows), -1))
-        best = min(candidates, key=lambda predict: float((predict(x[held]) - images[held]).square().mean()))
-        found[family] = best(new).clamp(0, 1)
-    return found
+        errors = [float((predict(x[held]) - images[held]).square().mean()) for predict in candidates]
+        losses[family] = min(errors)
+        found[family] = candidates[errors.index(losses[family])](new).clamp(0, 1)
+    return found, min(losses, key=losses.__getitem__)
+
+
+def of_the_alike(
+    known: Float[Tensor, "m d"], answers: Float[Tensor, "m values"], seen: Float[Tensor, "n d"]
+) -> Float[Tensor, "n values"]:
+    """Return the mean of ``answers`` over the :data:`ALIKE` simulated gradients of least angle to each of ``seen``.
+
+    An attack of another make than all families: nothing is fitted.
+    """
+    similar = F.normalize(seen, dim=1) @ F.normalize(known, dim=1).T
+    return answers[similar.topk(min(ALIKE, len(known)), dim=1).indices].mean(dim=1)
 
 
 def principal(
@@ -151,17 +169,21 @@ def _mlp(seed: int) -> Any:
     return make_pipeline(StandardScaler(), network)
 
 
-def _log_odds(probabilities: np.ndarray) -> np.ndarray:
-    safe = probabilities.clip(FLOOR, 1 - FLOOR)
-    return np.log(safe[:, 1] / safe[:, 0])
+def _logs(probabilities: np.ndarray) -> np.ndarray:
+    logs: np.ndarray = np.log(probabilities.clip(FLOOR, 1 - FLOOR))
+    return logs
 
 
-def _temperature(odds: np.ndarray, secret: np.ndarray) -> float:
-    """Return the factor in [0, 2] on the log-odds with the least validation loss; 0 is the constant prediction."""
+def _temperature(logs: np.ndarray, secret: np.ndarray) -> tuple[float, float]:
+    """Return the factor in [0, 2] on log-probabilities (m, values) with the least validation loss, and that loss.
+
+    A factor of 0 is the constant prediction.
+    """
     factors = np.concatenate([[0.0], np.geomspace(0.01, 2, 40)])
-    signed = np.where(secret == 1, odds, -odds)
-    losses = [np.logaddexp(0, -factor * signed).mean() for factor in factors]
-    return float(factors[int(np.argmin(losses))])
+    told, truth = torch.as_tensor(logs), torch.as_tensor(secret)
+    losses = [F.cross_entropy(factor * told, truth).item() for factor in factors]
+    best = int(np.argmin(losses))
+    return float(factors[best]), losses[best]
 
 
 Decoder = Callable[[Tensor], Tensor]

@@ -6,12 +6,13 @@ Only the abstracts could be read, so the families of predictors are the suite's 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from benchmark.parameters import Count
 from benchmark.settings.collaboration.games.many_uploads import (
@@ -22,17 +23,17 @@ from benchmark.settings.collaboration.games.many_uploads import (
     draw_batches,
 )
 from benchmark.settings.threat import Floor
-from benchmark.threats.gradient_leakage.v_families import classify, decode
+from benchmark.threats.gradient_leakage.v_families import classify, decode, of_the_alike
 from benchmark.training.layers import layer_slices
 
-VERSION = 1
+VERSION = 2
 
 
 class LatentVInformation(ManyUploadsThreat):
     """Measure of latent information: the sensitive attribute behind an upload.
 
     Args:
-        families: of predictors, see :func:`~.v_families.classify`; the setting takes the best for each layer.
+        families: of predictors, see :func:`~.v_families.classify`; the best on simulated uploads counts for a layer.
         victims: uploads to be judged.
         auxiliary: uploads that are simulated for the fit.
         scope: ``group``: all samples of a batch share the attribute; ``member``: it is that of the batch's first
@@ -61,12 +62,12 @@ class LatentVInformation(ManyUploadsThreat):
     def attack(self, surface: ManyUploadsSurface, rng: torch.Generator) -> Beliefs:
         batches, known = simulated(self, surface, rng)
         secret = self.taught_values(batches, rng)
-        found: dict[str, dict[str, Tensor]] = {family: {} for family in self.families}
+        told = Beliefs()
         for layer, part in layer_slices(surface.net.layout).items():
-            beliefs = classify(self.families, known[:, part], secret, surface.uploads[:, part], self.trees, rng)
-            for family, belief in beliefs.items():
-                found[family][layer] = belief
-        return Beliefs(found)
+            seen, sorts = surface.uploads[:, part], one_hot(secret, int(secret.max()) + 1).to(known)
+            found, best = classify(self.families, known[:, part], secret, seen, self.trees, rng)
+            told.add(layer, found, best, of_the_alike(known[:, part], sorts, seen))
+        return told
 
     def taught_values(self, batches: AttributeBatches, rng: torch.Generator) -> Tensor:
         """Return the values of the secret that the predictors learn."""
@@ -100,20 +101,24 @@ class ToldSecret(ManyUploadsThreat):
         super().__init__(victims=victims, auxiliary=auxiliary, adaptive=adaptive)
 
     def attack(self, surface: ManyUploadsSurface, rng: torch.Generator) -> Beliefs:
-        sure = torch.nn.functional.one_hot(surface.truth.secret, 2).to(surface.params).clamp(1e-6, 1).log()
-        return Beliefs({"told": dict.fromkeys(layer_slices(surface.net.layout), sure)})
+        secret, told = surface.truth.secret, Beliefs()
+        sure = one_hot(secret, int(secret.max()) + 1).to(surface.params).clamp(1e-6, 1).log()
+        for layer in layer_slices(surface.net.layout):
+            told.add(layer, {"told": sure}, "told")
+        return told
 
 
 class OriginalVInformation(ManyUploadsThreat):
     """Measure of original information: the image behind an upload, or the mean image of its batch.
 
     Args:
-        families: of decoders, see :func:`~.v_families.decode`; the setting takes the best for each layer.
+        families: of decoders, see :func:`~.v_families.decode`; the best on simulated uploads counts for a layer.
         victims: uploads to be judged.
         auxiliary: uploads that are simulated for the fit.
         adaptive: the simulation includes the defense.
     """
 
+    needs: ClassVar[Mapping[str, str]] = {**ManyUploadsThreat.needs, "dataset.kind": "image"}
     goal = "image"
     headline = "original_bits"
     floor = Floor("original_bits", 0.05)
@@ -132,11 +137,13 @@ class OriginalVInformation(ManyUploadsThreat):
     def attack(self, surface: ManyUploadsSurface, rng: torch.Generator) -> Beliefs:
         batches, known = simulated(self, surface, rng)
         images = batches.x.mean(dim=1).flatten(start_dim=1)
-        found: dict[str, dict[str, Tensor]] = {family: {} for family in self.families}
+        told = Beliefs()
         for layer, part in layer_slices(surface.net.layout).items():
-            for family, guess in decode(self.families, known[:, part], images, surface.uploads[:, part], rng).items():
-                found[family][layer] = guess.view(-1, *surface.shape)
-        return Beliefs(found)
+            seen = surface.uploads[:, part]
+            found, best = decode(self.families, known[:, part], images, seen, rng)
+            pictures = {family: guess.view(-1, *surface.shape) for family, guess in found.items()}
+            told.add(layer, pictures, best, of_the_alike(known[:, part], images, seen).view(-1, *surface.shape))
+        return told
 
 
 def simulated(

@@ -7,11 +7,13 @@ import torch
 
 from benchmark.cell import Cell, play
 from benchmark.data.digits import Digits
+from benchmark.data.lipton import Lipton
 from benchmark.data.mirrored import Mirrored
 from benchmark.defenses.collaboration.clients.gradient_noise import GradientNoise
 from benchmark.defenses.collaboration.clients.layer_withholding import LayerWithholding
 from benchmark.defenses.none import NoDefense
 from benchmark.errors import ConfigError, Refused
+from benchmark.models.mlp import MLP
 from benchmark.models.strided_convnet import StridedConvNet
 from benchmark.outcome import Outcome
 from benchmark.settings.collaboration.games import many_uploads
@@ -40,9 +42,9 @@ def latent(kind=LatentVInformation, **overrides):
     return kind(**(arguments | overrides))
 
 
-def played(threat, defense=None, batch: int = 8) -> Outcome:
+def played(threat, defense=None, batch: int = 8, model=ARCHITECTURE) -> Outcome:
     setting = collaboration(victims=20, victim_batch_size=batch, rounds=2)
-    return play(Cell(mirrored(), ARCHITECTURE, setting, threat, [defense or NoDefense()], seed=0))[0]
+    return play(Cell(mirrored(), model, setting, threat, [defense or NoDefense()], seed=0))[0]
 
 
 def test_the_mirrored_set_flips_half_and_records_which():
@@ -80,6 +82,35 @@ def test_a_group_attribute_is_found_and_its_controls_bound_it():
     assert shuffled.risk["latent_bits"] < 0.1
     told = played(ToldSecret(victims=80, auxiliary=4))
     assert told.risk["latent_bits"] == pytest.approx(1, abs=1e-4)
+
+
+def test_uploads_change_less_with_a_sample_once_it_is_aggregated_or_noise_is_added():
+    def sensitivities(name: str, batch: int, defense=None) -> torch.Tensor:
+        smooth = partial(ARCHITECTURE, activation="tanh")  # a ReLU's gradient jumps
+        told = played(ToldSecret(victims=80, auxiliary=4), defense, batch, smooth).diagnostics
+        return torch.tensor([told[f"{name}_{layer}"] for layer in ("conv1", "conv2", "fc1", "fc2")])
+
+    alone = sensitivities("upload_sensitivity", 1)
+    torch.testing.assert_close(alone, sensitivities("sensitivity", 1), rtol=0.2, atol=0.0)  # other directions
+    assert (sensitivities("upload_sensitivity", 8) < alone / 4).all()
+    relative = sensitivities("upload_sensitivity_over_norm", 1)
+    assert (sensitivities("upload_sensitivity_over_norm", 8) < relative / 2).all()
+    noisy = GradientNoise(std=1.0, distribution="gaussian")
+    torch.testing.assert_close(sensitivities("upload_sensitivity", 1, noisy), alone, rtol=1e-3, atol=1e-4)
+    assert (sensitivities("upload_sensitivity_over_norm", 1, noisy) < relative / 2).all()
+
+
+def test_the_attribute_of_people_in_a_table_is_found():
+    setting = collaboration(victims=20, victim_batch_size=8, rounds=2)
+    people = Lipton(sizes={"owner": 300, "attacker": 300, "public": 50, "calibration": 50, "test": 100})
+    model = partial(MLP, hidden=[16], activation="relu")
+    told = play(Cell(people, model, setting, latent(), [NoDefense()], seed=0))[0]
+    assert told.risk["attribute_accuracy"] > 0.75
+    leads = [told.diagnostics[f"latent_bits_lead_{layer}"] for layer in ("fc1", "fc2")]
+    assert sorted(lead > 0 for lead in leads) == [False, True] and sum(leads) == pytest.approx(0)
+    assert -1 <= told.diagnostics["rank_correlation"] <= 1
+    with pytest.raises(Refused, match="dataset.kind=image"):
+        play(Cell(people, model, setting, OriginalVInformation(victims=8, auxiliary=8), [NoDefense()], seed=0))
 
 
 def test_withheld_layers_have_no_information_and_the_others_have():

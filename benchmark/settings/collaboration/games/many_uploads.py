@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -88,11 +88,25 @@ class Beliefs(Guess):
     """Predictions of each family of predictors from each layer's gradient.
 
     Attributes:
-        found: family -> layer -> prediction for every upload: (n, values) log-probabilities of the secret, or
+        found: layer -> family -> prediction for every upload: (n, values) log-probabilities of the secret, or
             (n, ...) the image (of a batch: the mean image).
+        best: layer -> the family that counts, chosen without the uploads that are judged.
+        otherwise: layer -> the guess of an attack of another make, (n, values) weights or (n, ...) images; or empty.
     """
 
-    found: dict[str, dict[str, Tensor]]
+    found: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    best: dict[str, str] = field(default_factory=dict)
+    otherwise: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, layer: str, found: dict[str, Tensor], best: str, otherwise: Tensor | None = None) -> None:
+        """Put in what was predicted from one layer."""
+        self.found[layer], self.best[layer] = found, best
+        if otherwise is not None:
+            self.otherwise[layer] = otherwise
+
+    def counted(self) -> dict[str, Tensor]:
+        """Return layer -> the prediction of its best family."""
+        return {layer: found[self.best[layer]] for layer, found in self.found.items()}
 
 
 class ManyUploadsThreat(Threat):
@@ -110,7 +124,7 @@ class ManyUploadsThreat(Threat):
     setting = "collaboration"
     surface = "many_uploads"
     family = "gradient_leakage"
-    needs: ClassVar[Mapping[str, str]] = {"dataset.sensitive": "yes", "dataset.kind": "image"}
+    needs: ClassVar[Mapping[str, str]] = {"dataset.sensitive": "yes"}
     goal: ClassVar[str]
 
     def __init__(
@@ -126,7 +140,7 @@ class ManyUploadsThreat(Threat):
 
 
 def draw_batches(data: Split, count: int, size: int, scope: str, rng: torch.Generator) -> AttributeBatches:
-    """Return ``count`` batches of ``size`` samples, half of them with each value of a binary attribute.
+    """Return ``count`` batches of ``size`` samples, as many of each value of the attribute.
 
     A sample occurs at most once in a batch, and perhaps in several. Scope ``group``: all samples of a batch have its
     value; ``member``: the first has it and the others are drawn from all samples.
@@ -135,13 +149,14 @@ def draw_batches(data: Split, count: int, size: int, scope: str, rng: torch.Gene
         ConfigError: there are fewer than ``size`` samples of one value.
     """
     assert data.sensitive is not None
-    piles = [(data.sensitive == value).nonzero().squeeze(1).cpu() for value in (0, 1)]
+    values = int(data.sensitive.max()) + 1
+    piles = [(data.sensitive == value).nonzero().squeeze(1).cpu() for value in range(values)]
     if min(len(pile) for pile in piles) < size:
         raise ConfigError(
             f"A batch of {size} samples that share the attribute needs as many samples of each value, but there are "
             f"{[len(pile) for pile in piles]}; lower the batch size or raise dataset.sizes."
         )
-    secret = (torch.arange(count) % 2)[torch.randperm(count, generator=rng)]
+    secret = (torch.arange(count) % values)[torch.randperm(count, generator=rng)]
     rows = []
     for value in secret.tolist():
         pile = piles[value]
@@ -156,6 +171,7 @@ def draw_batches(data: Split, count: int, size: int, scope: str, rng: torch.Gene
 
 PROBES, PROBED_IMAGES = 40, 20
 JACOBIAN_ENTRIES = 2**24  # above this the exact Jacobian is not formed
+MOVES, STEP = 10, 1e-2  # of a sample, along a random direction of standard normal entries
 SUBSPACES, SPLITS = (5, 20), 3
 
 
@@ -247,38 +263,26 @@ def _by_group(uploads: Tensor, published: Published) -> Tensor:
 
 # -- scores of the threat's predictors ----------------------------------------------------------
 def _score_secret(context: CellContext, outcome: Outcome, beliefs: Beliefs, surface: ManyUploadsSurface) -> None:
-    """Report latent information: bits of the attribute by layer, of the best family; all families hold a constant."""
+    """Report latent information: bits of the attribute by layer, beyond the constant that every family holds."""
     secret = surface.truth.secret
-    prior = torch.full((2,), 0.5, device=secret.device).log()  # both values are equally frequent, by design
-    bits: dict[str, float] = {}
-    right: dict[str, float] = {}
-    pairs = []
-    for layer in next(iter(beliefs.found.values())):
-        gains = {family: latent_gains(found[layer], secret, prior) for family, found in beliefs.found.items()}
-        hits = {
-            family: (found[layer].argmax(dim=1) == secret).double().mean().item()
-            for family, found in beliefs.found.items()
-        }
-        best = max(gains, key=lambda family: gains[family].mean().item())
-        bits[layer] = max(0.0, gains[best].mean().item())
-        right[layer] = max(hits.values())
-        low, high = interval(gains[best], context.rng("many.bootstrap"))
+    counted = beliefs.counted()
+    values = next(iter(counted.values())).shape[1]
+    prior = torch.full((values,), 1 / values, device=secret.device).log()  # all values are equally frequent, by design
+    gains = {layer: latent_gains(found, secret, prior) for layer, found in counted.items()}
+    for layer, gained in gains.items():
+        low, high = interval(gained, context.rng("many.bootstrap"))
         outcome.diagnostics |= {f"latent_bits_low_{layer}": max(0.0, low), f"latent_bits_high_{layer}": max(0.0, high)}
-        pairs += [(max(0.0, gains[family].mean().item()), hits[family]) for family in gains]
+    bits = {layer: max(0.0, gained.mean().item()) for layer, gained in gains.items()}
+    right = {layer: _hits(found, secret).mean().item() for layer, found in counted.items()}
     outcome.risk |= {"latent_bits": max(bits.values()), "attribute_accuracy": max(right.values())}
-    outcome.diagnostics["rank_correlation"] = _rank_correlation(pairs)
     _by_layer(outcome, "latent_bits", bits)
     _by_layer(outcome, "attribute_accuracy", right)
+    success = {layer: _hits(found, secret) for layer, found in beliefs.otherwise.items()}
+    _compare(outcome, "attribute_accuracy_otherwise", gains, success)
 
 
-def _rank_correlation(pairs: list[tuple[float, float]]) -> float:
-    """Return Spearman's rho between information and success of all (family, layer); 0 where either does not vary."""
-    from scipy.stats import spearmanr
-
-    bits, hits = zip(*pairs, strict=True)
-    if len(set(bits)) < 2 or len(set(hits)) < 2:
-        return 0.0
-    return float(spearmanr(bits, hits).statistic)
+def _hits(found: Tensor, secret: Tensor) -> Tensor:
+    return (found.argmax(dim=1) == secret).double()
 
 
 def _score_images(context: CellContext, outcome: Outcome, beliefs: Beliefs, surface: ManyUploadsSurface) -> None:
@@ -289,25 +293,54 @@ def _score_images(context: CellContext, outcome: Outcome, beliefs: Beliefs, surf
     means = torch.stack([own.x[own.y == label].mean(dim=0) for label in range(surface.num_classes)])
     of_label = means[surface.truth.y].mean(dim=1)
     told_by_label = original_bits(of_label, truth, constant)
-    bits: dict[str, float] = {}
-    for layer in next(iter(beliefs.found.values())):
-        bits[layer] = max(0.0, *(original_bits(found[layer], truth, constant) for found in beliefs.found.values()))
+    counted = beliefs.counted()
+    bits = {layer: max(0.0, original_bits(found, truth, constant)) for layer, found in counted.items()}
     outcome.risk["original_bits"] = max(bits.values())
     outcome.diagnostics["original_bits_of_label"] = told_by_label
     _by_layer(outcome, "original_bits", bits)
     beyond = {layer: max(0.0, value - max(0.0, told_by_label)) for layer, value in bits.items()}
     _by_layer(outcome, "original_bits_beyond_label", beyond)
 
+    def closeness(found: Tensor) -> Tensor:
+        return -(found - truth).square().flatten(start_dim=1).mean(dim=1).clamp_min(1e-6).log10().double() * 10
+
+    success = {layer: closeness(found) for layer, found in beliefs.otherwise.items()}
+    _compare(outcome, "psnr_db_otherwise", {layer: closeness(found) for layer, found in counted.items()}, success)
+
+
+def _compare(outcome: Outcome, name: str, gains: dict[str, Tensor], success: dict[str, Tensor]) -> None:
+    """Report the success of the attack of another make by layer, and whether information orders layers as it does.
+
+    Spearman's rho over layers, between the information on every other upload and the success on those between, for
+    one upload's luck would move both; 0 where either does not vary.
+
+    Args:
+        gains, success: layer -> (n,), what every upload adds to the two.
+    """
+    from scipy.stats import spearmanr
+
+    if not success:
+        return
+    _by_layer(outcome, name, {layer: values.mean().item() for layer, values in success.items()})
+    told = [gains[layer][::2].mean().item() for layer in success]
+    reached = [values[1::2].mean().item() for values in success.values()]
+    varied = len(set(told)) > 1 and len(set(reached)) > 1
+    outcome.diagnostics["rank_correlation"] = float(spearmanr(told, reached).statistic) if varied else 0.0
+
 
 def _by_layer(outcome: Outcome, name: str, values: dict[str, float]) -> None:
+    """Report ``values`` as a curve, as diagnostics, and by how much each exceeds the greatest of the others."""
     outcome.curves[f"{name} by layer"] = list(values.values())
     outcome.captions[f"{name} by layer"] = list(values)
     outcome.diagnostics |= {f"{name}_{layer}": value for layer, value in values.items()}
+    for layer, value in values.items():
+        if others := [other for there, other in values.items() if there != layer]:
+            outcome.diagnostics[f"{name}_lead_{layer}"] = value - max(others)
 
 
 # -- measures without an attack ---------------------------------------------------------
 def _measure(context: CellContext, outcome: Outcome, surface: ManyUploadsSurface) -> None:
-    """Report sensitivity of the plain gradient to single images, and subspace distance of the uploads as sent."""
+    """Report sensitivity of the plain gradient to single samples, and of the uploads as sent; and their subspaces."""
     net, params, truth = surface.net, surface.params, surface.truth
     slices = layer_slices(net.layout)
     x, y = truth.x[:PROBED_IMAGES, 0], truth.y[:PROBED_IMAGES, 0]
@@ -331,7 +364,38 @@ def _measure(context: CellContext, outcome: Outcome, surface: ManyUploadsSurface
         exact = jacobian_norms(gradient_of, x[0], labels[0], slices)
         for name in ("one", "infinity", "frobenius_by_range"):
             _by_layer(outcome, f"jacobian_{name}", {layer: norms[name] for layer, norms in exact.items()})
+    _measure_uploads(context, outcome, surface, slices)
     _measure_attribute(context, outcome, surface, slices)
+
+
+def _measure_uploads(
+    context: CellContext, outcome: Outcome, surface: ManyUploadsSurface, slices: dict[str, slice]
+) -> None:
+    """Report how much uploads, aggregated and defended as they are sent, change with the first sample of their batch.
+
+    Differences over twice :data:`STEP` along random directions, with the chance of the defense held fixed: a defense
+    need not be differentiable, and noise shows in the norm of the upload that the change is compared with. Where ReLUs
+    switch on the way the gradient jumps, so there these exceed the derivative that ``sensitivity`` holds.
+    """
+    truth, rehearse = surface.truth, surface.rehearse_defended
+    batches = AttributeBatches(truth.x[:PROBED_IMAGES], truth.y[:PROBED_IMAGES], truth.secret[:PROBED_IMAGES])
+    norms = rehearse(batches)
+    squares = {layer: torch.zeros(len(batches.x)).to(norms) for layer in slices}
+    rng = context.rng("many.moves")
+    for _ in range(MOVES):
+        along = torch.zeros_like(batches.x)
+        along[:, 0] = torch.randn(batches.x[:, 0].shape, generator=rng).to(along) * STEP
+        here, there = (rehearse(replace(batches, x=batches.x + sign * along)) for sign in (-1, 1))
+        change = (there - here) / (2 * STEP)
+        for layer, part in slices.items():
+            squares[layer] += change[:, part].square().sum(dim=1)
+    found = {layer: (total / MOVES).sqrt() for layer, total in squares.items()}
+    _by_layer(outcome, "upload_sensitivity", {layer: value.mean().item() for layer, value in found.items()})
+    relative = {
+        layer: (value / norms[:, slices[layer]].norm(dim=1).clamp_min(1e-20)).mean().item()
+        for layer, value in found.items()
+    }
+    _by_layer(outcome, "upload_sensitivity_over_norm", relative)
 
 
 def _measure_attribute(
