@@ -1,5 +1,7 @@
 """Fitting, refitting and sharing a release mechanism."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,7 +9,9 @@ from benchmark.compatibility import refusal
 from benchmark.data.base import Split
 from benchmark.defenses.release.memoriser import Memoriser
 from benchmark.defenses.release.rmt import RMT
+from benchmark.errors import Refused
 from benchmark.settings.release.defense import Release, ReleaseMechanism
+from benchmark.settings.release.games.base import people
 from benchmark.settings.release.mechanism import Fitted, Mechanism
 from benchmark.settings.release.setting import ReleaseSetting
 from benchmark.threats.membership_inference.controls import KnowsMembers
@@ -87,10 +91,22 @@ def test_synthetic_releases_and_kinds_of_data_are_refused_by_class():
     assert "dataset.kind=image" in refusal(ReleaseSetting, DistanceMembership, [RMT], traits)
 
 
-def test_members_never_sit_among_the_non_members():
-    from dataclasses import replace
+@pytest.mark.parametrize(
+    ("few", "count", "named"),
+    [
+        ("owner", 30, r"dataset\.sizes\.owner, which leaves 1"),
+        ("calibration", 30, r"dataset\.sizes\.calibration, which leaves 1"),
+        ("", 1, r"setting\.candidates, which leaves 1"),
+    ],
+)
+def test_too_few_people_are_told_by_the_number_to_raise(few: str, count: int, named: str) -> None:
+    plain = context(None)
+    data = replace(plain.data, **{few: getattr(plain.data, few)[torch.arange(1)]}) if few else plain.data
+    with pytest.raises(Refused, match=named):
+        people(replace(plain, data=data), count)
 
-    from benchmark.settings.release.games.base import people
+
+def test_members_never_sit_among_the_non_members():
 
     plain = context(KnowsMembers())
     double = replace(plain.data, calibration=plain.data.owner[:30].joined(plain.data.calibration))

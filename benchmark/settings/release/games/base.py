@@ -167,14 +167,19 @@ def people(context: CellContext, count: int) -> tuple[Split, Tensor]:
     Members are drawn from ``owner``, non-members from those in ``calibration`` who equal no member.
 
     Raises:
-        Refused: nobody is left in ``calibration``.
+        Refused: there are fewer than two of either, or of ``count``.
     """
     owner, others = context.data.owner, context.data.calibration
     own = {tuple(row) for row in owner.x.flatten(1).tolist()}
     fresh = [i for i, row in enumerate(others.x.flatten(1).tolist()) if tuple(row) not in own]
-    each = min(count, len(owner), len(fresh))
+    there = {"dataset.sizes.owner": len(owner), "dataset.sizes.calibration": len(fresh), "setting.candidates": count}
+    each = min(there.values())
     if each < 2:
-        raise Refused("Membership needs people who are not in the private data: raise dataset.sizes.calibration.")
+        least = min(there, key=there.__getitem__)
+        raise Refused(
+            f"Membership is asked of two people at least in the private data and two who are not: raise {least}, "
+            f"which leaves {each}."
+        )
     rng = context.rng("candidates")
     members = owner[torch.randperm(len(owner), generator=rng)[:each].to(owner.y.device)]
     outsiders = others[torch.tensor(fresh)[torch.randperm(len(fresh), generator=rng)[:each]].to(owner.y.device)]
