@@ -331,7 +331,7 @@ class Table:
         try:
             yield
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-            told = (str(error).splitlines() or [""])[0]
+            told = gate.visible((str(error).splitlines() or [""])[0])  # it may quote the file's own bytes
             raise StoreError(
                 f"The table {self.path} cannot be read ({told}); take it back with `git checkout -- {self.path.name}` "
                 "in its folder, or delete it and pack its records again."

@@ -197,6 +197,21 @@ def test_pictures_come_along_where_it_is_said_and_of_one_seed(tmp_path: Path) ->
     assert {one["seed"]: len(one["media"]) for one in illustrated.all()} == {1: 1, 2: 0, 3: 0}
 
 
+def test_an_error_that_quotes_the_bytes_of_a_table_is_shown_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = record()
+    there = Store(store(tmp_path, [one]))
+    pack(there, there)
+
+    def broken(*_: object, **__: object) -> None:
+        raise OSError("don't know what type: \x1b[2J")
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", broken)
+    with pytest.raises(StoreError, match=r"type: \\x1b\[2J\); take it back"):
+        there.packed().read(one["key"])
+
+
 def test_a_damaged_table_is_named_with_the_remedy_and_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
