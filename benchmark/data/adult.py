@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from benchmark.data.base import Split, file_in_root
-from benchmark.data.tables import SensitiveTable
+from benchmark.data.tables import SensitiveTable, finite
 from benchmark.errors import DataMissing
 from benchmark.parameters import Sizes
 
@@ -119,7 +119,7 @@ def _table(file: Path, skip: int) -> pd.DataFrame:
         table = table.dropna(subset=["income", *NUMERIC, *SENSITIVE]).assign(
             income=lambda t: t["income"].str.rstrip(".")
         )
-        table = table.astype(dict.fromkeys(NUMERIC, "float64"))
+        table = finite(table.astype(dict.fromkeys(NUMERIC, "float64")), NUMERIC)
     except (ValueError, AttributeError, TypeError, OverflowError) as error:  # pandas' own errors are ValueErrors
         raise _damaged(file, str(error)) from error
     for column, known in {"income": ("<=50K", ">50K"), **SENSITIVE}.items():

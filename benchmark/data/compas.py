@@ -68,4 +68,4 @@ def _parse(file: Path) -> pd.DataFrame:
         & (table["c_charge_degree"] != "O")
         & (table["score_text"] != "N/A")
     )
-    return table[kept].astype({**dict.fromkeys(NUMERIC, "float64"), LABEL: "int64"})
+    return tables.finite(table[kept].astype({**dict.fromkeys(NUMERIC, "float64"), LABEL: "int64"}), NUMERIC)

@@ -61,4 +61,4 @@ def _parse(file: Path) -> pd.DataFrame:
     table = pd.read_csv(file, sep=r"\s+", header=None, names=COLUMNS)
     if not set(table["credit"]) <= {1, 2}:
         raise ValueError("credit is 1 or 2")
-    return table.astype(dict.fromkeys(NUMERIC, "float64"))
+    return tables.finite(table.astype(dict.fromkeys(NUMERIC, "float64")), NUMERIC)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,6 +44,17 @@ def read(
         raise DataMissing(
             f"{file} is not the original file of {option}: {type(error).__name__}. Get it again."
         ) from error
+
+
+def finite(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Return ``table``.
+
+    Raises:
+        ValueError: one of ``columns`` holds an infinite number or a gap.
+    """
+    if not np.isfinite(table[list(columns)].to_numpy("float64")).all():
+        raise ValueError("a number is infinite or missing")
+    return table
 
 
 class SensitiveTable(Source):

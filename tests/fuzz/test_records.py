@@ -359,8 +359,9 @@ def test_a_table_is_read_row_by_row_or_named(tier: str, sandbox: Sandbox) -> Non
             assert gate.Gate().fault(one, name) is None
             assert there.read(name) == one
         assert key in found and key in there.columns("key", "status", "seconds", "threat")["key"]
-        assert {row["key"] for row in table.rows(folder)} == {*found}
-        assert {*table.load(folder)["key"]} == {*found}
+        # A table that breaks off in one column is whole in those that do without it.
+        assert {*found} <= {*table.load(folder)["key"]} <= {row["key"] for row in table.rows(folder)}
+        assert {row["key"] for row in table.rows(folder)} <= {*there.packed().keys} | {key}
         for name in there.packed().keys:
             try:
                 there.find(name[:20])

@@ -81,7 +81,10 @@ def test_mistakes_are_told(root):
         adult().load(root, 0)
 
 
-@pytest.mark.parametrize("text", ["", "<html>no such page</html>\n", TRAIN.replace("<=50K", "poor"), "1, 2, 3\n" * 9])
+@pytest.mark.parametrize(
+    "text",
+    ["", "<html>no such page</html>\n", TRAIN.replace("<=50K", "poor"), TRAIN.replace("39", "inf"), "1, 2, 3\n" * 9],
+)
 def test_another_file_is_refused(root, text):
     (root / "adult/adult.data").write_text(text)
     with pytest.raises(DataMissing, match=r"adult\.data is not the original file of UCI Adult"):

@@ -165,14 +165,16 @@ def test_crossed_groups_hide_both_attributes_and_split_the_groups_of_one(plain, 
     assert one.x.shape[1] - two.x.shape[1] == columns
 
 
-@pytest.mark.parametrize(("days", "again"), [("soon", "0"), ("0", "?"), ("0", "")])
-def test_a_column_of_numbers_that_holds_a_word_or_nothing_is_no_compas(tmp_path, days, again):
+@pytest.mark.parametrize(
+    ("age", "days", "again"), [("25", "soon", "0"), ("25", "0", "?"), ("25", "0", ""), ("inf", "0", "0")]
+)
+def test_a_column_of_numbers_that_holds_none_is_no_compas(tmp_path, age, days, again):
     names = (
         "age,juv_fel_count,juv_misd_count,juv_other_count,priors_count,sex,race,c_charge_degree,"
         "days_b_screening_arrest,is_recid,score_text,two_year_recid"
     )
     file = tmp_path / "compas/compas-scores-two-years.csv"
     file.parent.mkdir()
-    file.write_text(f"{names}\n25,0,0,0,1,Male,Other,F,{days},0,Low,{again}\n")
+    file.write_text(f"{names}\n{age},0,0,0,1,Male,Other,F,{days},0,Low,{again}\n")
     with pytest.raises(DataMissing, match="not the original file of compas"):
         Compas().load(tmp_path, 0)

@@ -65,6 +65,8 @@ def test_batches_share_the_attribute_or_ask_about_their_first_member():
             assert all(index[tuple(image.flatten().tolist())] == secret for image in x[:shared])
     with pytest.raises(ConfigError, match="lower the batch size"):
         draw_batches(data, 2, 500, "group", torch.Generator())
+    with pytest.raises(ConfigError, match=r"there are \[\d+, 0\]"):
+        draw_batches(data[data.sensitive == 0], 2, 1, "group", torch.Generator())
 
 
 def test_a_group_attribute_is_found_and_its_controls_bound_it():

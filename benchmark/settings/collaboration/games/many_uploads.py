@@ -149,7 +149,7 @@ def draw_batches(data: Split, count: int, size: int, scope: str, rng: torch.Gene
         ConfigError: there are fewer than ``size`` samples of one value.
     """
     assert data.sensitive is not None
-    values = int(data.sensitive.max()) + 1
+    values = max(2, int(data.sensitive.max()) + 1)
     piles = [(data.sensitive == value).nonzero().squeeze(1).cpu() for value in range(values)]
     if min(len(pile) for pile in piles) < size:
         raise ConfigError(
