@@ -1,7 +1,7 @@
-"""Boards of a store as Markdown and CSV: a pure function of the records, byte-identical when written again.
+"""Boards of a store as Markdown: a pure function of the records, byte-identical when written again.
 
-``boards/README.md`` leads to ``boards/<board>.md``; ``boards/<board>.csv`` holds the same numbers. ``boards/papers.md``
-holds the verdict on each paper, ``claims.csv`` every claim with its measured number. The web site is made by
+``boards/README.md`` leads to ``boards/<board>.md``. ``boards/papers.md`` holds the verdict on each paper,
+``claims.csv`` every claim with its measured number. The web site, with each board as CSV too, is made by
 :mod:`runners.report.site`.
 """
 
@@ -52,7 +52,6 @@ def files(shown: Contents) -> dict[str, str]:
     made = {f"{BOARDS}/{markdown.INDEX}": markdown.index(shown.boards, shown.papers)}
     for board in shown.boards:
         made[f"{BOARDS}/{board.slug}.md"] = markdown.page(board, shown.strips.get(board.name))
-        made[f"{BOARDS}/{board.slug}.csv"] = tables.board(board)
     if shown.boards and shown.papers:
         made[f"{BOARDS}/{markdown.PAPERS}"] = markdown.verdicts(shown.papers)
     return made | {CLAIMS: tables.claims(shown.papers)}
