@@ -28,7 +28,7 @@ Kind = Literal["image", "table", "signal"]
 
 
 class Arrays(Brought):
-    """Arrays ``x`` and ``y``, or ``train_x``, ``train_y``, ``test_x`` and ``test_y``; optional ``sensitive``, ``group``.
+    """Arrays ``x`` and ``y``, or ``train_x``, ``train_y``, ``test_x``, ``test_y``; optional ``sensitive``, ``group``.
 
     ``x_train`` and capitals are understood as well; other arrays are ignored, nothing is unpickled. ``x`` holds
 
@@ -79,7 +79,11 @@ def assembled(arrays: Mapping[str, np.ndarray], wanted: Kind | None) -> Samples:
         if there := [part for part in names if part in arrays]:
             if len(there) < len(names):
                 raise DataMissing(f"there is {there[0]}, but no {', '.join(set(names) - set(there))}.")
-            found[name] = arrays[names[0]] if len(names) == 1 else joined(arrays[names[0]], arrays[names[1]], (*names,))
+            found[name] = (
+                arrays[names[0]]
+                if len(names) == 1
+                else joined(arrays[names[0]], arrays[names[1]], (names[0], names[1]))
+            )
             for part, own in zip(parts, names, strict=True):
                 samples = arrays[_called(part, "x")]
                 if samples.ndim and arrays[own].ndim and len(arrays[own]) != len(samples):
@@ -166,8 +170,8 @@ def read(place: Path) -> dict[str, np.ndarray]:
         )
     else:
         raise DataMissing(
-            f"{place} is none of .npz, .safetensors or a folder of .npy files; for .csv and .parquet use dataset=table, "
-            "for pictures dataset=folder."
+            f"{place} is none of .npz, .safetensors or a folder of .npy files; for .csv and .parquet use "
+            "dataset=table, for pictures dataset=folder."
         )
     try:
         with warnings.catch_warnings():

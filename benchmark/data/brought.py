@@ -192,6 +192,8 @@ def _divided(available: int, sizes: Mapping[str, int | None]) -> dict[str, int]:
         )
     total = sum(SHARES[role] for role in PRIVATE_SPLITS if role not in given)
     divided = {role: given.get(role, int(left * SHARES[role] / total + 1e-9) if total else 0) for role in asked}
+    if asked.get("owner", 0) is None:  # what rounding leaves is the owner's
+        divided["owner"] += available - sum(divided.values())
     if empty := [role for role in divided if role not in given and divided[role] == 0]:
         raise ConfigError(
             f"There are {available} training samples, too few for the roles {', '.join(PRIVATE_SPLITS)}; bring more, "
@@ -220,7 +222,13 @@ def _by_person(
             own = train[(group == person) & (y == label)]
             for role, (start, stop) in TIMES.items():
                 rows[role].append(own[round(start * len(own)) : round(stop * len(own))])
-    return {role: _first(role, found, torch.cat(rows[role]), sizes.get(role, 0), rng) for role in PRIVATE_SPLITS}
+    candidates = {role: torch.cat(rows[role]) for role in PRIVATE_SPLITS}
+    if empty := [role for role in TIMES if sizes.get(role, 0) is None and not len(candidates[role])]:
+        raise ConfigError(
+            f"No person has enough samples of a class to leave one to {empty[0]}; bring four or more of each, or leave "
+            "the group out to cut sample by sample."
+        )
+    return {role: _first(role, found, at, sizes.get(role, 0), rng) for role, at in candidates.items()}
 
 
 def _shuffled_persons(group: Tensor, rng: torch.Generator) -> Tensor:
@@ -316,8 +324,8 @@ def coded(labels: np.ndarray, name: str) -> tuple[Tensor, list[object], list[str
             raise DataMissing(f"{name} holds NaN or infinity; leave out the samples without a label.")
         if (labels != np.round(labels)).any():
             raise DataMissing(
-                f"{name} holds {labels[labels != np.round(labels)][0]:g}: a quantity (regression), no class; bin it, or "
-                "name another one."
+                f"{name} holds {labels[labels != np.round(labels)][0]:g}: a quantity (regression), no class; bin it, "
+                "or name another one."
             )
         labels = labels.astype(np.int64)
     if labels.dtype.kind not in "iubUO":
@@ -367,8 +375,8 @@ class Scaled:
     divisor: float | None
 
     def fitted(self, owner: Tensor) -> Callable[[Tensor], Tensor]:
-        if self.divisor is not None:
-            return lambda rows: torch.from_numpy(self.x[rows.numpy()].astype(np.float32)) / self.divisor
+        if (divisor := self.divisor) is not None:
+            return lambda rows: torch.from_numpy(self.x[rows.numpy()].astype(np.float32)) / divisor
         over = (0, *range(2, self.x.ndim))
         known = self.x[owner.numpy()] if len(owner) else self.x
         low, high = (limit(known, axis=over, keepdims=True).astype(np.float64) for limit in (np.min, np.max))

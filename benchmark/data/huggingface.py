@@ -28,7 +28,8 @@ class HuggingFace(Brought):
 
     Args:
         path: of a folder that ``save_to_disk`` wrote, or of one with data files that the library knows.
-        name: of a data set on the hub, e.g. ``ylecun/mnist``, in place of ``path``; subset: one of its configurations.
+        hub: name of a data set on the hub, e.g. ``ylecun/mnist``, in place of ``path``.
+        subset: one of its configurations.
         revision: commit on the hub, without which a later cell may find other data.
         x: the column of pictures or arrays; None takes the only one, or else makes a table.
         label: the column of the class.
@@ -41,7 +42,7 @@ class HuggingFace(Brought):
         *,
         sizes: Sizes | None = None,
         path: str | None = None,
-        name: str | None = None,
+        hub: str | None = None,
         subset: str | None = None,
         revision: str | None = None,
         x: str | None = None,
@@ -52,12 +53,12 @@ class HuggingFace(Brought):
         content: str | None = None,
     ) -> None:
         super().__init__(sizes=sizes, path=path or "", content=content)
-        self.hub, self.subset, self.revision, self.download = name, subset, revision, download
+        self.hub, self.subset, self.revision, self.download = hub, subset, revision, download
         self.x, self.label, self.size, self.channels = x, label, size, channels
 
     def samples(self, root: Path | None) -> Samples:
         if bool(self.path) == bool(self.hub):
-            raise ConfigError("dataset=huggingface takes either dataset.path=FOLDER or dataset.name=NAME on the hub.")
+            raise ConfigError("dataset=huggingface takes either dataset.path=FOLDER or dataset.hub=NAME.")
         try:
             import datasets
         except ImportError as error:
@@ -85,7 +86,7 @@ class HuggingFace(Brought):
             pixels = self._pixels(parts, x)
             return Samples(Scaled(pixels, 255), y, classes, tested, notes=tuple(notes))
         arrays = [_array(part, x) for part in parts]
-        values, image, moved = shaped(arrays[0] if len(arrays) == 1 else joined(*arrays, (x, x)), None)
+        values, image, moved = shaped(arrays[0] if len(arrays) == 1 else joined(arrays[0], arrays[1], (x, x)), None)
         features, changed = scaled(values, x, image=image)
         return Samples(features, y, classes, tested, notes=(*moved, *changed, *notes))
 
@@ -125,7 +126,11 @@ class HuggingFace(Brought):
         channels = self.channels
         for part in parts:
             names = [f"Sample {row} of {self.path or self.hub}" for row in range(len(part))]
-            found.append(stacked(names, lambda row, part=part: part[row][x], self.size, channels)[0])
+
+            def opened(row: int, part: Any = part) -> Any:
+                return part[row][x]
+
+            found.append(stacked(names, opened, self.size, channels)[0])
             channels = "grey" if found[0].shape[1] == 1 else "colour"
         return found[0] if len(found) == 1 else joined(found[0], found[1], (x, x))
 

@@ -216,7 +216,8 @@ class TorchvisionSet(Brought):
         labels: list[np.ndarray] = []
         channels = self.channels
         for options in SETS[self.set].values():
-            part, own = self._part(root, options), []
+            part = self._part(root, options)
+            own: list[int] = []
 
             def opened(row: int, part: Any = part, own: list[int] = own) -> Any:
                 picture, label = part[row]
