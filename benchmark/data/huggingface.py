@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,14 @@ import numpy as np
 from benchmark.data.arrays import shaped
 from benchmark.data.brought import Brought, Samples, Scaled, classes_of, joined, scaled
 from benchmark.data.pictures import Channels, stacked
-from benchmark.data.table_file import TableFile
+from benchmark.data.table_file import TableFile, nearest
 from benchmark.errors import ConfigError, DataMissing
 from benchmark.parameters import Count, Sizes
 
 VERSION = 1
 
 TESTS = ("test", "validation")
+OFFLINE = "HF_HUB_OFFLINE"
 
 
 class HuggingFace(Brought):
@@ -68,7 +71,7 @@ class HuggingFace(Brought):
         parts = self._parts(datasets, root)
         for part in parts:
             if lacking := [name for name in (self.label, self.x) if name is not None and name not in part.column_names]:
-                raise ConfigError(f"There is no column {lacking[0]!r}; there is {', '.join(part.column_names)}.")
+                raise ConfigError(f"There is no column {lacking[0]!r}{nearest(lacking[0], part.column_names)}")
             if len(part) == 0:
                 raise DataMissing("A split has no samples; bring at least some.")
         tested = len(parts[1]) if len(parts) == 2 else None
@@ -93,7 +96,8 @@ class HuggingFace(Brought):
     def _parts(self, datasets: Any, root: Path | None) -> list[Any]:
         """Return the training split, and the test split where there is one."""
         try:
-            found = self._local(datasets, root) if self.path else self._of_hub(datasets)
+            with nullcontext() if self.download else _offline(datasets):
+                found = self._local(datasets, root) if self.path else self._of_hub(datasets)
         except DataMissing:
             raise
         except Exception as error:  # the library raises many kinds
@@ -118,8 +122,7 @@ class HuggingFace(Brought):
         return datasets.load_from_disk(str(place)) if saved else datasets.load_dataset(str(place))
 
     def _of_hub(self, datasets: Any) -> Any:
-        only_here = datasets.DownloadConfig(local_files_only=not self.download)
-        return datasets.load_dataset(self.hub, self.subset, revision=self.revision, download_config=only_here)
+        return datasets.load_dataset(self.hub, self.subset, revision=self.revision)
 
     def _pixels(self, parts: Sequence[Any], x: str) -> np.ndarray:
         found: list[np.ndarray] = []
@@ -133,6 +136,20 @@ class HuggingFace(Brought):
             found.append(stacked(names, opened, self.size, channels)[0])
             channels = "grey" if found[0].shape[1] == 1 else "colour"
         return found[0] if len(found) == 1 else joined(found[0], found[1], (x, x))
+
+
+@contextmanager
+def _offline(datasets: Any) -> Iterator[None]:
+    """Keep the library, and the client of the hub that it uses, from asking the network."""
+    places = [place for place in (datasets.config, sys.modules.get("huggingface_hub.constants")) if place is not None]
+    before = [getattr(place, OFFLINE) for place in places]
+    try:
+        for place in places:
+            setattr(place, OFFLINE, True)
+        yield
+    finally:
+        for place, value in zip(places, before, strict=True):
+            setattr(place, OFFLINE, value)
 
 
 def _array(part: Any, x: str) -> np.ndarray:

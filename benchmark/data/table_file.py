@@ -88,7 +88,7 @@ class TableFile(Brought):
         """
         for option, name in [*self.columns.items(), *(("drop", name) for name in self.drop)]:
             if name is not None and name not in frame.columns:
-                raise ConfigError(f"dataset.{option}={name!r} is no column{_nearest(name, list(frame.columns))}")
+                raise ConfigError(f"dataset.{option}={name!r} is no column{nearest(name, list(frame.columns))}")
         notes: list[str] = []
         values = {role: _values(frame, name) for role, name in self.columns.items() if name is not None}
         y, classes, numbered = classes_of(values["label"], f"the column {self.columns['label']!r}")
@@ -216,7 +216,8 @@ def _texts(name: str, column: pd.Series) -> pd.Series:
     return column.astype(object).where(column.isna(), column.astype(str)).fillna(NO_VALUE)
 
 
-def _nearest(name: str, columns: Sequence[object]) -> str:
+def nearest(name: str, columns: Sequence[object]) -> str:
+    """Return the end of a sentence on a column that is not there: ``; did you mean X?``, or ``; there is X, Y, Z.``"""
     names = [str(column) for column in columns]
     if close := get_close_matches(name, names, n=3):
         return f"; did you mean {' or '.join(close)}?"

@@ -458,7 +458,8 @@ class Part:
 @pytest.mark.parametrize("kind", ["pictures", "arrays", "table"])
 def test_a_data_set_of_the_library_datasets(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     library = types.ModuleType("datasets")
-    library.Image, library.DownloadConfig = type("Image", (), {}), dict  # type: ignore[attr-defined]
+    library.Image = type("Image", (), {})  # type: ignore[attr-defined]
+    library.config = types.SimpleNamespace(HF_HUB_OFFLINE=False)  # type: ignore[attr-defined]
     values: dict[str, Any] = {
         "pictures": {"image": [Image.open(io.BytesIO(_png(x[0]))) for x in BYTES]},
         "arrays": {"image": TABLE.tolist()},
@@ -469,14 +470,15 @@ def test_a_data_set_of_the_library_datasets(monkeypatch: pytest.MonkeyPatch, kin
     asked: list[Any] = []
 
     def load_dataset(*names: Any, **options: Any) -> dict[str, Part]:
-        asked.append((names, options["download_config"]))
+        asked.append((names, options, library.config.HF_HUB_OFFLINE))
         return {"train": part, "other": part}
 
     library.load_dataset = load_dataset  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "datasets", library)
     data = HuggingFace(hub="me/mine", x="image" if kind == "arrays" else None).load(None, 0)
     assert data.shape == {"pictures": (1, 8, 8), "arrays": (4,), "table": (4,)}[kind]
-    assert asked == [(("me/mine", None), {"local_files_only": True})], "nothing is fetched unless asked for"
+    assert asked == [(("me/mine", None), {"revision": None}, True)], "nothing is fetched unless asked for"
+    assert library.config.HF_HUB_OFFLINE is False
     with pytest.raises(ConfigError, match="There is no column 'target'"):
         HuggingFace(hub="me/mine", label="target").load(None, 0)
 
