@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from benchmark.data.brought import Brought, Samples, attribute, classes_of, coded, joined, scaled
-from benchmark.data.content import refuse_huge
+from benchmark.data.content import first_line, refuse_huge, visible
 from benchmark.errors import DataMissing
 from benchmark.parameters import Sizes
 
@@ -185,7 +185,9 @@ def read(place: Path) -> dict[str, np.ndarray]:
                 f"{place} holds an array of objects, which is never unpickled; save numbers or texts, "
                 "array.astype(float) or array.astype(str)."
             ) from error
-        raise DataMissing(f"{place} cannot be read, {type(error).__name__}: {_short(error)}. Write it anew.") from error
+        raise DataMissing(
+            f"{place} cannot be read, {type(error).__name__}: {first_line(error)}. Write it anew."
+        ) from error
 
 
 def _named(place: Path, arrays: Mapping[str, object]) -> dict[str, np.ndarray]:
@@ -193,9 +195,9 @@ def _named(place: Path, arrays: Mapping[str, object]) -> dict[str, np.ndarray]:
     for name, array in arrays.items():
         short = _canonical(name)
         if not isinstance(array, np.ndarray):  # of a member that is none, numpy gives the bytes
-            raise DataMissing(f"{place}: its member {name} is no array. Write it anew.")
+            raise DataMissing(f"{place}: its member {visible(name)} is no array. Write it anew.")
         if short in found:
-            raise DataMissing(f"{place} holds {short} twice, as {name} too; keep one of them.")
+            raise DataMissing(f"{place} holds {short} twice, as {visible(name)} too; keep one of them.")
         found[short] = array
     return found
 
@@ -237,8 +239,3 @@ def _folder(place: Path) -> dict[str, object]:
         with file.open("rb") as stream:
             found[file.stem] = np.load(stream, allow_pickle=False)
     return found
-
-
-def _short(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return lines[0].rstrip(".")[:200] if lines else "no reason given"

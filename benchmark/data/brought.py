@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmark.data.base import PRIVATE_SPLITS, Dataset, Source, Split, balanced_order, digest
-from benchmark.data.content import content_digest, located
+from benchmark.data.content import content_digest, located, visible
 from benchmark.data.grouped import TIMES
 from benchmark.errors import ConfigError, DataMissing
 from benchmark.parameters import Sizes
@@ -357,7 +357,7 @@ def attribute(values: np.ndarray, name: str) -> tuple[Tensor, list[str]]:
 def _listed(values: list[object]) -> str:
     """Return ``0, 5, 9``, or the first three and the last of many, each cut to 30 characters."""
     shown = values if len(values) <= 5 else [*values[:3], "...", values[-1]]
-    return ", ".join(str(value)[:30] for value in shown)
+    return ", ".join(visible(value)[:30] for value in shown)
 
 
 # -- inputs -----------------------------------------------------------------------------------------------------------

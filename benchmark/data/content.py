@@ -86,6 +86,17 @@ def _sha256(file: Path, changed: int, size: int) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def first_line(error: BaseException) -> str:
+    """Return how a library tells an error, as the end of a sentence: one line of at most 200 visible characters."""
+    line = (str(error).strip().splitlines() or ["no reason given"])[0]
+    return visible(line)[:200].rstrip(". ")
+
+
+def visible(text: object) -> str:
+    """Return a text of a stranger's file with question marks for what a terminal would obey rather than show."""
+    return "".join(sign if sign.isprintable() else "?" for sign in str(text))
+
+
 def memory() -> int:
     """Return the bytes of memory of this machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

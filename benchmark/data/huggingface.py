@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmark.data.arrays import shaped
 from benchmark.data.brought import Brought, Samples, Scaled, classes_of, joined, scaled
+from benchmark.data.content import first_line
 from benchmark.data.pictures import Channels, stacked
 from benchmark.data.table_file import TableFile, nearest
 from benchmark.errors import ConfigError, DataMissing
@@ -101,19 +102,17 @@ class HuggingFace(Brought):
         except DataMissing:
             raise
         except Exception as error:  # the library raises many kinds
-            told = (str(error).splitlines() or ["no reason given"])[0].rstrip(".")[:200]
+            told = f"{type(error).__name__}: {first_line(error)}"
             hint = (
                 ""
                 if self.download or self.path
                 else " What is not on this machine is fetched with dataset.download=true."
             )
-            raise DataMissing(
-                f"{self.path or self.hub} cannot be read as a data set, {type(error).__name__}: {told}.{hint}"
-            ) from error
+            raise DataMissing(f"{self.path or self.hub} cannot be read as a data set, {told}.{hint}") from error
         if not hasattr(found, "keys"):
             return [found]
         if "train" not in found:
-            raise DataMissing(f"{self.path or self.hub} has no split train; there is {', '.join(found)}.")
+            raise DataMissing(f"{self.path or self.hub} has no split train; there is {', '.join(map(str, found))}.")
         return [found["train"], *[found[name] for name in TESTS if name in found][:1]]
 
     def _local(self, datasets: Any, root: Path | None) -> Any:

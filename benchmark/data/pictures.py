@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmark.data.base import no_root
 from benchmark.data.brought import Brought, Samples, Scaled, classes_of
-from benchmark.data.content import refuse_huge
+from benchmark.data.content import first_line, refuse_huge, visible
 from benchmark.errors import ConfigError, DataMissing
 from benchmark.parameters import Count, Sizes
 
@@ -108,7 +108,7 @@ def _listed(folder: Path) -> list[tuple[Path, str]]:
             raise DataMissing(
                 f"{folder} holds no folders; put the pictures of each class into one of its own."
             ) from error
-        told = str(error).split(" Supported")[0].rstrip(".")
+        told = visible(str(error).split(" Supported")[0].rstrip("."))
         raise DataMissing(f"{folder}: {told[0].lower()}{told[1:]}; every class needs pictures.") from error
     return [(Path(file), found.classes[label]) for file, label in found.samples]
 
@@ -147,8 +147,8 @@ def stacked(
                 channels = "grey" if picture.mode in ("1", "L", "F") else "colour"
             array = _array(picture, size, MODES[channels])
         except Exception as error:  # Pillow raises anything on a damaged file, and on one that is too large to unpack
-            told = (str(error).splitlines() or ["no reason given"])[0].rstrip(".")[:200]
-            raise DataMissing(f"{name} cannot be read as a picture, {type(error).__name__}: {told}.") from error
+            told = f"{type(error).__name__}: {first_line(error)}"
+            raise DataMissing(f"{name} cannot be read as a picture, {told}.") from error
         if found and array.shape != found[0].shape:
             raise DataMissing(
                 f"The pictures differ in size, {found[0].shape[1:]} and {array.shape[1:]}; give dataset.size=32 or "
@@ -242,7 +242,7 @@ class TorchvisionSet(Brought):
             raise self._missing(root, error) from error
 
     def _missing(self, root: Path, error: Exception) -> DataMissing:
-        told = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
+        told = f"{type(error).__name__}: {first_line(error)}"
         if self.download:
             return DataMissing(f"{self.set} could not be downloaded into {root} or read there: {told}.")
         return DataMissing(

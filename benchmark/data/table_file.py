@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmark.data.brought import Brought, Samples, attribute, classes_of, coded
-from benchmark.data.content import refuse_huge
+from benchmark.data.content import refuse_huge, visible
 from benchmark.errors import ConfigError, DataMissing
 from benchmark.parameters import Sizes
 
@@ -184,7 +184,7 @@ def _is_constant(name: str, column: pd.Series, notes: list[str]) -> bool:
         values = column.nunique(dropna=False)
     except TypeError:  # lists and other things that cannot be compared
         raise DataMissing(
-            f"the column {name!r} holds no numbers or texts; leave it out, dataset.drop=[{name}]."
+            f"the column {name!r} holds no numbers or texts; leave it out, dataset.drop=[{visible(name)}]."
         ) from None
     if values < 2:
         empty = bool(column.isna().all())
@@ -197,7 +197,7 @@ def _texts(name: str, column: pd.Series) -> pd.Series:
 
     if pd.api.types.is_datetime64_any_dtype(column) or pd.api.types.is_timedelta64_dtype(column):
         raise DataMissing(
-            f"the column {name!r} holds times; turn them into numbers, or leave it out, dataset.drop=[{name}]."
+            f"the column {name!r} holds times; turn them into numbers, or leave it out, dataset.drop=[{visible(name)}]."
         )
     present = column.dropna().astype(str)
     numbers = pd.to_numeric(present, errors="coerce")
@@ -205,20 +205,20 @@ def _texts(name: str, column: pd.Series) -> pd.Series:
         odd = present[numbers.isna()].iloc[0]
         raise DataMissing(
             f"the column {name!r} holds numbers, and {odd[:30]!r}; correct it, write {MISSING} for what is missing, or "
-            f"leave the column out, dataset.drop=[{name}]."
+            f"leave the column out, dataset.drop=[{visible(name)}]."
         )
     values = present.nunique()
     if values > MOST_CATEGORIES or 2 * values > len(column):
         raise DataMissing(
             f"the column {name!r} has {values} different texts in {len(column)} rows, so it names things rather than "
-            f"sorts them; leave it out, dataset.drop=[{name}]."
+            f"sorts them; leave it out, dataset.drop=[{visible(name)}]."
         )
     return column.astype(object).where(column.isna(), column.astype(str)).fillna(NO_VALUE)
 
 
 def nearest(name: str, columns: Sequence[object]) -> str:
     """Return the end of a sentence on a column that is not there: ``; did you mean X?``, or ``; there is X, Y, Z.``"""
-    names = [str(column) for column in columns]
+    names = [visible(column) for column in columns]
     if close := get_close_matches(name, names, n=3):
         return f"; did you mean {' or '.join(close)}?"
     more = ", ..." if len(names) > 20 else ""
