@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmark.compatibility import refusal
-from benchmark.data.base import Source
+from benchmark.compatibility import UNREAD, refusal
+from benchmark.data.base import Dataset, Source
+from benchmark.data.brought import told
 from benchmark.errors import ConfigError, Refused
 from benchmark.outcome import Outcome
 from benchmark.settings.base import Artifact, ArtifactCache, CacheOfData, CellContext, Setting, no_cache
@@ -41,10 +42,23 @@ def traits(dataset: type[Source], model: object) -> dict[str, str]:
     return {
         "dataset.kind": dataset.kind,
         "dataset.shift": dataset.shift,
-        "dataset.sensitive": "yes" if dataset.has_sensitive else "no",
-        "dataset.group": "yes" if dataset.has_group else "no",
+        "dataset.sensitive": _answer(dataset.has_sensitive),
+        "dataset.group": _answer(dataset.has_group),
         "model.first_layer": str(getattr(model, "first_layer", "unknown")),
         "model.gradients": str(getattr(model, "gradients", "yes")),
+    }
+
+
+def _answer(known: bool | None) -> str:
+    return UNREAD if known is None else "yes" if known else "no"
+
+
+def read_traits(data: Dataset) -> dict[str, str]:
+    """Return those facts that only the data tell, where a source did not know them before it read them."""
+    return {
+        "dataset.kind": {1: "tabular", 2: "signal"}.get(len(data.shape), "image"),
+        "dataset.sensitive": _answer(data.test.sensitive is not None),
+        "dataset.group": _answer(data.test.group is not None),
     }
 
 
@@ -66,12 +80,11 @@ def play(
         Diverged: training failed numerically.
     """
     model = getattr(cell.architecture, "func", cell.architecture)
-    reason = refusal(
-        type(cell.setting), type(cell.threat), [type(d) for d in cell.defenses], traits(type(cell.dataset), model)
-    )
-    if reason:
-        raise Refused(reason)
+    known = traits(type(cell.dataset), model)
+    _refuse(cell, known)
     data = cell.dataset.load(root, cell.seed)
+    if UNREAD in known.values():
+        _refuse(cell, known | read_traits(data))
     _check_classes(cell.threat, data.num_classes)
 
     shared = cache.on_data(data.digest) if isinstance(cache, CacheOfData) else cache
@@ -92,7 +105,15 @@ def play(
     context.defense.enter(MechanismContext(context.data.public, data.num_classes, cell.architecture))
     outcome = cell.setting.play(context)
     outcome.diagnostics["adaptive"] = "yes" if cell.threat.adaptive else "no"
+    if notes := told(data):
+        outcome.diagnostics["data_notes"] = notes
     return outcome, data.digest
+
+
+def _refuse(cell: Cell, known: dict[str, str]) -> None:
+    """Raise Refused where the cell's parts do not meet, as far as the traits ``known`` tell."""
+    if reason := refusal(type(cell.setting), type(cell.threat), [type(d) for d in cell.defenses], known):
+        raise Refused(reason)
 
 
 def _check_classes(threat: Threat, count: int) -> None:

@@ -12,6 +12,8 @@ from benchmark.settings.threat import Threat
 
 RELEASED = ("synthetic", "generator", "identities", "mixtures", "map")
 """Traits of a release that one mechanism in a stack gives to the whole; ``attributes`` all of them have to keep."""
+UNREAD = "unread"
+"""Value of a trait that only the data tell; it violates no need until they are read."""
 
 
 def refusal(
@@ -44,7 +46,7 @@ def refusal(
     present = {**traits, **released(defenses)}
     for name, needs in [(threat.__name__, threat.needs), *((d.__name__, d.needs) for d in defenses)]:
         for trait, wanted in needs.items():
-            if present.get(trait) not in wanted.split("|"):
+            if present.get(trait) not in (UNREAD, *wanted.split("|")):
                 return f"{name} needs {trait}={wanted}, but here it is {present.get(trait)}."
     return None
 

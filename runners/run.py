@@ -68,6 +68,8 @@ def single(cell: ComposedCell) -> None:
     _print_numbers(record)
     if record.reason:  # numbers that are not finite and so are missing above
         print(f"note     {visible(record.reason)}")
+    if notes := record.diagnostics.get("data_notes"):
+        print(f"data     {visible(str(notes))}")
     for picture in record.media.values():
         print(f"picture  {store.root / picture}")
     print(f"record   {path}")

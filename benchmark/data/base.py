@@ -107,16 +107,17 @@ class Source(Checked, ABC):
             out or 0 (empty); ``test: null`` takes the whole test pool. None: the class's ``SIZES``.
 
     Class attributes:
-        kind: ``image``, ``tabular`` or ``signal``.
-        has_sensitive, has_group: whether samples carry ``Split.sensitive`` and ``Split.group``.
+        kind: ``image``, ``tabular`` or ``signal``; ``unread`` where only the data tell.
+        has_sensitive, has_group: whether samples carry ``Split.sensitive`` and ``Split.group``; None where only the
+            data tell.
     """
 
     place = "dataset"
     kind: ClassVar[str] = "image"
     shift: ClassVar[str] = "none"
     """``natural`` if the set has a shifted population, which :meth:`shifted_pool` reads."""
-    has_sensitive: ClassVar[bool] = False
-    has_group: ClassVar[bool] = False
+    has_sensitive: ClassVar[bool | None] = False
+    has_group: ClassVar[bool | None] = False
     SIZES: ClassVar[Mapping[str, int | None]] = {}
 
     def __init__(self, *, sizes: Sizes | None = None) -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from benchmark.errors import GauntletError
+from benchmark.errors import DataMissing, GauntletError
 from runners.cli import difference
 from runners.cli.explain import command
+from runners.config.brought import lost
 from runners.config.gate import check_search_path
 from runners.store.gate import visible
 from runners.store.records import Store
@@ -31,7 +32,9 @@ def again(console: Console, store: Store, key: str, extra: Sequence[str] = ()) -
     """
     check_search_path(extra)
     record = store.find(key)
-    shell, changed = command(record["config"], extra)
+    if told := lost(record, extra):
+        raise DataMissing(told)
+    shell, changed = command(record["config"], extra, record["facts"].get("data_path"))
     for change in changed:
         console.print(Text(visible(f"changed   {change}")))
     console.print(Text(visible(f"plays     {shell}")), soft_wrap=True)

@@ -13,16 +13,22 @@ from hydra.errors import HydraException
 
 from benchmark.errors import ConfigError
 from runners.cli.problems import sentence
+from runners.config.brought import is_named_by_content
 from runners.config.compose import cell_of, register
 from runners.config.gate import option_name, refuse_interpolations
 from runners.config.identity import SINGLE
 
+DATA_PATH = "dataset.path"
 
-def command(config: Mapping[str, Any], extra: Sequence[str] = ()) -> tuple[str, list[str]]:
+
+def command(
+    config: Mapping[str, Any], extra: Sequence[str] = (), data_path: str | None = None
+) -> tuple[str, list[str]]:
     """Return the shell command for a record's ``config``, and a note if the code has changed since.
 
     Args:
         extra: overrides that finding the cell's options needs, ``hydra.searchpath=[...]``; not in the command.
+        data_path: where data lie that the config names by their content.
 
     Raises:
         ConfigError: the suite no longer has one of the cell's options.
@@ -37,8 +43,11 @@ def command(config: Mapping[str, Any], extra: Sequence[str] = ()) -> tuple[str, 
         today = _composed([*overrides, *extra])
     changed = []
     now, then = dict(_leaves(today)), dict(_leaves(config))
+    by_content = is_named_by_content(config["dataset"])
+    if by_content and data_path is not None:
+        overrides.append(f"{DATA_PATH}={_spelled(data_path)}")
     for path in now.keys() | then.keys():
-        if now.get(path) == then.get(path):
+        if now.get(path) == then.get(path) or (path == DATA_PATH and by_content):
             continue
         fixed = path.endswith((".version", ".provider", ".class")) or _has_components(then.get(path))
         if fixed or path not in now or path not in then:

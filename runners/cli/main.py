@@ -63,15 +63,17 @@ def show(arguments: argparse.Namespace) -> None:
 
 def explain(arguments: argparse.Namespace) -> None:
     from runners.cli.explain import command
+    from runners.config.brought import lost
     from runners.store.gate import visible
     from runners.store.records import Store
 
     record = Store(arguments.store).find(arguments.key)
-    shell, changed = command(record["config"])
+    shell, changed = command(record["config"], data_path=record["facts"].get("data_path"))
     versions = {name: value for name, value in record["versions"].items() if name != "components"}
     reason = (record["reason"].splitlines() or [""])[-1]
     lines = [f"cell      {record['key']}", f"status    {record['status']} {reason}".rstrip(), f"command   {shell}"]
     lines += [f"changed   {change}; the command plays a different cell now" for change in changed]
+    lines += [f"data      {told}" for told in [lost(record)] if told]
     lines.append(f"started   {record['started']} on {record['device']}, took {record['seconds']} s")
     lines.append(f"versions  {', '.join(f'{name} {value}' for name, value in versions.items())}")
     for label, component in record["versions"].get("components", {}).items():

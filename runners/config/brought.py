@@ -1,31 +1,81 @@
-"""Data sets that a user brings in a file: the content of the file is part of a cell's identity.
+"""Data that a user brings: their content is part of a cell's identity.
 
-Such a data set has the parameters ``path``, relative to the data root, and ``sha256``. Where the user gives no digest,
-that of the file as it lies there is filled in: another file under the same name makes other cells.
+A data set with the parameters ``path`` and ``content`` is named by the digest of what lies there
+(:mod:`benchmark.data.content`), which is filled in where the user gives none. Its path only says where the data are:
+what was moved keeps its records, and other data under the same path make other cells.
+
+A data set with the parameters ``path``, relative to the data root, and ``sha256`` is named by both.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from benchmark.data.content import content_digest, located
+
+PATH = "dataset.path="
+
 
 def with_digest(node: Mapping[str, Any], root: Path | None) -> dict[str, Any]:
-    """Return the config of a data set with the digest of its file; unchanged where there is no such file, or a digest.
+    """Return the config of a data set with the digest of its data; unchanged where nothing lies there.
+
+    Where a path of data that are named by their content leads somewhere, it becomes absolute, so that it means the same
+    in every process that plays the cell. A digest that the user gives stays.
 
     Args:
         root: the data root, if the user named one.
+
+    Raises:
+        DataMissing: the data cannot be read.
     """
     found = dict(node)
-    if root is not None and isinstance(node.get("path"), str) and node.get("sha256", "") is None:
+    if not isinstance(node.get("path"), str):
+        return found
+    if "content" in node:
+        if (place := located(node["path"], root)) is not None:
+            found["path"] = str(place)
+            found["content"] = content_digest(place) if node["content"] is None else node["content"]
+    elif root is not None and node.get("sha256", "") is None:
         file = root / node["path"]
         if file.is_relative_to(root) and ".." not in file.parts and file.is_file():
             state = file.stat()
             found["sha256"] = _sha256(file, state.st_mtime_ns, state.st_size)
     return found
+
+
+def is_named_by_content(node: Mapping[str, Any]) -> bool:
+    """Return whether the data of a cell are named by their content, so that their path is not part of its identity.
+
+    Args:
+        node: config or identity of the data set.
+    """
+    return isinstance(node.get("content"), str)
+
+
+def facts(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where the data of a cell lie, as its record tells it; nothing for data that are not named by content."""
+    return {"data_path": str(node["path"])} if is_named_by_content(node) else {}
+
+
+def lost(record: Mapping[str, Any], extra: Iterable[str] = ()) -> str | None:
+    """Return a sentence where the data of a record no longer lie where they did, and the user names no other place.
+
+    Args:
+        extra: overrides beside those of the record.
+    """
+    if not is_named_by_content(record["config"]["dataset"]) or any(line.startswith(PATH) for line in extra):
+        return None
+    place = record["facts"].get("data_path")
+    if isinstance(place, str) and located(place, None) is not None:
+        return None
+    return (
+        f"The data of this record lay at {place or 'a place that it does not tell'}, where there is nothing now; say "
+        f"where they are: gauntlet again {record['key'][:12]} {PATH}PATH."
+    )
 
 
 @lru_cache(maxsize=64)

@@ -105,6 +105,7 @@ class _Facts(BaseModel):
     control: Short | None = None
     floor: _Floor | None = None
     adaptive: bool = False
+    data_path: Annotated[str, StringConstraints(max_length=4096)] | None = None
 
 
 class _Code(BaseModel):

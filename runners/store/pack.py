@@ -109,7 +109,7 @@ def _choose(
             cell = digest({part: value for part, value in record["config"].items() if part != "seed"})
             lowest[cell] = min(lowest.get(cell, (record["seed"], key)), (record["seed"], key))
         taken[key] = _Taken(path, stamp, into.table(record["sweep"]), with_pictures)
-        same = ours and ours[-1] == _with_pictures_of(into, record) and key in published.places
+        same = ours and ours[-1] == _as_published(into, record) and key in published.places
         (result.kept if same else result.replaced if ours else result.added).append(key)
     gate.tell(source.root, faults)
     first = {key for _, key in lowest.values()}
@@ -146,7 +146,7 @@ def _rewrite(path: Path, published: packed.Tables, keys: set[str], taken: Mappin
 
     def records() -> Iterator[Record]:
         before = (record for record in old.records() if record["key"] not in keys) if old else iter(())
-        added = (_with_pictures_of(into, read_loose(taken[key].path)) for key in new)
+        added = (_as_published(into, read_loose(taken[key].path)) for key in new)
         return heapq.merge(before, added, key=lambda record: record["key"])
 
     if next(records(), None) is None:
@@ -155,10 +155,14 @@ def _rewrite(path: Path, published: packed.Tables, keys: set[str], taken: Mappin
         packed.write(path, records)
 
 
-def _with_pictures_of(into: Store, record: Record) -> Record:
-    """``record`` with the paths of those pictures that ``into`` has."""
-    there = {name: path for name, path in record.get("media", {}).items() if _has(into, path)}
-    return record | {"media": there} if "media" in record else record
+def _as_published(into: Store, record: Record) -> Record:
+    """``record`` with the paths of those pictures that ``into`` has, and without where its user's data lay."""
+    changed: Record = {}
+    if "media" in record:
+        changed["media"] = {name: path for name, path in record["media"].items() if _has(into, path)}
+    if "data_path" in record.get("facts", {}):
+        changed["facts"] = {name: fact for name, fact in record["facts"].items() if name != "data_path"}
+    return record | changed
 
 
 def _has(into: Store, path: str) -> bool:

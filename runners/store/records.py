@@ -40,7 +40,8 @@ class Record:
         status: ``ok``, ``failed``, ``timeout`` or ``diverged``.
         reason: why it is not ``ok``, or which numbers were not finite; else empty.
         facts: of the threat's class: ``family``, ``setting``, ``surface``, ``headline``, ``floor``, ``control``,
-            ``adaptive``, so that leaderboards need no class.
+            ``adaptive``, so that leaderboards need no class; and ``data_path``, where data lay that the config names by
+            their content alone.
         utility, risk, cost, diagnostics, curves, captions: as in :class:`benchmark.outcome.Outcome`.
         media: picture -> path relative to the store.
         started: UTC, ISO 8601. seconds: wall time. peak_memory_mb: of the process, or of the GPU.

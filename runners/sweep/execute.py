@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import Diverged, GauntletError
+from runners.config import brought
 from runners.config.build import build, locate
 from runners.config.compose import ComposedCell
 from runners.config.identity import SINGLE
@@ -129,7 +130,14 @@ def unplayed(composed: ComposedCell, status: str, reason: str, seconds: float) -
 
 
 def _record(
-    composed: ComposedCell, status: str, reason: str, seconds: float, *, started: datetime, **found: Any
+    composed: ComposedCell,
+    status: str,
+    reason: str,
+    seconds: float,
+    *,
+    facts: dict[str, Any],
+    started: datetime,
+    **found: Any,
 ) -> Record:
     """Return a record with what is known of every cell, and with what was ``found`` of this one."""
     return Record(
@@ -138,6 +146,7 @@ def _record(
         status=status,
         reason=reason,
         config=composed.config,
+        facts=facts | brought.facts(composed.nodes["dataset"]),
         seed=composed.config["seed"],
         started=started.isoformat(timespec="seconds"),
         seconds=round(seconds, 3),

@@ -128,6 +128,14 @@ def test_a_later_run_replaces_and_a_conflict_stays_loose(tmp_path: Path) -> None
     assert there.read(other["key"]) == record(seed=1)
 
 
+def test_a_published_record_does_not_tell_where_data_lay(tmp_path: Path) -> None:
+    one = record()
+    told = one | {"facts": {**one["facts"], "data_path": "/home/me/secret.csv"}}
+    mine, shared = Store(store(tmp_path / "mine", [told])), Store(tmp_path / "shared")
+    pack(mine, shared)
+    assert shared.find(one["key"])["facts"] == one["facts"]
+
+
 def test_a_record_that_changes_its_sweep_is_in_one_table_only(tmp_path: Path) -> None:
     there = Store(store(tmp_path, [record(seed=0), record(seed=1)]))
     pack(there, there)

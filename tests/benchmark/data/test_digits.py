@@ -1,10 +1,15 @@
-"""The embedded digits."""
+"""The embedded digits, and variants of sets: fewer classes, fewer pixels."""
 
+import pytest
 import torch
 
 from benchmark.data.digits import Digits
+from benchmark.data.digits_grouped import GroupedDigits
+from benchmark.data.mnist_small import SmallMNIST
+from benchmark.errors import ConfigError
 
 SIZES = {"owner": 700, "attacker": 300, "public": 100, "calibration": 200, "test": 497}
+FEW = {"owner": 40, "test": 20}
 
 
 def test_pools_are_fixed_balanced_and_complete():
@@ -27,3 +32,26 @@ def test_the_seed_moves_roles_but_not_the_test_pool():
     assert one.shape == (1, 8, 8) and one.name == "digits"
     # 1,300 samples are all used: every class has its share of every role.
     assert (one.owner.y.bincount(minlength=10) >= 65).all() and (one.public.y.bincount(minlength=10) >= 8).all()
+
+
+def test_digits_are_grouped_by_the_remainder():
+    data = GroupedDigits(sizes=FEW, classes=3).load(None, seed=0)
+    assert data.num_classes == 3
+    assert {*data.owner.y.tolist()} == {0, 1, 2}
+    with pytest.raises(ConfigError, match=r"classes must be a whole number in \[2, 10\]"):
+        GroupedDigits(sizes=FEW, classes=1)
+
+
+def test_mnist_is_averaged_down(tmp_path):
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for part, count in (("train", 60), ("t10k", 30)):
+        pixels = torch.arange(count * 28 * 28).remainder(251).to(torch.uint8)
+        labels = torch.arange(count).remainder(10).to(torch.uint8)
+        images = (2051).to_bytes(4, "big") + b"".join(n.to_bytes(4, "big") for n in (count, 28, 28))
+        heads = (2049).to_bytes(4, "big") + count.to_bytes(4, "big")
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(images + pixels.numpy().tobytes())
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(heads + labels.numpy().tobytes())
+    data = SmallMNIST(sizes=FEW, download=False, side=14).load(tmp_path, seed=0)
+    assert data.shape == (1, 14, 14) and data.public.x.shape == (0, 1, 14, 14)
+    assert data.owner.x.min() >= 0 and data.owner.x.max() <= 1
