@@ -35,7 +35,16 @@ def command(config: Mapping[str, Any], extra: Sequence[str] = ()) -> tuple[str, 
     if today["setting"]["name"] != config["setting"]["name"]:
         overrides.insert(2, f"setting={_option(config['setting'], 'setting')}")
         today = _composed([*overrides, *extra])
-    changed = []
+    told, changed = _differences(today, config)
+    overrides += told
+    if told and changed:  # a component may follow from a parameter, as the function of model=factory does
+        changed = _differences(_composed([*overrides, *extra]), config)[1]
+    return shlex.join(["python", "-m", "runners.run", *overrides[:6], *sorted(overrides[6:])]), sorted(changed)
+
+
+def _differences(today: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Return the overrides that bring ``today`` to ``config``, and a sentence on each difference that none removes."""
+    overrides, changed = [], []
     now, then = dict(_leaves(today)), dict(_leaves(config))
     for path in now.keys() | then.keys():
         if now.get(path) == then.get(path):
@@ -45,7 +54,7 @@ def command(config: Mapping[str, Any], extra: Sequence[str] = ()) -> tuple[str, 
             changed.append(f"{path} was {then.get(path)} and is {now.get(path)}")
         else:
             overrides.append(f"{path}={_spelled(then[path])}")
-    return shlex.join(["python", "-m", "runners.run", *overrides[:6], *sorted(overrides[6:])]), sorted(changed)
+    return overrides, changed
 
 
 def _composed(overrides: list[str]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from benchmark.settings.collaboration.ensembles import spent_inside
 from benchmark.settings.collaboration.partition import partition, partition_by_class, partition_one_apart
 from benchmark.settings.collaboration.rounds import federate
 from benchmark.settings.collaboration.victims import Victims
+from benchmark.training.chance import net_of_updates
 from benchmark.training.functional import Net
 from benchmark.training.loop import predict
 
@@ -58,7 +59,7 @@ class JointTraining:
 
     def net(self, context: CellContext) -> Net:
         """Return the model that is trained together."""
-        return Net(context.fresh_model(num_classes=context.data.num_classes + int(self.insider)))
+        return net_of_updates(context.fresh_model(num_classes=context.data.num_classes + int(self.insider)))
 
     def shares(self, context: CellContext) -> list[Split]:
         """Return each party's own samples."""

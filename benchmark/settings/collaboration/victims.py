@@ -11,6 +11,7 @@ from torch import Tensor
 from benchmark.errors import ConfigError
 from benchmark.settings.base import Artifact, CellContext
 from benchmark.settings.collaboration.defense import LocalPlan
+from benchmark.training.chance import net_of_updates
 from benchmark.training.functional import Net
 
 
@@ -49,7 +50,7 @@ class Victims:
         Args:
             trained: artifact of the honest collaboration, with ``params``.
         """
-        net = Net(context.fresh_model())
+        net = net_of_updates(context.fresh_model())
         return net, (trained["params"] if self.model_state == "trained" else net.initial()).to(context.device)
 
     def batches(self, context: CellContext, plan: LocalPlan) -> PrivateBatches:
