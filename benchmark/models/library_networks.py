@@ -71,8 +71,10 @@ class TorchvisionNet(WholeNetwork):
         padded = _padded(size, pad)
         whole = _built(called, size, lambda: models.get_model(net, **_arguments(net, num_classes, padded)))
         adapt(whole, padded, norm=norm, stem=stem, dropout=dropout)
-        task = {"shape": shape, "num_classes": num_classes}
-        super().__init__(whole, called, **task, margin=_margin(size, padded), weights=weights, sha256=sha256)
+        margin = _margin(size, padded)
+        super().__init__(
+            whole, called, shape=shape, num_classes=num_classes, margin=margin, weights=weights, sha256=sha256
+        )
 
 
 class TimmNet(WholeNetwork):
@@ -120,8 +122,10 @@ class TimmNet(WholeNetwork):
 
         whole = _built(called, size, build)
         adapt(whole, padded, norm=norm, stem=stem, dropout=dropout)
-        task = {"shape": shape, "num_classes": num_classes}
-        super().__init__(whole, called, **task, margin=_margin(size, padded), weights=weights, sha256=sha256)
+        margin = _margin(size, padded)
+        super().__init__(
+            whole, called, shape=shape, num_classes=num_classes, margin=margin, weights=weights, sha256=sha256
+        )
 
 
 def _built(called: str, size: tuple[int, int, int], build: Callable[[], nn.Module]) -> nn.Module:
@@ -165,10 +169,9 @@ def adapt(net: nn.Module, size: tuple[int, int, int], *, norm: str, stem: str, d
         _replace(net, lambda child: _grouped(child) if isinstance(child, nn.BatchNorm2d) else None)
     name, first = next((name, child) for name, child in net.named_modules() if isinstance(child, nn.Conv2d))
     if first.in_channels != size[0]:
-        put(net, name, _of_channels(first, size[0]))
+        first = _of_channels(first, size[0])
+        put(net, name, first)
     if stem == "small" and min(size[1:]) < SMALL:
-        first = net.get_submodule(name)
-        assert isinstance(first, nn.Conv2d)
         if first.kernel_size[0] > first.stride[0]:
             first.stride = (1, 1)
         if isinstance(getattr(net, "maxpool", None), nn.Module):

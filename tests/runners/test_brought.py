@@ -126,7 +126,7 @@ def test_a_cell_on_weights_is_recorded_by_their_digest_and_played_again_with_the
     }
     assert record["versions"]["components"]["fake_network"]["digest"]
     shell, changed = explained(record["config"], SEARCH)
-    assert not changed and f"model.sha256={record['config']['model']['sha256']}" in shell
+    assert not changed and str(record["config"]["model"]["sha256"]) in shell
     code, _, error = command("run", *FACTORY, "model.weights=none.safetensors")
     assert (code, error) == (2, "model.weights=none.safetensors: there is no such file.\n")
 
