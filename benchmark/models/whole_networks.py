@@ -211,7 +211,7 @@ def fill(net: nn.Module, state: Mapping[str, Tensor], source: str, called: str) 
         DataMissing: it has other names or shapes; the message begins with ``source``.
     """
     if fault := _difference(state, net.state_dict()):
-        raise DataMissing(f"{source} do not fit {called}: {fault}.")
+        raise DataMissing(f"{source} do not fit {called}: {fault}")
     net.load_state_dict(dict(state))
 
 
@@ -234,19 +234,19 @@ def _read(file: Path, changed: int, size: int) -> tuple[str, Mapping[str, Tensor
 
 
 def _difference(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
-    """Return the first difference in names or shapes, or an empty text."""
+    """Return a sentence on the first difference in names or shapes, or an empty text."""
     for name in wanted:
         if name not in found:
-            return f"they have no {name}{nearest(name, found)}".rstrip(".")
+            return f"they have no {name}{nearest(name, found)}"
         if found[name].shape != wanted[name].shape:
-            return f"{name} is {tuple(found[name].shape)}, and {tuple(wanted[name].shape)} is needed"
+            return f"{name} is {tuple(found[name].shape)}, and {tuple(wanted[name].shape)} is needed."
     for name in found:
         if name not in wanted:
-            return f"the network has no {name}{nearest(name, wanted)}".rstrip(".")
+            return f"the network has no {name}{nearest(name, wanted)}"
     return ""
 
 
 def nearest(name: str, options: Iterable[str]) -> str:
     """Return the end of a sentence on an unknown ``name``: ``; did you mean X or Y?``, or a full stop."""
-    close = difflib.get_close_matches(name, list(options), n=3)
+    close = difflib.get_close_matches(name, list(options), n=3, cutoff=0.8)
     return f"; did you mean {' or '.join(close)}?" if close else "."
