@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from benchmark.errors import ConfigError
 from benchmark.models.base import image_shape
+from benchmark.models.chance import of_chance
 from benchmark.models.whole_networks import WholeNetwork, cannot_take, nearest, put
 from benchmark.parameters import Count
-from benchmark.training.chance import of_chance
 
 VERSION = 1
 

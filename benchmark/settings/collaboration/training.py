@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from benchmark.data.base import Split
 from benchmark.errors import Diverged
 from benchmark.metrics.classification import accuracy, share_right
+from benchmark.models.chance import without_chance
 from benchmark.outcome import Outcome
 from benchmark.settings.base import Artifact, CellContext
 from benchmark.settings.collaboration.defense import Federation, LocalPlan, Predictor, TrainingTask
@@ -21,7 +22,6 @@ from benchmark.settings.collaboration.ensembles import spent_inside
 from benchmark.settings.collaboration.partition import partition, partition_by_class, partition_one_apart
 from benchmark.settings.collaboration.rounds import federate
 from benchmark.settings.collaboration.victims import Victims
-from benchmark.training.chance import net_of_updates
 from benchmark.training.functional import Net
 from benchmark.training.loop import predict
 
@@ -59,7 +59,8 @@ class JointTraining:
 
     def net(self, context: CellContext) -> Net:
         """Return the model that is trained together."""
-        return net_of_updates(context.fresh_model(num_classes=context.data.num_classes + int(self.insider)))
+        outputs = context.data.num_classes + int(self.insider)
+        return Net(without_chance(context.fresh_model(num_classes=outputs)))
 
     def shares(self, context: CellContext) -> list[Split]:
         """Return each party's own samples."""

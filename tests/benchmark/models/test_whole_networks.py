@@ -11,9 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from benchmark.errors import ConfigError, DataMissing
+from benchmark.models.chance import without_chance
 from benchmark.models.library_networks import Hardsigmoid, Hardswish, TimmNet, TorchvisionNet
 from benchmark.models.whole_networks import Factory
-from benchmark.training.chance import net_of_updates
+from benchmark.training.functional import Net
 
 SHAPE = (1, 8, 8)
 NET = "shufflenet_v2_x0_5"  # the smallest of torchvision
@@ -69,7 +70,7 @@ def test_what_the_suite_cannot_use_is_told_in_a_sentence(function, told):
 
 def test_a_network_of_torchvision_takes_one_channel_and_learns_through_updates():
     torch.manual_seed(0)
-    net = net_of_updates(TorchvisionNet(shape=SHAPE, num_classes=7, net=NET))
+    net = Net(without_chance(TorchvisionNet(shape=SHAPE, num_classes=7, net=NET)))
     x, y, params = torch.rand(2, 2, *SHAPE), torch.randint(7, (2, 2)), net.initial()
     loop = torch.stack([net.gradient(params, a, b) for a, b in zip(x, y, strict=True)])
     torch.testing.assert_close(net.gradients(params, x, y), loop, atol=1e-4, rtol=1e-3)
@@ -104,10 +105,10 @@ def test_a_margin_makes_small_images_large_enough():
 def test_what_updates_cannot_carry_is_told():
     model = TorchvisionNet(shape=SHAPE, num_classes=7, net=NET, norm="own")
     with pytest.raises(ConfigError, match="running statistics"):
-        net_of_updates(model)
+        Net(without_chance(model))
     model = TorchvisionNet(shape=(1, 16, 16), num_classes=7, net="squeezenet1_1", dropout=True)
     with pytest.raises(ConfigError, match="draws random numbers in training .*: Dropout"):
-        net_of_updates(model)
+        without_chance(model)
 
 
 def test_activations_without_a_second_derivative_are_written_out():

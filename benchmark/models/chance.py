@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from torch import nn
 
 from benchmark.errors import ConfigError
-from benchmark.training.functional import Net
 
 OTHERS = {"MultiheadAttention": "dropout", "StochasticDepth": "p", "DropPath": "drop_prob"}
 """Class -> attribute with the probability, of layers that are no dropout of PyTorch's."""
@@ -21,15 +20,15 @@ def of_chance(module: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
             yield name, layer, held
 
 
-def net_of_updates(module: nn.Module) -> Net:
-    """Return the net of a model that several parties train by updates.
+def without_chance(module: nn.Module) -> nn.Module:
+    """Return ``module``, which several parties train by updates.
 
     Raises:
-        ConfigError: the model keeps running statistics or draws random numbers in training.
+        ConfigError: it draws random numbers in training.
     """
     for name, layer, _ in of_chance(module):
         raise ConfigError(
             f"{type(module).__name__} draws random numbers in training ({name}: {type(layer).__name__}), which updates "
             "of several parties cannot be computed with; set its dropout to 0 or false."
         )
-    return Net(module)
+    return module
