@@ -35,16 +35,7 @@ def command(config: Mapping[str, Any], extra: Sequence[str] = ()) -> tuple[str, 
     if today["setting"]["name"] != config["setting"]["name"]:
         overrides.insert(2, f"setting={_option(config['setting'], 'setting')}")
         today = _composed([*overrides, *extra])
-    told, changed = _differences(today, config)
-    overrides += told
-    if told and changed:  # a component may follow from a parameter, as the function of model=factory does
-        changed = _differences(_composed([*overrides, *extra]), config)[1]
-    return shlex.join(["python", "-m", "runners.run", *overrides[:6], *sorted(overrides[6:])]), sorted(changed)
-
-
-def _differences(today: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Return the overrides that bring ``today`` to ``config``, and a sentence on each difference that none removes."""
-    overrides, changed = [], []
+    changed = []
     now, then = dict(_leaves(today)), dict(_leaves(config))
     for path in now.keys() | then.keys():
         if now.get(path) == then.get(path):
@@ -54,7 +45,11 @@ def _differences(today: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[l
             changed.append(f"{path} was {then.get(path)} and is {now.get(path)}")
         else:
             overrides.append(f"{path}={_spelled(then[path])}")
-    return overrides, changed
+    if changed and len(overrides) > 6:  # a component may follow from a parameter, as the function of model=factory does
+        now = dict(_leaves(_composed([*overrides, *extra])))
+        paths = {line: line.partition(" was ")[0] for line in changed}
+        changed = [line for line in changed if now.get(paths[line], now) != then.get(paths[line], then)]
+    return shlex.join(["python", "-m", "runners.run", *overrides[:6], *sorted(overrides[6:])]), sorted(changed)
 
 
 def _composed(overrides: list[str]) -> dict[str, Any]:
