@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from benchmark.settings.defense import Defense
 from benchmark.settings.release.defense import MechanismContext
 from benchmark.settings.stack import Stack
 from benchmark.settings.threat import Threat
+
+NO_DERIVATIVE = re.compile(r"derivative for aten::(\w+?)(?:_backward)? is not implemented")
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def play(
     Raises:
         Refused: threat and defense do not meet.
         DataMissing: the data set is not under ``root``.
-        ConfigError: the threat aims at a class that the data set does not have.
+        ConfigError: the threat aims at a class that the data set does not have, or cannot work with the model.
         Diverged: training failed numerically.
     """
     model = getattr(cell.architecture, "func", cell.architecture)
@@ -103,7 +106,15 @@ def play(
         cache=placed,
     )
     context.defense.enter(MechanismContext(context.data.public, data.num_classes, cell.architecture))
-    outcome = cell.setting.play(context)
+    try:
+        outcome = cell.setting.play(context)
+    except RuntimeError as error:
+        if not (found := NO_DERIVATIVE.search(str(error))):
+            raise
+        raise ConfigError(
+            f"{type(cell.threat).__name__} needs the gradient of a gradient, which PyTorch lacks for {found[1]}, an "
+            "operation of this model; put another one in its place, e.g. nn.ReLU."
+        ) from error
     outcome.diagnostics["adaptive"] = "yes" if cell.threat.adaptive else "no"
     if notes := told(data):
         outcome.diagnostics["data_notes"] = notes

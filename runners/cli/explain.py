@@ -54,6 +54,10 @@ def command(
             changed.append(f"{path} was {then.get(path)} and is {now.get(path)}")
         else:
             overrides.append(f"{path}={_spelled(then[path])}")
+    if changed and len(overrides) > 6:  # a component may follow from a parameter, as the function of model=factory does
+        now = dict(_leaves(_composed([*overrides, *extra])))
+        paths = {line: line.partition(" was ")[0] for line in changed}
+        changed = [line for line in changed if now.get(paths[line], now) != then.get(paths[line], then)]
     return shlex.join(["python", "-m", "runners.run", *overrides[:6], *sorted(overrides[6:])]), sorted(changed)
 
 

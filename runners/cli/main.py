@@ -247,6 +247,17 @@ def bench(arguments: argparse.Namespace) -> None:
     run_all(arguments.names, HOT_PATHS, arguments.store)
 
 
+def new(arguments: argparse.Namespace) -> None:
+    from runners.cli import new as beginnings
+    from runners.config.remembered import ROOT
+
+    flags = [arguments.setting, arguments.surface][:: -1 if arguments.kind == "threat" else 1]
+    place = beginnings.asked(arguments.kind, *flags)
+    package = arguments.package.expanduser() if arguments.package else None
+    written = beginnings.new(arguments.kind, arguments.name, place=place, package=package, root=ROOT)
+    print("\n".join(beginnings.told(written, ROOT if package is None else Path())))
+
+
 def _paths() -> str:
     """Return the list of hot paths, each with the first line of its docstring."""
     from runners.bench import HOT_PATHS
@@ -323,6 +334,17 @@ def parser() -> argparse.ArgumentParser:
     checked.add_argument("--update-baseline", action="store_true", help="accept the store's numbers, for review")
     timed = _command(commands, "bench", bench, "time each hot path against its plain oracle and a peer's library")
     timed.add_argument("names", nargs="*", metavar="NAME", help="which paths (default: all)")
+    begun = _command(commands, "new", new, "the files of a component of your own, which plays as it is", store=False)
+    begun.add_argument(
+        "kind",
+        choices=("threat", "defense", "dataset", "model"),
+        metavar="KIND",
+        help="threat, defense, dataset, model",
+    )
+    begun.add_argument("name", metavar="NAME", help="of its option, e.g. my_attack")
+    begun.add_argument("--surface", help="that a threat attacks (default: asked in a terminal, else uploads)")
+    begun.add_argument("--setting", help="that a defense acts in (default: asked in a terminal, else collaboration)")
+    begun.add_argument("--package", type=Path, metavar="FOLDER", help="of a package of its own, instead of the suite's")
     timed.formatter_class, timed.epilog = argparse.RawDescriptionHelpFormatter, _paths()
     return top
 

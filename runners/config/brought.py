@@ -1,4 +1,4 @@
-"""Data that a user brings: their content is part of a cell's identity.
+"""Data and weights that a user brings: their content is part of a cell's identity.
 
 A data set with the parameters ``path`` and ``content`` is named by the digest of what lies there
 (:mod:`benchmark.data.content`), which is filled in where the user gives none. Its path only says where the data are:
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.data.content import content_digest, located
+from benchmark.errors import DataMissing
 
 PATH = "dataset.path="
 
@@ -82,3 +83,33 @@ def lost(record: Mapping[str, Any], extra: Iterable[str] = ()) -> str | None:
 def _sha256(file: Path, changed: int, size: int) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+# -- weights of a model -----------------------------------------------------------------------------------------------
+PATHS = ("weights",)
+"""Parameters that name a file whose digest is a parameter as well, so that where it lies is nobody's concern."""
+
+
+def with_weights(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of a model with the absolute path and the digest of its file of weights, if it has any.
+
+    Such a model has the parameters ``weights``, a path, and ``sha256``, which is filled in where the user gives none.
+
+    Raises:
+        DataMissing: the file is not there.
+    """
+    found = dict(node)
+    if isinstance(node.get("weights"), str) and "sha256" in node:
+        file = Path(node["weights"]).expanduser().absolute()
+        if not file.is_file():
+            raise DataMissing(f"model.weights={node['weights']}: there is no such file.")
+        found["weights"] = str(file)
+        if node["sha256"] is None:
+            state = file.stat()
+            found["sha256"] = _sha256(file, state.st_mtime_ns, state.st_size)
+    return found
+
+
+def without_paths(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of a component without the paths of files that it knows by their digest."""
+    return {name: value for name, value in node.items() if "sha256" not in node or name not in PATHS}

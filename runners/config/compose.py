@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from benchmark.errors import ConfigError
 from runners.config import gate
-from runners.config.brought import with_digest
+from runners.config.brought import with_digest, with_weights, without_paths
 from runners.config.identity import SINGLE, described, digest, targets
 from runners.store.place import place
 
@@ -71,10 +71,21 @@ def by_scale(smoke: Any, cpu: Any, full: Any, *, _root_: DictConfig) -> Any:
     return values[_root_.scale.name]
 
 
+FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", flags=re.ASCII)
+
+
+def function_named(name: str) -> str:
+    """Resolve ``${function_named:my_package.nets:make}`` to the dotted name ``my_package.nets.make``."""
+    if not FUNCTION.fullmatch(str(name)):
+        raise ConfigError(f"A function is named module:function, e.g. my_package.nets:make, got {name!r}.")
+    return name.replace(":", ".")
+
+
 def register() -> None:
     """Register the suite's resolvers with OmegaConf and install its gate in Hydra; harmless when repeated."""
     gate.install()
     OmegaConf.register_new_resolver("by_scale", by_scale, replace=True)
+    OmegaConf.register_new_resolver("function_named", function_named, replace=True)
 
 
 def cell_of(config: DictConfig, choices: Mapping[str, Any]) -> ComposedCell:
@@ -94,7 +105,10 @@ def cell_of(config: DictConfig, choices: Mapping[str, Any]) -> ComposedCell:
             raise ConfigError(f"{group} names no class: the file of its option lacks `_target_`.")
     options = _options(config, _sweep_of(choices))
     nodes["dataset"] = with_digest(nodes["dataset"], options.data_root)
-    science: dict[str, Any] = {group: described(str(choices.get(group)), nodes[group]) for group in SINGLE}
+    nodes["model"] = with_weights(nodes["model"])
+    science: dict[str, Any] = {
+        group: described(str(choices.get(group)), without_paths(nodes[group])) for group in SINGLE
+    }
     science["defense"] = [described(name, node) for name, node in nodes["defense"].items()]
     science["scale"] = nodes.pop("scale")
     science["seed"] = seed

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from benchmark.data.base import Split
 from benchmark.errors import Diverged
 from benchmark.metrics.classification import accuracy, share_right
+from benchmark.models.chance import without_chance
 from benchmark.outcome import Outcome
 from benchmark.settings.base import Artifact, CellContext
 from benchmark.settings.collaboration.defense import Federation, LocalPlan, Predictor, TrainingTask
@@ -58,7 +59,8 @@ class JointTraining:
 
     def net(self, context: CellContext) -> Net:
         """Return the model that is trained together."""
-        return Net(context.fresh_model(num_classes=context.data.num_classes + int(self.insider)))
+        outputs = context.data.num_classes + int(self.insider)
+        return Net(without_chance(context.fresh_model(num_classes=outputs)))
 
     def shares(self, context: CellContext) -> list[Split]:
         """Return each party's own samples."""

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from benchmark.errors import ConfigError
+from benchmark.models.chance import without_chance
 from benchmark.settings.base import Artifact, CellContext
 from benchmark.settings.collaboration.defense import LocalPlan
 from benchmark.training.functional import Net
@@ -49,7 +50,7 @@ class Victims:
         Args:
             trained: artifact of the honest collaboration, with ``params``.
         """
-        net = Net(context.fresh_model())
+        net = Net(without_chance(context.fresh_model()))
         return net, (trained["params"] if self.model_state == "trained" else net.initial()).to(context.device)
 
     def batches(self, context: CellContext, plan: LocalPlan) -> PrivateBatches:
