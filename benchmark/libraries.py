@@ -1,7 +1,7 @@
 """Libraries of others that a few components adapt, each an optional extra of the suite.
 
-A component names its library in the class attribute ``library``. Without it the component stands in the catalogue and in
-every matrix as before; only plans refuse its cells, and its constructor does, with the command that installs it.
+A component names its library in the class attribute ``library``. Without it the component stands in the catalogue and
+in every matrix as ever; plans refuse its cells, and its constructor refuses, with the command that installs it.
 """
 
 from __future__ import annotations

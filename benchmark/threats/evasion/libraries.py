@@ -99,7 +99,9 @@ class Foolbox(NamedAttack):
             if "unsupported criterion" not in str(error):
                 raise
             aim = "at a class" if self.targeted else "away from one"
-            raise ConfigError(f"{self.name} cannot aim {aim}: threat.targeted={str(not self.targeted).lower()}.") from error
+            raise ConfigError(
+                f"{self.name} cannot aim {aim}: threat.targeted={str(not self.targeted).lower()}."
+            ) from error
         return AdversarialExamples(altered.detach(), never(surface.x))
 
 
@@ -198,7 +200,9 @@ class ArtEvasion(NamedAttack):
         """Return ART's attack on ``model``."""
         classifier = art_classifier(model, shape, num_classes)
         if not all(isinstance(classifier, wanted) for wanted in self.kind._estimator_requirements):
-            raise ConfigError(f"{self.name} is for another kind of model than a PyTorch classifier; name another attack.")
+            raise ConfigError(
+                f"{self.name} is for another kind of model than a PyTorch classifier; name another attack."
+            )
         return built(partial(self.kind, classifier, **self.told), self.parameters, PATH)
 
     def attack(self, surface: InputSurface, rng: torch.Generator) -> AdversarialExamples:

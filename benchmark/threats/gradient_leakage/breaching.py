@@ -83,7 +83,9 @@ def configurations() -> dict[str, dict[str, Any]]:
     """Return the library's configs of attacks that an honest-but-curious server can run on images, by name."""
     BREACHING.load()
     folder = files("breaching") / "config" / "attack"
-    texts = {file.name.removesuffix(".yaml"): file.read_text("utf-8") for file in folder.iterdir() if ".yaml" in file.name}
+    texts = {
+        file.name.removesuffix(".yaml"): file.read_text("utf-8") for file in folder.iterdir() if ".yaml" in file.name
+    }
     merged = {name: _merged(name, texts) for name in sorted(texts) if not name.startswith("_")}
     return {name: config for name, config in merged.items() if config["attack_type"] in TYPES}
 
@@ -107,7 +109,7 @@ def _onto(base: Any, value: Any) -> Any:
 
 def invert(
     surface: UploadSurface, upload: Float[Tensor, " d"], config: Any
-) -> tuple[Float[Tensor, "batch *sample"], Tensor]:
+) -> tuple[Float[Tensor, " batch *sample"], Tensor]:
     """Return the samples (batch, ...) in [0, 1] that breaching finds in one upload, and their labels (batch,).
 
     It draws from torch's global generator.

@@ -55,7 +55,7 @@ class Byzfl(ContributionThreat):
     def attack(self, surface: ContributionSurface, rng: torch.Generator) -> Contribution:
         known = surface.honest if len(surface.honest) else surface.own
         try:
-            update = self.foreign(known).to(surface.own)  # type: ignore[operator]
+            update = self.foreign(known).to(surface.own)
         except ValueError as error:
             raise ConfigError(f"byzfl's {self.name} refuses {len(known)} honest updates: {error}.") from error
         return Contribution(update.expand_as(surface.own))
@@ -63,4 +63,4 @@ class Byzfl(ContributionThreat):
 
 def _makes_updates(kind: type) -> bool:
     """Return whether the class is called with the honest updates; rules are not, nor are attacks on labels."""
-    return "honest_vectors" in inspect.signature(kind.__call__).parameters  # type: ignore[operator]
+    return "honest_vectors" in inspect.signature(kind.__call__).parameters

@@ -1,10 +1,10 @@
 """Differentially private SGD by Opacus: its engine clips and adds noise, and its accountant tells epsilon.
 
-Yousefpour et al., *Opacus: User-Friendly Differential Privacy Library in PyTorch*, 2021 (arXiv 2109.12298). The engine is
-attached to a copy of each party's model, whose gradient it makes private in every local step; the step itself is the
-setting's. Batches have a fixed size and are drawn without replacement, while Opacus' accountants assume Poisson sampling
-at the same rate and neighbours that differ by a record more or less: epsilon is the number that its users publish. The
-suite's own ``dp_sgd`` accounts for batches of a fixed size.
+Yousefpour et al., *Opacus: User-Friendly Differential Privacy Library in PyTorch*, 2021 (arXiv 2109.12298). The engine
+is attached to a copy of the parties' model, whose gradient it makes private in every local step; the step itself is the
+setting's. Deviation: batches have a fixed size and are drawn without replacement, while Opacus' accountants assume
+Poisson sampling at the same rate, and neighbours that differ by one record more or less. So epsilon is the number that
+Opacus' users publish and no bound for this very run; that of the suite's ``dp_sgd``, for the same noise, is one.
 """
 
 from __future__ import annotations
@@ -47,7 +47,12 @@ class DPSGDOpacus(FederatedDefense):
         delta: Rate = 0.001,
         accountant: Literal["prv", "rdp", "gdp"] = "prv",
     ) -> None:
-        self.max_norm, self.noise_multiplier, self.delta, self.accountant = max_norm, noise_multiplier, delta, accountant
+        self.max_norm, self.noise_multiplier, self.delta, self.accountant = (
+            max_norm,
+            noise_multiplier,
+            delta,
+            accountant,
+        )
         self.engines: dict[tuple[int, torch.Size], Engine] = {}
 
     def facts(self) -> dict[str, Any]:
@@ -110,7 +115,8 @@ class Engine:
             F.cross_entropy(self.model(step.x), step.y).backward()
         self.optimizer.generator = step.rng
         self.optimizer.pre_step()
-        private = step.net.layout.join([own.grad for own in parameters]).detach().clone()
+        found = [own.grad.detach() for own in parameters if own.grad is not None]  # DP noise leaves none out
+        private = step.net.layout.join(found).clone()
         self.optimizer.generator = None
         self.optimizer.zero_grad()
         return private
