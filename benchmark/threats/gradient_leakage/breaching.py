@@ -31,6 +31,7 @@ VERSION = 1
 TYPES = ("optimization", "joint-optimization", "multiscale")
 """Attacks of an honest-but-curious server on images; the library's others are on text or need a malicious server."""
 NUMBER = re.compile(r"-?\d+(\.\d*)?[eE]-?\d+")  # which YAML 1.1 takes for a text
+NONE = {"None": None}  # as some of the files write null
 
 
 class Breaching(UploadThreat):
@@ -53,7 +54,7 @@ class Breaching(UploadThreat):
     ) -> None:
         super().__init__()
         options = configurations()
-        self.config = Node(named(attack, options, "threat.attack", BREACHING))
+        self.config = Node(**named(attack, options, "threat.attack", BREACHING))
         if iterations is not None:
             self.config.optim["max_iterations"] = iterations
             self.config.optim["warmup"] = min(self.config.optim.warmup, iterations // 10)
@@ -67,16 +68,16 @@ class Breaching(UploadThreat):
 
 
 class Node(dict[str, Any]):
-    """A mapping whose entries are attributes too, as breaching reads its configs and metadata."""
+    """A mapping whose entries are attributes too, at every depth, as breaching reads its configs and metadata."""
+
+    def __init__(self, **entries: Any) -> None:
+        super().__init__({key: Node(**value) if type(value) is dict else value for key, value in entries.items()})
 
     def __getattr__(self, name: str) -> Any:
         try:
-            value = self[name]
+            return self[name]
         except KeyError as error:
             raise AttributeError(name) from error
-        if type(value) is dict:
-            value = self[name] = Node(value)
-        return value
 
 
 def configurations() -> dict[str, dict[str, Any]]:
@@ -104,7 +105,9 @@ def _onto(base: Any, value: Any) -> Any:
     if isinstance(value, dict):
         under = base if isinstance(base, dict) else {}
         return {**under, **{key: _onto(under.get(key), item) for key, item in value.items()}}
-    return float(value) if isinstance(value, str) and NUMBER.fullmatch(value) else None if value == "None" else value
+    if isinstance(value, str):
+        return float(value) if NUMBER.fullmatch(value) else NONE.get(value, value)
+    return value
 
 
 def invert(

@@ -15,6 +15,7 @@ from benchmark.defenses.collaboration.aggregation.assumed import malicious_uploa
 from benchmark.errors import ConfigError
 from benchmark.libraries import BYZFL, built, classes, fitting, named
 from benchmark.parameters import Arguments, CountOrZero
+from benchmark.seeds import child, isolated
 from benchmark.settings.collaboration.defense import FederatedDefense, Round
 from benchmark.training.functional import Layout
 
@@ -56,6 +57,7 @@ class ByzflAggregator(FederatedDefense):
         if self.takes_f:
             self.rule.f = malicious_uploads("byzfl_aggregator", self.f, len(uploads), round, each=2, more=3)
         try:
-            return self.rule(uploads).to(uploads)
+            with isolated(child(round.rng), "byzfl"):  # some rules draw from the global generator
+                return self.rule(uploads).to(uploads)
         except ValueError as error:
             raise ConfigError(f"byzfl's {self.kind.__name__} refuses {len(uploads)} uploads: {error}.") from error
