@@ -71,7 +71,8 @@ def libraries(targets: Iterable[str]) -> dict[str, str | None]:
     """Return the releases of the libraries that components adapt, by the name under which each is published."""
     places = (target.rpartition(".") for target in targets)
     kinds = [getattr(sys.modules.get(module), name, None) for module, _, name in places]  # what played is loaded
-    adapted = [kind.library for kind in kinds if isinstance(getattr(kind, "library", None), Library)]
+    found = [getattr(kind, "library", None) for kind in kinds]
+    adapted = [library for library in found if isinstance(library, Library)]
     return {library.distribution: library.version() for library in adapted}
 
 

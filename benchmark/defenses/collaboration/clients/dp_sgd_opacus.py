@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from benchmark.errors import ConfigError
 from benchmark.libraries import OPACUS
 from benchmark.parameters import NonNegative, Positive, Rate
+from benchmark.seeds import child
 from benchmark.settings.collaboration.defense import FederatedDefense, LocalStep
 
 VERSION = 1
@@ -113,10 +114,15 @@ class Engine:
         with torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # full backward hooks fire where inputs take no gradient
             F.cross_entropy(self.model(step.x), step.y).backward()
-        self.optimizer.generator = step.rng
+        self.optimizer.generator = _on(step.rng, step.params.device)
         self.optimizer.pre_step()
         found = [own.grad.detach() for own in parameters if own.grad is not None]  # DP noise leaves none out
         private = step.net.layout.join(found).clone()
         self.optimizer.generator = None
         self.optimizer.zero_grad()
         return private
+
+
+def _on(rng: torch.Generator, device: torch.device) -> torch.Generator:
+    """Return ``rng``, or one seeded by it on another device: Opacus draws its noise where the gradients are."""
+    return rng if device == rng.device else torch.Generator(device).manual_seed(child(rng))
