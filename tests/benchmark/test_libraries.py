@@ -33,15 +33,17 @@ from benchmark.settings.collaboration.rounds import local_updates
 from benchmark.settings.collaboration.setting import Collaboration
 from benchmark.settings.deployment.games.inputs import InputSurface
 from benchmark.settings.deployment.setting import Deployment
+from benchmark.settings.release.games.members import MemberSurface
 from benchmark.threats.evasion.libraries import ArtEvasion, AutoAttack, Foolbox
 from benchmark.threats.gradient_leakage.breaching import Breaching, configurations, invert
+from benchmark.threats.membership_inference.art import ArtMembership
 from benchmark.threats.poisoning.byzfl import Byzfl
 from benchmark.threats.poisoning.ipm import IPM
 from benchmark.training.functional import Layout, Net
 from benchmark.training.loop import train
 from runners.config import remembered
 from runners.sweep.environment import libraries
-from tests.benchmark.helpers import TinyMLP, TinyNet, digits_like, observe
+from tests.benchmark.helpers import TinyMLP, TinyNet, digits_like, observe, partial_surface
 
 NOWHERE = Library("nowhere", "nowhere", "gauntlet-nowhere")
 
@@ -270,6 +272,42 @@ def test_what_art_cannot_do_is_told_before_anything_is_trained(arguments: dict[s
         ArtEvasion(**arguments)
 
 
+@crosscheck("art")
+def test_membership_is_inferred_as_when_art_is_called_itself() -> None:
+    import art.attacks.inference.membership_inference as theirs
+    from art.estimators.classification import PyTorchClassifier
+
+    def wrapped(model: torch.nn.Module) -> Any:
+        return PyTorchClassifier(model, torch.nn.CrossEntropyLoss(), (1, 8, 8), 10, clip_values=(0.0, 1.0))
+
+    private, own = digits_like(60, 0), digits_like(80, 1)
+    surface = partial_surface(
+        MemberSurface,
+        x=private.x,
+        y=private.y,
+        shape=(1, 8, 8),
+        num_classes=10,
+        candidates=private.joined(digits_like(60, 2)),
+        attacker=own,
+        refit=lambda split, purpose: split,
+    )
+    threat = ArtMembership(parameters={"nn_model_epochs": 20}, epochs=10)
+    ours = threat(surface, seed=0).scores
+    asked = surface.candidates
+    with isolated(0, "threat.ArtMembership"):
+        rng = generator(0, "threat.ArtMembership")
+        target = wrapped(threat.classifier(surface, surface.x, surface.y, rng))
+        order = torch.randperm(80, generator=rng)
+        inside, outside = own[order[:40]], own[order[40:]]
+        shadow = wrapped(threat.classifier(surface, inside.x, inside.y, rng))
+        attack = theirs.MembershipInferenceBlackBox(target, nn_model_epochs=20)
+        told = {"pred": shadow.predict(inside.x.numpy()), "test_pred": shadow.predict(outside.x.numpy())}
+        attack.fit(y=inside.y.numpy(), test_y=outside.y.numpy(), **told)
+        found = attack.infer(asked.x.numpy(), asked.y.numpy(), probabilities=True)
+    assert torch.equal(ours, torch.from_numpy(found[:, -1]).double())
+    assert ours.unique().numel() > 60
+
+
 # -- byzfl
 def turn(uploads: Tensor) -> Round:
     d = uploads.shape[1]
@@ -423,6 +461,24 @@ def test_without_noise_opacus_clips_as_the_suite_does() -> None:
     ours, theirs = DPSGD(max_norm=0.5, noise_multiplier=0), DPSGDOpacus(max_norm=0.5, noise_multiplier=0)
     torch.testing.assert_close(theirs.local_step(step), ours.local_step(step), atol=1e-6, rtol=1e-4)
     assert theirs.epsilon(samples=100, batch_size=10, steps=5)[0] == float("inf")
+
+
+@crosscheck("opacus")
+def test_a_model_that_opacus_does_not_take_is_told_in_a_sentence() -> None:
+    class Recurrent(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cells, self.last = torch.nn.LSTM(8, 4, batch_first=True), torch.nn.Linear(4, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.cells(x[:, 0])[0][:, -1])
+
+    data, net = digits_like(4, 3), Net(Recurrent())
+    step = LocalStep(net, net.initial(), data.x, data.y, generator(0, "noise"))
+    with pytest.raises(
+        ConfigError, match=r"^Opacus cannot make Recurrent private: We do not support nn.LSTM [^\n]*\.$"
+    ):
+        DPSGDOpacus().local_step(step)
 
 
 def table() -> None:

@@ -9,6 +9,7 @@ the library's own defaults. An untargeted attack counts by the error rate that i
 
 from __future__ import annotations
 
+import copy
 import inspect
 import warnings
 from collections.abc import Sequence
@@ -215,10 +216,10 @@ class ArtEvasion(NamedAttack):
 
 
 def art_classifier(model: nn.Module, shape: Sequence[int], num_classes: int) -> Any:
-    """Return ``model`` as ART takes classifiers of inputs in [0, 1]; it is trained elsewhere."""
+    """Return ``model`` as ART takes classifiers of inputs in [0, 1]: a copy, for ART moves it to a device of its own."""
     parameter: Tensor = next(model.parameters())
     return ART.load("estimators.classification").PyTorchClassifier(
-        model,
+        copy.deepcopy(model),
         loss=nn.CrossEntropyLoss(),
         input_shape=tuple(shape),
         nb_classes=num_classes,

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -22,7 +25,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from benchmark.errors import ConfigError
 from benchmark.libraries import OPACUS
 from benchmark.parameters import NonNegative, Positive, Rate
-from benchmark.seeds import child
+from benchmark.seeds import child, isolated
 from benchmark.settings.collaboration.defense import FederatedDefense, LocalStep
 
 VERSION = 1
@@ -98,7 +101,7 @@ class Engine:
                     poisson_sampling=False,
                 )
         except (NotImplementedError, OPACUS.load("validators.errors").UnsupportedModuleError) as error:
-            raise ConfigError(f"Opacus cannot make {type(module).__name__} private: {error}") from error
+            raise ConfigError(f"Opacus cannot make {type(module).__name__} private: {_first(error)}") from error
         self.module, self.net = module, step.net
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Engine:
@@ -114,15 +117,25 @@ class Engine:
         with torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # full backward hooks fire where inputs take no gradient
             F.cross_entropy(self.model(step.x), step.y).backward()
-        self.optimizer.generator = _on(step.rng, step.params.device)
-        self.optimizer.pre_step()
+        with self._chance(step):
+            self.optimizer.pre_step()
         found = [own.grad.detach() for own in parameters if own.grad is not None]  # DP noise leaves none out
         private = step.net.layout.join(found).clone()
-        self.optimizer.generator = None
         self.optimizer.zero_grad()
         return private
 
+    @contextmanager
+    def _chance(self, step: LocalStep) -> Iterator[None]:
+        """Let Opacus draw from the step's generator, or from its device's own, seeded by that."""
+        if step.params.device == step.rng.device:
+            self.optimizer.generator = step.rng
+            yield
+            self.optimizer.generator = None
+        else:
+            with isolated(child(step.rng), "opacus"):
+                yield
 
-def _on(rng: torch.Generator, device: torch.device) -> torch.Generator:
-    """Return ``rng``, or one seeded by it on another device: Opacus draws its noise where the gradients are."""
-    return rng if device == rng.device else torch.Generator(device).manual_seed(child(rng))
+
+def _first(error: Exception) -> str:
+    """Return the first sentence of what Opacus says, which lists all that it dislikes."""
+    return re.sub(r"^\[?\w*\(?['\"]?", "", str(error)).partition(". ")[0] + "."
