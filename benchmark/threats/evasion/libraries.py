@@ -216,7 +216,7 @@ class ArtEvasion(NamedAttack):
 
 
 def art_classifier(model: nn.Module, shape: Sequence[int], num_classes: int) -> Any:
-    """Return ``model`` as ART takes classifiers of inputs in [0, 1]: a copy, for ART moves it to a device of its own."""
+    """Return a copy of ``model`` as ART takes classifiers of inputs in [0, 1]; ART moves it to a device of its own."""
     parameter: Tensor = next(model.parameters())
     return ART.load("estimators.classification").PyTorchClassifier(
         copy.deepcopy(model),
