@@ -77,6 +77,9 @@ BREACHING = Library("breaching", "breaching", "breaching")
 OPACUS = Library("opacus", "opacus", "opacus")
 LIBRARIES = (FOOLBOX, AUTOATTACK, ART, BYZFL, BREACHING, OPACUS)
 
+WITHHELD = ("args", "kwargs", "summary_writer", "tensorboard")
+"""Names of parameters that nobody may set: they stand for any, or make a library write logs."""
+
 
 def classes(module: ModuleType, base: type | None = None) -> dict[str, type]:
     """Return the classes of ``module`` that can be built, by their public names, also short ones for the same class.
@@ -116,7 +119,7 @@ def fitting(kind: Callable[..., Any], arguments: Mapping[str, Any], path: str, t
     Raises:
         ConfigError: one of them is no parameter of ``kind``.
     """
-    known = [name for name in inspect.signature(kind).parameters if name not in (*taken, "self", "args", "kwargs")]
+    known = [name for name in inspect.signature(kind).parameters if name not in (*taken, *WITHHELD)]
     for name in arguments:
         if name not in known:
             called = getattr(kind, "__name__", str(kind))
