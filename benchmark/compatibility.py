@@ -26,7 +26,8 @@ def refusal(
 
     Args:
         traits: ``model.*`` and ``dataset.*`` facts to hold against the ``needs`` of threat and defenses, beside
-            ``defense.*``; None leaves those out. A need may name several values: ``"image|signal"``.
+            ``defense.*``; None leaves those out, and whether the libraries are installed that components adapt. A need
+            may name several values: ``"image|signal"``.
     """
     if threat.setting != setting.name:
         return (
@@ -48,6 +49,9 @@ def refusal(
         for trait, wanted in needs.items():
             if present.get(trait) not in (UNREAD, *wanted.split("|")):
                 return f"{name} needs {trait}={wanted}, but here it is {present.get(trait)}."
+    for part in (threat, *defenses):
+        if part.library and (lacking := part.library.missing()):
+            return f"{part.__name__} {lacking}."
     return None
 
 

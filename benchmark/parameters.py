@@ -21,6 +21,7 @@ from annotated_types import BaseMetadata, Ge, Gt, Interval, Le, Lt
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from benchmark.errors import ConfigError
+from benchmark.libraries import Library
 
 Count = Annotated[int, Ge(1)]
 CountOrZero = Annotated[int, Ge(0)]
@@ -35,6 +36,8 @@ BelowOne = Annotated[float, Ge(0), Lt(1)]
 Rate = Annotated[float, Gt(0), Lt(1)]
 Sizes = Mapping[str, CountOrZero | None]
 """Samples of each split; None takes what the others leave."""
+Arguments = Mapping[str, float | bool | str | None]
+"""Parameters of a class of another library, which is asked for their names."""
 
 _KINDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _RULES = ConfigDict(strict=True, allow_inf_nan=False)
@@ -218,9 +221,11 @@ class Checked:
 
     Class attributes:
         place: where such a component stands in a config, for messages; ``{module}`` is the name of its module.
+        library: that it adapts and cannot be built without.
     """
 
     place: ClassVar[str] = "{module}"
+    library: ClassVar[Library | None] = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -233,6 +238,8 @@ def _checking(constructor: Callable[..., None]) -> Callable[..., None]:
     def checking(self: Checked, *args: Any, **arguments: Any) -> None:
         kind = type(self)
         if kind.__init__ is checking:  # not a parent's constructor, called by a subclass that was checked
+            if kind.library and (lacking := kind.library.missing()):
+                raise ConfigError(f"{kind.__name__} {lacking}.")
             arguments = validated(kind, arguments, kind.place.format(module=kind.__module__.rpartition(".")[2]))
         constructor(self, *args, **arguments)
 

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 
@@ -25,6 +26,13 @@ def kept() -> Path:
 
 def forget() -> None:
     shutil.rmtree(kept(), ignore_errors=True)
+
+
+def need_library(kind: Any) -> None:
+    """Skip the test where the class adapts a library that is not installed."""
+    library = getattr(kind, "library", None)
+    if library and (lacking := library.missing()):
+        pytest.skip(f"{kind.__name__} {lacking}")
 
 
 def cell(*choices: str, scale: str = "smoke") -> ComposedCell:

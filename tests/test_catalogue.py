@@ -27,8 +27,9 @@ def test_a_component_can_be_built_from_its_file(option: catalogue.Option, scale:
     if option.group == "defense":
         assert list(node) == [option.name], "the file begins with # @package defense.<its name>"
         node = node[option.name]
-    build(node, option.group)
     assert version(node["_target_"]) is not None, f"{node['_target_']} has no module-level VERSION"
+    options.need_library(locate(node["_target_"], option.group))
+    build(node, option.group)
 
 
 @pytest.mark.parametrize("option", catalogue.options("threat"), ids=lambda option: option.name)

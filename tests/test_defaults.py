@@ -11,6 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from runners.config import catalogue
+from tests.options import need_library
 
 GROUPS = ("threat",)
 
@@ -74,6 +75,7 @@ def loaded(target: str) -> type:
 @pytest.mark.parametrize("target", CLASSES)
 def test_a_class_can_be_built_by_hand(target: str) -> None:
     kind = loaded(target)
+    need_library(kind)
     chosen = MUST_BE_CHOSEN.get(kind.__name__, {})
     kind(**chosen)
     if chosen:

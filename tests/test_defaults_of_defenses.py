@@ -10,6 +10,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from tests.options import need_library
+
 CONF = Path(__file__).parents[1] / "conf"
 OPTIONS = sorted(path for group in ("defense", "dataset", "model") for path in (CONF / group).glob("*.yaml"))
 MUST_BE_CHOSEN = {"Npz": {"path"}, "Mirrored": {"of"}}
@@ -71,6 +73,7 @@ def test_a_class_is_built_without_arguments(path: Path) -> None:
     cls = target(path)
     needed = {name for name, default in defaults(cls).items() if default is inspect.Parameter.empty}
     assert needed == MUST_BE_CHOSEN.get(cls.__name__, set())
+    need_library(cls)
     if not needed:
         assert isinstance(cls(), cls)
 

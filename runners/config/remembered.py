@@ -1,7 +1,8 @@
 """Answers that stay valid as long as the suite's sources do not change, kept in the user's cache folder.
 
 Asking classes means to import them all, which loads torch and takes seconds. What they answer changes only with the
-files of ``benchmark`` and ``conf``, so an answer is kept with the paths, sizes and times of change of these.
+files of ``benchmark`` and ``conf`` and with the optional libraries that are installed, so an answer is kept with the
+paths, sizes and times of change of these files and with the releases of the libraries.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from benchmark.libraries import LIBRARIES
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = (
@@ -62,8 +65,9 @@ def folders() -> list[Path]:
 
 
 def state() -> str:
-    """Return a digest of the path, size and time of change of every Python and YAML file that an answer depends on."""
+    """Return a digest of all that an answer depends on: Python and YAML files, and releases of optional libraries."""
     lines = sorted(f"{path} {size} {changed}" for folder in FOLDERS for path, size, changed in _files(ROOT / folder))
+    lines += [f"{library.distribution} {library.version()}" for library in LIBRARIES]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -45,8 +45,9 @@ class Record:
         utility, risk, cost, diagnostics, curves, captions: as in :class:`benchmark.outcome.Outcome`.
         media: picture -> path relative to the store.
         started: UTC, ISO 8601. seconds: wall time. peak_memory_mb: of the process, or of the GPU.
-        versions: suite, git, python, torch and, by ``group/option`` or nested class, ``VERSION`` and source digest of
-            the cell's components; the digest is None where the code was not known.
+        versions: suite, git, python, torch, the libraries that components adapt and, by ``group/option`` or nested
+            class, ``VERSION`` and source digest of the cell's components; the digest is None where the code was not
+            known.
         data: digest of the data used.
     """
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from benchmark.errors import ConfigError
+from benchmark.libraries import Library
 from runners import __version__
 from runners.config.identity import version
 from runners.config.syntax import source_digest
@@ -60,8 +62,18 @@ def versions(targets: Mapping[str, str]) -> dict[str, Any]:
         **git_state(),
         "python": platform.python_version(),
         "torch": torch.__version__,
+        **libraries(targets.values()),
         "components": {label: {"version": version(t), "digest": source_digest(t)} for label, t in targets.items()},
     }
+
+
+def libraries(targets: Iterable[str]) -> dict[str, str | None]:
+    """Return the releases of the libraries that components adapt, by the name under which each is published."""
+    places = (target.rpartition(".") for target in targets)
+    kinds = [getattr(sys.modules.get(module), name, None) for module, _, name in places]  # what played is loaded
+    found = [getattr(kind, "library", None) for kind in kinds]
+    adapted = [library for library in found if isinstance(library, Library)]
+    return {library.distribution: library.version() for library in adapted}
 
 
 @cache

@@ -16,6 +16,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from benchmark.errors import ConfigError
 from runners.cli.problems import CellsFailed
@@ -87,7 +88,7 @@ def show_plan(console: Console, plan: Plan, name: str | None) -> None:
         table.add_row(str(len(plan.failed_before)), "of these failed before")
     table.add_row(str(len(plan.finished)), "finished")
     for reason, count in plan.refused.most_common():
-        table.add_row(str(count), f"refused: {reason}")
+        table.add_row(str(count), Text(f"refused: {reason}"))  # brackets in a reason are no markup
     console.print(table)
     for note in plan.notes:
         console.print(note, highlight=False, soft_wrap=True)

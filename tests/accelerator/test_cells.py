@@ -33,6 +33,8 @@ SAMPLE = (
     ("statistical_train_on_release", "dp_sinkhorn", False),
     ("statistical_train_on_release", "dataset_condensation", False),
 )
+SCRIPTED = ("leakage_breaching",)
+"""Threats whose library compiles its functions."""
 
 
 def play(threat: str, defense: str, *, adaptive: bool = False, cache: ArtifactCache = no_cache) -> PretendedDevice:
@@ -65,6 +67,8 @@ def test_a_sample_of_the_cells_obeys_cuda(threat: str, defense: str, adaptive: b
 def test_every_pair_obeys_cuda(threat: str, adaptive: bool) -> None:
     if adaptive and not adapts(threat):
         pytest.skip("no adaptive form")
+    if threat in SCRIPTED:
+        pytest.skip("a pretended device does not see into compiled functions")
     cache, found = shared_by_defenses(), {}
     for defense in DEFENSES:
         device = play(threat, defense, adaptive=adaptive, cache=cache)

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LAYERS = (
-    {"clock", "errors", "seeds", "outcome", "parameters"},
+    {"clock", "errors", "libraries", "seeds", "outcome", "parameters"},
     {"data", "models", "metrics"},
     {"training", "crypto"},
     {"settings"},
@@ -20,7 +20,14 @@ LAYERS = (
     {"cell", "compatibility"},
 )
 """From the bottom up. A package imports from layers below its own, and within a layer as ``BESIDE`` says."""
-BESIDE = {("parameters", "errors"), ("data", "seeds"), ("models", "seeds"), ("cell", "compatibility")}
+BESIDE = {
+    ("libraries", "errors"),
+    ("parameters", "errors"),
+    ("parameters", "libraries"),
+    ("data", "seeds"),
+    ("models", "seeds"),
+    ("cell", "compatibility"),
+}
 FORBIDDEN = {"hydra", "omegaconf", "wandb", "runners", "rich", "argparse"}
 MOST_METHODS = 20
 

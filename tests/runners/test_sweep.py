@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.libraries import Library
+from benchmark.threats.evasion.libraries import Foolbox
 from runners.config import catalogue
 from runners.config.loader import SweepLoader
 from tests.runners.conftest import Command, composed, records, start
@@ -158,6 +160,17 @@ def test_pairs_that_cannot_meet_are_not_composed(command: Command, monkeypatch: 
     assert sum(plan["refused"].values()) == 2 * (2 + 2)
     assert any("Krum changes aggregate" in reason for reason in plan["refused"])
     assert not [lines for lines in made if "defense=krum" in lines]
+
+
+def test_a_cell_whose_library_is_absent_is_refused_with_the_command_that_installs_it(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Foolbox, "library", Library("extra", "nowhere", "gauntlet-nowhere"))
+    monkeypatch.setattr("runners.sweep.plan.recall", lambda name: None)  # not what was found before
+    monkeypatch.setattr("runners.sweep.plan.keep", lambda name, answer: None)
+    code, out, _ = command("run", "--multirun", "threat=evasion_foolbox,evasion_pgd", "hydra.sweeper.plan_only=text")
+    assert code == 0 and "1 │ to run" in out
+    assert "1 │ refused: Foolbox needs gauntlet-nowhere, which is not installed: pip install -e '.[extra]'." in out
 
 
 def test_a_record_carries_the_name_of_its_sweep_without_the_folder() -> None:

@@ -16,14 +16,15 @@ from benchmark.cell import play
 from benchmark.metrics.reconstruction import score_reconstruction
 from benchmark.settings.collaboration.games.uploads import UploadSurface, UploadThreat
 from benchmark.settings.guesses import Reconstruction
+from benchmark.threats.gradient_leakage.breaching import Breaching, invert
 from benchmark.threats.gradient_leakage.dlg import DLG
 from benchmark.threats.gradient_leakage.inverting_gradients import TOTAL_VARIATION, InvertingGradients
 from benchmark.threats.gradient_leakage.regularised_inversion import RegularisedInversion
-from tests.benchmark.threats.breaching_peer import reconstruct
 
 pytestmark = [pytest.mark.crosscheck, pytest.mark.slow]
 
 EVALUATIONS, STARTS = 300, len(TOTAL_VARIATION)
+IN_ONE_STEP = 20  # most gradients in one iteration of its L-BFGS
 MARGIN_DB = 0.5
 THEIRS = ("deepleakage", "invertinggradients", "modern")
 CASES = [
@@ -77,8 +78,15 @@ def theirs(surface: UploadSurface):
     for name in THEIRS:
         # L-BFGS gains nothing from restarts of a quarter of its length, so it gets all gradients in one trial.
         newton = name == "deepleakage"
-        budget = {"evaluations": EVALUATIONS * (STARTS if newton else 1), "trials": 1 if newton else STARTS}
-        yield name, reconstruct(surface, name, seed=0, **budget)
+        gradients, starts = (EVALUATIONS * STARTS, 1) if newton else (EVALUATIONS, STARTS)
+        iterations = gradients // (IN_ONE_STEP if newton else 1)
+        config = Breaching(attack=name, iterations=iterations, restarts=starts).config
+        config.optim["warmup"] = min(config.optim.warmup, gradients // 10)
+        found = []
+        for upload in surface.uploads[0]:
+            torch.manual_seed(0)
+            found.append(invert(surface, upload, config)[0])
+        yield name, torch.stack(found)
 
 
 def quality(surface: UploadSurface, x: torch.Tensor) -> float:
