@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TEXT = "play the threats that apply to your own data within a time, and write a report: gauntlet audit dataset=digits"
 SETTINGS = ("collaboration", "release", "deployment", "service")
-RESERVE = 5.0  # seconds for the report
+RESERVE = 8.0  # seconds for the report
 LOG_WIDTH = 120
 NONE = "none"
 OF_CELLS = ("dataset", "model", "setting", "threat", "defense", "scale", "seed")
@@ -154,7 +154,9 @@ def _planned(
     from runners.report.audit import Facts
     from runners.store.records import Store
     from runners.sweep import audit as audits
+    from runners.sweep.environment import resolve_device
     from runners.sweep.plan import make_plan, overrides
+    from runners.sweep.sweep import check_limits
 
     check_search_path(own)
     composition.register()
@@ -163,6 +165,8 @@ def _planned(
     with initialize_config_module("conf", version_base="1.3"), console.status("choosing cells"):
         loader = SweepLoader(GlobalHydra.instance().config_loader())
         config = compose("sweeps", [f"sweep={sweep}", *of_run, *of_hydra], return_hydra_config=True)
+        check_limits(config)
+        resolve_device(str(config.device))
         first = _first_cell(loader, config, lines)
         data = audits.look(first)
         given = {line.partition("=")[0] for line in lines}

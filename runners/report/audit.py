@@ -44,8 +44,21 @@ MEANING = {
     "r_ridge": "how much better than a linear guess the private inputs are recovered; 1 is no better",
     "class_recovery": "how well the attacker's pictures show the private class",
 }
-LEAKS, CHANCE_ONLY, IDLE, NO_DATA = "it leaks", "at chance", "no attack works here", "not measured"
-BADGES = {LEAKS: "s-outside", CHANCE_ONLY: "s-undecided", IDLE: "s-undecided", NO_DATA: "s-unavailable"}
+LEAKS, HARMED = "leaks", "can be harmed"
+CHANCE_ONLY, IDLE, NO_DATA = "at chance", "no attack works", "not measured"
+BADGES = {LEAKS: "s-outside", HARMED: "s-outside", CHANCE_ONLY: "s-undecided"} | {
+    **{IDLE: "s-undecided", NO_DATA: "s-unavailable"},
+}
+HELPS = (board_text.BELOW, board_text.OPEN)
+WORDS = {
+    board_text.BELOW: "it helps",
+    board_text.OPEN: "it helps so far, but not every attack has a number",
+    board_text.BROKEN: "broken by an attacker who knows it",
+    board_text.ABOVE: "it does not help enough",
+    board_text.UNKNOWN: "without a number",
+}
+HARMFUL = ("poisoning", "evasion", "shift")
+"""Families of attacks that do not learn anything but spoil something."""
 PICTURES = 3
 LARGEST_SHOWN = 600_000  # bytes of a picture on the page
 OF_THE_RUN = ("sweep=", "jobs=", "only.", "store=", "seed=")
@@ -66,6 +79,7 @@ class Shown:
 
     Attributes:
         place: its number in table and picture.
+        kept: utility without a defense less what this one costs with the same attacks and seeds.
         front: no other defense is better in both risk and utility.
         numbers: (attack, risk, command) of everything that it met.
         pictures: (caption, path in the store).
@@ -79,6 +93,7 @@ class Shown:
     price: str
     epsilon: str
     verdict: str
+    kept: float | None
     front: bool
     numbers: list[tuple[str, str, str]]
     pictures: list[tuple[str, str]]
@@ -105,12 +120,28 @@ class Block:
         return f"{self.section.setting.partition('_')[0].capitalize()}: {self.family.replace('_', ' ')}"
 
     @property
+    def note(self) -> str:
+        """Return what is special about the setting without a defense."""
+        return "Without a defense the private data themselves are published." if self.title.startswith("Release") else ""
+
+    @property
     def meaning(self) -> str:
         return MEANING.get(self.metric, "")
 
     @property
+    def shows(self) -> bool:
+        """Return whether an attack works, so that defenses can be compared."""
+        return self.state in (LEAKS, HARMED)
+
+    @property
     def front(self) -> list[Shown]:
         return [shown for shown in self.rows if shown.front and not shown.row.plain]
+
+    @property
+    def helping(self) -> list[Shown]:
+        """Return the defenses that leave less than half of the risk above chance, the cheapest first."""
+        found = [shown for shown in self.rows if shown.verdict in (WORDS[kind] for kind in HELPS)]
+        return sorted(found, key=lambda shown: shown.row.price.mean if shown.row.price else float("inf"))
 
     @property
     def bare(self) -> Shown | None:
@@ -206,6 +237,7 @@ def _blocks(
             family = next((families[column.name] for column in attacks if column.name in families), "attacks")
             rows = _rows(section, metric, columns, cells)
             state, sentences = _said(section, metric, attacks, floors)
+            state = HARMED if state == LEAKS and family in HARMFUL else state
             yield Block(section, metric, family, state, sentences, rows, _figure(section, metric, rows))
 
 
@@ -244,8 +276,17 @@ def _said(
 def _helped(section: Section, metric: str) -> list[str]:
     """Return a sentence for each group of defenses."""
     found = board_text.findings(section, metric)[1:]
-    tried = any(section.met(row, metric) for row in section.rows if not row.plain)
-    return [line.replace("**", "") for line in found] if tried else ["No defense was tried against it."]
+    if not any(section.met(row, metric) for row in section.rows if not row.plain):
+        return ["No defense was tried against it."]
+    half = board_text.half_way(section, metric)
+    assert half is not None
+    mark = f"A defense helps where its worst case is below {board_text.number(half)}, half way from chance."
+    groups = [line.partition(": ") for line in found]
+    return [mark, *(f"{_capital(WORDS.get(kind, kind))}: {told}" for kind, _, told in groups)]
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _interval(summary: Summary) -> str:
@@ -255,7 +296,8 @@ def _interval(summary: Summary) -> str:
 
 def _rows(section: Section, metric: str, columns: Sequence[Column], cells: Mapping[str, Planned]) -> list[Shown]:
     rows = [row for row in section.rows if row.plain or section.met(row, metric)]
-    front = _front(rows, metric)
+    kept = {row.defense: _kept(section, row) for row in rows}
+    front = _front(rows, metric, kept)
     worst_bare = section.bare(metric)
     shown = []
     for place, row in enumerate(rows):
@@ -270,7 +312,8 @@ def _rows(section: Section, metric: str, columns: Sequence[Column], cells: Mappi
                 utility=board_text.scaled(section, row.utility),
                 price="" if row.plain else board_text.price(section, row),
                 epsilon=board_text.spent("epsilon", row) if "epsilon" in row.costs else "",
-                verdict="no defense" if row.plain else board_text.verdict(section, row, metric) or "",
+                verdict="no defense" if row.plain else WORDS.get(board_text.verdict(section, row, metric) or "", ""),
+                kept=kept[row.defense],
                 front=row.defense in front,
                 numbers=list(_numbers(row, columns, cells)),
                 pictures=list(_pictures(row, threats)),
@@ -279,9 +322,20 @@ def _rows(section: Section, metric: str, columns: Sequence[Column], cells: Mappi
     return shown
 
 
-def _front(rows: Iterable[Row], metric: str) -> set[str]:
+def _kept(section: Section, row: Row) -> float | None:
+    plain = section.undefended
+    if row.plain or plain is None or plain.utility is None:
+        return row.utility.mean if row.plain and row.utility else None
+    return plain.utility.mean - row.price.mean if row.price else None
+
+
+def _front(rows: Iterable[Row], metric: str, kept: Mapping[str, float | None]) -> set[str]:
     """Return the defenses, and no defense, that none other beats in risk and utility at once."""
-    points = [(row.defense, worst.mean, row.utility.mean) for row in rows if (worst := row.worst[metric]) and row.utility]
+    points = [
+        (row.defense, worst.mean, utility)
+        for row in rows
+        if (worst := row.worst[metric]) and (utility := kept[row.defense]) is not None
+    ]
     return {
         name
         for name, risk, utility in points
@@ -320,30 +374,30 @@ def _pictures(row: Row, threats: Sequence[str]) -> Iterator[tuple[str, str]]:
 # -- the picture of risk and utility ----------------------------------------------------------------------------------
 def _figure(section: Section, metric: str, rows: Sequence[Shown]) -> bytes | None:
     """Return a picture of the rows by worst case and utility, with the front; None with fewer than two of them."""
+    unit = 100 if section.fraction else 1
     points = [
-        (shown, worst.summary, shown.row.utility)
+        (shown, worst.mean, unit * shown.kept)
         for shown in rows
-        if (worst := shown.row.worst[metric]) and shown.row.utility
+        if (worst := shown.row.worst[metric]) and shown.kept is not None
     ]
     if len(points) < 2:
         return None
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    unit = 100 if section.fraction else 1
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    front = sorted((risk.mean, unit * utility.mean) for shown, risk, utility in points if shown.front)
+    front = sorted((risk, utility) for shown, risk, utility in points if shown.front)
     axes.plot(*zip(*front, strict=True), color="#8a3ffc", linewidth=1.5, alpha=0.6, zorder=1, label="front")
     for x, style, name in ((section.chance(metric), ":", "chance"), (board_text.half_way(section, metric), "--", "half way")):
         if x is not None:
             axes.axvline(x, color="#57606a", linestyle=style, linewidth=1, zorder=0, label=name)
     for shown, risk, utility in points:
         colour = "#1b1f24" if shown.row.plain else "#8a3ffc" if shown.front else "#9aa4af"
-        axes.scatter(risk.mean, unit * utility.mean, s=130, color=colour, zorder=2)
-    for text, x, y in _spread([(str(s.place), r.mean, unit * u.mean) for s, r, u in points]):
-        axes.annotate(text, (x, y), color="white", ha="center", va="center", fontsize=7, zorder=3)
+        axes.scatter(risk, utility, s=170, color=colour, zorder=2)
+    for text, x, y in _spread([(str(s.place), r, u) for s, r, u in points]):
+        axes.annotate(text, (x, y), color="white", ha="center", va="center", fontsize=8, zorder=3)
     axes.set_xlabel(f"worst case: {metric} (left is safer)")
     axes.set_ylabel(f"{section.utility}{' in %' if section.fraction else ''} (up is useful)")
     axes.grid(color="#eaeef2", linewidth=0.8)
@@ -378,6 +432,7 @@ def _html(page: Page, out: Path) -> str:
         picture=lambda path: _read_picture(out, path),
         BADGES=BADGES,
         PICTURES=PICTURES,
+        helping=_helping,
         duration=duration,
     )
     return re.sub(r"[ \t]*\n\s*", "\n", text).strip() + "\n"
@@ -398,7 +453,7 @@ def _markdown(page: Page) -> str:
         _code(facts.command),
     ]
     if page.blocks:
-        head = ["setting: attacks", "risk", "strongest undefended", "its risk", "chance", "found", "defenses on the front"]
+        head = ["setting: attacks", "found", "strongest undefended", "risk", "its risk", "chance", "defenses that help"]
         parts.append(table(head, [_summary_line(block) for block in page.blocks]))
     for number, block in enumerate(page.blocks):
         parts += _block_text(block, number)
@@ -408,15 +463,30 @@ def _markdown(page: Page) -> str:
 
 def _summary_line(block: Block) -> list[str]:
     bare, chance = block.bare, block.section.chance(block.metric)
-    front = ", ".join(shown.row.defense for shown in block.front) if block.state == LEAKS else ""
-    told = board_text.number(chance) if block.metric in block.section.chances else "–"
-    return [block.title, block.metric, bare.by if bare else "", bare.risk if bare else "–", told, block.state, front or "–"]
+    told = board_text.number(chance) if block.metric in block.section.chances else "no control"
+    strongest = [bare.by, block.metric, bare.risk] if bare and bare.by else ["", block.metric, "–"]
+    return [f"{block.title} ({block.section.model})", block.state, *strongest, told, _helping(block)]
+
+
+def _helping(block: Block) -> str:
+    """Return the defenses that help, each with the risk that it leaves and the utility that it costs."""
+    if not block.shows:
+        return "nothing is shown"
+    told = [f"{shown.row.defense} (risk {shown.risk}, {_cost(block.section, shown.row)})" for shown in block.helping]
+    return "; ".join(told) or ("none of those tried" if len(block.rows) > 1 else "none tried")
+
+
+def _cost(section: Section, row: Row) -> str:
+    if row.price is None:
+        return "cost unknown"
+    verb, price = ("gains", replace(row.price, mean=-row.price.mean)) if row.price.mean < 0 else ("costs", row.price)
+    return f"{verb} {board_text.scaled(section, price)}{' points' if section.fraction else ''}"
 
 
 def _block_text(block: Block, number: int) -> list[str]:
     parts = [f"## {escaped(block.title)} ({escaped(block.metric)})", f"*{escaped(block.section.title)}*"]
-    if block.meaning:
-        parts.append(f"Risk: {block.meaning}.")
+    if told := " ".join(filter(None, [f"Risk: {block.meaning}." if block.meaning else "", block.note])):
+        parts.append(told)
     parts.append("\n".join(f"* {escaped(line)}" for line in block.sentences))
     head = ["no.", "defense", f"worst {block.metric}", "by", block.section.utility, "lost", "ε", "front", "found"]
     lines = [
