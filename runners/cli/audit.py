@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TEXT = "play the threats that apply to your own data within a time, and write a report: gauntlet audit dataset=digits"
 SETTINGS = ("collaboration", "release", "deployment", "service")
-RESERVE = 8.0  # seconds for the report
+RESERVE = 10.0  # seconds for the report
 LOG_WIDTH = 120
 NONE = "none"
 OF_CELLS = ("dataset", "model", "setting", "threat", "defense", "scale", "seed")

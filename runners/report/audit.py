@@ -44,6 +44,7 @@ MEANING = {
     "r_ridge": "how much better than a linear guess the private inputs are recovered; 1 is no better",
     "class_recovery": "how well the attacker's pictures show the private class",
 }
+GUESS = "the best control that knows nothing, or a guess, reaches"
 LEAKS, HARMED = "leaks", "can be harmed"
 CHANCE_ONLY, IDLE, NO_DATA = "at chance", "no attack works", "not measured"
 BADGES = {LEAKS: "s-outside", HARMED: "s-outside", CHANCE_ONLY: "s-undecided"} | {
@@ -258,7 +259,7 @@ def _said(
     floor, chance, half = floors.get(column.name), section.chance(metric), board_text.half_way(section, metric)
     told = f"The strongest attack, {column.threat}, reaches {_interval(summary)} without a defense"
     bar = f"an attack counts from {floor['metric']} {floor['at_least']:g}" if floor else ""
-    guess = f"a control that knows nothing reaches {board_text.number(chance)}" if metric in section.chances else ""
+    guess = f"{GUESS} {board_text.number(chance)}" if metric in section.chances else ""
     opening = "; ".join(filter(None, [told, guess, bar])) + "."
     if section.bare(metric) is None:
         return IDLE, [opening, "So no attack works here as it should: nothing is shown, of the data or of any defense."]

@@ -27,9 +27,11 @@ from runners.sweep.time_limit import end_child, play_within
 NONE = "none"
 FIRST_DEFENSES = 3
 """So many defenses of each family are tried before seeds are repeated."""
-LARGEST_SHARE = 0.25
+FIRST_THREATS = 2
+"""So many attacks of each family meet these defenses before another attack is tried."""
+LARGEST_SHARE = 0.15
 """Of the time, for one cell: a threat that nobody has timed on such data must not use up all of it."""
-SHORTEST = 30.0  # seconds that a cell may have in any case
+SHORTEST = 20.0  # seconds that a cell may have in any case
 AGAIN = 1.5  # a cell that was stopped before is tried again where so many times as much time is left
 OTHER_DATA = "on other data"
 NO_TIME = "the time was up"
@@ -99,9 +101,9 @@ def look(cell: ComposedCell) -> Data:
 def ordered(cells: Iterable[Planned], lines: Sequence[tuple[str, ...]], matrix: Matrix) -> list[Planned]:
     """Return the cells in the order of trying, without adaptive forms where there is nothing to adapt to.
 
-    First every attack and control without a defense; then the first defenses of every family against all its attacks,
-    plain and adaptive; then both again with other seeds; then the other defenses. Within these steps the families take
-    turns, so that none is left out when the time is up.
+    First the controls and the first attacks of every family without a defense; then the first defenses against these,
+    plain and adaptive; then the same with the other attacks; then all of it again with other seeds; then the other
+    defenses. Within these steps the families take turns, so that none is left out when the time is up.
 
     Args:
         lines: the overrides of all cells in the order of the sweep's file, from which threats and defenses have theirs.
@@ -113,15 +115,20 @@ def ordered(cells: Iterable[Planned], lines: Sequence[tuple[str, ...]], matrix: 
     for planned in sorted(kept, key=lambda planned: rank.get(planned.overrides, len(rank))):
         threats.setdefault(threat_of(planned), len(threats))
         defenses.setdefault((*family_of(planned, matrix), defense_of(planned)), len(defenses))
+    attacks: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for planned in sorted(kept, key=lambda planned: threats[threat_of(planned)]):
+        if (name := threat_of(planned)) not in matrix.controls and name not in attacks[family_of(planned, matrix)]:
+            attacks[family_of(planned, matrix)].append(name)
     first = min((planned.cell.config["seed"] for planned in kept), default=0)
     steps: dict[tuple[Any, ...], list[Planned]] = defaultdict(list)
     for planned in kept:
         family = family_of(planned, matrix)
         own = sorted(place for of, place in defenses.items() if of[:2] == family)
         place = own.index(defenses[*family, defense_of(planned)])
-        repeated = planned.cell.config["seed"] != first
         late = place > FIRST_DEFENSES  # the undefended cell has place 0
-        steps[late, repeated, place > 0, family].append(planned)
+        repeated = planned.cell.config["seed"] != first
+        minor = threat_of(planned) in attacks[family][FIRST_THREATS:]
+        steps[late, repeated, minor, place > 0, family].append(planned)
     for group in steps.values():
         group.sort(
             key=lambda planned: (
