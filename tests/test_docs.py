@@ -1,4 +1,4 @@
-"""Tests of the docs: links, names and words, the catalogue beside the classes, the example of an attack, every command."""
+"""Tests of the docs: links, names and words, the catalogue beside the classes, the example of an attack, commands."""
 
 from __future__ import annotations
 
@@ -211,9 +211,7 @@ def arguments_of(words: list[str]) -> list[str]:
     return words[program + 1 :] if words[program] == "gauntlet" else []
 
 
-@pytest.mark.parametrize(
-    ("page", "words"), COMMANDS, ids=[f"{page.stem}-{n}" for n, (page, _) in enumerate(COMMANDS)]
-)
+@pytest.mark.parametrize(("page", "words"), COMMANDS, ids=[f"{page.stem}-{n}" for n, (page, _) in enumerate(COMMANDS)])
 def test_a_command_of_the_docs_parses_and_names_what_there_is(page: Path, words: list[str]) -> None:
     told = shlex.join(words)
     if "make" in words:

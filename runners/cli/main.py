@@ -270,7 +270,9 @@ def parser() -> argparse.ArgumentParser:
     for name, text in HYDRA.items():
         commands.add_parser(name, help=text, add_help=False)
     commands.add_parser(
-        AUDIT, help="attack your own data for some minutes, and write a report: gauntlet audit dataset=digits", add_help=False
+        AUDIT,
+        help="attack your own data for some minutes, and write a report: gauntlet audit dataset=digits",
+        add_help=False,
     )
     groups = sorted({*catalogue.GROUPS, *(f"{group}s" for group in catalogue.GROUPS)})
     listing = _command(commands, "list", list_options, "the options of every group, with a line on each", store=False)

@@ -48,7 +48,7 @@ GUESS = "the best control that knows nothing, or a guess, reaches"
 LEAKS, HARMED = "leaks", "can be harmed"
 CHANCE_ONLY, IDLE, NO_DATA = "at chance", "no attack works", "not measured"
 BADGES = {LEAKS: "s-outside", HARMED: "s-outside", CHANCE_ONLY: "s-undecided"} | {
-    **{IDLE: "s-undecided", NO_DATA: "s-unavailable"},
+    IDLE: "s-undecided", NO_DATA: "s-unavailable",
 }
 HELPS = (board_text.BELOW, board_text.OPEN)
 WORDS = {
@@ -123,7 +123,9 @@ class Block:
     @property
     def note(self) -> str:
         """Return what is special about the setting without a defense."""
-        return "Without a defense the private data themselves are published." if self.title.startswith("Release") else ""
+        return (
+            "Without a defense the private data themselves are published." if self.title.startswith("Release") else ""
+        )
 
     @property
     def meaning(self) -> str:
@@ -246,15 +248,15 @@ def _by_definition(section: Section) -> dict[str, float]:
     return {metric: CHANCE[metric] for metric in section.metrics if metric in CHANCE}
 
 
-def _said(
-    section: Section, metric: str, attacks: Sequence[Column], floors: Mapping[str, Any]
-) -> tuple[str, list[str]]:
+def _said(section: Section, metric: str, attacks: Sequence[Column], floors: Mapping[str, Any]) -> tuple[str, list[str]]:
     """Return the state of a block and the sentences that explain it."""
     plain = section.undefended
     reached = [(plain.cells[c.threat].summary, c) for c in attacks] if plain else []
     measured = [(summary, column) for summary, column in reached if summary]
     if not measured:
-        return NO_DATA, ["No attack has a number without a defense, so nothing is shown here."]
+        played = plain is not None and any(run.status == "ok" for c in attacks for run in plain.cells[c.threat].runs)
+        why = f"Attacks were played, but {metric} has no value for such data" if played else "No attack has a number"
+        return NO_DATA, [f"{why}: nothing is shown here."]
     summary, column = max(measured, key=lambda pair: pair[0].mean)
     floor, chance, half = floors.get(column.name), section.chance(metric), board_text.half_way(section, metric)
     told = f"The strongest attack, {column.threat}, reaches {_interval(summary)} without a defense"
@@ -391,7 +393,10 @@ def _figure(section: Section, metric: str, rows: Sequence[Shown]) -> bytes | Non
     axes = figure.add_subplot()
     front = sorted((risk, utility) for shown, risk, utility in points if shown.front)
     axes.plot(*zip(*front, strict=True), color="#8a3ffc", linewidth=1.5, alpha=0.6, zorder=1, label="front")
-    for x, style, name in ((section.chance(metric), ":", "chance"), (board_text.half_way(section, metric), "--", "half way")):
+    for x, style, name in (
+        (section.chance(metric), ":", "chance"),
+        (board_text.half_way(section, metric), "--", "half way"),
+    ):
         if x is not None:
             axes.axvline(x, color="#57606a", linestyle=style, linewidth=1, zorder=0, label=name)
     for shown, risk, utility in points:
@@ -512,7 +517,9 @@ def _rest(page: Page) -> list[str]:
     parts = ["## Not tried, and why"]
     parts.append(escaped(page.more))
     for reason, cells in page.untried:
-        parts.append(f"**{escaped(reason[0].upper() + reason[1:])}:**\n\n" + "\n".join(f"* {escaped(c)}" for c in cells))
+        parts.append(
+            f"**{escaped(reason[0].upper() + reason[1:])}:**\n\n" + "\n".join(f"* {escaped(c)}" for c in cells)
+        )
     if page.audit.refused:
         lines = [[str(count), reason] for reason, count in page.audit.refused.items()]
         parts.append("**They do not apply:**\n\n" + table(["cells", "reason"], lines))

@@ -21,7 +21,6 @@ from runners.config.compose import ComposedCell
 from runners.config.pairs import Matrix
 from runners.store.records import FINISHED, Record, Store
 from runners.sweep.plan import Plan, Planned
-from runners.sweep.progress import duration
 from runners.sweep.time_limit import end_child, play_within
 
 NONE = "none"
@@ -63,8 +62,8 @@ class Data:
     def told(self) -> str:
         """Return a sentence on the data."""
         unit = {"image": "images", "tabular": "rows", "signal": "signals"}.get(self.kind, "samples")
-        shape = "x".join(map(str, self.shape))
-        return f"{self.train} {unit} to train with and {self.test} to test with, {shape}, {self.classes} classes."
+        size = f"{self.shape[0]} columns" if len(self.shape) == 1 else f"each {'x'.join(map(str, self.shape))}"
+        return f"{self.train:,} {unit} to train with and {self.test:,} to test with; {size}; {self.classes} classes."
 
     def overrides(self) -> list[str]:
         """Return overrides of sizes that these data can give, and one of a model that takes them.

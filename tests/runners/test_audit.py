@@ -168,7 +168,10 @@ def test_a_file_is_no_folder_for_a_report(command: Command, tmp_path: Path) -> N
         (Data("tabular", (9,), 2, 5000, 10, {**SIZES, "test": 10}), ["model=mlp"]),
         (
             Data("image", (1, 8, 8), 10, 875, 400, {**SIZES, "test": 600}),
-            [f"dataset.sizes.{r}={n}" for r, n in (("owner", 500), ("attacker", 250), ("public", 62), ("calibration", 62))]
+            [
+                f"dataset.sizes.{r}={n}"
+                for r, n in (("owner", 500), ("attacker", 250), ("public", 62), ("calibration", 62))
+            ]
             + ["dataset.sizes.test=400"],
         ),
     ],
@@ -212,7 +215,9 @@ def test_a_cell_is_expected_to_take_what_such_cells_took(tmp_path: Path) -> None
         times.add({"key": "x", "status": "ok", "seconds": seconds, "threat": threat, "defense": defense})
     assert times.estimate(cell) == 9.0, "the slower of what the attack and the defense took"
     assert times.estimate(planned("leakage_dlg")) == 2.0
-    times.add({"key": cell.cell.key, "status": "timeout", "seconds": 20.0, "threat": "leakage_dlg", "defense": "dp_sgd"})
+    times.add(
+        {"key": cell.cell.key, "status": "timeout", "seconds": 20.0, "threat": "leakage_dlg", "defense": "dp_sgd"}
+    )
     assert times.estimate(cell) == 30.0, "one that was stopped needs more than it had"
 
 
@@ -229,7 +234,11 @@ def test_no_family_is_left_out_and_cheap_defenses_come_first() -> None:
     found = audits.ordered(reversed(cells), [cell.overrides for cell in cells], derive())
     assert len(found) == len(cells) - len(threats) * 2, "adaptive forms without a defense repeat the plain ones"
     told = [(audits.threat_of(p), audits.defense_of(p), p.cell.config["seed"], audits.is_adaptive(p)) for p in found]
-    assert told[:3] == [("leakage_idlg", "none", 0, False), ("poison_ipm", "none", 0, False), ("leakage_dlg", "none", 0, False)]
+    assert told[:3] == [
+        ("leakage_idlg", "none", 0, False),
+        ("poison_ipm", "none", 0, False),
+        ("leakage_dlg", "none", 0, False),
+    ]
     assert told[3:5] == [("leakage_idlg", "gradient_pruning", 0, False), ("poison_ipm", "gradient_pruning", 0, False)]
     last = {defense: max(i for i, cell in enumerate(told) if cell[1] == defense) for defense in defenses}
     assert last["dp_sgd"] < min(i for i, cell in enumerate(told) if cell[1] == "soteria")
@@ -238,9 +247,7 @@ def test_no_family_is_left_out_and_cheap_defenses_come_first() -> None:
 # -- the page ---------------------------------------------------------------------------------------------------------
 def test_one_command_plays_the_seeds_of_a_number() -> None:
     cells = [planned("leakage_dlg", "dp_sgd", seed) for seed in (1, 0)]
-    assert report.command(cells) == (
-        "gauntlet run -m threat=leakage_dlg threat.adaptive=False defense=dp_sgd seed=0,1"
-    )
+    assert report.command(cells) == ("gauntlet run -m threat=leakage_dlg threat.adaptive=False defense=dp_sgd seed=0,1")
     assert report.command(cells[1:]).startswith("gauntlet run threat=leakage_dlg")
 
 
@@ -248,7 +255,9 @@ def test_one_command_plays_the_seeds_of_a_number() -> None:
 @pytest.mark.timeout(600)
 def test_a_real_audit_of_digits(command: Command, tmp_path: Path) -> None:
     begun = time.monotonic()
-    code, out, error = command("audit", "dataset=digits", "--minutes", "1.5", "--settings", "deployment", "--seeds", "1")
+    code, _, error = command(
+        "audit", "dataset=digits", "--minutes", "1.5", "--settings", "deployment", "--seeds", "1"
+    )
     assert code == 0, error
     assert time.monotonic() - begun < 100, "it stops in time"
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
