@@ -262,7 +262,7 @@ def _paths() -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of all sub-commands; those with a command line of their own appear in it for ``--help`` only."""
+    """Return the parser of all sub-commands; those that read the command line themselves are there for ``--help``."""
     top = argparse.ArgumentParser(
         prog="gauntlet", description="Which defense survives which threat, and what does it cost?"
     )

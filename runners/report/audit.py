@@ -48,7 +48,8 @@ GUESS = "the best control that knows nothing, or a guess, reaches"
 LEAKS, HARMED = "leaks", "can be harmed"
 CHANCE_ONLY, IDLE, NO_DATA = "at chance", "no attack works", "not measured"
 BADGES = {LEAKS: "s-outside", HARMED: "s-outside", CHANCE_ONLY: "s-undecided"} | {
-    IDLE: "s-undecided", NO_DATA: "s-unavailable",
+    IDLE: "s-undecided",
+    NO_DATA: "s-unavailable",
 }
 HELPS = (board_text.BELOW, board_text.OPEN)
 WORDS = {
@@ -149,6 +150,12 @@ class Block:
     @property
     def bare(self) -> Shown | None:
         return next((shown for shown in self.rows if shown.row.plain), None)
+
+    @property
+    def bare_risk(self) -> str:
+        """Return the worst case without a defense, with its number of seeds."""
+        worst = self.section.bare(self.metric)
+        return _interval(worst.summary) if worst else ""
 
 
 @dataclass(frozen=True)
@@ -454,8 +461,8 @@ def _markdown(page: Page) -> str:
     facts = page.facts
     parts = [
         f"# Audit of {escaped(facts.name)}",
-        f"{escaped(facts.data.told())} {page.played} of {len(page.audit.cells)} cells have a record. Risk is the attack's "
-        "success, higher is worse; numbers are means over seeds ± half of the 95 % Student-t interval.",
+        f"{escaped(facts.data.told())} {page.played} of {len(page.audit.cells)} cells have a record. Risk is the "
+        "attack's success, higher is worse; numbers are means over seeds ± half of the 95 % Student-t interval.",
         _code(facts.command),
     ]
     if page.blocks:
@@ -470,7 +477,7 @@ def _markdown(page: Page) -> str:
 def _summary_line(block: Block) -> list[str]:
     bare, chance = block.bare, block.section.chance(block.metric)
     told = board_text.number(chance) if block.metric in block.section.chances else "no control"
-    strongest = [bare.by, block.metric, bare.risk] if bare and bare.by else ["", block.metric, "–"]
+    strongest = [bare.by, block.metric, block.bare_risk] if bare and bare.by else ["", block.metric, "–"]
     return [f"{block.title} ({block.section.model})", block.state, *strongest, told, _helping(block)]
 
 

@@ -255,9 +255,7 @@ def test_one_command_plays_the_seeds_of_a_number() -> None:
 @pytest.mark.timeout(600)
 def test_a_real_audit_of_digits(command: Command, tmp_path: Path) -> None:
     begun = time.monotonic()
-    code, _, error = command(
-        "audit", "dataset=digits", "--minutes", "1.5", "--settings", "deployment", "--seeds", "1"
-    )
+    code, _, error = command("audit", "dataset=digits", "--minutes", "1.5", "--settings", "deployment", "--seeds", "1")
     assert code == 0, error
     assert time.monotonic() - begun < 100, "it stops in time"
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
