@@ -271,6 +271,15 @@ def scratch(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def quick(store: Store) -> list[str]:
+    """Return the keys of records that are played again in no time, or of all where none is known to be."""
+    names = ("key", "threat", "dataset", "status")
+    found = store.columns(*names)
+    every = sorted(zip(*(found[name] for name in names), strict=True))
+    fast = [key for key, *kind in every if kind == ["leakage_analytic", "digits", "ok"]]
+    return fast or [key for key, *_ in every]
+
+
 def played(folder: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "GAUNTLET_DATA": str(folder)}
     command = [sys.executable, "-m", "runners.cli.main", *arguments_of(words)]
@@ -287,11 +296,11 @@ def test_the_commands_of_a_page_run_in_order(page: Path, scratch: Path) -> None:
         if not_run(words) is not None:
             continue
         store = scratch / ("results" if "results" in words and "pack" not in words else "outputs")
-        if (store / "records").is_dir() and {"KEY", "A", "B"} & set(words):
-            keys = sorted(Store(store).columns("key", "threat")["key"])
+        if {"KEY", "A", "B"} & set(words):
+            if not (store / "records").is_dir():
+                played(scratch, shlex.split("gauntlet run threat=leakage_idlg"))
+            keys = quick(Store(store))
             words = [dict(KEY=keys[0], A=keys[0], B=keys[-1]).get(word, word) for word in words]
-        elif {"KEY", "A", "B"} & set(words):
-            played(scratch, shlex.split("gauntlet run threat=leakage_idlg"))
         if "OTHER_STORE" in words or ("pack" in words and not store.is_dir()):
             played(scratch, shlex.split("gauntlet run threat=leakage_idlg seed=7 store=OTHER_STORE"))
             played(scratch, shlex.split("gauntlet run threat=leakage_idlg"))
