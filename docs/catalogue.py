@@ -48,7 +48,7 @@ INTRODUCTIONS = {
     "on whose surface one of its hooks acts, unless one `needs` a trait that the cell does not have.",
     "scale": "The size of a cell. Parameters that differ by scale are shown as smoke / cpu / full.",
     "sweep": "A sweep is a named set of cells: blocks of overrides, each a grid. Run one with "
-    "`gauntlet sweep sweep=NAME`; see [Sweeps and clusters](../sweeps.md).",
+    "`gauntlet sweep sweep=NAME`; see [Sweeps](../sweeps.md).",
 }
 SPLIT = ("threat", "defense")  # too many options for one page
 SECTION = re.compile(r"^(Args|Attributes|Class attributes(?: \(.*\))?|Returns|Raises|Yields|Notes?|Examples?):$")

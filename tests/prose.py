@@ -10,6 +10,7 @@ import importlib.util
 import io
 import posixpath
 import re
+import shlex
 import sys
 import tokenize
 from collections.abc import Callable, Iterator
@@ -74,6 +75,16 @@ def lines_of_prose(path: Path) -> Iterator[tuple[int, str]]:
             fenced = not fenced
         elif not fenced:
             yield number, line
+
+
+def commands(path: Path) -> list[list[str]]:
+    """Return the words of every command in the blocks ``console`` of a Markdown file; comments are left out."""
+    found = []
+    for block in re.findall(r"```console\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            if line.startswith("$ "):
+                found.append(shlex.split(line.removeprefix("$ "), comments=True))
+    return found
 
 
 def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:

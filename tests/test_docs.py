@@ -1,25 +1,38 @@
-"""Tests of the docs: links, names and words, agreement of the catalogue with the classes, the example of an attack."""
+"""Tests of the docs: links, names and words, the catalogue beside the classes, the example of an attack, commands."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import inspect
+import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, QuotedString
+from sklearn.datasets import load_digits
 
 from benchmark.cell import Cell, play
 from benchmark.data.digits import Digits
 from benchmark.models.lenet import LeNet
 from benchmark.settings.collaboration.setting import Collaboration
+from runners.cli import audit, main
+from runners.store.records import Store
+from runners.sweep.plan import _in_grammar, _Judge
 from tests import prose
+from tests.options import cell
+from tests.test_sweeps import globbed, problems
 
 ROOT = prose.ROOT
 
@@ -159,3 +172,144 @@ def test_hooks_before_a_commit_need_no_network() -> None:
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
     assert [repo["repo"] for repo in config["repos"]] == ["local"]
     assert all(hook["language"] == "system" for repo in config["repos"] for hook in repo["hooks"])
+
+
+# -- every command of the docs ----------------------------------------------------------------------------------------
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+READ = [page for page in PAGES if page.parent.name != "systems" and page.name != "CONTRIBUTING.md"]
+"""Pages that a reader follows command by command."""
+HYDRA = ("run", "sweep", "plan")
+OTHERS = {"git", "source", "export", "pip", "python", "pre-commit", "cd"}
+REFUSED = "gauntlet run threat=evasion_jsma defense=krum"
+"""Shown for being refused."""
+MADE_UP = {"leakage_public_lookup": "needs the two files of the page"}
+COMMANDS = [(page, words) for page in PAGES for words in prose.commands(page)]
+
+
+def overrides_of(words: list[str]) -> list[str]:
+    """Return the overrides of a command, without flags and what is not of the cell."""
+    return [word for word in words if "=" in word and not word.startswith("-")]
+
+
+def block_of(words: list[str]) -> dict[str, Any]:
+    """Return the overrides as a block of a sweep; filters as what they filter."""
+    block: dict[str, Any] = {}
+    for override in OverridesParser.create(config_loader=None).parse_overrides(overrides_of(words)):
+        key = override.get_key_element().removeprefix("only.").lstrip("+")
+        if not override.is_sweep_override():
+            block[key] = [override.value()]
+        elif isinstance(override.value(), ChoiceSweep):
+            block[key] = [item.text if isinstance(item, QuotedString) else item for item in override.value().list]
+        else:
+            block[key] = override.input_line.partition("=")[2]
+    return block
+
+
+def arguments_of(words: list[str]) -> list[str]:
+    """Return what follows ``gauntlet`` in a command, behind variables that it sets; nothing of another program."""
+    program = next(number for number, word in enumerate(words) if not re.match(r"[A-Z_]+=", word))
+    return words[program + 1 :] if words[program] == "gauntlet" else []
+
+
+@pytest.mark.parametrize(("page", "words"), COMMANDS, ids=[f"{page.stem}-{n}" for n, (page, _) in enumerate(COMMANDS)])
+def test_a_command_of_the_docs_parses_and_names_what_there_is(page: Path, words: list[str]) -> None:
+    told = shlex.join(words)
+    if "make" in words:
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        assert set(words[words.index("make") + 1 :]) <= set(targets), told
+    elif "pytest" in words:
+        assert all((ROOT / word).exists() for word in words if word.endswith(".py")), told
+    elif not arguments_of(words):
+        assert words[0] in OTHERS or words[0].startswith("GAUNTLET_"), f"{told}: nobody knows this program"
+    elif (command := arguments_of(words)[0]) in HYDRA:
+        if not MADE_UP.keys() & set(re.split(r"\W", told)):
+            assert not problems(block_of(arguments_of(words))), told
+    elif command == "audit":
+        options = audit.parser().parse_intermixed_args(arguments_of(words)[1:])
+        assert not problems(block_of(options.overrides)), told
+    else:
+        main.parser().parse_args(arguments_of(words))
+
+
+CELLS = [words for _, words in COMMANDS if arguments_of(words)[:1] == ["run"]]
+
+
+def test_the_single_cells_of_the_docs_compose_and_bind() -> None:
+    judge = _Judge()
+    for words in CELLS:
+        lines = []
+        for key, values in block_of(arguments_of(words)).items():
+            first = globbed(key, values)[0] if isinstance(values, str) and "glob" in values else values[0]
+            lines.append(f"{key}={_in_grammar(key, [first])}" if key != "seed" else "seed=0")
+        if not any(name in line for name in MADE_UP for line in lines) and not any("path=" in line for line in lines):
+            reason = judge.refusal(cell(*lines))
+            assert (reason is not None) == (shlex.join(words) == REFUSED), f"{shlex.join(words)}: {reason}"
+
+
+def not_run(words: list[str]) -> str | None:
+    """Return why a command is not run for real by the test below, or None."""
+    told = shlex.join(words)
+    if any(word.startswith("sweep=papers/") or word == "sweep=catalogue" for word in words):
+        return "takes hours"
+    if "submitit" in told and importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher") is None:
+        return "needs the extra [slurm]"
+    if "submitit_slurm" in told:
+        return "needs a cluster"
+    if not arguments_of(words):
+        return "is not one of the suite's commands"
+    return next((reason for name, reason in MADE_UP.items() if name in told), None)
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    """A folder with what the docs speak of: published results, images of one's own, and another store."""
+    for name in ("records", "baseline", "reported"):
+        shutil.copytree(ROOT / "results" / name, tmp_path / "results" / name)
+    x, y = load_digits(return_X_y=True)
+    images = (x / 16).reshape(-1, 8, 8).astype("float32").repeat(2, axis=1).repeat(2, axis=2)
+    np.savez(tmp_path / "my_images.npz", train_x=images[:1400], train_y=y[:1400], test_x=images[1400:], test_y=y[1400:])
+    return tmp_path
+
+
+def quick(store: Store) -> list[str]:
+    """Return the keys of records that are played again in no time, or of all where none is known to be."""
+    names = ("key", "threat", "dataset", "status")
+    found = store.columns(*names)
+    every = sorted(zip(*(found[name] for name in names), strict=True))
+    fast = [key for key, *kind in every if kind == ["leakage_analytic", "digits", "ok"]]
+    return fast or [key for key, *_ in every]
+
+
+def played(folder: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GAUNTLET_DATA": str(folder)}
+    command = [sys.executable, "-m", "runners.cli.main", *arguments_of(words)]
+    return subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("page", READ, ids=lambda page: page.stem)
+def test_the_commands_of_a_page_run_in_order(page: Path, scratch: Path) -> None:
+    """Play every command; an audit for half a minute. KEY, A and B become keys of the store, OTHER_STORE a store."""
+    done = 0
+    for number, words in enumerate(prose.commands(page)):
+        if not_run(words) is not None:
+            continue
+        store = scratch / ("results" if "results" in words and "pack" not in words else "outputs")
+        if {"KEY", "A", "B"} & set(words):
+            if not (store / "records").is_dir():
+                played(scratch, shlex.split("gauntlet run threat=leakage_idlg"))
+            keys = quick(Store(store))
+            words = [dict(KEY=keys[0], A=keys[0], B=keys[-1]).get(word, word) for word in words]
+        if "OTHER_STORE" in words or ("pack" in words and not store.is_dir()):
+            played(scratch, shlex.split("gauntlet run threat=leakage_idlg seed=7 store=OTHER_STORE"))
+            played(scratch, shlex.split("gauntlet run threat=leakage_idlg"))
+        if "--minutes" in words:
+            words = [*words, "--minutes", "0.5"]
+        ended = played(scratch, words)
+        wanted = 2 if shlex.join(words) == REFUSED else 0
+        assert ended.returncode == wanted, f"{page.name}, {number}: {shlex.join(words)}\n{ended.stdout}{ended.stderr}"
+        assert "Traceback" not in ended.stderr
+        done += 1
+    if not done:
+        pytest.skip("has no command that can be run here")

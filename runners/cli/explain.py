@@ -53,7 +53,7 @@ def command(
         if fixed or path not in now or path not in then:
             changed.append(f"{path} was {then.get(path)} and is {now.get(path)}")
         else:
-            overrides.append(f"{path}={_spelled(then[path])}")
+            overrides.append(f"{path}={spelled(then[path])}")
     if changed and len(overrides) > 6:  # a component may follow from a parameter, as the function of model=factory does
         now = dict(_leaves(_composed([*overrides, *extra])))
         paths = {line: line.partition(" was ")[0] for line in changed}
@@ -100,10 +100,10 @@ PLAIN = re.compile(r"(?!(true|false|null|nan|inf)$)[A-Za-z_][\w./-]*", flags=re.
 """Texts that mean themselves in Hydra's grammar."""
 
 
-def _spelled(value: Any) -> str:
+def spelled(value: Any) -> str:
     """Return ``value`` in Hydra's grammar: texts in quotes unless they are plain words, so that none is evaluated."""
     if isinstance(value, list):
-        return f"[{','.join(_spelled(item) for item in value)}]"
+        return f"[{','.join(spelled(item) for item in value)}]"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):

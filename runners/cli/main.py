@@ -20,6 +20,7 @@ HYDRA = {
     "sweep": "play a set of cells, skipping finished ones: gauntlet sweep sweep=demo",
     "plan": "print what a sweep would do: gauntlet plan sweep=demo [--json]",
 }
+AUDIT = "audit"
 
 
 def run(arguments: list[str]) -> int:
@@ -37,6 +38,12 @@ def sweep(arguments: list[str]) -> int:
 def plan(arguments: list[str]) -> int:
     kind = "json" if "--json" in arguments else "text"
     return sweep([*(a for a in arguments if a != "--json"), f"hydra.sweeper.plan_only={kind}"])
+
+
+def audit(arguments: list[str]) -> int:
+    from runners.cli.audit import main
+
+    return main(arguments)
 
 
 def _hand_over(command: str, arguments: list[str], main: Callable[[], int]) -> int:
@@ -268,13 +275,18 @@ def _paths() -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of all sub-commands; the three Hydra applications appear in it for ``--help`` only."""
+    """Return the parser of all sub-commands; those that read the command line themselves are there for ``--help``."""
     top = argparse.ArgumentParser(
         prog="gauntlet", description="Which defense survives which threat, and what does it cost?"
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in HYDRA.items():
         commands.add_parser(name, help=text, add_help=False)
+    commands.add_parser(
+        AUDIT,
+        help="attack your own data for some minutes, and write a report: gauntlet audit dataset=digits",
+        add_help=False,
+    )
     groups = sorted({*catalogue.GROUPS, *(f"{group}s" for group in catalogue.GROUPS)})
     listing = _command(commands, "list", list_options, "the options of every group, with a line on each", store=False)
     listing.add_argument("group", nargs="?", choices=groups, metavar="GROUP", help=", ".join(catalogue.GROUPS))
@@ -383,6 +395,8 @@ def _main() -> int:
         os.environ["COMP_LINE"] = " ".join([*words[:1], *words[2:]])
     if command in HYDRA:
         return {"run": run, "sweep": sweep, "plan": plan}[command](arguments)
+    if command == AUDIT:
+        return audit(arguments)
     from benchmark.errors import GauntletError
 
     parsed = parser().parse_args()

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -48,12 +49,25 @@ class Tally:
         return ", ".join(parts)
 
 
+class Counted(Protocol):
+    """Something that is ``done`` in part: a :class:`Tally` of cells, or the time of an audit."""
+
+    total: int
+
+    @property
+    def done(self) -> int: ...
+
+    def look(self) -> None: ...
+
+    def text(self) -> str: ...
+
+
 @contextmanager
-def watch(tally: Tally, console: Console) -> Iterator[None]:
+def watch(tally: Counted, console: Console, unit: str = "cells") -> Iterator[None]:
     """Show the tally while the block runs: a bar on a terminal, else a line every ten seconds."""
     stop = threading.Event()
     show = _bar if console.is_terminal else _lines
-    watcher = threading.Thread(target=show, args=(tally, console, stop), daemon=True)
+    watcher = threading.Thread(target=show, args=(tally, console, stop, unit), daemon=True)
     watcher.start()
     try:
         yield
@@ -80,9 +94,9 @@ def saying_so(label: str) -> Iterator[None]:
         sayer.join()
 
 
-def _bar(tally: Tally, console: Console, stop: threading.Event) -> None:
+def _bar(tally: Counted, console: Console, stop: threading.Event, unit: str) -> None:
     columns = (
-        TextColumn("cells"),
+        TextColumn(unit),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -97,10 +111,10 @@ def _bar(tally: Tally, console: Console, stop: threading.Event) -> None:
             progress.update(bar, completed=tally.done, description=tally.text())
 
 
-def _lines(tally: Tally, console: Console, stop: threading.Event) -> None:
+def _lines(tally: Counted, console: Console, stop: threading.Event, unit: str) -> None:
     while not stop.wait(QUIET_SECONDS):
         tally.look()
-        console.print(f"{tally.done}/{tally.total} cells{', ' if tally.text() else ''}{tally.text()}", highlight=False)
+        console.print(f"{tally.done}/{tally.total} {unit}{', ' if tally.text() else ''}{tally.text()}", highlight=False)
     tally.look()
 
 

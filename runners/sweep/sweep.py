@@ -58,7 +58,7 @@ def sweep(
     if not plan_only:
         writable(store.root)
     check_logger(str(config.logger))
-    _check_limits(config)
+    check_limits(config)
     if not plan_only and config.hydra.runtime.choices["hydra/launcher"] in LOCAL_LAUNCHERS:
         resolve_device(str(config.device))  # a mistake here would fail every cell
     plan = make_plan(loader, config, arguments, store)
@@ -125,7 +125,7 @@ def memory_warning(plan: Plan, jobs: int, free: float | None) -> str | None:
     )
 
 
-def _check_limits(config: DictConfig) -> None:
+def check_limits(config: DictConfig) -> None:
     """Raise ConfigError where every cell would fail, or the sweep could not begin, for one of the command's options."""
     check_time_limit(config.time_limit)
     jobs = OmegaConf.select(config, "jobs")

@@ -28,11 +28,14 @@ def check(seconds: float | None) -> None:
         raise ConfigError(f"time_limit must be a number of seconds above 0, or null for no limit; got {seconds!r}.")
 
 
-def play_within(composed: ComposedCell, *, refuse: bool) -> Played:
+def play_within(composed: ComposedCell, *, refuse: bool, until: float | None = None) -> Played:
     """Play the cell, for ``time_limit`` seconds at most, as :func:`runners.sweep.execute.execute` does.
 
     The clock runs from when everything is imported, and stands while the cell waits for an artifact that another
     process builds.
+
+    Args:
+        until: a time of :func:`time.monotonic` at which the cell is stopped in any case; None for none.
 
     Raises:
         ConfigError: the limit is no number of seconds above 0.
@@ -47,10 +50,10 @@ def play_within(composed: ComposedCell, *, refuse: bool) -> Played:
     try:
         child = _child(composed, refuse)
         while True:
-            message = child.receive(clock.left())
+            message = child.receive(_sooner(clock.left(), until))
             if message is None:
                 child.kill()
-                status, reason = "timeout", f"stopped after time_limit={limit} s"
+                status, reason = "timeout", f"stopped after time_limit={limit:g} s"
                 break
             kind, value = message
             if kind == NOTE:
@@ -66,6 +69,22 @@ def play_within(composed: ComposedCell, *, refuse: bool) -> Played:
         reason = f"its process {error}; if the system killed it for want of memory, {LESS_MEMORY}"
     _own.child = None
     return Played(unplayed(composed, status, reason, time.monotonic() - begun))
+
+
+def end_child() -> None:
+    """End the process that this thread keeps for its next cell, if there is one."""
+    child: Child | None = getattr(_own, "child", None)
+    _own.child = None
+    if child is not None:
+        child.kill()
+
+
+def _sooner(left: float | None, until: float | None) -> float | None:
+    """Return the seconds to wait: those that are left, or up to ``until`` if that is sooner."""
+    if until is None:
+        return left
+    rest = max(0.0, until - time.monotonic())
+    return rest if left is None else min(left, rest)
 
 
 def _released(child: Child, played: Played) -> Played:

@@ -42,10 +42,10 @@ def render(site: Site, store: str, media: str = "") -> dict[str, str]:
         store: how the shell commands on the pages name the store, e.g. ``results``.
         media: how the front page reaches the folder in which the store's ``media/`` lies, e.g. ``../``.
     """
-    environment = _environment(store, media)
+    made = environment(store, media)
     files = {f"assets/{Path(name).name}": (HERE / name).read_text("utf-8") for name in (*ASSETS, *LICENCES)}
     files["assets/plot.js"] = f"window.GAUNTLET_PLOT = {_json(plot(site))};\n"
-    page = partial(_page, environment, files, site)
+    page = partial(_page, made, files, site)
     page("index.html", "index.html", title="Overview")
     for board in site.boards:
         page(f"boards/{board.slug}.html", "board.html", title=board.name, board=board)
@@ -56,21 +56,22 @@ def render(site: Site, store: str, media: str = "") -> dict[str, str]:
     return files
 
 
-def _page(environment: Environment, files: dict[str, str], site: Site, path: str, template: str, **shown: Any) -> None:
+def _page(made: Environment, files: dict[str, str], site: Site, path: str, template: str, **shown: Any) -> None:
     root = "../" * path.count("/")
-    text = environment.get_template(template).render(site=site, root=root, path=path, **shown)
+    text = made.get_template(template).render(site=site, root=root, path=path, **shown)
     files[path] = re.sub(r"[ \t]*\n\s*", "\n", text).strip() + "\n"
 
 
-def _environment(store: str, media: str) -> Environment:
-    environment = Environment(
+def environment(store: str, media: str) -> Environment:
+    """Return the templates with the functions that they use; see :func:`render`."""
+    made = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         undefined=StrictUndefined,
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "number": board_text.number,
         "slug": slug,
         "bold": _bold,
@@ -79,7 +80,7 @@ def _environment(store: str, media: str) -> Environment:
         "css": _class,
         "brief": _brief,
     }
-    environment.globals |= {
+    made.globals |= {
         "store": store,
         "w": board_text,
         "entry": Entry,
@@ -92,7 +93,7 @@ def _environment(store: str, media: str) -> Environment:
         "pictures_of": pictures_of,
         "css": _class,
     }
-    return environment
+    return made
 
 
 def _class(text: str) -> str:
