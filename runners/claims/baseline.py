@@ -118,12 +118,12 @@ def read(folder: Path) -> list[Number]:
 
 
 def write(folder: Path, found: Iterable[Number], scale: str | None) -> list[Path]:
-    """Replace the accepted numbers (of one ``scale``) by ``found``: a file a scale and setting, a line a number."""
+    """Replace the accepted numbers (of one ``scale``) by ``found``: a file a scale, a line a number."""
     by_file: dict[str, list[Number]] = defaultdict(list)
     for number in sorted(found, key=lambda number: (number.label, number.cell, number.metric)):
         parts = number.label.split(" / ")
         if scale in (None, parts[0]):
-            by_file[f"{parts[0]}-{parts[3].split(' ')[0]}.json"].append(number)
+            by_file[f"{parts[0]}.json"].append(number)
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob(f"{scale or ''}*.json"):
         path.unlink()

@@ -45,7 +45,7 @@ def command(
     now, then = dict(_leaves(today)), dict(_leaves(config))
     by_content = is_named_by_content(config["dataset"])
     if by_content and data_path is not None:
-        overrides.append(f"{DATA_PATH}={_spelled(data_path)}")
+        overrides.append(f"{DATA_PATH}={spelled(data_path)}")
     for path in now.keys() | then.keys():
         if now.get(path) == then.get(path) or (path == DATA_PATH and by_content):
             continue

@@ -107,7 +107,7 @@ def test_without_accepted_numbers_it_says_how_to_make_them(tmp_path: Path) -> No
 def test_one_scale_can_be_accepted_alone(tmp_path: Path, baseline: Path) -> None:
     now = store(tmp_path / "now", [*spread(0.3), *spread(scale="cpu")])
     update(now, baseline, scale="cpu")
-    assert sorted(path.name for path in baseline.iterdir()) == ["cpu-collaboration.json", "smoke-collaboration.json"]
+    assert sorted(path.name for path in baseline.iterdir()) == ["cpu.json", "smoke.json"]
     assert checked(now, baseline, scale="cpu") == 0
     assert checked(now, baseline, scale="smoke") == 1
 

@@ -1,18 +1,24 @@
-"""Tests of launchers: one that loses workers, without any process; and the presets of real ones."""
+"""Launches of cells, and the process that plays one."""
 
 from __future__ import annotations
 
+import platform
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from hydra import compose, initialize_config_module
+from hydra.core.plugins import Plugins
+from hydra.core.singleton import Singleton
 
 from runners.store.records import Store
 from runners.sweep.launches import launch_all
 from runners.sweep.plan import Planned
+from runners.sweep.process import give_back_memory, keep_plugins, prepare_torch
 from tests.runners.conftest import FAKE_CELL, composed, records, start
 from tests.runners.test_sweep import numbers
 
@@ -101,3 +107,35 @@ def test_every_launcher_gives_the_same_numbers(tmp_path: Path) -> None:
         assert process.returncode == 0, error
     assert len(numbers(tmp_path / "basic")) == 4
     assert numbers(tmp_path / "joblib") == numbers(tmp_path / "basic") == numbers(tmp_path / "submitit_local")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library, whose allocator is left alone")
+def test_freed_memory_is_kept_for_the_next_tensor_until_it_is_given_back():
+    prepare_torch(threads=1, device="cpu")
+
+    def faults_of_a_round() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        together = [torch.ones(5_000_000) for _ in range(5)]  # 100 MB in all
+        del together
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    for _ in range(3):  # the heap grows to what is needed
+        faults_of_a_round()
+    pages = 5 * 20_000_000 // resource.getpagesize()
+    assert faults_of_a_round() < pages / 20
+    give_back_memory()
+    assert faults_of_a_round() > pages / 2
+
+
+def test_threads_are_those_that_were_asked_for():
+    prepare_torch(threads=1, device="cpu")
+    assert torch.get_num_threads() == 1
+
+
+def test_hydra_looks_for_plugins_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Plugins, "_initialize", Plugins._initialize)  # put back at the end
+    known = Plugins.instance().class_name_to_class
+    keep_plugins.__wrapped__()
+    monkeypatch.setattr(Plugins, "_scan_all_plugins", lambda modules: pytest.fail("looked for again"))
+    Singleton.set_state(Singleton.get_state())  # what a launcher does before each job
+    assert Plugins.instance().class_name_to_class == known != {}
