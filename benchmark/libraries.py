@@ -75,7 +75,8 @@ ART = Library("art", "art", "adversarial-robustness-toolbox")
 BYZFL = Library("byzfl", "byzfl", "byzfl")
 BREACHING = Library("breaching", "breaching", "breaching")
 OPACUS = Library("opacus", "opacus", "opacus")
-LIBRARIES = (FOOLBOX, AUTOATTACK, ART, BYZFL, BREACHING, OPACUS)
+TIMM = Library("timm", "timm", "timm")
+LIBRARIES = (FOOLBOX, AUTOATTACK, ART, BYZFL, BREACHING, OPACUS, TIMM)
 
 WITHHELD = ("args", "kwargs", "summary_writer", "tensorboard")
 """Names of parameters that nobody may set: they stand for any, or make a library write logs."""

@@ -14,7 +14,8 @@ from tests.options import need_library
 
 CONF = Path(__file__).parents[1] / "conf"
 OPTIONS = sorted(path for group in ("defense", "dataset", "model") for path in (CONF / group).glob("*.yaml"))
-MUST_BE_CHOSEN = {"Npz": {"path"}, "Mirrored": {"of"}}
+MUST_BE_CHOSEN = {"Npz": {"path"}, "Mirrored": {"of"}, "Factory": {"function"}}
+NAMED_BY_OPTIONS_ALONE = {"Factory": {"call"}}  # a function that is given by hand needs no name
 PRIMARY = {
     "Conv1d": "conv1d",
     "DPGAN": "dp_gan",
@@ -86,7 +87,7 @@ def test_plain_values_of_the_yaml_are_the_defaults(path: Path) -> None:
     known = defaults(cls)
     if "sizes" in plain:
         assert plain.pop("sizes") == cls.SIZES  # type: ignore[attr-defined]
-    chosen = MUST_BE_CHOSEN.get(cls.__name__, set())
+    chosen = MUST_BE_CHOSEN.get(cls.__name__, set()) | NAMED_BY_OPTIONS_ALONE.get(cls.__name__, set())
     compared = {
         key: value for key, value in plain.items() if not key.startswith("_") and key not in {"defaults", *chosen}
     }

@@ -182,7 +182,10 @@ HYDRA = ("run", "sweep", "plan")
 OTHERS = {"git", "source", "export", "pip", "python", "pre-commit", "cd"}
 REFUSED = "gauntlet run threat=evasion_jsma defense=krum"
 """Shown for being refused."""
-MADE_UP = {"leakage_public_lookup": "needs the two files of the page"}
+MADE_UP = {
+    "leakage_public_lookup": "needs the two files of the page",
+    "leakage_mine": "needs the files that `gauntlet new` writes",
+}
 COMMANDS = [(page, words) for page in PAGES for words in prose.commands(page)]
 
 
@@ -192,11 +195,13 @@ def overrides_of(words: list[str]) -> list[str]:
 
 
 def block_of(words: list[str]) -> dict[str, Any]:
-    """Return the overrides as a block of a sweep; filters as what they filter."""
+    """Return the overrides as a block of a sweep; filters as what they filter, mappings as they are typed."""
     block: dict[str, Any] = {}
     for override in OverridesParser.create(config_loader=None).parse_overrides(overrides_of(words)):
         key = override.get_key_element().removeprefix("only.").lstrip("+")
-        if not override.is_sweep_override():
+        if isinstance(override.value(), dict):
+            block[key] = [override.get_value_element_as_str()]
+        elif not override.is_sweep_override():
             block[key] = [override.value()]
         elif isinstance(override.value(), ChoiceSweep):
             block[key] = [item.text if isinstance(item, QuotedString) else item for item in override.value().list]
@@ -243,6 +248,8 @@ def test_the_single_cells_of_the_docs_compose_and_bind() -> None:
             lines.append(f"{key}={_in_grammar(key, [first])}" if key != "seed" else "seed=0")
         if not any(name in line for name in MADE_UP for line in lines) and not any("path=" in line for line in lines):
             reason = judge.refusal(cell(*lines))
+            if reason and "which is not installed" in reason:
+                continue  # it names an extra, whose absence is a refusal of its own
             assert (reason is not None) == (shlex.join(words) == REFUSED), f"{shlex.join(words)}: {reason}"
 
 

@@ -78,9 +78,9 @@ def test_a_dataset_that_is_no_name_is_refused():
 
 
 def test_a_sweep_leaves_a_table(tmp_path):
-    lines = ("threat=leakage_dlg", "defense=none", "seed=0", *QUICK, "jobs=1")
+    lines = ("threat=leakage_analytic", "defense=none", "seed=0", "threat.adaptive=false", *QUICK[1:], "jobs=1")
     frame = gauntlet.sweep("demo", *lines, store=tmp_path)
-    assert list(frame["threat"].unique()) == ["leakage_dlg"] and (frame["status"] == "ok").all()
+    assert list(frame["threat"].unique()) == ["leakage_analytic"] and (frame["status"] == "ok").all()
     assert len(gauntlet.table(tmp_path, "defense == 'krum'")) == 0
     with pytest.raises(GauntletError, match="cannot be answered"):
         gauntlet.table(tmp_path, "no such column ==")

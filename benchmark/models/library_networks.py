@@ -8,6 +8,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from benchmark.errors import ConfigError
+from benchmark.libraries import TIMM
 from benchmark.models.base import image_shape
 from benchmark.models.chance import of_chance
 from benchmark.models.whole_networks import WholeNetwork, cannot_take, nearest, put
@@ -85,6 +86,7 @@ class TimmNet(WholeNetwork):
         DataMissing: the file of weights is missing, damaged or of another network.
     """
 
+    library = TIMM
     first_layer = "conv"
     remedy = REMEDY
 
@@ -101,12 +103,9 @@ class TimmNet(WholeNetwork):
         weights: str | None = None,
         sha256: str | None = None,
     ) -> None:
-        try:
-            import timm
-        except ImportError as error:
-            raise ConfigError(
-                f"model=timm needs the package timm, which cannot be imported ({error}): pip install timm."
-            ) from error
+        if lacking := TIMM.missing():
+            raise ConfigError(f"model=timm {lacking}.")
+        timm = TIMM.load()
         called = f"model.net={net}"
         size = image_shape("timm", shape)
         if not timm.is_model(net):  # also keeps out names that timm would fetch from a network

@@ -129,7 +129,7 @@ def test_a_network_of_timm_takes_one_channel():
 
 def test_without_timm_the_remedy_is_told(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
-    with pytest.raises(ConfigError, match="pip install timm"):
+    with pytest.raises(ConfigError, match=r"pip install -e .*timm"):
         TimmNet(shape=SHAPE, num_classes=7)
 
 
