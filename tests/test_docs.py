@@ -186,6 +186,7 @@ MADE_UP = {
     "leakage_public_lookup": "needs the two files of the page",
     "leakage_mine": "needs the files that `gauntlet new` writes",
     "my_package": "is a package of the reader's own",
+    "mine.safetensors": "is a file of the reader's own",
 }
 COMMANDS = [(page, words) for page in PAGES for words in prose.commands(page)]
 

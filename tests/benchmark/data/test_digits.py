@@ -54,4 +54,5 @@ def test_mnist_is_averaged_down(tmp_path):
         (folder / f"{part}-labels-idx1-ubyte").write_bytes(heads + labels.numpy().tobytes())
     data = SmallMNIST(sizes=FEW, download=False, side=14).load(tmp_path, seed=0)
     assert data.shape == (1, 14, 14) and data.public.x.shape == (0, 1, 14, 14)
+    assert data.training_pool is not None and data.training_pool().x.shape == (60, 1, 14, 14)
     assert data.owner.x.min() >= 0 and data.owner.x.max() <= 1
