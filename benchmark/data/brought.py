@@ -417,14 +417,19 @@ def joined(train: np.ndarray, test: np.ndarray, names: tuple[str, str]) -> np.nd
     """Return two parts as one array.
 
     Raises:
-        DataMissing: their samples differ in shape.
+        DataMissing: their samples differ in shape, or in kind, such as numbers and dates.
     """
     if train.ndim == 0 or train.ndim != test.ndim or train.shape[1:] != test.shape[1:]:
         raise DataMissing(
             f"{names[0]} holds samples of the shape {train.shape[1:]}, {names[1]} of {test.shape[1:]}; both parts must "
             "have the same."
         )
-    return np.concatenate([train, test])
+    try:
+        return np.concatenate([train, test])
+    except TypeError as error:
+        raise DataMissing(
+            f"{names[0]} holds {train.dtype}, {names[1]} {test.dtype}; both parts must hold the same."
+        ) from error
 
 
 def told(dataset: Dataset) -> str:

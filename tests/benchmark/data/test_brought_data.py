@@ -144,6 +144,10 @@ IN_ARRAYS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a constant attribute": (lambda r: npz(r, sensitive=np.ones(N, int)), "sensitive has 1 values"),
     "persons of few samples": (lambda r: npz(r, group=np.arange(N) // 6), "No person has enough samples of a class"),
     "two persons": (lambda r: npz(r, group=np.arange(N) % 2), "The group names 2 persons"),
+    "parts of two kinds": (
+        lambda r: parted(r, test_y=Y[40:].astype("datetime64[s]")),
+        "train_y holds int64, test_y datetime64[s]; both",
+    ),
     "parts of two shapes": (lambda r: parted(r, test_x=BYTES[40:, :, :4]), "train_x holds samples of the shape"),
     "parts that are the same": (lambda r: parted(r, test_x=BYTES[:20]), "every sample of test_x is one of train_x"),
     "fewer samples than roles": (lambda r: npz(r, x=TABLE[:6], y=Y[:6] % 2), "too few for the roles"),
