@@ -9,9 +9,7 @@ A data set with the parameters ``path``, relative to the data root, and ``sha256
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +41,7 @@ def with_digest(node: Mapping[str, Any], root: Path | None) -> dict[str, Any]:
     elif root is not None and node.get("sha256", "") is None:
         file = root / node["path"]
         if file.is_relative_to(root) and ".." not in file.parts and file.is_file():
-            state = file.stat()
-            found["sha256"] = _sha256(file, state.st_mtime_ns, state.st_size)
+            found["sha256"] = content_digest(file)
     return found
 
 
@@ -79,12 +76,6 @@ def lost(record: Mapping[str, Any], extra: Iterable[str] = ()) -> str | None:
     )
 
 
-@lru_cache(maxsize=64)
-def _sha256(file: Path, changed: int, size: int) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 # -- weights of a model -----------------------------------------------------------------------------------------------
 PATHS = ("weights",)
 """Parameters that name a file whose digest is a parameter as well, so that where it lies is nobody's concern."""
@@ -105,8 +96,7 @@ def with_weights(node: Mapping[str, Any]) -> dict[str, Any]:
             raise DataMissing(f"model.weights={node['weights']}: there is no such file.")
         found["weights"] = str(file)
         if node["sha256"] is None:
-            state = file.stat()
-            found["sha256"] = _sha256(file, state.st_mtime_ns, state.st_size)
+            found["sha256"] = content_digest(file)
     return found
 
 

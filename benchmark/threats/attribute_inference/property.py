@@ -52,6 +52,4 @@ class PropertyInference(ManyUploadsThreat):
     def attack(self, surface: ManyUploadsSurface, rng: torch.Generator) -> Beliefs:
         batches, known = simulated(self, surface, rng)
         found, best = classify(self.families, known, batches.secret, surface.uploads, self.trees, rng)
-        told = Beliefs()
-        told.add("update", found, best)
-        return told
+        return Beliefs({"update": found[best]})

@@ -66,7 +66,8 @@ class LatentVInformation(ManyUploadsThreat):
         for layer, part in layer_slices(surface.net.layout).items():
             seen, sorts = surface.uploads[:, part], one_hot(secret, int(secret.max()) + 1).to(known)
             found, best = classify(self.families, known[:, part], secret, seen, self.trees, rng)
-            told.add(layer, found, best, of_the_alike(known[:, part], sorts, seen))
+            told.found[layer] = found[best]
+            told.otherwise[layer] = of_the_alike(known[:, part], sorts, seen)
         return told
 
     def taught_values(self, batches: AttributeBatches, rng: torch.Generator) -> Tensor:
@@ -101,11 +102,9 @@ class ToldSecret(ManyUploadsThreat):
         super().__init__(victims=victims, auxiliary=auxiliary, adaptive=adaptive)
 
     def attack(self, surface: ManyUploadsSurface, rng: torch.Generator) -> Beliefs:
-        secret, told = surface.truth.secret, Beliefs()
+        secret = surface.truth.secret
         sure = one_hot(secret, int(secret.max()) + 1).to(surface.params).clamp(1e-6, 1).log()
-        for layer in layer_slices(surface.net.layout):
-            told.add(layer, {"told": sure}, "told")
-        return told
+        return Beliefs(dict.fromkeys(layer_slices(surface.net.layout), sure))
 
 
 class OriginalVInformation(ManyUploadsThreat):
@@ -141,8 +140,8 @@ class OriginalVInformation(ManyUploadsThreat):
         for layer, part in layer_slices(surface.net.layout).items():
             seen = surface.uploads[:, part]
             found, best = decode(self.families, known[:, part], images, seen, rng)
-            pictures = {family: guess.view(-1, *surface.shape) for family, guess in found.items()}
-            told.add(layer, pictures, best, of_the_alike(known[:, part], images, seen).view(-1, *surface.shape))
+            told.found[layer] = found[best].view(-1, *surface.shape)
+            told.otherwise[layer] = of_the_alike(known[:, part], images, seen).view(-1, *surface.shape)
         return told
 
 

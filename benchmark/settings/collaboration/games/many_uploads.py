@@ -85,28 +85,16 @@ class ManyUploadsSurface(Surface):
 
 @dataclass
 class Beliefs(Guess):
-    """Predictions of each family of predictors from each layer's gradient.
+    """Predictions from each layer's gradient.
 
     Attributes:
-        found: layer -> family -> prediction for every upload: (n, values) log-probabilities of the secret, or
-            (n, ...) the image (of a batch: the mean image).
-        best: layer -> the family that counts, chosen without the uploads that are judged.
+        found: layer -> prediction for every upload: (n, values) log-probabilities of the secret, or (n, ...) the image
+            (of a batch: the mean image). A threat of several families chooses among them without these uploads.
         otherwise: layer -> the guess of an attack of another make, (n, values) weights or (n, ...) images; or empty.
     """
 
-    found: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    best: dict[str, str] = field(default_factory=dict)
+    found: dict[str, Tensor] = field(default_factory=dict)
     otherwise: dict[str, Tensor] = field(default_factory=dict)
-
-    def add(self, layer: str, found: dict[str, Tensor], best: str, otherwise: Tensor | None = None) -> None:
-        """Put in what was predicted from one layer."""
-        self.found[layer], self.best[layer] = found, best
-        if otherwise is not None:
-            self.otherwise[layer] = otherwise
-
-    def counted(self) -> dict[str, Tensor]:
-        """Return layer -> the prediction of its best family."""
-        return {layer: found[self.best[layer]] for layer, found in self.found.items()}
 
 
 class ManyUploadsThreat(Threat):
@@ -265,15 +253,14 @@ def _by_group(uploads: Tensor, published: Published) -> Tensor:
 def _score_secret(context: CellContext, outcome: Outcome, beliefs: Beliefs, surface: ManyUploadsSurface) -> None:
     """Report latent information: bits of the attribute by layer, beyond the constant that every family holds."""
     secret = surface.truth.secret
-    counted = beliefs.counted()
-    values = next(iter(counted.values())).shape[1]
+    values = next(iter(beliefs.found.values())).shape[1]
     prior = torch.full((values,), 1 / values, device=secret.device).log()  # all values are equally frequent, by design
-    gains = {layer: latent_gains(found, secret, prior) for layer, found in counted.items()}
+    gains = {layer: latent_gains(found, secret, prior) for layer, found in beliefs.found.items()}
     for layer, gained in gains.items():
         low, high = interval(gained, context.rng("many.bootstrap"))
         outcome.diagnostics |= {f"latent_bits_low_{layer}": max(0.0, low), f"latent_bits_high_{layer}": max(0.0, high)}
     bits = {layer: max(0.0, gained.mean().item()) for layer, gained in gains.items()}
-    right = {layer: _hits(found, secret).mean().item() for layer, found in counted.items()}
+    right = {layer: _hits(found, secret).mean().item() for layer, found in beliefs.found.items()}
     outcome.risk |= {"latent_bits": max(bits.values()), "attribute_accuracy": max(right.values())}
     _by_layer(outcome, "latent_bits", bits)
     _by_layer(outcome, "attribute_accuracy", right)
@@ -293,8 +280,7 @@ def _score_images(context: CellContext, outcome: Outcome, beliefs: Beliefs, surf
     means = torch.stack([own.x[own.y == label].mean(dim=0) for label in range(surface.num_classes)])
     of_label = means[surface.truth.y].mean(dim=1)
     told_by_label = original_bits(of_label, truth, constant)
-    counted = beliefs.counted()
-    bits = {layer: max(0.0, original_bits(found, truth, constant)) for layer, found in counted.items()}
+    bits = {layer: max(0.0, original_bits(found, truth, constant)) for layer, found in beliefs.found.items()}
     outcome.risk["original_bits"] = max(bits.values())
     outcome.diagnostics["original_bits_of_label"] = told_by_label
     _by_layer(outcome, "original_bits", bits)
@@ -305,7 +291,7 @@ def _score_images(context: CellContext, outcome: Outcome, beliefs: Beliefs, surf
         return -(found - truth).square().flatten(start_dim=1).mean(dim=1).clamp_min(1e-6).log10().double() * 10
 
     success = {layer: closeness(found) for layer, found in beliefs.otherwise.items()}
-    _compare(outcome, "psnr_db_otherwise", {layer: closeness(found) for layer, found in counted.items()}, success)
+    _compare(outcome, "psnr_db_otherwise", {layer: closeness(found) for layer, found in beliefs.found.items()}, success)
 
 
 def _compare(outcome: Outcome, name: str, gains: dict[str, Tensor], success: dict[str, Tensor]) -> None:
