@@ -6,6 +6,6 @@
 """
 
 from gauntlet.cells import PlayableCell, Result, cell
-from gauntlet.results import board, sweep, table
+from gauntlet.results import board, ranking, sweep, table
 
-__all__ = ["PlayableCell", "Result", "board", "cell", "sweep", "table"]
+__all__ = ["PlayableCell", "Result", "board", "cell", "ranking", "sweep", "table"]

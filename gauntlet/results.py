@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,9 +68,28 @@ def board(name: str, store: str | Path = "results") -> pd.DataFrame:
     Raises:
         GauntletError: the store has no such board; the message names those it has.
     """
-    from runners.report import boards, source, tables
+    from runners.report import boards, tables
 
-    found = {one.name: one for one in boards.build(source.read(Path(store)))}
-    if name not in found:
-        raise GauntletError(f"The store {store} has no board {name!r}; it has {', '.join(found) or 'none'}.")
-    return tables.frame(found[name])
+    return tables.frame(boards.named(name, Path(store)))
+
+
+def ranking(
+    name: str,
+    store: str | Path = "results",
+    *,
+    threats: Sequence[str] | None = None,
+    max_utility_loss: float | None = None,
+) -> pd.DataFrame:
+    """Return the ranking of a board, as ``gauntlet board`` prints it.
+
+    Args:
+        threats: those that you face, all of the board by default; adaptive forms go with the plain ones.
+        max_utility_loss: utility that you can lose at most, in the unit of the board's utility: .05 is five points.
+
+    Raises:
+        GauntletError: the store has no such board, or the board has no such threat.
+    """
+    from runners.report import boards, tables
+
+    found = boards.ranked(boards.named(name, Path(store)), threats, max_utility_loss)
+    return tables.ranking_frame(found)

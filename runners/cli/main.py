@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -209,11 +211,31 @@ def leaderboard(arguments: argparse.Namespace) -> int | None:
     return None
 
 
+def board(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from runners.config.faces import faces
+    from runners.report import boards, tables, terminal
+    from runners.store.place import existing
+
+    if arguments.name is None:
+        terminal.show_faces(Console(), faces())
+        return
+    existing(arguments.store)
+    shown = boards.named(arguments.name, arguments.store)
+    threats = arguments.threats.split(",") if arguments.threats else None
+    standings = boards.ranked(shown, threats, arguments.max_utility_loss)
+    if arguments.csv:
+        print(tables.ranking(standings), end="")
+    else:
+        terminal.show_ranking(Console(), shown, standings)
+
+
 def _strips(arguments: argparse.Namespace) -> int:
     """Write the picture strips of the named boards; return 1 where a board has no picture."""
-    from runners.report import boards, source, strips
+    from runners.report import boards, strips
 
-    found = {board.name: board for board in boards.build(source.read(arguments.store))}
+    found = {board.name: board for board in boards.of_store(arguments.store)}
     into = arguments.into or arguments.store
     code = 0
     for name in sorted(found) if "all" in arguments.strip else arguments.strip:
@@ -334,6 +356,17 @@ def parser() -> argparse.ArgumentParser:
         "--strip", action="append", metavar="BOARD", help="compose the picture strip of BOARD instead (all: of each)"
     )
     boards.add_argument("--into", type=_store, metavar="STORE", help="store that gets the strips (default: --store)")
+    ranks = _command(commands, "board", board, "rank the defenses of a board by the threats that you face")
+    ranks.set_defaults(store=Path("results"), reads=False)
+    ranks.add_argument("name", nargs="?", metavar="NAME", help="e.g. leakage_cifar (default: list the boards)")
+    ranks.add_argument("--threats", metavar="A,B", help="those that you face (default: all of the board)")
+    ranks.add_argument(
+        "--max-utility-loss",
+        type=_loss,
+        metavar="X",
+        help="utility that you can lose, in the unit of the board's utility: 0.05 is five points of accuracy",
+    )
+    ranks.add_argument("--csv", action="store_true", help="print the ranking as CSV, with all digits")
     pages = _command(commands, "site", site, "build the web site of a store")
     pages.add_argument("--to", type=Path, metavar="PATH", help="folder of the site (default: site/ in the store)")
     checked = _command(commands, "check", check, "hold the store's numbers against the reported and the accepted ones")
@@ -368,6 +401,13 @@ def _command(commands: Any, name: str, action: Action, text: str, store: bool = 
         made.add_argument("--store", type=_store, default=Path("outputs"), help="folder of records (default: outputs)")
         made.set_defaults(reads=name not in ("merge", "bench"))
     return made
+
+
+def _loss(text: str) -> float:
+    with suppress(ValueError):
+        if math.isfinite(value := float(text)):
+            return value
+    raise argparse.ArgumentTypeError(f"must be a number, e.g. 0.05 for five points of accuracy, got {text!r}")
 
 
 def _store(text: str) -> Path:

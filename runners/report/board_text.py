@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from runners.report.ranking import CONTROL, PLAIN, Contest, Standing
 from runners.report.sections import NOT_RUN, Cell, Column, Row, Section
 from runners.report.statistics import Summary
 
@@ -102,8 +105,60 @@ def risk(cell: Cell, column: Column, bold: bool) -> str:
 
 
 def state(cell: Cell) -> str:
-    """Return the state of a cell without a number; a run that failed says more than one that is missing."""
-    return min(cell.lost, key=lambda reason: (reason == NOT_RUN, reason), default=NOT_RUN)
+    """Return the state of a cell without a number; a run that failed says more than one that is missing.
+
+    A cell that its board does not plan has a dash.
+    """
+    return min(cell.lost, key=lambda reason: (reason == NOT_RUN, reason), default="–")
+
+
+# -- the ranking ------------------------------------------------------------------------------------------------------
+def placed(one: Standing) -> str:
+    """Return the place of a defense, with ``≈`` where it cannot be told from the best."""
+    if one.place is None:
+        return "–"
+    return f"{'≈ ' if one.tied else ''}{one.place}"
+
+
+def entrant(one: Standing) -> str:
+    """Return the name of a row of the ranking."""
+    kind = one.entrant.kind
+    return {PLAIN: "no defense", CONTROL: f"control: {one.entrant.defense}"}.get(kind, one.entrant.defense)
+
+
+def worst_of(one: Standing) -> str:
+    """Return the worst case of a row; ``≥``: some attacks have no number yet."""
+    if one.worst is None or one.met is None:
+        return "–"
+    shown = number(one.worst) if one.met.half is None else f"{number(one.worst)} ± {number(one.met.half)}"
+    return shown if one.complete else f"≥ {shown}"
+
+
+def lost_of(found: Contest, one: Standing) -> str:
+    """Return the utility that a row loses, in points where utility is a share."""
+    if one.entrant.lost is None:
+        return "–"
+    factor, digits = (100, 1) if found.fraction else (1, 3)
+    half = "" if one.entrant.lost_half is None else f" ± {factor * one.entrant.lost_half:.{digits}f}"
+    return f"{round(factor * one.entrant.lost, digits) + 0.0:.{digits}f}{half}"
+
+
+def ranking(found: Contest, standings: Sequence[Standing]) -> tuple[list[str], list[list[str]]]:
+    """Return head and lines of the ranking as text."""
+    head = ["", "defense", f"worst {found.metric}", "by", "under", "undefended", "left"]
+    head += [f"{found.utility} lost{' (points)' if found.fraction else ''}", "front"]
+    several = len(found.protocols) > 1
+    lines = []
+    for one in standings:
+        bare = one.met.bare if one.met else None
+        line = [placed(one), entrant(one), worst_of(one)]
+        line += [one.attack.label, one.attack.protocol if several else "all"] if one.attack else ["–", "–"]
+        if one.entrant.kind == CONTROL:
+            line[3] = "–"
+        line += [number(bare) if bare is not None else "–", percent(one.met.share if one.met else None)]
+        line += [lost_of(found, one), "yes" if one.front else "" if one.affordable else "loses too much"]
+        lines.append(line)
+    return head, lines
 
 
 # -- sentences --------------------------------------------------------------------------------------------------------

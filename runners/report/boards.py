@@ -1,22 +1,34 @@
-"""Boards: the results of one sweep, in a section for each protocol."""
+"""Boards: results in a section for each protocol.
+
+A board with a :class:`Face` holds the cells that its sweep in ``conf/sweep/boards/`` plans, whatever sweep played
+them, and shows those that are missing. The others, those of papers among them, hold the records of one sweep.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from benchmark.errors import GauntletError
+from runners.config.faces import Face, faces
 from runners.config.identity import canonical
-from runners.report import sections
+from runners.report import sections, source
 from runners.report.pictures import slug
-from runners.report.sections import NONE, Section
+from runners.report.ranking import Contest, Standing, contest, rank
+from runners.report.sections import NONE, NOT_RUN, Section
 from runners.report.source import Record, lines
+from runners.sweep.membership import Member, members
 
 Cell = tuple[Any, ...]
 
 ALONE = "single_cells"
-"""Name of the board of cells that no sweep played."""
+"""Name of the board of cells that no sweep played, or that a board does not plan any more."""
+FOLDER = "boards/"
+"""Begins the names of sweeps that have a face."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +37,12 @@ class Board:
 
     name: str
     sections: list[Section]
+    face: Face | None = None
+
+    @cached_property
+    def contest(self) -> Contest | None:
+        """Return what its ranking depends on; None without a face, by whose headline it is ranked."""
+        return contest(self.sections, self.face.headline) if self.face else None
 
     @property
     def slug(self) -> str:
@@ -53,14 +71,77 @@ class Board:
         return {row.name for section in self.sections for row in section.rows if not row.plain}
 
     @property
+    def planned(self) -> int:
+        """Return the number of its cells."""
+        return self.runs.total()
+
+    @property
+    def played(self) -> int:
+        """Return the number of its cells that have a record, whatever became of them."""
+        return self.planned - self.runs[NOT_RUN]
+
+    @cached_property
     def runs(self) -> Counter[str]:
-        """Return the number of records by status."""
+        """Return the number of cells by status; of a board with a face also those that were not run."""
         every = (cell for section in self.sections for row in section.rows for cell in row.cells.values())
         return Counter(run.status for cell in every for run in cell.runs)
 
 
-def build(records: Iterable[Record]) -> list[Board]:
-    """Return a board for each sweep, by name, then that of the cells that no sweep played.
+Faced = tuple[Face, Sequence[Member]]
+"""Face and planned cells of a board."""
+
+
+def of_store(store: Path) -> list[Board]:
+    """Return the boards of a store, those with a face as far as any of its sweeps played cells for them."""
+    return of_records(source.read(store))
+
+
+def of_records(records: Sequence[Record]) -> list[Board]:
+    """Return the boards of ``records``, as :func:`runners.report.source.compact` returns them; see :func:`of_store`."""
+    played = {str(record["sweep"]) for record in records}
+    planned = {name: (face, members(name)) for name, face in faces().items() if FOLDER + name in played}
+    return build(records, planned)
+
+
+def named(name: str, store: Path) -> Board:
+    """Return one board of a store; one with a face also where no cell of it was played.
+
+    Raises:
+        GauntletError: there is no such board; the message names those there are.
+    """
+    known = faces()
+    short = name.removeprefix(FOLDER)
+    if short in known:
+        return build(source.read(store), {short: (known[short], members(short))})[0]
+    found = {board.name: board for board in of_store(store)}
+    if name not in found:
+        raise GauntletError(
+            f"The store {store} has no board {name!r}; it has {', '.join({**known, **found}) or 'none'}."
+        )
+    return found[name]
+
+
+def ranked(board: Board, threats: Collection[str] | None = None, most_lost: float | None = None) -> list[Standing]:
+    """Return the ranking of a board; see :func:`runners.report.ranking.rank`.
+
+    Raises:
+        GauntletError: the board has no face, and so no headline to rank by, or it has no such threat.
+    """
+    if board.contest is None:
+        raise GauntletError(f"{board.name} is the table of a sweep and ranks nothing; boards are {', '.join(faces())}.")
+    from runners.config.build import nearest  # imports Hydra
+
+    for threat in threats or ():
+        if threat not in board.contest.threats:
+            raise GauntletError(
+                f"The board {board.name} ranks by {board.contest.metric} and has no threat {threat!r} that works there"
+                f"{nearest(threat, board.contest.threats)}"
+            )
+    return rank(board.contest, threats, most_lost)
+
+
+def build(records: Iterable[Record], planned: Mapping[str, Faced] | None = None) -> list[Board]:
+    """Return the boards with a face, then a board for each other sweep, by name, then that of all other cells.
 
     Where a sweep lacks the undefended run of a defended cell, because another sweep had already played it, the run of
     that other sweep is taken in. Where no sweep played the adaptive form of an attack without a defense, the undefended
@@ -68,17 +149,48 @@ def build(records: Iterable[Record]) -> list[Board]:
 
     Args:
         records: as :func:`runners.report.source.compact` returns them.
+        planned: face and planned cells of each board that has them.
     """
-    every = list(records)
+    every, planned = list(records), planned or {}
+    wanted = {member.key for _, cells in planned.values() for member in cells}
     sweeps: dict[str, list[Record]] = defaultdict(list)
     for record in every:
-        sweeps[(record["sweep"] or ALONE).rpartition("/")[2]].append(record)  # the sweep's file without its folder
+        sweep = record["sweep"] or ALONE
+        if sweep.startswith(FOLDER) and sweep.removeprefix(FOLDER) in planned:
+            if record["key"] in wanted:
+                continue  # it stands on the boards that plan it
+            sweep = ALONE
+        sweeps[sweep.rpartition("/")[2]].append(record)  # the sweep's file without its folder
     undefended = {_cell(record): record for record in every if _is_undefended(record)}
-    boards = []
-    for name in sorted(sweeps, key=lambda name: (name == ALONE, name)):
-        own = sweeps[name]
-        boards.append(Board(name, sections.build(name, lines([*own, *_missing(own, undefended)]))))
-    return boards
+    boards = [_board(name, _members(cells, every), undefended, face) for name, (face, cells) in sorted(planned.items())]
+    names = sorted(sweeps, key=lambda name: (name == ALONE, name))
+    return boards + [_board(name, sweeps[name], undefended) for name in names]
+
+
+def _board(name: str, own: list[Record], undefended: dict[Cell, Record], face: Face | None = None) -> Board:
+    return Board(name, sections.build(name, lines([*own, *_missing(own, undefended)]), planned=face is not None), face)
+
+
+def _members(planned: Sequence[Member], every: Iterable[Record]) -> list[Record]:
+    """Return a record for each planned cell; of one that is missing, a stand-in with the facts of its threat."""
+    by_key = {record["key"]: record for record in every}
+    facts = {record["config"]["threat"]["name"]: record["facts"] for record in by_key.values() if record["facts"]}
+    empty: Record = {"status": NOT_RUN, "sweep": None, "reason": "", "media": {}} | {
+        name: {} for name in source.NUMBERS
+    }
+    missing = source.compact(
+        empty | {"key": m.key, "seed": m.seed, "config": m.config, "facts": _facts(m, facts)}
+        for m in planned
+        if m.key not in by_key
+    )
+    return [*(by_key[m.key] for m in planned if m.key in by_key), *missing]
+
+
+def _facts(member: Member, known: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the facts of a missing cell's threat as any record of the same option tells them."""
+    threat = member.config["threat"]
+    found = known.get(threat["name"])
+    return {**found, "adaptive": bool(threat.get("adaptive"))} if found else {}
 
 
 def _missing(own: Sequence[Record], undefended: dict[Cell, Record]) -> list[Record]:

@@ -14,7 +14,8 @@ from pathlib import Path
 from runners.claims.claim_evaluation import Answer, evaluate, groups_of
 from runners.claims.claims import REPORTED, Paper, load
 from runners.report import markdown, output, source, tables
-from runners.report.boards import Board, build
+from runners.report.boards import Board
+from runners.report.boards import of_records as boards_of
 from runners.report.source import Record
 from runners.report.strips import strip_path
 
@@ -44,7 +45,7 @@ def contents(store: Path, reported: Path = REPORTED) -> Contents:
 
 def of_records(records: Sequence[Record], reported: Path = REPORTED) -> Contents:
     """Return the boards and claims of ``records``, which :func:`runners.report.source.compact` returns."""
-    return Contents(build(records), evaluate(load(reported), groups_of(records)), {})
+    return Contents(boards_of(records), evaluate(load(reported), groups_of(records)), {})
 
 
 def files(shown: Contents) -> dict[str, str]:

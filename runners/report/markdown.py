@@ -11,16 +11,20 @@ from runners.claims.verdicts import verdict_on
 from runners.report.board_text import (
     findings,
     left,
+    lost_of,
     number,
     price,
+    ranking,
     remarks,
     risk,
     scaled,
     spent,
     undefended,
     worst_case,
+    worst_of,
 )
 from runners.report.boards import Board
+from runners.report.ranking import headline, rank
 from runners.report.sections import Column, Section
 
 LEGEND = """\
@@ -32,7 +36,7 @@ LEGEND = """\
   success: **higher is worse** for the defender.
 * *Worst case* is the attack of highest risk, over all attacks that the defense met. `≥` before it: some attack has no
   number for this defense yet, so the truth can only be worse. **Bold** is the best defense of a column; `≈` marks those
-  that paired t-tests over the seeds (Holm's correction, 5 %) cannot tell from it.
+  that a paired bootstrap over the seeds (95 %) cannot tell from it.
 * *Undefended* is the risk of the same attack without a defense, over the same seeds. *Left* is the share of that risk,
   above chance, which the defense leaves.
 * *Cost* is the utility lost against no defense with the same attacks and seeds, in points where utility is in per
@@ -77,15 +81,36 @@ def index(boards: Sequence[Board], papers: Sequence[tuple[Paper, Sequence[Answer
     """Return the page that leads to every board, with the count of claims that agree and a guide to the numbers."""
     if not boards:
         return f"# Boards\n\n{EMPTY}"
-    head = ["board", "setting", "dataset", "scale", "protocols", "attacks", "defenses", "finished cells", "other cells"]
+    head = ["table", "setting", "dataset", "scale", "protocols", "attacks", "defenses", "finished cells", "other cells"]
     lines = []
     for board in boards:
+        if board.face:
+            continue
         named = [", ".join(names) for names in (board.settings, board.datasets, board.scales)]
         sizes = [str(len(found)) for found in (board.sections, board.threats, board.defenses)]
         runs = board.runs
         others = ", ".join(f"{count} {status}" for status, count in sorted(runs.items()) if status != "ok")
         lines.append([Ready(f"[{escaped(board.name)}]({board.slug}.md)"), *named, *sizes, str(runs["ok"]), others])
-    return "\n\n".join(["# Boards", table(head, lines), *_papers(papers), LEGEND])
+    sweeps = ["## Tables of sweeps", table(head, lines)] if lines else []
+    return "\n\n".join(["# Boards", *_boards(boards), *_papers(papers), *sweeps, LEGEND])
+
+
+def _boards(boards: Iterable[Board]) -> list[str]:
+    """Return a line for each board with a face: its question, who is on the front, and what the best one leaves."""
+    head = ["board", "question", "on the front", "least worst case", "undefended", "utility lost", "cells"]
+    lines = []
+    for board in boards:
+        if board.face is None or board.contest is None:
+            continue
+        found = headline(rank(board.contest))
+        front = ", ".join(one.entrant.defense for one in found.front)
+        numbers = ["–"] * 3
+        if found.best:
+            bare = worst_of(found.bare) if found.bare else "–"
+            numbers = [worst_of(found.best), bare, lost_of(board.contest, found.best)]
+        link = Ready(f"[{escaped(board.face.title)}]({board.slug}.md)")
+        lines.append([link, board.face.question, front, *numbers, f"{board.played} of {board.planned}"])
+    return [table(head, lines)] if lines else []
 
 
 def _papers(papers: Sequence[tuple[Paper, Sequence[Answer]]]) -> list[str]:
@@ -126,12 +151,31 @@ def page(board: Board, strip: str | None = None) -> str:
     Args:
         strip: path of the board's picture strip, relative to the store; None where there is none.
     """
-    parts = [f"# {escaped(board.name)}", table(*overview(board.sections))]
+    parts = [*_faced(board), table(*overview(board.sections))]
     for section in board.sections:
         parts += _section(section)
     if strip:
         parts += ["## Pictures", f"![Results of the attacks of {escaped(board.name)} against each defense](../{strip})"]
     return "\n\n".join([*parts, f"[How to read this, and all boards]({INDEX})"]) + "\n"
+
+
+def _faced(board: Board) -> list[str]:
+    """Return the head of a page: what the board asks, its ranking and its protocol, or the name of a sweep alone."""
+    if board.face is None or board.contest is None:
+        return [f"# {escaped(board.name)}"]
+    face, found = board.face, board.contest
+    over = f"{len(found.attacks)} attacks and {len(found.protocols)} protocols"
+    cells = f"{board.played} of {board.planned} planned cells were played; seeds: {escaped(face.seeds)}."
+    return [
+        f"# {escaped(face.title)}",
+        f"**{escaped(face.question)}** `{board.name}`, version {face.version}. "
+        f"Ranked by the worst {face.headline} over {over}. {cells}",
+        table(*ranking(found, rank(found))),
+        f"Protocol: {escaped(face.protocol)}",
+        f"To play it: `gauntlet sweep sweep=boards/{board.name}`; for other threats or a limit of utility: "
+        f"`gauntlet board {board.name} --threats ... --max-utility-loss ...`.",
+        "## Protocols",
+    ]
 
 
 def overview(sections: Iterable[Section]) -> tuple[list[str], list[list[str]]]:

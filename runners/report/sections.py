@@ -46,7 +46,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Run:
-    """A record of a cell; ``reason``: the last line of why it is not ``ok``."""
+    """A record of a cell, or a planned one without; ``reason``: the last line of why it is not ``ok``."""
 
     seed: int
     status: str
@@ -57,7 +57,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Cell:
-    """A threat against a defense: its risk by seed, the seeds that gave none by reason, and its records."""
+    """A threat against a defense: its risk by seed, the seeds that gave none by reason, and its planned runs."""
 
     comparison: Comparison
     lost: Counter[str]
@@ -66,6 +66,11 @@ class Cell:
     @property
     def risk(self) -> Sample:
         return self.comparison.risk
+
+    @property
+    def played(self) -> bool:
+        """Return whether there is any record."""
+        return any(run.status != NOT_RUN for run in self.runs)
 
     @property
     def summary(self) -> Summary | None:
@@ -157,7 +162,7 @@ class Section:
     def met(self, row: Row, metric: str) -> bool:
         """Return whether the defense was played against any attack judged by ``metric``, whatever the result."""
         attacks = [c.threat for c in self.columns if c.metric == metric and c.control is None]
-        return any(row.cells[threat].runs for threat in attacks)
+        return any(row.cells[threat].played for threat in attacks)
 
     def best(self, metric: str) -> Row | None:
         """Return the defense with the least worst case, among those that met every attack that works here."""
@@ -172,19 +177,20 @@ class Section:
         return self.chances.get(metric, 0.0)
 
 
-def build(board: str, lines: Iterable[Line]) -> list[Section]:
+def build(board: str, lines: Iterable[Line], *, planned: bool = False) -> list[Section]:
     """Return the sections of one board, one for each protocol, in the order of their labels.
 
     Args:
         lines: as :func:`runners.report.source.lines` returns them.
+        planned: ``lines`` hold every planned cell. Otherwise a seed of any run of a threat is expected of all defenses.
     """
     places: dict[tuple[str, ...], list[Line]] = defaultdict(list)
     for line in lines:
         places[tuple(str(line[name]) for name in PLACE)].append(line)
-    return [_section(board, place, places[place]) for place in sorted(places)]
+    return [_section(board, place, places[place], planned) for place in sorted(places)]
 
 
-def _section(board: str, place: tuple[str, ...], lines: list[Line]) -> Section:
+def _section(board: str, place: tuple[str, ...], lines: list[Line], planned: bool) -> Section:
     finished = [line for line in lines if line["status"] == "ok"]
     utility = next((str(line["utility_metric"]) for line in finished if line["utility_metric"]), "utility")
     by_threat, by_defense = _grouped(lines, "threat_label"), _grouped(finished, "defense_label")
@@ -195,7 +201,7 @@ def _section(board: str, place: tuple[str, ...], lines: list[Line]) -> Section:
     metrics = sorted(attacks, key=lambda metric: (-attacks[metric], metric))
     columns.sort(key=lambda c: (c.control is not None, [*metrics, c.metric].index(c.metric), c.threat))
     chances = _chances(columns, plain_by_threat)
-    cells = _cells(lines, columns, chances, plain_by_threat)
+    cells = _cells(lines, columns, chances, plain_by_threat, planned)
     names = {str(line["defense_label"]): str(line["defense"]) for line in lines}
     rows = [
         _row(label, name, by_defense.get(label, []), plain, cells[label], utility, columns, metrics)
@@ -267,13 +273,18 @@ def _chances(columns: Iterable[Column], plain: Mapping[str, list[Line]]) -> dict
 
 # -- cells ------------------------------------------------------------------------------------------------------------
 def _cells(
-    lines: Iterable[Line], columns: Iterable[Column], chances: Mapping[str, float], plain: Mapping[str, list[Line]]
+    lines: Iterable[Line],
+    columns: Iterable[Column],
+    chances: Mapping[str, float],
+    plain: Mapping[str, list[Line]],
+    planned: bool,
 ) -> dict[str, dict[str, Cell]]:
-    """Return the cell of every pair by defense and threat. A seed of any run of a threat is expected of all."""
+    """Return the cell of every pair by defense and threat."""
     seeds: dict[str, set[int]] = defaultdict(set)
     pairs: dict[tuple[str, str], list[Line]] = defaultdict(list)
     for line in lines:
-        seeds[line["threat_label"]].add(line["seed"])
+        if not planned:
+            seeds[line["threat_label"]].add(line["seed"])
         pairs[line["defense_label"], line["threat_label"]].append(line)
     bare = {threat: _risks(of_it) for threat, of_it in plain.items()}
     return {
@@ -306,7 +317,7 @@ def _cell(lines: list[Line], seeds: set[int], bare: Sample | None, chance: float
     lost = Counter(
         NO_NUMBER if line["status"] == "ok" else line["status"] for line in lines if line["seed"] not in risk
     )
-    lost[NOT_RUN] = len(seeds - {line["seed"] for line in lines})
+    lost[NOT_RUN] += len(seeds - {line["seed"] for line in lines})
     lost[UNPAIRED] = len(risk) - len(comparison.risk)
     runs = [Run(*(line[name] for name in ("seed", "status", "key", "reason", "stale"))) for line in lines]
     return Cell(comparison, +lost, tuple(sorted(runs, key=lambda run: (run.seed, run.key))))
@@ -392,5 +403,5 @@ def _best(rows: list[Row], metric: str) -> Row | None:
 
 def _tied(rows: list[Row], metric: str) -> set[str]:
     best = _best(rows, metric)
-    worst = {row.defense: found.comparison.risk for row in rows if not row.plain and (found := row.worst[metric])}
+    worst = {row.defense: [found.comparison.risk] for row in rows if not row.plain and (found := row.worst[metric])}
     return ties(best.defense, worst) if best else set()

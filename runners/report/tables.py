@@ -11,6 +11,7 @@ from runners.claims.claim_evaluation import Answer, in_order
 from runners.claims.claims import Paper
 from runners.report.board_text import lost, state
 from runners.report.boards import Board
+from runners.report.ranking import Standing
 from runners.report.sections import Column, Row, Section
 from runners.report.statistics import Summary
 from runners.store.parts import unevaluated
@@ -34,9 +35,13 @@ def text(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 def frame(shown: Board) -> pd.DataFrame:
     """Return a board as a DataFrame with the columns of its CSV."""
+    return _frame(board(shown))
+
+
+def _frame(text: str) -> pd.DataFrame:
     import pandas as pd
 
-    return pd.read_csv(io.StringIO(board(shown)), keep_default_na=False, na_values=[""])
+    return pd.read_csv(io.StringIO(text), keep_default_na=False, na_values=[""])
 
 
 def board(shown: Board) -> str:
@@ -61,6 +66,30 @@ def _cell(section: Section, row: Row, column: Column) -> Iterator[str]:
     yield f"invalid: {column.invalid}" if column.invalid and cell.risk else "ok" if cell.risk else state(cell)
     yield lost(cell)
     yield from (section.utility, *_values(row.utility), *_values(row.price))
+
+
+RANKING = [
+    *("place", "defense", "kind", "worst case", "±", "threat", "protocol", "undefended", "left"),
+    *("utility lost", "utility lost ±", "complete", "affordable", "tied", "front"),
+]
+
+
+def ranking(standings: Iterable[Standing]) -> str:
+    """Return the ranking of a board as CSV."""
+    lines = []
+    for one in standings:
+        met, row = one.met, one.entrant
+        line = [str(one.place or ""), row.defense, row.kind, _number(one.worst), _number(met.half if met else None)]
+        line += [one.attack.label, one.attack.protocol] if one.attack else ["", ""]
+        line += [_number(met.bare), _number(met.share)] if met else ["", ""]
+        line += [_number(row.lost), _number(row.lost_half)]
+        lines.append([*line, *map(_yes, (one.complete, one.affordable, one.tied, one.front))])
+    return text(RANKING, lines)
+
+
+def ranking_frame(standings: Iterable[Standing]) -> pd.DataFrame:
+    """Return the ranking of a board as a DataFrame with the columns of its CSV."""
+    return _frame(ranking(standings))
 
 
 def claims(papers: Iterable[tuple[Paper, Sequence[Answer]]]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -10,9 +10,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from runners.report.board_text import findings, interval, left, price, remarks, scaled, spent
+from runners.config.faces import Face
+from runners.report.board_text import findings, interval, left, price, ranking, remarks, scaled, spent
 from runners.report.boards import Board
 from runners.report.markdown import EMPTY
+from runners.report.ranking import Standing
 from runners.report.sections import Row, Section
 from runners.store.gate import visible
 
@@ -65,3 +67,31 @@ def _name(row: Row) -> str:
 
 def _attackers(section: Section, row: Row) -> str:
     return "\n".join(worst.threat for metric in section.metrics if (worst := row.worst[metric]))
+
+
+def show_faces(console: Console, faces: Mapping[str, Face]) -> None:
+    """Print the boards with their questions."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in ("board", "question", "ranked by"):
+        table.add_column(head, overflow="fold")
+    for name, face in faces.items():
+        table.add_row(name, _text(face.question), face.headline)
+    console.print(table)
+
+
+def show_ranking(console: Console, board: Board, standings: Sequence[Standing]) -> None:
+    """Print the ranking of a board that has a face."""
+    assert board.face is not None and board.contest is not None
+    console.print(_text(f"{board.face.title}: {board.face.question}"), style="bold")
+    head, lines = ranking(board.contest, standings)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in head:
+        table.add_column(_text(name), overflow="fold")
+    for line in lines:
+        table.add_row(*map(_text, line))
+    console.print(table)
+    console.print(
+        f"{board.played} of {board.planned} planned cells were played. ≈ cannot be told from the best; ≥ some attacks "
+        "have no number yet; front: nobody has both less risk and less loss.",
+        highlight=False,
+    )

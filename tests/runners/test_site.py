@@ -124,7 +124,7 @@ def test_no_pair_of_a_threat_and_a_defense_is_a_silent_hole(files: dict[str, str
 
 
 def test_the_overview_names_what_became_of_a_pair(files: dict[str, str]) -> None:
-    page = files["index.html"]
+    page = files["pairs.html"]
     for text in ("invalid", "failed", "not run", "are refused here"):
         assert text in page
     assert "it failed" in page, "the reason of a failure is there"

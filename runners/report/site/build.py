@@ -10,6 +10,7 @@ from runners.config.catalogue import options
 from runners.config.pairs import derive
 from runners.report import latex, output, tables
 from runners.report.leaderboard import Contents, contents
+from runners.report.ranking import rank
 from runners.report.site import pages
 from runners.report.site.model import Answered, Site, blocks
 
@@ -36,19 +37,21 @@ def files(shown: Contents, store: str, media: str = "") -> dict[str, str]:
     """Return every text file of the site: path relative to its folder -> content.
 
     Beside the pages these are ``matrix.csv`` (the state of every pair of a threat and a defense), ``claims.csv``, and
-    each board as CSV and LaTeX.
+    each board as CSV and LaTeX, those with a face their ranking too.
 
     Args:
         store: how shell commands on the pages name the store.
         media: how the front page reaches the folder in which the store's ``media/`` lies.
     """
     papers = [Answered(paper, answers) for paper, answers in shown.papers]
-    described = {option.name: option.description for option in options("defense")}
+    described = {f"{group}/{o.name}": o.description for group in ("defense", "threat") for o in options(group)}
     site = Site(shown.boards, blocks(shown.boards, derive()), papers, described, shown.strips)
     made = pages.render(site, store, media)
     for board in shown.boards:
         made[f"boards/{board.slug}.csv"] = tables.board(board)
         made[f"boards/{board.slug}.tex"] = latex.board(board)
+        if board.contest:
+            made[f"boards/{board.slug}-ranking.csv"] = tables.ranking(rank(board.contest))
     return made | {"matrix.csv": _matrix(site), "claims.csv": tables.claims(shown.papers)}
 
 

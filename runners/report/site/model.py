@@ -166,7 +166,7 @@ class Site:
     """All contents of the pages.
 
     Attributes:
-        described: option of a defense -> its description.
+        described: ``group/option`` of a defense or threat -> its description.
         strips: board -> path of its picture strip in the store.
     """
 
@@ -187,6 +187,19 @@ class Site:
         for entry in entries_of(self.boards):
             found[entry.row.name].append(entry)
         return dict(found)
+
+    @cached_property
+    def threats(self) -> dict[str, tuple[Attack, Block, list[Entry]]]:
+        """Return an attack of each option of a threat, where it stands, and its cells by falling share of risk left."""
+        cells: dict[str, list[Entry]] = defaultdict(list)
+        for entries in self.entries.values():
+            for entry in entries:
+                cells[entry.column.name].append(entry)
+        return {
+            attack.name: (attack, block, sorted(cells[attack.name], key=_by_remaining))
+            for block in self.blocks
+            for attack in block.attacks
+        }
 
     @cached_property
     def rows(self) -> dict[str, list[tuple[Section, Row]]]:
@@ -232,6 +245,11 @@ class Site:
         return sorted({s.dataset for s in self.sections}), sorted({s.scale for s in self.sections})
 
 
+def _by_remaining(entry: Entry) -> tuple[float, Any]:
+    share = entry.remaining
+    return float("inf") if share is None else share, (entry.section.board, entry.section.place, entry.row.defense)
+
+
 def blocks(boards: Iterable[Board], matrix: Matrix) -> list[Block]:
     """Return the overview: every threat of the catalogue and the records against every defense, by surface."""
     cells: dict[tuple[str, bool, str], list[Entry]] = defaultdict(list)
@@ -255,7 +273,7 @@ def entries_of(boards: Iterable[Board]) -> Iterator[Entry]:
     for board in boards:
         for section in board.sections:
             for row in section.rows:
-                yield from (Entry(section, row, c) for c in section.columns if row.cells[c.threat].runs)
+                yield from (Entry(section, row, c) for c in section.columns if row.cells[c.threat].played)
 
 
 def _block(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,19 @@ from markupsafe import Markup, escape
 from runners.claims.claim_evaluation import STATES, measured
 from runners.report import board_text
 from runners.report.pictures import slug
+from runners.report.ranking import CONTROL, DEFENSE, Contest, Standing, headline, rank
 from runners.report.sections import Row, Section
 from runners.report.site.model import Entry, Site, shade
+from runners.report.statistics import EXACT_UP_TO, stretch
 
 HERE = Path(__file__).parent
-ASSETS = ("static/site.css", "static/site.js", "vendor/dataTables.min.js", "vendor/plotly-basic.min.js")
+ASSETS = (
+    "static/site.css",
+    "static/site.js",
+    "static/ranking.js",
+    "vendor/dataTables.min.js",
+    "vendor/plotly-basic.min.js",
+)
 LICENCES = ("vendor/dataTables.LICENSE.txt", "vendor/plotly.LICENSE.txt")
 SHORT = {
     board_text.BELOW: "below half way",
@@ -46,11 +56,16 @@ def render(site: Site, store: str, media: str = "") -> dict[str, str]:
     files = {f"assets/{Path(name).name}": (HERE / name).read_text("utf-8") for name in (*ASSETS, *LICENCES)}
     files["assets/plot.js"] = f"window.GAUNTLET_PLOT = {_json(plot(site))};\n"
     page = partial(_page, made, files, site)
-    page("index.html", "index.html", title="Overview")
+    page("index.html", "index.html", title="Boards")
+    page("pairs.html", "pairs.html", title="All pairs")
     for board in site.boards:
-        page(f"boards/{board.slug}.html", "board.html", title=board.name, board=board)
+        title, standings = (board.face.title, rank(board.contest)) if board.face and board.contest else (board.name, [])
+        page(f"boards/{board.slug}.html", "board.html", title=title, board=board, standings=standings)
     for defense in site.defenses:
         page(f"defenses/{slug(defense)}.html", "defense.html", title=defense, **defended(site, defense))
+    for threat, (attack, block, entries) in site.threats.items():
+        told = {"described": site.described.get(f"threat/{threat}", ""), "control": attack.control, "block": block}
+        page(f"threats/{slug(threat)}.html", "threat.html", title=threat, threat=threat, entries=entries, **told)
     for paper in site.papers:
         page(paper.page, "paper.html", title=paper.paper.title, answered=paper)
     return files
@@ -92,6 +107,11 @@ def environment(store: str, media: str) -> Environment:
         "shade": shade,
         "pictures_of": pictures_of,
         "css": _class,
+        "rank": rank,
+        "headline": headline,
+        "dots": dots,
+        "limit": limit,
+        "data": _data,
     }
     return made
 
@@ -118,13 +138,50 @@ def _json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, sort_keys=True).replace("</", "<\\/")
 
 
+# -- boards with a face -----------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Dot:
+    """A point of a thumbnail: worst case to the right and lost utility downwards, both in [0, 1]."""
+
+    x: float
+    y: float
+    kind: str
+
+
+def dots(standings: Sequence[Standing]) -> list[Dot]:
+    """Return the thumbnail of a plot."""
+    shown = [one for one in standings if one.entrant.kind != CONTROL and one.complete and one.entrant.lost is not None]
+    points = [(one.worst or 0.0, one.entrant.lost or 0.0) for one in shown]
+    placed = zip(*(_unit(axis) for axis in zip(*points, strict=True)), strict=True) if points else []
+    kinds = ["front" if one.front and one.entrant.kind == DEFENSE else one.entrant.kind for one in shown]
+    return [Dot(x, y, kind) for (x, y), kind in zip(placed, kinds, strict=True)]
+
+
+def _unit(values: Sequence[float]) -> list[float]:
+    low, high = min(values), max(values)
+    return [(value - low) / (high - low) if high > low else 0.5 for value in values]
+
+
+def limit(found: Contest) -> float:
+    """Return the end of the slider of lost utility, above the greatest loss: there it means no limit."""
+    most = max((entrant.lost for entrant in found.entrants if entrant.lost is not None), default=0.0)
+    unit = 0.05 if found.fraction else 10 ** math.floor(math.log10(most)) if most > 0 else 1.0
+    return round(unit * (math.floor(max(most, 0.0) / unit) + 1), 6)
+
+
+def _data(found: Contest) -> Markup:
+    """Return a contest as JSON inside a page, where no text can end the script that holds it."""
+    told = asdict(found) | {"stretch": {n: stretch(n) for n in range(2, EXACT_UP_TO + 1)}}
+    return Markup(_json(told).replace("<", "\\u003c"))  # noqa: S704 - JSON without "<"
+
+
 # -- contents of pages that are no field of the site -------------------------------------------------------------------
 def defended(site: Site, defense: str) -> dict[str, Any]:
     """Return what the page of a defense shows: its rows and cells, and the threats that it has not met."""
     rows = site.rows.get(defense, [])
     return {
         "defense": defense,
-        "described": [(name, site.described.get(name, "")) for name in defense.split("+")],
+        "described": [(name, site.described.get(f"defense/{name}", "")) for name in defense.split("+")],
         "rows": rows,
         "varied": any(row.parameters for _, row in rows),
         "entries": site.entries.get(defense, []),

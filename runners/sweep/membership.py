@@ -1,0 +1,79 @@
+"""Cells of a board: a record is on a board if the board's sweep plans its key, whatever sweep played it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmark.errors import ConfigError
+from runners.config.identity import canonical
+from runners.config.remembered import ROOT, remembered
+
+
+@dataclass(frozen=True)
+class Member:
+    """A planned cell; ``config``: the identities of its components, as in a record."""
+
+    key: str
+    seed: int
+    config: dict[str, Any]
+
+
+def members(board: str) -> list[Member]:
+    """Return the cells that the sweep ``boards/<board>`` plans; the answer is kept until a source changes."""
+    sources = b"".join(path.read_bytes() for path in sorted((ROOT / "conf").glob("*.yaml")))
+    sources += (ROOT / "conf" / "sweep" / "boards" / f"{board}.yaml").read_bytes()
+    name = f"board-{board}-{hashlib.sha256(sources).hexdigest()[:8]}"
+    kept = remembered(name, lambda: _compact(_planned(board)))
+    return [Member(key, seed, {**config, "seed": seed}) for config, seeds in kept for key, seed in seeds]
+
+
+def _compact(planned: Iterator[Member]) -> list[list[Any]]:
+    """Return each config once, with the keys and seeds of its cells."""
+    found: dict[str, list[Any]] = {}
+    for member in planned:
+        config = {part: node for part, node in member.config.items() if part != "seed"}
+        found.setdefault(canonical(config), [config, []])[1].append([member.key, member.seed])
+    return list(found.values())
+
+
+def _planned(board: str) -> Iterator[Member]:
+    from hydra import compose
+    from hydra.core.global_hydra import GlobalHydra
+
+    from runners.config import compose as composition
+    from runners.config.loader import SweepLoader
+    from runners.report.statistics import EXACT_UP_TO
+    from runners.store.records import Store
+    from runners.sweep.plan import make_plan
+
+    composition.register()
+    with _hydra(), TemporaryDirectory() as empty:
+        loader = SweepLoader(GlobalHydra.instance().config_loader())
+        config = compose("sweeps", [f"sweep=boards/{board}"], return_hydra_config=True)
+        cells = make_plan(loader, config, [], Store(Path(empty))).to_run
+        if len({planned.cell.config["seed"] for planned in cells}) > EXACT_UP_TO:
+            raise ConfigError(f"The board {board} has more than {EXACT_UP_TO} seeds, which its page cannot resample.")
+        for planned in cells:
+            yield Member(planned.cell.key, int(planned.cell.config["seed"]), planned.cell.config)
+
+
+@contextmanager
+def _hydra() -> Iterator[None]:
+    """Have Hydra read the suite's own ``conf``, whatever it reads outside of the block."""
+    from hydra import initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.initialize import get_gh_backup, restore_gh_from_backup
+
+    outside = get_gh_backup()
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_module("conf", version_base="1.3"):
+            yield
+    finally:
+        restore_gh_from_backup(outside)

@@ -1,0 +1,164 @@
+"""Tests of the ranking of a board: protocols never mix, missing cells are shown, all outputs agree."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark.errors import ConfigError, GauntletError
+from gauntlet import ranking as ranking_of
+from runners.config.faces import Face, faces
+from runners.report import board_text, boards, leaderboard, markdown, tables
+from runners.report.boards import Board
+from runners.report.ranking import rank
+from runners.report.site import build
+from runners.report.source import compact
+from runners.sweep import membership
+from runners.sweep.membership import Member
+from tests.runners.synthetic import record
+
+FACE = Face("Leaks <of> digits", "Who sees what?", 1, "ssim", "test_accuracy", "three", "Digits & a LeNet.")
+SEEDS = range(3)
+
+
+def cells(threat: str, defense: str, risks: Sequence[float], **others: Any) -> list[dict[str, Any]]:
+    return [record(threat, defense, risk=risk, seed=seed, **others) for seed, risk in enumerate(risks)]
+
+
+def played() -> list[dict[str, Any]]:
+    """Return two threats, one of them adaptive too, against four defenses; `holey` lacks a seed of one of them."""
+    found = cells("leakage_control_mean", "none", [0.1] * 3, control="negative", accuracy=0.9)
+    for defense, direct, knowing, other, accuracy in (
+        ("none", 0.9, 0.9, 0.8, 0.9),
+        ("strong", 0.2, 0.25, 0.7, 0.85),
+        ("cheap", 0.5, 0.55, 0.4, 0.89),
+        ("like_cheap", 0.5, 0.551, 0.4, 0.7),
+        ("holey", 0.15, 0.15, 0.15, 0.9),
+    ):
+        noise = [0.01, 0.0, -0.01] if defense == "like_cheap" else [0.0, 0.01, -0.01]
+        for adaptive, risk in ((False, direct), (True, knowing)):
+            found += cells("leakage_dlg", defense, [risk + n for n in noise], adaptive=adaptive, accuracy=accuracy)
+        found += cells("leakage_idlg", defense, [other + n for n in noise], accuracy=accuracy)
+    return found[:-1]
+
+
+HOLE = record("leakage_idlg", "holey", seed=2)
+
+
+def board(records: list[dict[str, Any]], missing: Sequence[dict[str, Any]] = (HOLE,)) -> Board:
+    """Return a board that plans ``records`` and the ``missing`` ones, which were not played."""
+    planned = [Member(one["key"], one["seed"], one["config"]) for one in (*records, *missing)]
+    return boards.build(list(compact(records)), {"leakage_test": (FACE, planned)})[0]
+
+
+def order(found: Board, **chosen: Any) -> list[str]:
+    assert found.contest is not None
+    return [one.entrant.defense for one in rank(found.contest, **chosen)]
+
+
+def test_rows_are_ranked_by_their_worst_case_and_holes_are_told() -> None:
+    found = board(played())
+    assert order(found) == ["leakage_control_mean", "cheap", "like_cheap", "strong", "none", "holey"]
+    standings = {one.entrant.defense: one for one in boards.ranked(found)}
+    assert {name: one.place for name, one in standings.items()} == {
+        **dict.fromkeys(("leakage_control_mean", "none", "holey")),
+        "cheap": 1,
+        "like_cheap": 2,
+        "strong": 3,
+    }
+    worst = {name: (one.attack.label if one.attack else None) for name, one in standings.items()}
+    assert worst["strong"] == "leakage_idlg" and worst["cheap"] == "leakage_dlg · adaptive"
+    assert [name for name, one in standings.items() if one.tied] == ["like_cheap"]
+    assert [name for name, one in standings.items() if one.front] == ["cheap", "none"]
+    assert standings["cheap"].met is not None and standings["cheap"].met.share == pytest.approx((0.55 - 0.1) / 0.8)
+    assert not standings["holey"].complete and board_text.worst_of(standings["holey"]).startswith("≥ ")
+
+
+def test_a_reader_chooses_threats_and_the_utility_that_he_can_lose() -> None:
+    found = board(played())
+    assert order(found, threats={"leakage_dlg"})[1:4] == ["holey", "strong", "cheap"]
+    few = boards.ranked(found, ["leakage_dlg"], 0.02)
+    assert [one.entrant.defense for one in few if not one.affordable] == ["strong", "like_cheap"]
+    assert [one.entrant.defense for one in few if one.place == 1] == ["holey"]
+    with pytest.raises(GauntletError, match="no threat 'leakage_dgl' that works there; did you mean leakage_dlg"):
+        boards.ranked(found, ["leakage_dgl"])
+    with pytest.raises(GauntletError, match="is the table of a sweep and ranks nothing"):
+        boards.ranked(boards.build(list(compact(played())))[0])
+
+
+def test_a_defended_cell_is_never_worse_than_undefended_through_mixing() -> None:
+    """A defense that met the harder protocol alone is held against no defense there, and not against both."""
+    easy, hard = {"model": "easy"}, {"model": "hard"}
+    records = [*cells("leakage_dlg", "none", [0.6] * 3, **easy), *cells("leakage_dlg", "none", [0.9] * 3, **hard)]
+    halved = cells("leakage_dlg", "halving", [0.45] * 3, **hard)
+    lost = cells("leakage_dlg", "halving", [0.2] * 3, **easy)
+    found = board([*records, *halved], missing=lost)
+    standings = {one.entrant.defense: one for one in boards.ranked(found)}
+    half = standings["halving"]
+    assert half.met is not None and (half.worst, half.met.bare) == (pytest.approx(0.45), pytest.approx(0.9))
+    assert not half.complete and half.place is None
+    assert [
+        (one.entrant.defense, one.place) for one in boards.ranked(board([*records, *halved, *lost], missing=()))
+    ] == [
+        ("halving", 1),
+        ("none", None),
+    ]
+    for one in standings.values():
+        assert all(met.bare is None or sum(met.risk.values()) / 3 <= met.bare for met in one.entrant.met.values())
+
+
+def test_membership_goes_by_key_and_missing_cells_are_counted() -> None:
+    records = played()
+    for one in records[:9]:
+        one["sweep"] = "elsewhere"
+    stray = record("leakage_dlg", "dp_sgd", risk=0.0) | {"sweep": "boards/leakage_test"}
+    missing = [HOLE, record("leakage_ggl", "strong", seed=0)]
+    planned = [Member(one["key"], one["seed"], one["config"]) for one in (*records, *missing)]
+    everything = boards.build(list(compact([*records, stray])), {"leakage_test": (FACE, planned)})
+    found = everything[0]
+    assert (found.played, found.planned) == (len(records), len(records) + 2)
+    assert "dp_sgd" not in found.defenses and everything[-1].name == boards.ALONE
+    section = found.sections[0]
+    cell = next(row for row in section.rows if row.defense == "holey").cells["leakage_idlg"]
+    assert cell.lost == {"not run": 1}
+    assert not next(row for row in section.rows if row.defense == "strong").cells["leakage_ggl"].played
+
+
+def test_every_output_tells_the_same_ranking() -> None:
+    found = board(played())
+    assert found.contest is not None
+    standings = rank(found.contest)
+    lines = list(csv.DictReader(io.StringIO(tables.ranking(standings))))
+    assert [line["defense"] for line in lines] == order(found)
+    _, texts = board_text.ranking(found.contest, standings)
+    page = markdown.page(found)
+    assert "# Leaks &lt;of&gt; digits" in page
+    for text in texts:
+        assert re.search(r"\| +".join(re.escape(part) + " *" for part in text), page)
+    files = build.files(leaderboard.Contents([found], [], {}), "results")
+    html = files["boards/leakage_test.html"]
+    shown = re.findall(r'data-defense="([^"]+)"', html)
+    assert shown == order(found) and files["boards/leakage_test-ranking.csv"] == tables.ranking(standings)
+    data = json.loads(re.search(r'<script type="application/json" id="contest">(.*?)</script>', html, re.S)[1])  # type: ignore[index]
+    assert [entrant["defense"] for entrant in data["entrants"]] == [e.defense for e in found.contest.entrants]
+    assert "Who sees what?" in files["index.html"] and "cheap" in files["index.html"]
+
+
+def test_boards_of_the_suite_have_faces_whose_sweeps_can_be_planned(tmp_path: Path) -> None:
+    for name in faces():
+        assert membership.members(name), name
+    (tmp_path / "half.yaml").write_text("board: {title: x}\n")
+    with pytest.raises(ConfigError, match="The board half needs exactly the entries headline, protocol"):
+        faces(tmp_path)
+
+
+def test_an_unknown_board_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(GauntletError, match="has no board 'leakage_mars'"):
+        ranking_of("leakage_mars", tmp_path)
