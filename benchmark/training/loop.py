@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.errors import Diverged
+from benchmark.training.recipe import Recipe
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -37,14 +39,16 @@ def train(
     lr: float = 1e-3,
     batch_size: int = 64,
     loss: Loss = F.cross_entropy,
+    recipe: Recipe | None = None,
 ) -> nn.Module:
-    """Fit ``module`` to (x, y) with Adam and return it in eval mode.
+    """Fit ``module`` to (x, y) and return it in eval mode.
 
     A model with its own ``fit(x, y, rng)`` is trained by that instead, without the other arguments.
 
     Args:
         x: (n, ...) inputs.
         y: (n,) labels, (n, classes) soft labels, or whatever ``loss(module(x), y)`` takes.
+        recipe: optimiser, schedule and augmentation; None: plain Adam.
 
     Raises:
         Diverged: the loss became NaN or infinite.
@@ -52,14 +56,17 @@ def train(
     if isinstance(module, SelfFitting):
         module.fit(x, y, rng)
         return module.eval()
-    optimizer = torch.optim.Adam(module.parameters(), lr=lr)
+    recipe = recipe or Recipe()
+    optimizer, schedule = recipe.prepare(module, lr=lr, steps=epochs * math.ceil(len(x) / batch_size))
     module.train()
     for _ in range(epochs):
         for index in batches(len(x), batch_size, rng, x.device):
-            value = loss(module(x[index]), y[index])
+            value = loss(module(recipe.augmented(x[index], rng)), y[index])
             optimizer.zero_grad(set_to_none=True)
             value.backward()
             optimizer.step()
+            if schedule is not None:
+                schedule.step()
         if not torch.isfinite(value):
             raise Diverged(f"training of {type(module).__name__} gave a loss of {value.item()}")
     return module.eval()

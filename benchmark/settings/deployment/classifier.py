@@ -16,6 +16,7 @@ from benchmark.errors import ConfigError
 from benchmark.seeds import isolated
 from benchmark.settings.base import Artifact, CellContext
 from benchmark.training.loop import Loss, train
+from benchmark.training.recipe import Recipe
 
 SECONDS = "deployment.seconds"
 
@@ -48,7 +49,7 @@ class Operator:
     """Operator who trains and deploys classifiers.
 
     Attributes:
-        epochs, lr, victims, targets, false_alarm_rate, radius, batch, draws, usual_draws: as the arguments of
+        epochs, lr, victims, targets, false_alarm_rate, radius, batch, draws, usual_draws, recipe: as the arguments of
             :class:`benchmark.settings.deployment.setting.Deployment`.
     """
 
@@ -61,6 +62,7 @@ class Operator:
     batch: int
     draws: int
     usual_draws: int
+    recipe: Recipe | None = None
 
     def fitting(self, rng: torch.Generator) -> Callable[..., nn.Module]:
         """Return ``fit(module, x, y, loss=..., epochs=...)``: the suite's training loop with this cell's sizes."""
@@ -68,7 +70,7 @@ class Operator:
         def fit(
             module: nn.Module, x: Tensor, y: Tensor, *, loss: Loss = F.cross_entropy, epochs: int = self.epochs
         ) -> nn.Module:
-            return train(module, x, y, epochs=epochs, rng=rng, lr=self.lr, loss=loss)
+            return train(module, x, y, epochs=epochs, rng=rng, lr=self.lr, loss=loss, recipe=self.recipe)
 
         return fit
 

@@ -11,6 +11,7 @@ from benchmark.settings.base import Setting
 from benchmark.settings.deployment.classifier import Operator
 from benchmark.settings.deployment.games.batches import BatchesGame
 from benchmark.settings.deployment.games.inputs import InputsGame
+from benchmark.training.recipe import Recipe
 
 VERSION = 2
 
@@ -30,6 +31,7 @@ class Deployment(Setting):
         draws: shifted batches that it judges.
         usual_draws: usual batches that set the alarm, and as many more that tell its false alarms; None: ``draws``. An
             alarm at 5 % wants 100 or more.
+        recipe: of each training; None: plain Adam. Adversarial training takes no augmentation from it.
     """
 
     name = "deployment"
@@ -47,6 +49,7 @@ class Deployment(Setting):
         batch: Count,
         draws: Count,
         usual_draws: Count | None = None,
+        recipe: Recipe | None = None,
     ) -> None:
         self.honest = Operator(
             epochs=epochs,
@@ -58,4 +61,5 @@ class Deployment(Setting):
             batch=batch,
             draws=draws,
             usual_draws=draws if usual_draws is None else usual_draws,
+            recipe=recipe,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,7 @@ from benchmark.errors import ConfigError
 from benchmark.seeds import isolated
 from benchmark.settings.base import Artifact, CellContext
 from benchmark.training.loop import predict, train
+from benchmark.training.recipe import Recipe
 
 SHARED = ("dataset", "model", "setting", "scale")
 """Parts of a cell that an honest model depends on."""
@@ -24,7 +26,7 @@ class Provision:
     """An honest provider's training, and an honest user's treatment of outputs and of models.
 
     Attributes:
-        epochs, lr, batch_size, victims, references, population, false_alarm_rate: as the arguments of
+        epochs, lr, batch_size, victims, references, population, false_alarm_rate, recipe: as the arguments of
             :class:`benchmark.settings.service.setting.Service`.
     """
 
@@ -35,6 +37,12 @@ class Provision:
     references: int
     population: int
     false_alarm_rate: float
+    recipe: Recipe | None = None
+
+    @property
+    def budget(self) -> dict[str, Any]:
+        """Return what :func:`benchmark.training.loop.train` takes of the provider's training."""
+        return {"epochs": self.epochs, "lr": self.lr, "batch_size": self.batch_size, "recipe": self.recipe}
 
     def honest(self, context: CellContext, member: int = 0) -> nn.Module:
         """Return an honest provider's model, shared by all threats and defenses; ``member``: of the population."""
@@ -46,7 +54,7 @@ class Provision:
 
         def build(model: nn.Module) -> nn.Module:
             rng = context.rng(order + suffix)
-            return train(model, data.x, data.y, epochs=self.epochs, lr=self.lr, batch_size=self.batch_size, rng=rng)
+            return train(model, data.x, data.y, **self.budget, rng=rng)
 
         return context.trained((name + suffix, *SHARED), build, purpose=init + suffix)
 

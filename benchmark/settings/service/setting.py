@@ -14,6 +14,7 @@ from benchmark.parameters import AtLeastTwo, Count, CountOrZero, Positive, Rate
 from benchmark.settings.base import Setting
 from benchmark.settings.service.games.outputs import OutputsGame
 from benchmark.settings.service.provision import Provision
+from benchmark.training.recipe import Recipe
 
 VERSION = 3
 
@@ -27,6 +28,7 @@ class Service(Setting):
         references: honest models that a user who screens trains, and population: models of each provider that are
             screened.
         false_alarm_rate: a model is refused when its p-value against the references is at most this, in (0, 1).
+        recipe: of the provider's training; None: plain Adam.
     """
 
     name = "service"
@@ -42,6 +44,7 @@ class Service(Setting):
         population: Count,
         false_alarm_rate: Rate,
         batch_size: Count = 64,
+        recipe: Recipe | None = None,
     ) -> None:
         if not 0 < false_alarm_rate < 1 or references < 1 / false_alarm_rate - 1 - 1e-9:
             raise ConfigError(
@@ -52,6 +55,7 @@ class Service(Setting):
             epochs=epochs,
             lr=lr,
             batch_size=batch_size,
+            recipe=recipe,
             victims=victims,
             references=references,
             population=population,

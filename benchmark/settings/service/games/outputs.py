@@ -23,6 +23,7 @@ from benchmark.settings.base import Artifact, CellContext, Game, note
 from benchmark.settings.guesses import Reconstruction
 from benchmark.settings.service.provision import SHARED, Provision, suspicions
 from benchmark.settings.threat import Surface, Threat
+from benchmark.training.recipe import Recipe
 
 RIDGE = 1e-2
 SUBSPACE = 0.99  # share of the variance
@@ -37,7 +38,7 @@ class ProviderSurface(Surface):
 
     Attributes:
         data: its labelled training data.
-        epochs, lr, batch_size: of the model's training, which a dishonest provider keeps to as well.
+        epochs, lr, batch_size, recipe: of the model's training, which a dishonest provider keeps to as well.
         shape, num_classes: of one sample and of the task.
         reveal: the user's treatment of logits, (n, classes) -> (n, classes) (grant ``mechanism``).
     """
@@ -51,11 +52,12 @@ class ProviderSurface(Surface):
     shape: tuple[int, ...]
     num_classes: int
     reveal: Reveal
+    recipe: Recipe | None = None
 
     @property
     def budget(self) -> dict[str, Any]:
         """Return what :func:`benchmark.training.loop.train` takes of the view."""
-        return {"epochs": self.epochs, "lr": self.lr, "batch_size": self.batch_size}
+        return {"epochs": self.epochs, "lr": self.lr, "batch_size": self.batch_size, "recipe": self.recipe}
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ class OutputsGame(Game[Provision]):
             shape=context.data.shape,
             num_classes=context.data.num_classes,
             reveal=context.defense.reveal,
+            recipe=self.honest.recipe,
         )
         model, secret = self.honest.honest(context), None
         outputs = self.honest.reveal(context, model)
