@@ -56,7 +56,7 @@ def parsed(line: str) -> Override:
 
 @dataclass(frozen=True)
 class Choice:
-    """What the options that a cell names amount to.
+    """Files and options that the lines of a cell stand for.
 
     Attributes:
         files: key of the config -> the files that set it, in Hydra's order.
@@ -69,7 +69,7 @@ class Choice:
 
 @dataclass
 class Composed:
-    """What was composed of a sweep so far; plain data, for it is handed to workers.
+    """Everything that was composed of a sweep so far; plain data, for it is handed to workers.
 
     Attributes:
         base: pickled config without any line of a cell.
@@ -467,7 +467,7 @@ MACHINE = ("device", "threads", "time_limit", "store", "logger", "cache", "data"
 
 
 class _State:
-    """What one cell says: its options, and the lines that set values, by the key they concern."""
+    """Lines of one cell: its options, and those that set values, by the key they concern."""
 
     def __init__(self, choice: Choice, own: Mapping[str, Lines]) -> None:
         self.choice = choice
