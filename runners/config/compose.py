@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,11 @@ from omegaconf.errors import OmegaConfBaseException
 from benchmark.errors import ConfigError
 from runners.config import gate
 from runners.config.brought import with_digest, with_weights, without_paths
-from runners.config.identity import SINGLE, described, digest, targets
+from runners.config.identity import SINGLE, canonical, described, digest_of, targets
 from runners.store.place import place
+
+PARTS = (*SINGLE, "defense", "scale", "seed")
+"""What a cell consists of, in the order of a record's ``config``."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,21 @@ def register() -> None:
     OmegaConf.register_new_resolver("function_named", function_named, replace=True)
 
 
+@dataclass(frozen=True)
+class Part:
+    """One part of a cell: a component, the stack of defenses, the scale or the seed.
+
+    Attributes:
+        node: what is to be instantiated.
+        science: its identity, as it goes into key and record.
+        text: the canonical spelling of ``science``.
+    """
+
+    node: Any
+    science: Any
+    text: str
+
+
 def cell_of(config: DictConfig, choices: Mapping[str, Any]) -> ComposedCell:
     """Return the cell that ``config`` describes.
 
@@ -98,42 +116,43 @@ def cell_of(config: DictConfig, choices: Mapping[str, Any]) -> ComposedCell:
     Raises:
         ConfigError: a value is missing or cannot be resolved.
     """
-    seed = _whole(config.seed)
-    nodes = {group: _plain(config, group) for group in (*SINGLE, "defense", "scale")}
-    for group, node in [*((group, nodes[group]) for group in SINGLE), *nodes["defense"].items()]:
-        if not isinstance(node, dict) or "_target_" not in node:
-            raise ConfigError(f"{group} names no class: the file of its option lacks `_target_`.")
-    options = _options(config, _sweep_of(choices))
-    nodes["dataset"] = with_digest(nodes["dataset"], options.data_root)
-    nodes["model"] = with_weights(nodes["model"])
-    science: dict[str, Any] = {
-        group: described(str(choices.get(group)), without_paths(nodes[group])) for group in SINGLE
-    }
-    science["defense"] = [described(name, node) for name, node in nodes["defense"].items()]
-    science["scale"] = nodes.pop("scale")
-    science["seed"] = seed
+    options = options_of(config, choices)
+    return joined({name: part_of(config, name, choices, options.data_root) for name in PARTS}, options)
+
+
+def part_of(config: DictConfig, name: str, choices: Mapping[str, Any], data_root: Path | None) -> Part:
+    """Return the part ``name`` (one of :data:`PARTS`) of the cell that ``config`` describes; see :func:`cell_of`."""
+    node: Any = _whole(config.seed) if name == "seed" else _plain(config, name)
+    science = node
+    if name in SINGLE:
+        _refuse_classless(name, node)
+        node = with_digest(node, data_root) if name == "dataset" else with_weights(node) if name == "model" else node
+        science = described(str(choices.get(name)), without_paths(node))
+    elif name == "defense":
+        for defense, own in node.items():
+            _refuse_classless(defense, own)
+        science = [described(defense, own) for defense, own in node.items()]
     try:
-        key = digest(science)
+        return Part(node, science, canonical(science))
     except ValueError as error:
         raise ConfigError("A cell's parameters must be finite numbers; one of them is NaN or infinite.") from error
-    return ComposedCell(science, nodes, options, key)
+
+
+def joined(parts: Mapping[str, Part], options: Options) -> ComposedCell:
+    """Return the cell of these parts, one for each of :data:`PARTS`."""
+    nodes = {name: parts[name].node for name in (*SINGLE, "defense")}
+    science = {name: parts[name].science for name in PARTS}
+    return ComposedCell(science, nodes, options, digest_of({name: part.text for name, part in parts.items()}))
+
+
+def _refuse_classless(name: str, node: Any) -> None:
+    if not isinstance(node, dict) or "_target_" not in node:
+        raise ConfigError(f"{name} names no class: the file of its option lacks `_target_`.")
 
 
 def _sweep_of(choices: Mapping[str, Any]) -> str | None:
     """Return the sweep's name without its folder: ``papers/gan`` is recorded as ``gan``."""
     return str(choices["sweep"]).rpartition("/")[2] if choices.get("sweep") else None
-
-
-def with_seed(cell: ComposedCell, seed: Any) -> ComposedCell:
-    """Return the same cell with another seed; allowed only where nothing else depends on it (:func:`uses_seed`)."""
-    science = {**cell.config, "seed": _whole(seed)}
-    return replace(cell, config=science, key=digest(science))
-
-
-def uses_seed(config: DictConfig) -> bool:
-    """Return whether a parameter of a component is derived from a seed."""
-    parts = [OmegaConf.to_container(config[group], resolve=False) for group in (*SINGLE, "defense", "scale")]
-    return re.search(r"\$\{[^}]*\bseed\b", str(parts)) is not None
 
 
 def _whole(seed: Any) -> int:
@@ -154,7 +173,8 @@ def _plain(config: DictConfig, group: str) -> dict[str, Any]:
     return plain
 
 
-def _options(config: DictConfig, sweep: str | None) -> Options:
+def options_of(config: DictConfig, choices: Mapping[str, Any]) -> Options:
+    """Return the run options of the cell that ``config`` describes; see :func:`cell_of`."""
     root = config.data.root
     if not isinstance(root, str | None):
         raise ConfigError(f"data.root must be the path of a folder, got {root!r}.")
@@ -174,7 +194,7 @@ def _options(config: DictConfig, sweep: str | None) -> Options:
         logger=str(config.logger),
         data_root=Path(root).expanduser() if root else None,
         trusted=gate.trusted_prefixes(config.trusted),
-        sweep=sweep,
+        sweep=_sweep_of(choices),
     )
 
 

@@ -53,6 +53,12 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
+def digest_of(texts: Mapping[str, str]) -> str:
+    """Return :func:`digest` of a mapping whose values are spelled already, by :func:`canonical`."""
+    spelled = ",".join(f"{json.dumps(name)}:{texts[name]}" for name in sorted(texts))
+    return hashlib.sha256(f"{{{spelled}}}".encode()).hexdigest()
+
+
 # -- from the node of a component to its identity ---------------------------------------------------------------------
 def described(name: str, node: Mapping[str, Any]) -> dict[str, Any]:
     """Return the identity of the option ``name`` of a group, whose resolved config is ``node``.

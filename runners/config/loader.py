@@ -1,46 +1,51 @@
-"""Config loader for sweeps, which composes each choice of components once and sets parameters on a copy.
+"""Config loader for sweeps, which composes each component once and joins cells of them.
 
-Hydra reads and merges some twenty files for a cell, which takes 100 ms; a copy with parameters set takes 1 ms. A
-sweep of thousands of cells has few choices of components; each of them is needed by the plan and again by the process
-that plays it. A sweep of all threats and defenses has many choices, but a defense writes nothing outside its own
-node, so it is composed once for all threats. The sweep is composed once as well, because its blocks take longer to
-read than everything else.
+Hydra reads and merges some twenty files for a cell, which takes 100 ms. A sweep of thousands of cells has few
+components, and most files set nothing but one of these. So Hydra is asked which files a choice of options stands
+for, and each key of the config (``threat``, ``setting``, ...) is merged of the files that set it, once for all cells in
+which these are the same. A component's parameters are set, its interpolations resolved
+and its identity spelled once as well, for all cells that agree in everything it refers to.
 
-Compositions are kept pickled: they need a tenth of the memory, a copy takes a tenth of the time of ``deepcopy``, and
-the garbage collector does not look through them.
+Hydra's own composition of the whole cell is the reference: what cannot be joined, and every mistake, is left to it.
+
+What was composed is kept pickled: that needs a tenth of the memory, a copy takes a tenth of the time of ``deepcopy``,
+and the garbage collector does not look through it.
 """
 
 from __future__ import annotations
 
 import copy
 import pickle
+import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from hydra._internal import defaults_list
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, Node, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
-from runners.config.compose import SINGLE
+from benchmark.errors import GauntletError
+from runners.config.compose import PARTS, SINGLE, ComposedCell, Options, Part, cell_of, joined, options_of, part_of
 
-KEPT = 512  # compositions, of 15 kB each: more than a matrix of threats has
-APART = ("sweep", "defense")  # groups whose options are composed alone, unless they touch more than their own node
+KEPT = 4
+"""Sweeps of which a process keeps what it composed; a notebook may begin any number of them."""
 
-Composition = tuple[str, ...]
-
-# Pickled, and by sweep: launchers hand a worker a new loader for each cell.
-_compositions: dict[tuple[str, Composition], bytes] = {}
-_nodes: dict[tuple[str, Composition], bytes | None] = {}
-_targets: dict[tuple[str, bool, Composition], dict[str, str] | None] = {}
-_taken: set[str] = set()  # sweeps whose own process handed this one what it had composed
+Lines = tuple[str, ...]
+File = tuple[str, str | None]
+"""A file of options and the place in the config where its content goes."""
 
 
 @lru_cache(maxsize=4096)
@@ -49,21 +54,40 @@ def parsed(line: str) -> Override:
     return OverridesParser.create().parse_override(line)
 
 
-def choices(lines: Composition) -> Composition:
-    """Return those of ``lines`` that decide which components are composed."""
-    return tuple(line for line in lines if not is_parameter(line))
+@dataclass(frozen=True)
+class Choice:
+    """Files and options that the lines of a cell stand for.
+
+    Attributes:
+        files: key of the config -> the files that set it, in Hydra's order.
+        options: group -> chosen option, as in Hydra's ``runtime.choices``.
+    """
+
+    files: dict[str, tuple[File, ...]]
+    options: dict[str, str | None]
 
 
-def is_parameter(line: str) -> bool:
-    """Return whether ``line`` only sets a value that must exist already, e.g. ``threat.step=1`` or ``seed=3``."""
-    override = parsed(line)
-    key = override.key_or_group
-    return (
-        override.type is OverrideType.CHANGE
-        and override.package is None
-        and not override.is_sweep_override()
-        and (key == "seed" or ("." in key and "/" not in key and not override.is_hydra_override()))
-    )
+@dataclass
+class Composed:
+    """Everything that was composed of a sweep so far; plain data, for it is handed to workers.
+
+    Attributes:
+        base: pickled config without any line of a cell.
+        named: line of a cell -> whether it names an option and so decides which files are read.
+        choices: lines that name options -> what they amount to; None where only Hydra can compose their cells.
+        keys: file -> the keys of the config that it sets.
+        nodes: key of the config and its files -> the pickled node, as they alone make it.
+    """
+
+    base: bytes | None = None
+    named: dict[str, bool] = field(default_factory=dict)
+    choices: dict[Lines, Choice | None] = field(default_factory=dict)
+    keys: dict[File, tuple[str, ...]] = field(default_factory=dict)
+    nodes: dict[tuple[str, tuple[File, ...]], bytes] = field(default_factory=dict)
+
+
+_composed: dict[tuple[str, str, Lines], Composed] = {}  # by sweep: launchers hand a worker a new loader for each cell
+_taken: set[str] = set()  # sweeps whose own process handed this one what it had composed
 
 
 class SweepLoader:
@@ -88,62 +112,11 @@ class SweepLoader:
         with ExitStack() as stack:
             with suppress(OSError):
                 path = Path(stack.enter_context(TemporaryDirectory())) / "compositions.pickle"
-                path.write_bytes(pickle.dumps((_compositions, _nodes)))
+                own = {key: composed for key, composed in _composed.items() if key[0] == self.sweep}
+                path.write_bytes(pickle.dumps(own))
                 self.handed = path
             yield
             self.handed = None
-
-    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig:
-        """Return the config of one cell, as Hydra's own loader would."""
-        config = self.cell(master_config, tuple(sweep_overrides))
-        OmegaConf.copy_cache(from_config=master_config, to_config=config)
-        return config
-
-    def cell(self, master_config: DictConfig, overrides: Composition) -> DictConfig:
-        """Compose ``overrides``; the caller may modify the result."""
-        self._take()
-        name, hydra = master_config.hydra.job.config_name, tuple(master_config.hydra.overrides.hydra)
-        alone, together = self._apart("defense", name, hydra, choices(overrides))
-        config = _with(self._composed(name, hydra, together), alone)
-        try:
-            for line in filter(is_parameter, overrides):
-                OmegaConf.update(config, parsed(line).key_or_group, parsed(line).value(), merge=True)
-        except OmegaConfBaseException:  # an error of the user, which Hydra explains better
-            return self.loader.load_configuration(name, [*hydra, *overrides], RunMode.RUN)
-        config.hydra.overrides.task = list(overrides)
-        return config
-
-    def targets(self, master_config: DictConfig, overrides: Composition) -> dict[str, str] | None:
-        """Return the ``_target_`` of each component by its place in the config, without composing the cell.
-
-        Dataset, model, setting and threat come first, then the defenses in the order of the stack. None where the whole
-        cell must be composed to know: a defense sets more than its own node, or a line names another class.
-        """
-        if any("_target_" in line for line in overrides):
-            return None
-        name, hydra = master_config.hydra.job.config_name, tuple(master_config.hydra.overrides.hydra)
-        chosen = choices(overrides)
-        of_defense = tuple(line for line in chosen if _concerns("defense", line))
-        together = tuple(line for line in chosen if line not in of_defense)
-        defenses = self._targets_of(name, hydra, of_defense, alone=True)
-        rest = self._targets_of(name, hydra, together, alone=False)
-        return rest | defenses if rest is not None and defenses is not None else None
-
-    def _targets_of(self, name: str, hydra: Composition, lines: Composition, *, alone: bool) -> dict[str, str] | None:
-        """Return the targets of the defenses that ``lines`` choose, or of everything else."""
-        key = (self.sweep, alone, (*hydra, *lines))
-        if key not in _targets:
-            if alone and lines:
-                node, _ = self._apart("defense", name, hydra, lines)
-                nodes = node and {f"defense.{part}": found for part, found in node.node.items()}
-            else:
-                config = self._composed(name, hydra, lines)
-                own = {group: config[group] for group in SINGLE}
-                nodes = {f"defense.{part}": found for part, found in config.defense.items()} if alone else own
-            found = [(path, node.get("_target_")) for path, node in nodes.items()] if nodes is not None else []
-            known = nodes is not None and all(isinstance(target, str) for _, target in found)
-            _targets[key] = {str(path): str(target) for path, target in found} if known else None
-        return _targets[key]
 
     def _take(self) -> None:
         """Read the compositions of the sweep's own process, once a process."""
@@ -151,43 +124,363 @@ class SweepLoader:
             return
         _taken.add(self.sweep)
         with suppress(FileNotFoundError):
-            compositions, nodes = pickle.loads(self.handed.read_bytes())  # noqa: S301 - written by the parent process, in its own folder
-            _compositions.update(compositions)
-            _nodes.update(nodes)
+            _composed.update(pickle.loads(self.handed.read_bytes()))  # noqa: S301 - written by the parent process, in its own folder
 
-    def _composed(self, name: str, hydra: Composition, chosen: Composition) -> DictConfig:
-        key = (self.sweep, (*hydra, *chosen))
-        if key not in _compositions:
-            while len(_compositions) >= KEPT:
-                del _compositions[next(iter(_compositions))]
-            alone, together = self._apart("sweep", name, hydra, chosen)
-            config = self._anew(name, hydra, together)
-            _compositions[key] = pickle.dumps(_with(config, alone))
-        return pickle.loads(_compositions[key])  # noqa: S301 - pickled by this process
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig:
+        """Return the config of one cell, as Hydra's own loader would."""
+        config = self.cell(master_config, tuple(sweep_overrides))
+        OmegaConf.copy_cache(from_config=master_config, to_config=config)
+        return config
 
-    def _anew(self, name: str, hydra: Composition, chosen: Composition) -> DictConfig:
-        return _of_a_cell(self.loader.load_configuration(name, [*hydra, *chosen], RunMode.RUN))
+    def cell(self, master_config: DictConfig, overrides: Lines) -> DictConfig:
+        """Compose ``overrides``; the caller may modify the result."""
+        files = self.files(master_config)
+        try:
+            config = files.whole(overrides)
+        except (HydraException, OmegaConfBaseException, GauntletError):  # the user's mistake, which Hydra explains
+            config = None
+        return files.by_hydra(overrides) if config is None else config
 
-    def _apart(
-        self, group: str, name: str, hydra: Composition, chosen: Composition
-    ) -> tuple[DictConfig | None, Composition]:
-        """Return the composition of ``chosen`` in ``group`` alone, and the lines that compose the rest.
+    def files(self, master_config: DictConfig) -> Files:
+        """Return the composer of the sweep that ``master_config`` begins."""
+        self._take()
+        name, hydra = master_config.hydra.job.config_name, tuple(master_config.hydra.overrides.hydra)
+        key = (self.sweep, name, hydra)
+        if key not in _composed:
+            while len(_composed) >= KEPT:
+                del _composed[next(iter(_composed))]
+            _composed[key] = Composed()
+        assert isinstance(self.loader, ConfigLoaderImpl)
+        return Files(self.loader, name, hydra, _composed[key])
 
-        None and all lines where the group is not merely chosen, or the choice touches anything beside it.
+
+class Files:
+    """Composer of configs from the files of options, each read once.
+
+    Args:
+        loader: Hydra's.
+        name: the primary config.
+        hydra: overrides of Hydra's own settings.
+        composed: what there is already; more is added.
+    """
+
+    def __init__(self, loader: ConfigLoaderImpl, name: str, hydra: Lines, composed: Composed) -> None:
+        self.loader = loader
+        self.name = name
+        self.hydra = hydra
+        self.composed = composed
+        self._repository: Any = None
+
+    def by_hydra(self, lines: Lines) -> DictConfig:
+        """Return the config of a cell as Hydra composes it, of all files anew."""
+        return _of_a_cell(self.loader.load_configuration(self.name, [*self.hydra, *lines], RunMode.RUN))
+
+    def whole(self, lines: Lines) -> DictConfig | None:
+        """Return the same, joined of components; None where only Hydra can.
+
+        Raises:
+            HydraException, OmegaConfBaseException, GauntletError: Hydra cannot either.
         """
-        touching = [line for line in chosen if _concerns(group, line)]
-        if len(touching) != 1 or not _chooses(touching[0]):
-            return None, chosen
-        key = (self.sweep, (*hydra, *touching))
-        if key not in _nodes:
-            config, default = self._anew(name, hydra, tuple(touching)), self._composed(name, hydra, ())
-            options = {of: option for of, option in config.hydra.runtime.choices.items() if of == group}
-            alone = OmegaConf.create({"group": group, "node": config[group], "choices": options})
-            _nodes[key] = pickle.dumps(alone) if _without(group, config) == _without(group, default) else None
-        kept = _nodes[key]
-        if kept is None:
-            return None, chosen
-        return pickle.loads(kept), tuple(line for line in chosen if line not in touching)  # noqa: S301 - pickled by this process
+        choosing, setting = self.apart(lines)
+        choice = self.choice(choosing)
+        base = self.choice(())
+        if choice is None or base is None or base.files.keys() - choice.files.keys():
+            return None
+        config = self.base()
+        self.fill(config, {key: files for key, files in choice.files.items() if files != base.files.get(key)})
+        ConfigLoaderImpl._apply_overrides_to_config([parsed(line) for line in setting], config)
+        config.hydra.runtime.choices = choice.options
+        config.hydra.overrides.task = list(lines)
+        return config
+
+    def fill(self, config: DictConfig, wanted: Mapping[str, tuple[File, ...]]) -> None:
+        """Set each key of ``config`` to what its files make of it."""
+        with flag_override(config, "no_deepcopy_set_nodes", True):
+            for key, files in wanted.items():
+                config._set_item_impl(key, pickle.loads(self.node(key, files)))  # noqa: S301 - pickled by this process
+
+    def apart(self, lines: Lines) -> tuple[Lines, Lines]:
+        """Return those of ``lines`` that name options, and those that set values."""
+        named = self.composed.named
+        for line in lines:
+            if line not in named:
+                override = parsed(line)
+                named[line] = override.is_sweep_override() or (
+                    not isinstance(override.value(), dict) and self.repository.group_exists(override.key_or_group)
+                )
+        return tuple(line for line in lines if named[line]), tuple(line for line in lines if not named[line])
+
+    @property
+    def repository(self) -> Any:
+        """Return Hydra's repository of options, which reads each file once."""
+        if self._repository is None:
+            _, self._repository = self.loader._parse_overrides_and_create_caching_repo(self.name, list(self.hydra))
+        return self._repository
+
+    def base(self) -> DictConfig:
+        """Return a copy of the config without any line of a cell."""
+        if self.composed.base is None:
+            self.composed.base = pickle.dumps(self.by_hydra(()))
+        return pickle.loads(self.composed.base)  # noqa: S301 - pickled by this process
+
+    def choice(self, lines: Lines) -> Choice | None:
+        """Return what options amount to, or None where only Hydra can compose their cells.
+
+        The defense is found apart from the others, unless one of the two decides about the other.
+        """
+        known = self.composed.choices
+        if lines not in known:
+            of_defense = tuple(line for line in lines if parsed(line).key_or_group == "defense")
+            rest = tuple(line for line in lines if line not in of_defense)
+            if of_defense and rest:
+                known[lines] = self._of_both(self.choice(of_defense), self.choice(rest)) or self._listed(lines)
+            else:
+                known[lines] = self._listed(lines)
+        return known[lines]
+
+    def _of_both(self, defense: Choice | None, rest: Choice | None) -> Choice | None:
+        """Return what a choice of defenses and another one amount to together; None where they must be listed anew."""
+        base = self.choice(())
+        if base is None or defense is None or rest is None:
+            return None
+        if _but_defense(defense) != _but_defense(base) or _of_defense(rest) != _of_defense(base):
+            return None
+        files, options = _but_defense(rest)
+        return Choice(files | _of_defense(defense)[0], options | _of_defense(defense)[1])
+
+    def _listed(self, lines: Lines) -> Choice | None:
+        overrides = [parsed(line) for line in (*self.hydra, *lines)]
+        if any(override.is_sweep_override() for override in overrides):
+            return None
+        with _maps_where_needed():
+            listed = defaults_list.create_defaults_list(
+                repo=self.repository,
+                config_name=self.name,
+                overrides_list=overrides,
+                prepend_hydra=True,
+                skip_missing=False,
+            )
+        files: dict[str, tuple[File, ...]] = {}
+        for default in listed.defaults:
+            file = (str(default.config_path), default.package)
+            for key in self._keys(file):
+                files[key] = (*files.get(key, ()), file)
+        if lines and (base := self.choice(())) is not None and files["hydra"] != base.files["hydra"]:
+            return None
+        return Choice(files, {**listed.overrides.known_choices})
+
+    def _lent(self) -> Any:
+        return _Lent(self.repository)
+
+    def _keys(self, file: File) -> tuple[str, ...]:
+        """Return the keys of the config that a file sets; its own list of defaults is none."""
+        if file not in self.composed.keys:
+            default = ResultDefault(config_path=file[0], package=file[1])
+            loaded = self.loader._load_single_config(default, self._lent()).config
+            keys = [str(key) for key in loaded if key != "defaults"] if OmegaConf.is_dict(loaded) else []
+            self.composed.keys[file] = tuple(keys)
+        return self.composed.keys[file]
+
+    def node(self, key: str, files: tuple[File, ...]) -> bytes:
+        """Return the pickled value of ``key`` as Hydra merges it of ``files``."""
+        if (key, files) not in self.composed.nodes:
+            defaults = [ResultDefault(config_path=path, package=package) for path, package in files]
+            merged = self.loader._compose_config_from_defaults_list(defaults, self._lent())
+            node = without_blocks(merged)._get_node(key)
+            assert isinstance(node, Node)
+            node._set_parent(None)
+            self.composed.nodes[key, files] = pickle.dumps(node)
+        return self.composed.nodes[key, files]
+
+
+@contextmanager
+def _maps_where_needed() -> Iterator[None]:
+    """Spare Hydra a map of all choices for each file whose list of defaults names none of them by interpolation.
+
+    Three quarters of the time that it takes to list files go into these maps.
+    """
+    create = defaults_list._create_interpolation_map
+
+    def create_if_used(overrides: Any, defaults: list[Any], self_added: bool) -> Any:
+        used = any(not default.is_self() and default.is_interpolation() for default in defaults)
+        return create(overrides, defaults, self_added) if used else None
+
+    defaults_list._create_interpolation_map = create_if_used  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        defaults_list._create_interpolation_map = create
+
+
+class _Lent:
+    """A repository that lends copies: Hydra writes into what it merges."""
+
+    def __init__(self, repository: Any) -> None:
+        self.repository = repository
+
+    def load_config(self, config_path: str) -> Any:
+        found = copy.copy(self.repository.load_config(config_path))
+        found.config = copy.deepcopy(found.config)
+        return found
+
+    def get_schema_source(self) -> Any:
+        return self.repository.get_schema_source()
+
+
+# -- cells of a plan ---------------------------------------------------------------------------------------------------
+INTERPOLATION = re.compile(r"\$\{\s*(?:(by_scale)\s*:|(function_named)\s*:|(\.)\w|(\w+)(?:\.\w+)*\s*\})")
+"""Beginning of an interpolation that tells what it refers to: the scale, nothing, its own node, or a key."""
+
+
+class Cells:
+    """Composer of the cells of a sweep, which makes each of their parts once.
+
+    Args:
+        loader: composes a whole cell where joining does not do.
+        master: the composed config of the sweep.
+    """
+
+    def __init__(self, loader: SweepLoader, master: DictConfig) -> None:
+        self.loader = loader
+        self.master = master
+        self.files = loader.files(master)
+        self._parts: dict[Hashable, Part] = {}
+        self._options: dict[Hashable, Options] = {}
+        self._refers: dict[Hashable, frozenset[str] | None] = {}
+        self._targets: dict[tuple[str, tuple[File, ...]], dict[str, str] | None] = {}
+
+    def __call__(self, lines: Lines) -> ComposedCell:
+        """Return the cell that ``lines`` compose.
+
+        Raises:
+            ConfigError: a value is missing or cannot be resolved.
+            HydraException: the cell cannot be composed.
+        """
+        try:
+            cell = self._joined(lines)
+        except (HydraException, OmegaConfBaseException, GauntletError):  # the user's mistake, told by the whole cell
+            cell = None
+        if cell is None:
+            config = self.loader.cell(self.master, lines)
+            cell = cell_of(config, config.hydra.runtime.choices)
+        return cell
+
+    def targets(self, lines: Lines) -> dict[str, str] | None:
+        """Return the ``_target_`` of each component by its place in the config, without composing the cell.
+
+        Dataset, model, setting and threat come first, then the defenses in the order of the stack. None where the whole
+        cell must be composed to know.
+        """
+        if any("_target_" in line for line in lines):
+            return None
+        try:
+            choice = self.files.choice(self.files.apart(lines)[0])
+        except (HydraException, OmegaConfBaseException, GauntletError):
+            return None
+        if choice is None:
+            return None
+        found: dict[str, str] = {}
+        for group in (*SINGLE, "defense"):
+            own = self._targets_of(group, choice.files.get(group, ()))
+            if own is None or not (own or group == "defense"):
+                return None
+            found |= own
+        return found
+
+    def _joined(self, lines: Lines) -> ComposedCell | None:
+        choosing, setting = self.files.apart(lines)
+        choice = self.files.choice(choosing)
+        if choice is None:
+            return None
+        own: dict[str, Lines] = {}
+        for line in setting:
+            key = _key(line)
+            own[key] = (*own.get(key, ()), line)
+        if "hydra" in own:
+            return None
+        state = _State(choice, own)
+        machine = tuple((key, of) for key, of in own.items() if key not in PARTS)
+        at = (machine, choice.options.get("sweep"), *(choice.files.get(key) for key in MACHINE))
+        if at not in self._options:
+            self._options[at] = options_of(self._config(state, MACHINE), choice.options)
+        options = self._options[at]
+        return joined({name: self._part(name, state, options) for name in PARTS}, options)
+
+    def _part(self, name: str, state: _State, options: Options) -> Part:
+        refers = self._closure(name, state)
+        key = (name, state.choice.options.get(name), options.data_root, *map(state.of, refers))
+        if key not in self._parts:
+            config = self._config(state, refers)
+            self._parts[key] = part_of(config, name, state.choice.options, options.data_root)
+        return self._parts[key]
+
+    def _closure(self, name: str, state: _State) -> tuple[str, ...]:
+        """Return the keys of the config that a part's value depends on, its own first."""
+        found, waiting = [name], [name]
+        while waiting:
+            refers = self._referred(waiting.pop(), state)
+            if refers is None:
+                return tuple(sorted({*state.choice.files, *state.own} - {"hydra", "sweep", "lists"}))
+            new = sorted(refers.difference(found))
+            found += new
+            waiting += new
+        return tuple(found)
+
+    def _referred(self, key: str, state: _State) -> frozenset[str] | None:
+        """Return the keys that the interpolations in ``key`` name; None where they may name any."""
+        of = state.of(key)
+        if of not in self._refers:
+            text = str(OmegaConf.to_container(self._config(state, (key,)), resolve=False))
+            named = [found.groups() for found in INTERPOLATION.finditer(text)]
+            if len(named) < text.count("${"):
+                self._refers[of] = None
+            else:
+                keys = {"scale" if scale else other for scale, _, _, other in named if scale or other}
+                self._refers[of] = frozenset(keys)
+        return self._refers[of]
+
+    def _config(self, state: _State, keys: Sequence[str]) -> DictConfig:
+        """Return a config that holds ``keys`` alone, with the values that the cell's lines set."""
+        config = OmegaConf.create()
+        self.files.fill(config, {key: files for key in keys if (files := state.choice.files.get(key))})
+        OmegaConf.set_struct(config, True)
+        lines = [line for key in keys for line in state.own.get(key, ())]
+        ConfigLoaderImpl._apply_overrides_to_config([parsed(line) for line in lines], config)
+        return config
+
+    def _targets_of(self, group: str, files: tuple[File, ...]) -> dict[str, str] | None:
+        """Return the targets of the components that ``files`` make, or None where one is not plain."""
+        if (group, files) not in self._targets:
+            config = OmegaConf.create()
+            self.files.fill(config, {group: files} if files else {})
+            found: Any = OmegaConf.to_container(config, resolve=False)
+            nodes = found.get(group, {}) if group == "defense" else found
+            targets = {name: own.get("_target_") if isinstance(own, dict) else None for name, own in nodes.items()}
+            place = "defense." if group == "defense" else ""
+            plain = all(isinstance(target, str) and "${" not in target for target in targets.values())
+            self._targets[group, files] = {f"{place}{name}": str(of) for name, of in targets.items()} if plain else None
+        return self._targets[group, files]
+
+
+MACHINE = ("device", "threads", "time_limit", "store", "logger", "cache", "data", "trusted")
+"""Keys of the config that are in no cell's identity."""
+
+
+class _State:
+    """Lines of one cell: its options, and those that set values, by the key they concern."""
+
+    def __init__(self, choice: Choice, own: Mapping[str, Lines]) -> None:
+        self.choice = choice
+        self.own = own
+
+    def of(self, key: str) -> Hashable:
+        """Return all that the value of ``key`` follows from, but for its interpolations."""
+        return key, self.choice.files.get(key), self.own.get(key)
+
+
+@lru_cache(maxsize=4096)
+def _key(line: str) -> str:
+    return parsed(line).key_or_group.split(".")[0]
 
 
 def without_blocks(config: DictConfig) -> DictConfig:
@@ -211,30 +504,17 @@ def _of_a_cell(config: DictConfig) -> DictConfig:
     return config
 
 
-def _chooses(line: str) -> bool:
-    """Return whether ``line`` names an option for a whole group."""
-    override = parsed(line)
-    return override.type is OverrideType.CHANGE and override.package is None and "." not in override.key_or_group
+def _of_defense(choice: Choice) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what was chosen for ``defense``: files and option."""
+    files, options = ({key: of for key, of in held.items() if key == "defense"} for held in _both(choice))
+    return files, options
 
 
-def _concerns(group: str, line: str) -> bool:
-    """Return whether ``line`` chooses an option of ``group`` or changes something in it."""
-    return parsed(line).key_or_group.split(".")[0] == group
+def _but_defense(choice: Choice) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the same of everything else."""
+    files, options = ({key: of for key, of in held.items() if key != "defense"} for held in _both(choice))
+    return files, options
 
 
-def _without(group: str, config: DictConfig) -> tuple[Any, Any]:
-    """Return all that ``config`` holds beside ``group``, and the options chosen for it."""
-    held = OmegaConf.masked_copy(config, [str(key) for key in config if key not in (group, "hydra")])
-    return OmegaConf.to_container(held), _but(group, config.hydra.runtime.choices)
-
-
-def _with(config: DictConfig, alone: DictConfig | None) -> DictConfig:
-    """Return ``config`` joined with the part that was composed apart from it, if any."""
-    if alone is not None:
-        config[alone.group] = alone.node
-        config.hydra.runtime.choices = {**_but(alone.group, config.hydra.runtime.choices), **alone.choices}
-    return config
-
-
-def _but(group: str, chosen: DictConfig) -> dict[Any, Any]:
-    return {of: option for of, option in chosen.items() if of != group}
+def _both(choice: Choice) -> tuple[dict[str, Any], dict[str, Any]]:
+    return choice.files, choice.options

@@ -209,9 +209,11 @@ class Store:
         The fastest way to ask a few flat things of many records: no text is parsed and no record is put together. Of
         packed records only what :meth:`runners.store.packed.Table.index` looks at is checked.
         """
+        loose, faults = self._loose()
+        if not (loose or faults or any((self.root / "records").glob("*.parquet"))):  # pyarrow is not imported in vain
+            return {name: [] for name in names}
         from runners.store import packed
 
-        loose, faults = self._loose()
         tables = self.packed()
         rows = tables.rows(names)
         for key in loose:

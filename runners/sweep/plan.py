@@ -23,10 +23,10 @@ from omegaconf import DictConfig
 from benchmark.errors import ConfigError
 from runners.config.build import check, locate, nearest
 from runners.config.catalogue import components
-from runners.config.compose import ComposedCell, cell_of, uses_seed, with_seed
+from runners.config.compose import ComposedCell
 from runners.config.gate import resolved, trusted_prefixes
 from runners.config.identity import SINGLE, canonical
-from runners.config.loader import SweepLoader, choices, parsed
+from runners.config.loader import Cells, SweepLoader
 from runners.config.pairs import derive
 from runners.config.remembered import keep, recall
 from runners.store.records import FINISHED, Store
@@ -115,8 +115,8 @@ def make_plan(loader: SweepLoader, config: DictConfig, arguments: Sequence[str],
     others = [line for line in arguments if not line.startswith(ONLY)]
     wanted = _kept(list(dict.fromkeys(overrides(loader, config, others))), _axes(loader, filters), config, plan.notes)
     plan.notes += _replaced(loader, config, others)
-    possible = _possible(loader, config, wanted, judge, plan.refused)
-    for planned in _distinct(_Composer(loader, config), possible):
+    cells = Cells(loader, config)
+    for planned in _distinct(cells, _possible(cells, wanted, judge, plan.refused)):
         status = statuses.get(planned.cell.key)
         if reason := judge.refusal(planned.cell):
             plan.refused[reason] += 1
@@ -157,8 +157,7 @@ def overrides(loader: SweepLoader, config: DictConfig, arguments: Sequence[str])
         if math.prod(map(len, axes.values())) > MOST_CELLS:
             named = ", ".join(f"{key} ({len(values)})" for key, values in axes.items() if len(values) > 1)
             raise ConfigError(f"A block of the sweep has more than {MOST_CELLS} cells: {named}; name fewer values.")
-        for values in itertools.product(*axes.values()):
-            yield tuple(f"{key}={value}" for key, value in zip(axes, values, strict=True))
+        yield from itertools.product(*([f"{key}={value}" for value in values] for key, values in axes.items()))
     if once and (strange := [value for value in given.get(once, ()) if value not in taken]):
         raise ConfigError(f"No block of the sweep has {once}={strange[0]}; name one that it has, or another sweep.")
 
@@ -305,37 +304,18 @@ def _element(key: str, value: Any) -> str:
 
 
 # -- from overrides to cells -----------------------------------------------------------------------------------------
-class _Composer:
-    """Composer of cells; those that differ in the seed only share the work."""
-
-    def __init__(self, loader: SweepLoader, config: DictConfig) -> None:
-        self.loader = loader
-        self.config = config
-        self.done: dict[tuple[str, ...], ComposedCell] = {}
-
-    def __call__(self, overrides: tuple[str, ...]) -> ComposedCell:
-        rest = tuple(line for line in overrides if not line.startswith("seed="))
-        if rest in self.done:
-            seeds = [parsed(line).value() for line in overrides if line not in rest]
-            return with_seed(self.done[rest], seeds[-1]) if seeds else self.done[rest]
-        config = self.loader.cell(self.config, overrides)
-        cell = cell_of(config, config.hydra.runtime.choices)
-        if not uses_seed(config):
-            self.done[rest] = cell
-        return cell
-
-
 def _possible(
-    loader: SweepLoader, config: DictConfig, lists: Iterable[tuple[str, ...]], judge: _Judge, refused: Counter[str]
+    cells: Cells, lists: Iterable[tuple[str, ...]], judge: _Judge, refused: Counter[str]
 ) -> Iterator[tuple[str, ...]]:
     """Yield those of ``lists`` whose classes meet, as far as these are known before the cell is composed.
 
     The others are counted in ``refused``.
     """
-    for lines in sorted(lists, key=choices):  # the loader forgets
+    trusted = trusted_prefixes(cells.master.trusted)
+    for lines in lists:
         with _named(lines):
-            targets = loader.targets(config, lines)
-            reason = judge.known_refusal(targets, trusted_prefixes(config.trusted)) if targets else None
+            targets = cells.targets(lines)
+            reason = judge.known_refusal(targets, trusted) if targets else None
         if reason:
             refused[reason] += 1
         else:
@@ -352,13 +332,13 @@ def _named(lines: tuple[str, ...]) -> Iterator[None]:
         raise
 
 
-def _distinct(composer: _Composer, lists: Iterable[tuple[str, ...]]) -> Iterator[Planned]:
+def _distinct(cells: Cells, lists: Iterable[tuple[str, ...]]) -> Iterator[Planned]:
     seen: set[str] = set()
-    searchpath = tuple(composer.config.hydra.overrides.hydra)
+    searchpath = tuple(cells.master.hydra.overrides.hydra)
     searchpath = tuple(line for line in searchpath if line.startswith("hydra.searchpath="))
     for lines in lists:
         with _named(lines):
-            cell = composer(lines)
+            cell = cells(lines)
         if cell.key not in seen:
             seen.add(cell.key)
             yield Planned(cell, lines, searchpath)
@@ -376,6 +356,7 @@ class _Judge:
         self.known: dict[str, str | None] = found["known"]
         self.size = len(self.checked) + len(self.known)
         self.strange: set[str] = set()
+        self.passed: dict[int, Any] = {}
 
     def refusal(self, cell: ComposedCell) -> str | None:
         """Return why the cell is impossible, or None.
@@ -386,11 +367,14 @@ class _Judge:
         nodes = [(group, cell.nodes[group]) for group in SINGLE]
         nodes += [(f"defense.{name}", node) for name, node in cell.nodes["defense"].items()]
         for path, node in nodes:
+            if self.passed.get(id(node)) is node:  # cells share their parts
+                continue
             text = json.dumps(node, sort_keys=True)  # 1 and 1.0 are two types
             if (name := hashlib.sha256(text.encode()).hexdigest()) not in self.checked:
                 check(node, path, cell.options.trusted)
                 self.checked.add(name)
                 self._mark(name, re.findall(r'"_target_":"([^"]*)"', canonical(node)))
+            self.passed[id(node)] = node
         return self.known_refusal({path: node["_target_"] for path, node in nodes}, cell.options.trusted)
 
     def known_refusal(self, targets: Mapping[str, str], trusted: tuple[str, ...]) -> str | None:
@@ -433,10 +417,12 @@ def _kept_apart(cells: Iterable[Planned]) -> list[Planned]:
     What cells share is made by whoever needs it first, and a second one that needs it at that time waits. Most of it
     depends on all but the threat (models, releases), and some on the threat (a malicious provider's model).
     """
-    groups: dict[str, list[Planned]] = {}
+    spelled: dict[int, str] = {}  # by identity: cells share their parts
+    groups: dict[tuple[str, ...], list[Planned]] = {}
     for planned in cells:
-        science = {part: value for part, value in planned.cell.config.items() if part != "threat"}
-        groups.setdefault(canonical(science), []).append(planned)
+        others = [value for part, value in planned.cell.config.items() if part != "threat"]
+        spelled |= {id(value): canonical(value) for value in others if id(value) not in spelled}
+        groups.setdefault(tuple(spelled[id(value)] for value in others), []).append(planned)
     turned = [group[i % len(group) :] + group[: i % len(group)] for i, group in enumerate(groups.values())]
     return [planned for turn in itertools.zip_longest(*turned) for planned in turn if planned is not None]
 
@@ -448,7 +434,8 @@ def _estimate(plan: Plan, past: Mapping[str, Sequence[Any]]) -> None:
     for status, took, *kind in zip(*(past[name] for name in ("status", "seconds", *KIND)), strict=True):
         if status == "ok":
             seconds[tuple(kind)].append(took)
-    known = [statistics.median(times) for p in plan.to_run if (times := seconds.get(_kind(p.cell.config)))]
+    medians = {of: statistics.median(times) for of, times in seconds.items()}
+    known = [medians[of] for p in plan.to_run if (of := _kind(p.cell.config)) in medians]
     plan.unknown = len(plan.to_run) - len(known)
     plan.estimate = sum(known) if known else None
     peaks: dict[tuple[str, ...], float] = {}

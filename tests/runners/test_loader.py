@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import initialize_config_module
+from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
@@ -15,9 +18,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from benchmark.errors import ConfigError
+from runners.config import catalogue
 from runners.config import loader as loaders
-from runners.config.compose import cell_of, register, uses_seed, with_seed
-from runners.config.loader import SweepLoader
+from runners.config.compose import SINGLE, ComposedCell, cell_of, part_of, register
+from runners.config.loader import Cells, SweepLoader
 from tests.runners.conftest import FAKE_CELL, composed
 
 CELLS = [
@@ -31,36 +35,123 @@ CELLS = [
 ]
 
 
-@pytest.fixture
+WITHIN = [
+    ("threat=reconstruction_model_inversion", "setting.epochs=7", "seed=1"),
+    ("threat=member_participant", "defense=secure_aggregation", "scale=full"),
+    ("threat=attribute_density_gap", "model.hidden=[${seed},${setting.epochs}]", "seed=2"),
+    ("threat=attribute_density_gap", "dataset=digits_writers", "defense=[]"),
+    ("threat=leakage_dlg", "threat.iterations=${oc.select:setting.rounds}", "setting.rounds=${by_scale:${seed},1,2}"),
+    ("model=factory", "model.call=torch.nn:Linear", "+threat.call=${..model.call}", "threads=2", "scale.name=cpu"),
+    ("+preset@setting=small_shares", "setting.parties=3", "sweep=check"),
+    ("threat=leakage_dlg", "threat.iterations=0x10", "defense.none.x=1"),
+    ("threat=leakage_dlg", "threat.iterations=${nowhere}"),
+    ("threat=leakage_dlg", "~defense", "seed=-1"),
+    ("+threat=leakage_dlg",),
+    ("threat=leakage_dlg,leakage_idlg",),
+    ("threat={iterations: 5}", "dataset.sizes.owner=9"),
+]
+"""Cells whose parts refer to each other, or that Hydra refuses."""
+
+
+@pytest.fixture(scope="module")
 def hydra() -> ConfigLoader:
     register()
     with initialize_config_module("conf", version_base="1.3"):
         return GlobalHydra.instance().config_loader()
 
 
+@pytest.fixture(scope="module")
+def master(hydra: ConfigLoader) -> DictConfig:
+    return hydra.load_configuration("sweeps", ["sweep=demo"], RunMode.MULTIRUN)
+
+
+@pytest.fixture(scope="module")
+def shared(hydra: ConfigLoader) -> SweepLoader:
+    """Return a loader that remembers what the tests before composed, as that of a sweep does."""
+    return SweepLoader(hydra)
+
+
+def mistake(make: Callable[[], Any]) -> Any:
+    """Return what ``make`` returns, or the words in which it refuses."""
+    try:
+        return make()
+    except (HydraException, ConfigError) as error:
+        return type(error), str(error)
+
+
 def plain(config: DictConfig) -> dict:  # type: ignore[type-arg]
     container = OmegaConf.to_container(config)
     del container["hydra"]["job"]["override_dirname"]  # type: ignore[union-attr,arg-type,call-overload,index]
     for key in ("blocks", "base", "bases"):
-        container["sweep"].pop(key, None)  # type: ignore[union-attr,arg-type,call-overload,index]
+        container.get("sweep", {}).pop(key, None)  # type: ignore[union-attr,arg-type,call-overload,index]
     return container  # type: ignore[return-value]
 
 
-def test_a_cell_is_composed_as_hydra_composes_it(hydra: ConfigLoader) -> None:
-    master = hydra.load_configuration("sweeps", ["sweep=demo"], RunMode.MULTIRUN)
-    quick = SweepLoader(hydra)
-    for overrides in [*CELLS, CELLS[1]]:  # the last one from memory
-        try:
-            whole = hydra.load_sweep_config(master, list(overrides))
-        except HydraException:
-            with pytest.raises(HydraException):
-                quick.load_sweep_config(master, overrides)
-            continue
-        assert plain(quick.load_sweep_config(master, overrides)) == plain(whole)
+@pytest.mark.parametrize("overrides", [*CELLS, *WITHIN, CELLS[1]], ids=" ".join)  # the last one from memory
+def test_a_cell_is_composed_as_hydra_composes_it(
+    overrides: tuple[str, ...], hydra: ConfigLoader, master: DictConfig, shared: SweepLoader
+) -> None:
+    same_as_hydra(overrides, hydra, master, shared)
 
 
-def test_a_mistake_has_hydras_own_words(hydra: ConfigLoader) -> None:
-    master = hydra.load_configuration("sweeps", [], RunMode.MULTIRUN)
+def same_as_hydra(overrides: tuple[str, ...], hydra: ConfigLoader, master: DictConfig, loader: SweepLoader) -> None:
+    """Hold configs, cells with their keys, and mistakes against Hydra's own composition of the whole cell."""
+    whole = mistake(lambda: hydra.load_sweep_config(master, list(overrides)))
+    joined = mistake(lambda: loader.load_sweep_config(master, overrides))
+    cells = Cells(loader, master)
+    if not isinstance(whole, DictConfig):
+        assert joined == whole == mistake(lambda: cells(overrides))
+        return
+    assert plain(joined) == plain(whole)
+    wanted = mistake(lambda: cell_of(whole, whole.hydra.runtime.choices))
+    assert mistake(lambda: cells(overrides)) == wanted
+    if isinstance(wanted, ComposedCell) and (told := cells.targets(overrides)) is not None:
+        nodes = {name: wanted.nodes[name] for name in SINGLE}
+        nodes |= {f"defense.{name}": node for name, node in wanted.nodes["defense"].items()}
+        assert list(told.items()) == [(name, node["_target_"]) for name, node in nodes.items()]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_every_option_is_composed_as_hydra_composes_it(
+    hydra: ConfigLoader, master: DictConfig, shared: SweepLoader
+) -> None:
+    names = {group: [option.name for option in catalogue.options(group)] for group in (*SINGLE, "defense")}
+    for group in ("dataset", "model", "setting"):
+        for option in names[group]:
+            same_as_hydra((f"{group}={option}", "scale=cpu"), hydra, master, shared)
+    for number in range(max(len(names["threat"]), len(names["defense"]))):
+        threat, defense = (names[group][number % len(names[group])] for group in ("threat", "defense"))
+        same_as_hydra((f"threat={threat}", f"defense={defense}", "seed=3"), hydra, master, shared)
+
+
+def test_components_are_composed_once_each(
+    hydra: ConfigLoader, master: DictConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader, read = SweepLoader(hydra), list[str]()
+    monkeypatch.setattr(loaders, "_composed", {})
+    load = ConfigRepository.load_config
+    monkeypatch.setattr(
+        ConfigRepository,
+        "load_config",
+        lambda self, config_path: read.append(config_path) or load(self, config_path),  # type: ignore[func-returns-value]
+    )
+    lines = [
+        (f"threat={threat}", f"defense={defense}", f"seed={seed}", "sweep=check")
+        for threat in ("leakage_dlg", "poison_alie")
+        for defense in ("dp_sgd", "[dp_sgd,krum]")
+        for seed in (1, 2)
+    ]
+    cells, parts = Cells(loader, master), list[str]()
+    monkeypatch.setattr(loaders, "part_of", lambda *given: parts.append(given[1]) or part_of(*given))  # type: ignore[func-returns-value]
+    made = [cells(own) for own in lines]
+    assert len({cell.key for cell in made}) == len(lines)
+    assert sorted(parts) == sorted(["dataset", "model", "setting", "scale", *["threat", "defense", "seed"] * 2])
+    for path in ("threat/leakage_dlg", "threat/poison_alie", "defense/dp_sgd", "defense/krum", "sweep/check"):
+        assert read.count(path) == 1, path
+
+
+def test_a_mistake_has_hydras_own_words(hydra: ConfigLoader, master: DictConfig) -> None:
     with pytest.raises(HydraException) as told:
         SweepLoader(hydra).load_sweep_config(master, ("threat=leakage_dlg", "threat.stepps=1"))
     with pytest.raises(HydraException) as wanted:
@@ -68,91 +159,71 @@ def test_a_mistake_has_hydras_own_words(hydra: ConfigLoader) -> None:
     assert str(told.value) == str(wanted.value)
 
 
-def test_workers_compose_each_choice_of_components_once(hydra: ConfigLoader, monkeypatch: pytest.MonkeyPatch) -> None:
-    master = hydra.load_configuration("sweeps", [], RunMode.MULTIRUN)
-    quick = SweepLoader(hydra)
-    monkeypatch.setattr(loaders, "_compositions", known := {})
-    for seed in range(3):
-        handed = pickle.loads(pickle.dumps(quick))  # as Joblib does for each cell
-        config = handed.load_sweep_config(master, ("threat=leakage_dlg", f"seed={seed}", f"threat.restarts={seed}"))
-        assert (config.seed, config.threat.restarts) == (seed, seed)
-    assert len(known) == 1
-    monkeypatch.setattr(loaders, "KEPT", 2)
-    for threat in ("leakage_idlg", "leakage_labels", "leakage_analytic"):
-        quick.load_sweep_config(master, (f"threat={threat}",))
-    assert len(known) == 2, "the oldest are forgotten"
-
-
-def test_workers_are_handed_what_the_sweep_has_composed(hydra: ConfigLoader, monkeypatch: pytest.MonkeyPatch) -> None:
-    master = hydra.load_configuration("sweeps", [], RunMode.MULTIRUN)
+def test_workers_are_handed_what_the_sweep_has_composed(
+    hydra: ConfigLoader, master: DictConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     quick, lines = SweepLoader(hydra), ("threat=leakage_dlg", "defense=dp_sgd", "seed=3")
+    Cells(quick, master)(lines)  # as the plan does
     wanted = quick.load_sweep_config(master, lines)
     with quick.handed_over():
         handed = pickle.dumps(quick)
-        monkeypatch.setattr(loaders, "_compositions", {})  # another process
-        monkeypatch.setattr(loaders, "_nodes", {})
+        monkeypatch.setattr(loaders, "_composed", {})  # another process
         with monkeypatch.context() as patch:
-            patch.setattr(type(hydra), "load_configuration", lambda *_: pytest.fail("composed anew"))
-            assert pickle.loads(handed).load_sweep_config(master, lines) == wanted
-    monkeypatch.setattr(loaders, "_compositions", {})
+            patch.setattr(ConfigRepository, "load_config", lambda *_: pytest.fail("read anew"))
+            for _ in range(2):  # Joblib hands a worker a new loader for each cell
+                assert pickle.loads(handed).load_sweep_config(master, lines) == wanted
+    monkeypatch.setattr(loaders, "_composed", {})
     monkeypatch.setattr(loaders, "_taken", set())
     assert pickle.loads(handed).load_sweep_config(master, lines) == wanted, "another machine composes for itself"
 
 
-def test_another_seed_needs_no_composing(hydra: ConfigLoader) -> None:
-    config = hydra.load_configuration("config", ["threat=leakage_dlg", "seed=3"], RunMode.RUN)
-    other = hydra.load_configuration("config", ["threat=leakage_dlg", "seed=4"], RunMode.RUN)
-    cell = with_seed(cell_of(config, config.hydra.runtime.choices), 4)
-    assert cell == cell_of(other, other.hydra.runtime.choices)
-    assert not uses_seed(config)
-    config.threat.restarts = "${seed}"
-    assert uses_seed(config)
+def test_old_sweeps_are_forgotten(hydra: ConfigLoader, master: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loaders, "_composed", known := {})
+    for _ in range(loaders.KEPT + 2):
+        SweepLoader(hydra).files(master)
+    assert len(known) == loaders.KEPT
 
 
-def test_a_defense_is_composed_once_for_all_threats(hydra: ConfigLoader, monkeypatch: pytest.MonkeyPatch) -> None:
-    master = hydra.load_configuration("sweeps", ["sweep=check"], RunMode.MULTIRUN)
-    quick = SweepLoader(hydra)
-    for threat, defense in [
-        ("leakage_dlg", "dp_sgd"),
-        ("evasion_fgsm", "adversarial_training"),
-        ("poison_alie", "[nnm,krum]"),
-    ]:
-        overrides = ("sweep=check", f"threat={threat}", f"defense={defense}", "scale=cpu")
-        assert plain(quick.load_sweep_config(master, overrides)) == plain(
-            hydra.load_sweep_config(master, list(overrides))
-        )
-    monkeypatch.setattr(hydra, "load_configuration", lambda *_: pytest.fail("composed anew"))
-    config = quick.load_sweep_config(master, ("sweep=check", "threat=poison_alie", "defense=dp_sgd", "scale=cpu"))
-    assert list(config.defense) == ["dp_sgd"]
+STRANGE = {
+    "defense/wide": "# @package _global_\nsetting: {parties: 3}\ndefense:\n  wide: {_target_: my.Wide, epochs: 2}\n",
+    "defense/moving": "# @package defense.moving\n"
+    "defaults:\n  - override /setting@_global_.setting: release\n  - _self_\n_target_: my.Moving\n",
+    "threat/guarded": "defaults:\n  - override /defense@_global_.defense: krum\n  - _self_\n_target_: my.Guarded\n",
+    "threat/wide": "# @package _global_\n"
+    "threat: {_target_: my.Wide, rounds: '${setting.rounds}'}\nmodel: {hidden: 5}\n",
+}
 
 
-def test_a_defense_that_sets_more_than_itself_is_composed_with_each_threat(
-    hydra: ConfigLoader, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("threat=leakage_dlg", "defense=wide"),
+        ("threat=leakage_dlg", "defense=[krum,wide]", "defense.wide.epochs=${setting.parties}"),
+        ("threat=leakage_dlg", "defense=moving"),
+        ("threat=guarded",),
+        ("threat=guarded", "defense=dp_sgd"),
+        ("threat=wide", "defense=dp_sgd", "setting.rounds=4"),
+    ],
+    ids=" ".join,
+)
+def test_options_that_set_more_than_themselves_are_composed_as_hydra_composes_them(
+    overrides: tuple[str, ...], hydra: ConfigLoader, tmp_path: Path
 ) -> None:
-    """Compose a third party's option that sets the setting too."""
-    quick = SweepLoader(hydra)
-    master = hydra.load_configuration("sweeps", ["sweep=demo"], RunMode.MULTIRUN)
-    lines = ("threat=leakage_dlg", "defense=dp_sgd")
-    load = hydra.load_configuration
-
-    def with_setting(name: str, overrides: list[str], mode: RunMode) -> DictConfig:
-        config = load(name, overrides, mode)
-        if "defense=dp_sgd" in overrides:
-            config.setting.parties = 3
-        return config
-
-    monkeypatch.setattr(hydra, "load_configuration", with_setting)
-    assert quick.cell(master, lines).setting.parties == 3
+    for name, text in STRANGE.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.yaml").write_text(text)
+    master = hydra.load_configuration("config", [f"hydra.searchpath=[file://{tmp_path}]"], RunMode.MULTIRUN)
+    loader = SweepLoader(hydra)
+    same_as_hydra(overrides, hydra, master, loader)
 
 
 def test_without_room_to_hand_anything_over_workers_compose(
-    hydra: ConfigLoader, monkeypatch: pytest.MonkeyPatch
+    hydra: ConfigLoader, master: DictConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    master = hydra.load_configuration("sweeps", [], RunMode.MULTIRUN)
     quick = SweepLoader(hydra)
     with quick.handed_over():
         assert pickle.loads(pickle.dumps(quick)).load_sweep_config(master, ("seed=3",)).seed == 3

@@ -1,5 +1,7 @@
 """Every architecture on every image size: shapes, order of parameters, gradients, errors."""
 
+from __future__ import annotations
+
 from functools import partial
 
 import pytest
@@ -8,13 +10,24 @@ from torch import nn
 
 from benchmark.errors import ConfigError
 from benchmark.models.base import ACTIVATIONS, activation
+from benchmark.models.by_shape import network_for
+from benchmark.models.conv1d import Conv1d
 from benchmark.models.convnet import ConvNet
+from benchmark.models.convnet_bn import ConvNetBN
+from benchmark.models.hitaj_cnn import HitajCNN
+from benchmark.models.jebreel_cnn import JebreelCNN
+from benchmark.models.leaky_convnet import LeakyConvNet
 from benchmark.models.lenet import LeNet
+from benchmark.models.lstm import LSTM
 from benchmark.models.mlp import MLP
 from benchmark.models.papernot_cnn import PapernotCNN
 from benchmark.models.resnet18 import ResNet18
+from benchmark.models.shallow import KINDS, Shallow
+from benchmark.models.standardised import CIFAR10, MNIST, Standardised
+from benchmark.models.vgg16 import VGG16, Repeated
 from benchmark.models.wide_resnet import WideResNet28
 from benchmark.training.functional import Net
+from benchmark.training.loop import predict, train
 
 ARCHITECTURES = {
     "mlp": partial(MLP, hidden=[16, 12], activation="relu"),
@@ -152,3 +165,171 @@ def test_the_wide_residual_network_takes_images_of_any_size(shape, width):
 def test_the_distillation_papers_network_refuses_images_that_vanish():
     with pytest.raises(ConfigError, match="padding=0; use 1"):
         PapernotCNN(shape=(1, 8, 8), num_classes=7, width=4, hidden=8, padding=0, dropout=0.5)
+
+
+# -- hitaj_cnn
+def test_it_has_the_size_that_the_papers_give():
+    assert sum(p.numel() for p in HitajCNN(shape=(1, 32, 32), num_classes=10).parameters()) == 105_506
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32)])
+def test_images_up_to_its_size_get_a_border(shape):
+    model = HitajCNN(shape=shape, num_classes=11)
+    assert model(torch.rand(2, *shape)).shape == (2, 11)
+    assert model.features(torch.rand(2, *shape)).shape == (2, 200)
+
+
+def test_larger_images_are_refused():
+    with pytest.raises(ConfigError, match="at most 32x32"):
+        HitajCNN(shape=(1, 64, 64), num_classes=41)
+
+
+# -- convnet_bn
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32)])
+def test_logits_are_a_linear_map_of_the_features(shape):
+    model = ConvNetBN(shape=shape, num_classes=7, channels=[4, 6, 6]).eval()
+    x = torch.rand(2, *shape)
+    assert torch.allclose(model(x), model.head(model.features(x)))
+    assert model.features(x).shape == (2, 24)
+
+
+def test_running_statistics_are_refused_where_updates_cannot_carry_them():
+    with pytest.raises(ConfigError, match="running statistics"):
+        Net(ConvNetBN(shape=(1, 8, 8), num_classes=10, channels=[4, 6]))
+
+
+def test_tables_are_refused():
+    with pytest.raises(ConfigError, match="use model=mlp"):
+        ConvNetBN(shape=(5,), num_classes=2, channels=[4, 6])
+
+
+# -- leaky_convnet
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 7), (1, 28, 28)])
+def test_it_gives_logits_for_images_of_any_size(shape):
+    model = LeakyConvNet(shape=shape, num_classes=11, channels=[4, 8, 8], stem=1, hidden=16)
+    assert model(torch.rand(2, *shape)).shape == (2, 11)
+    assert model.features(torch.rand(2, *shape)).shape == (2, 16)
+
+
+def test_it_has_the_size_of_the_small_protocol():
+    model = LeakyConvNet(shape=(1, 8, 8), num_classes=11, channels=[16, 32], stem=1, hidden=64)
+    assert sum(p.numel() for p in model.parameters()) == 160 + 4640 + (512 * 64 + 64) + (64 * 11 + 11)
+
+
+def test_inputs_are_centred_and_every_pixel_gets_a_gradient():
+    model = LeakyConvNet(shape=(1, 8, 8), num_classes=3, channels=[4, 4], stem=1, hidden=8)
+    assert model.body[0](torch.tensor([0.0, 0.5, 1.0])).tolist() == [-1.0, 0.0, 1.0]
+    x = torch.rand(1, 1, 8, 8, requires_grad=True)
+    model(x).square().sum().backward()
+    assert (x.grad != 0).all()
+
+
+def test_tables_are_refused_of_leaky_convnet():
+    with pytest.raises(ConfigError, match="use model=mlp"):
+        LeakyConvNet(shape=(5,), num_classes=2, channels=[4], stem=1, hidden=4)
+
+
+# -- Models of signals, and those of scikit-learn behind a module's interface
+SIGNALS = {
+    "conv1d": partial(Conv1d, channels=[4, 6, 6], hidden=8, activation="relu"),
+    "lstm": partial(LSTM, frame=8, hidden=8),
+}
+
+
+@pytest.mark.parametrize("shape", [(1, 240), (9, 128), (2, 13)])
+@pytest.mark.parametrize("name", SIGNALS)
+def test_logits_come_from_the_features_by_the_head(name, shape):
+    model = SIGNALS[name](shape=shape, num_classes=3)
+    x = torch.rand(5, *shape)
+    assert torch.allclose(model(x), model.head(model.features(x)), atol=1e-6) and model(x).shape == (5, 3)
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_images_are_refused(name):
+    with pytest.raises(ConfigError, match="needs signals"):
+        SIGNALS[name](shape=(1, 8, 8), num_classes=3)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 48), (5,)])
+def test_there_is_a_network_for_every_shape(shape):
+    assert network_for(shape, 3, 0.5)(torch.rand(2, *shape)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_shallow_models_learn_and_live_in_their_state(kind, soft):
+    rng = torch.Generator().manual_seed(0)
+    y = torch.arange(60) % 3
+    x = torch.randn((60, 1, 4), generator=rng) + 5 * y.view(-1, 1, 1)
+    labels = torch.nn.functional.one_hot(y, 4).float() if soft else y
+    build = partial(Shallow, shape=(1, 4), num_classes=4, kind=kind, trees=10, neighbours=3)
+    model = train(build(), x, labels, epochs=1, rng=rng)
+    assert (predict(model, x).argmax(dim=1) == y).double().mean() > 0.95
+    other = build()
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other(x), model(x))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_class_is_always_the_answer(kind):
+    rng = torch.Generator().manual_seed(0)
+    model = Shallow(shape=(4,), num_classes=3, kind=kind, trees=5, neighbours=3)
+    assert model(torch.rand(2, 4)).shape == (2, 3)
+    train(model, torch.rand(6, 4), torch.ones(6, dtype=torch.int64), epochs=1, rng=rng)
+    assert (model(torch.rand(5, 4)).argmax(dim=1) == 1).all()
+
+
+# -- Networks of fragmented federated learning: their sizes, their fixed standardisation, and images that they refuse
+def test_the_mnist_network_has_the_papers_parameters_and_vectorises():
+    net = Net(JebreelCNN(shape=(1, 28, 28), num_classes=10))
+    # 5*5*10 + 10, 5*5*10*20 + 20, 320*50 + 50, 50*10 + 10
+    assert net.layout.size == 260 + 5020 + 16050 + 510
+    x, y, params = torch.rand(2, 3, 1, 28, 28), torch.randint(10, (2, 3)), net.initial()
+    loop = torch.stack([net.gradient(params, a, b) for a, b in zip(x, y, strict=True)])
+    torch.testing.assert_close(net.gradients(params, x, y), loop, atol=1e-5, rtol=1e-4)
+
+
+def test_vgg16_has_torchvisions_parameters_and_logits():
+    torchvision = pytest.importorskip("torchvision")
+    theirs = torchvision.models.vgg16()
+    theirs.classifier = torch.nn.Linear(25088, 10)
+    ours = VGG16(shape=(3, 32, 32), num_classes=10)
+    shapes = [tuple(p.shape) for p in theirs.parameters()]
+    assert [tuple(p.shape) for p in ours.parameters()] == shapes
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        mine.data.copy_(other)
+    x = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(ours(x), theirs(Standardised(*CIFAR10, 3)(x)), atol=1e-5, rtol=1e-4)
+
+
+def test_wide_resnets_may_standardise_by_fixed_numbers():
+    fixed = WideResNet28(shape=(3, 8, 8), means=CIFAR10[0], deviations=CIFAR10[1]).eval()
+    batch = WideResNet28(shape=(3, 8, 8)).eval()
+    batch.load_state_dict(fixed.state_dict(), strict=False)
+    x = torch.rand(4, 3, 8, 8)
+    batch.body[0].running_mean = torch.tensor(CIFAR10[0])
+    batch.body[0].running_var = torch.tensor(CIFAR10[1]).square() - batch.body[0].eps
+    torch.testing.assert_close(fixed(x), batch(x), atol=1e-5, rtol=1e-4)
+    with pytest.raises(ConfigError, match="go together"):
+        WideResNet28(shape=(3, 8, 8), means=CIFAR10[0])
+
+
+def test_small_maps_are_repeated_and_large_ones_averaged():
+    one = torch.rand(2, 4, 1, 1)
+    assert torch.equal(Repeated()(one), torch.nn.functional.adaptive_avg_pool2d(one, 7))
+    assert Repeated()(torch.rand(2, 4, 14, 14)).shape == (2, 4, 7, 7)
+
+
+def test_standardisation_by_channel():
+    x = torch.rand(5, 3, 4, 4)
+    expected = torch.stack([(x[:, c] - CIFAR10[0][c]) / CIFAR10[1][c] for c in range(3)], dim=1)
+    torch.testing.assert_close(Standardised(*CIFAR10, 3)(x), expected)
+    torch.testing.assert_close(Standardised(*MNIST, 3)(x), (x - 0.1307) / 0.3081)
+    with pytest.raises(ConfigError, match="standardises 3 channels, but the images have 1"):
+        Standardised(*CIFAR10, 1)
+
+
+@pytest.mark.parametrize(("model", "shape"), [(JebreelCNN, (1, 8, 8)), (VGG16, (3, 28, 28))])
+def test_images_too_small_are_refused(model, shape):
+    with pytest.raises(ConfigError, match="pixels are too few"):
+        model(shape=shape, num_classes=10)

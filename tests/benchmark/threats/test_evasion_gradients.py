@@ -9,12 +9,14 @@ from torch import nn
 from benchmark.data.base import Split
 from benchmark.errors import ConfigError
 from benchmark.settings.deployment.games.inputs import InputSurface
+from benchmark.settings.deployment.setting import Deployment
 from benchmark.threats.evasion.carlini_wagner import CarliniWagnerL2
 from benchmark.threats.evasion.carlini_wagner_tightened import CarliniWagnerL0, CarliniWagnerLinf
+from benchmark.threats.evasion.controls import RandomFeatures, Replace
 from benchmark.threats.evasion.gradient_steps import PGD
 from benchmark.threats.evasion.objectives import margin
 from benchmark.threats.evasion.transfer import Transfer, untrained
-from tests.benchmark.helpers import digits_like
+from tests.benchmark.helpers import context, digits_like
 
 CW = {"iterations": 100, "lr": 0.05, "initial_c": 1.0, "confidence": 0.0, "adaptive": False}
 
@@ -165,3 +167,39 @@ def test_inputs_altered_against_own_models_fool_an_unseen_one():
 def test_impossible_parameters_are_refused(build, message):
     with pytest.raises(ConfigError, match=message):
         build()
+
+
+# -- evasion_controls
+def play(threat, cell=None):
+    setting = Deployment(
+        epochs=8, lr=3e-3, victims=8, targets=None, false_alarm_rate=0.05, radius=1.0, batch=20, draws=20
+    )
+    return setting.play(cell or context(threat))
+
+
+def test_the_controls_bound_the_success():
+    blind, other = play(RandomFeatures(theta=1.0, gamma=0.25)), play(Replace())
+    assert blind.risk["attack_success"] < 0.2
+    assert other.risk["attack_success"] == 1
+
+
+@pytest.mark.parametrize("theta", [1.0, -1.0])
+def test_the_negative_control_changes_as_many_features_as_it_says(theta):
+    class Spy(RandomFeatures):
+        def attack(self, surface, rng):
+            self.guess = super().attack(surface, rng)
+            self.clean = surface.x
+            return self.guess
+
+    threat = Spy(theta=theta, gamma=0.25)
+    play(threat)
+    free = (threat.clean < 1 if theta > 0 else threat.clean > 0).flatten(1).sum(dim=1)
+    changed = (threat.guess.x != threat.clean).flatten(1).sum(dim=1)
+    assert torch.equal(changed, free.clamp_max(16))
+    assert not threat.guess.stalled.any()
+
+
+def test_the_positive_control_needs_own_samples():
+    cell = context(Replace())
+    with pytest.raises(ConfigError, match="dataset.sizes.attacker"):
+        play(None, replace(cell, data=replace(cell.data, attacker=cell.data.attacker[:0])))
