@@ -29,7 +29,7 @@ from benchmark.models.lenet import LeNet
 from benchmark.settings.collaboration.setting import Collaboration
 from runners.cli import audit, main
 from runners.store.records import Store
-from runners.sweep.plan import _in_grammar, _Judge
+from runners.sweep.plan import Judge, _in_grammar
 from tests import prose
 from tests.options import cell
 from tests.test_sweeps import globbed, problems
@@ -242,7 +242,7 @@ CELLS = [words for _, words in COMMANDS if arguments_of(words)[:1] == ["run"]]
 
 
 def test_the_single_cells_of_the_docs_compose_and_bind() -> None:
-    judge = _Judge()
+    judge = Judge()
     for words in CELLS:
         lines = []
         for key, values in block_of(arguments_of(words)).items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,17 @@ from pathlib import Path
 import pytest
 
 from runners.cli import main as cli
+from runners.cli import submission
+from runners.config.faces import Face
+from runners.config.identity import digest
 from runners.report.site import build as site
+from runners.sweep.membership import Member
 from tests.runners.conftest import ROOT
 
 PACKAGE = ROOT / "examples" / "sign_upload"
 OURS = ("defense=sign_upload", "hydra.searchpath=[pkg://sign_upload.conf]")
 TRUSTED = "trusted=[sign_upload.]"
+FACE = Face("Leaks", "Who sees what?", 1, "ssim", "test_accuracy", "one", "Digits.")
 CELL = ("threat=leakage_analytic", "model=mlp", "setting.rounds=1", "setting.victims=2", "cache=false")
 
 Play = Callable[..., tuple[int, str]]
@@ -37,7 +43,9 @@ def play(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp
     return call
 
 
-def test_it_is_played_against_an_adaptive_threat_and_has_a_page(play: Play, tmp_path: Path) -> None:
+def test_it_is_played_against_an_adaptive_threat_has_a_page_and_is_submitted(
+    play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     code, error = play(*CELL, "threat.adaptive=true", *OURS, TRUSTED)
     assert code == 0, error
     (path,) = tmp_path.glob("records/*/*.json")
@@ -48,6 +56,21 @@ def test_it_is_played_against_an_adaptive_threat_and_has_a_page(play: Play, tmp_
     assert record["versions"]["components"]["defense/sign_upload"]["version"] == 1
     site.write(tmp_path, tmp_path / "site")
     assert (tmp_path / "site" / "defenses" / "sign_upload.html").is_file()
+    bare = {**record["config"], "defense": [{"name": "none", "provider": "benchmark", "version": 1}]}
+    monkeypatch.setattr(submission, "faces", lambda: {"toy": FACE})
+    monkeypatch.setattr(submission, "members", lambda name: [Member(digest(bare), bare["seed"], bare)])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (PACKAGE, ROOT))))  # of the process that plays it anew
+    bundle = str(tmp_path / "mine.zip")
+    for words, told in (
+        (
+            ("submit", "toy", "--store", str(tmp_path), "--defense", "sign_upload", "--to", bundle),
+            "1 records, defense.py",
+        ),
+        (("verify", bundle), "1 of 1 cells played anew: the numbers agree."),
+    ):
+        monkeypatch.setattr(sys, "argv", ["gauntlet", *words, OURS[1], TRUSTED])
+        assert cli.main() == 0, capfd.readouterr().err
+        assert told in capfd.readouterr().out
 
 
 def test_without_trust_it_is_not_run(play: Play) -> None:

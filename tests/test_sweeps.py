@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from benchmark.errors import ConfigError
 from runners.config.identity import SINGLE
 from runners.sweep.blocks import blocks as flat
-from runners.sweep.plan import _in_grammar, _Judge, threats_of
+from runners.sweep.plan import Judge, _in_grammar, threats_of
 from tests.runners.conftest import ROOT, composed
 
 CONF = ROOT / "conf"
@@ -144,7 +144,7 @@ def test_a_wrong_name_is_noticed() -> None:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("sweep", SWEEPS, ids=lambda sweep: sweep.stem)
 def test_cells_of_every_block_compose(sweep: Path) -> None:
-    judge = _Judge()
+    judge = Judge()
     for block in blocks(sweep):
         axes = {name: values(block, name) for name in block}
         for number in range(max(len(axis) for name, axis in axes.items() if name != "seed")):

@@ -6,8 +6,9 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -30,8 +31,20 @@ def again(console: Console, store: Store, key: str, extra: Sequence[str] = ()) -
     Returns:
         0, or the exit code of a run that failed.
     """
-    check_search_path(extra)
     record = store.find(key)
+    played, code = replay(console, record, extra)
+    console.print("A is the record, B the new run.", highlight=False)
+    difference.show(console, record, played)
+    return code
+
+
+def replay(console: Console, record: Mapping[str, Any], extra: Sequence[str]) -> tuple[dict[str, Any], int]:
+    """Play the cell of ``record`` in a process and a store of its own; return the new record and the exit code.
+
+    Raises:
+        GauntletError: the cell cannot be played: an option, its data or its package is not there.
+    """
+    check_search_path(extra)
     if told := lost(record, extra):
         raise DataMissing(told)
     shell, changed = command(record["config"], extra, record["facts"].get("data_path"))
@@ -44,6 +57,4 @@ def again(console: Console, store: Store, key: str, extra: Sequence[str] = ()) -
         found = list(Store(Path(scratch)).all())
         if len(found) != 1:
             raise GauntletError(f"The cell left no record. {finished.stdout.strip()}".strip())
-    console.print("A is the record, B the new run.", highlight=False)
-    difference.show(console, record, found[0])
-    return finished.returncode
+    return found[0], finished.returncode

@@ -63,11 +63,12 @@ def show(console: Console, one: Mapping[str, Any], other: Mapping[str, Any]) -> 
         for head in ("", "A", "B", "B - A"):
             table.add_column(head, overflow="fold")
         for path, before, after in found:
-            table.add_row(*map(Text, (visible(path), _shown(before), _shown(after), _change(before, after))))
+            table.add_row(*map(Text, (visible(path), shown(before), shown(after), change(before, after))))
         console.print(table)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a value of a record in one line."""
     if value is ABSENT:
         return "–"
     if isinstance(value, str):
@@ -75,6 +76,7 @@ def _shown(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else visible(str(value))
 
 
-def _change(before: Any, after: Any) -> str:
+def change(before: Any, after: Any) -> str:
+    """Return by how much a number changed; nothing for other values."""
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (before, after))
     return f"{after - before:+.4g}" if numbers else ""

@@ -101,6 +101,31 @@ def again(arguments: argparse.Namespace) -> int:
     return played(Console(), Store(arguments.store), arguments.key, arguments.overrides)
 
 
+def submit(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from benchmark.errors import ConfigError
+    from runners.cli import submission
+    from runners.store.records import Store
+    from runners.store.submission import Brought
+
+    brought = Brought(arguments.defense, arguments.threat)
+    if not brought.options():
+        raise ConfigError("Say what you bring to the board: --defense NAME, --threat NAME, or both.")
+    named = "-".join([arguments.name, *(option for _, option in brought.options())])
+    to = arguments.to or Path(f"{named}.zip")
+    return submission.submit(Console(), arguments.name, Store(arguments.store), brought, to, arguments.overrides)
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from runners.cli import submission
+
+    path = arguments.bundle.expanduser().resolve()
+    return submission.verify(Console(), path, arguments.sample, arguments.tolerance, arguments.overrides)
+
+
 def diff(arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
@@ -320,6 +345,25 @@ def parser() -> argparse.ArgumentParser:
     repeated = _command(commands, "again", again, "play a record's cell once more and print both results side by side")
     repeated.add_argument("key", help="the record's key or how it begins")
     repeated.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="e.g. device=cuda")
+    bundled = _command(commands, "submit", submit, "bundle your records of a board for a reviewer")
+    bundled.add_argument("name", metavar="BOARD", help="e.g. leakage_cifar")
+    bundled.add_argument("--defense", metavar="NAME", help="your defense")
+    bundled.add_argument("--threat", metavar="NAME", help="your threat")
+    bundled.add_argument("--to", type=Path, metavar="PATH", help="the file (default: BOARD-NAME.zip)")
+    bundled.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="e.g. hydra.searchpath=[file:///my/conf]")
+    checked = _command(
+        commands, "verify", verify, "check a submission and play a sample of its cells anew", store=False
+    )
+    checked.add_argument("bundle", type=Path, metavar="BUNDLE", help="file that gauntlet submit wrote")
+    checked.add_argument("--sample", type=_count, default=3, metavar="N", help="how many cells to play (default: 3)")
+    checked.add_argument(
+        "--tolerance",
+        type=_tolerance,
+        default=0.02,
+        metavar="X",
+        help="by how much utility and headline risk may differ (default: 0.02)",
+    )
+    checked.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="e.g. trusted=[their_package.] device=cuda")
     compared = _command(commands, "diff", diff, "what two records do not share: cell, code and numbers")
     compared.add_argument("key", metavar="A", help="a record's key or how it begins")
     compared.add_argument("other", metavar="B", help="another's")
@@ -410,6 +454,18 @@ def _loss(text: str) -> float:
     raise argparse.ArgumentTypeError(f"must be a number, e.g. 0.05 for five points of accuracy, got {text!r}")
 
 
+def _tolerance(text: str) -> float:
+    if (value := _loss(text)) < 0:
+        raise argparse.ArgumentTypeError(f"must not be negative, got {text!r}")
+    return value
+
+
+def _count(text: str) -> int:
+    if text.isdecimal() and 0 < int(text) < 1_000_000:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"must be a whole number from 1 up, got {text!r}")
+
+
 def _store(text: str) -> Path:
     from runners.store.errors import StoreError
     from runners.store.place import place
@@ -439,7 +495,7 @@ def _main() -> int:
         return audit(arguments)
     from benchmark.errors import GauntletError
 
-    parsed = parser().parse_args()
+    parsed = _parsed(parser())
     try:
         if getattr(parsed, "reads", False):
             from runners.store.place import existing
@@ -456,6 +512,16 @@ def _main() -> int:
             raise
         print(text, file=sys.stderr)
         return 2
+
+
+def _parsed(top: argparse.ArgumentParser) -> argparse.Namespace:
+    """Return the arguments; overrides may stand behind flags too, where argparse itself takes none."""
+    parsed, rest = top.parse_known_args()
+    if rest and (not hasattr(parsed, "overrides") or any(word.startswith("-") for word in rest)):
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        parsed.overrides += rest
+    return parsed
 
 
 if __name__ == "__main__":

@@ -137,19 +137,38 @@ def check_search_path(arguments: Sequence[str]) -> None:
 
     Hydra imports the package of ``pkg://name``; the options of ``file:///folder`` are read and nothing is run.
     """
-    lines = [line for line in arguments if line.lstrip("+").partition("=")[0] in ("hydra.searchpath", "trusted")]
-    given = {override.key_or_group: override.value() for override in OverridesParser.create().parse_overrides(lines)}
-    places = given.get("hydra.searchpath") or []
-    if not isinstance(places, list):
-        raise ConfigError(f"hydra.searchpath must be a list, e.g. hydra.searchpath=[file:///my/conf], got {places!r}.")
-    prefixes = trusted_prefixes(given.get("trusted", ()))
-    for place in map(str, places):
+    places, prefixes = search_places(arguments), trusted_of(arguments)
+    for place in places:
         scheme, _, rest = place.rpartition("://")
         if scheme == "pkg" and not f"{rest}.".startswith(prefixes or ("/",)):
             top = rest.partition(".")[0]
             raise ConfigError(f"{place} imports the package {top}; if you trust it, say so: trusted=[{top}.].")
         if scheme in ("", "file") and not Path(rest).is_dir():
             raise ConfigError(f"The folder {rest} of hydra.searchpath does not exist.")
+
+
+def search_places(arguments: Sequence[str]) -> list[str]:
+    """Return the entries of ``hydra.searchpath`` on the command line.
+
+    Raises:
+        ConfigError: it is no list.
+    """
+    places = _given(arguments, "hydra.searchpath", None) or []
+    if not isinstance(places, list):
+        raise ConfigError(f"hydra.searchpath must be a list, e.g. hydra.searchpath=[file:///my/conf], got {places!r}.")
+    return [str(place) for place in places]
+
+
+def trusted_of(arguments: Sequence[str]) -> tuple[str, ...]:
+    """Return the package prefixes of ``trusted`` on the command line; see :func:`trusted_prefixes`."""
+    return trusted_prefixes(_given(arguments, "trusted", ()))
+
+
+def _given(arguments: Sequence[str], key: str, default: Any) -> Any:
+    """Return the value of the last override of ``key``, or ``default`` without one."""
+    lines = [line for line in arguments if line.lstrip("+").partition("=")[0] == key]
+    given = OverridesParser.create().parse_overrides(lines)
+    return given[-1].value() if given else default
 
 
 @cache

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import ConfigError
-from runners.config.identity import canonical
+from runners.config.identity import SINGLE, canonical
 from runners.config.remembered import ROOT, remembered
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from runners.config.loader import SweepLoader
+    from runners.sweep.plan import Judge
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,54 @@ def _planned(board: str) -> Iterator[Member]:
             raise ConfigError(f"The board {board} has more than {EXACT_UP_TO} seeds, which its page cannot resample.")
         for planned in cells:
             yield Member(planned.cell.key, int(planned.cell.config["seed"]), planned.cell.config)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the suite and of the command line's search path, asked for the classes of a record's components."""
+
+    loader: SweepLoader
+    master: DictConfig
+    judge: Judge
+
+    def targets(self, config: Mapping[str, Any]) -> dict[str, str]:
+        """Return the ``_target_`` of each component of a cell by its place; none where only the whole cell tells it.
+
+        Raises:
+            HydraException: there is no option of that name.
+        """
+        from runners.config.gate import option_name
+
+        names = ",".join(option_name(str(node["name"])) for node in config["defense"])
+        lines = [f"{group}={option_name(str(config[group]['name']))}" for group in (*SINGLE, "scale")]
+        return self.loader.targets(self.master, (*lines, f"defense=[{names}]")) or {}
+
+    def refusal(self, config: Mapping[str, Any]) -> str | None:
+        """Return why the components of a cell do not meet, or None.
+
+        Raises:
+            ConfigError: a class cannot be imported, or its package is not trusted.
+        """
+        from runners.config.gate import trusted_prefixes
+
+        targets = self.targets(config)
+        return self.judge.known_refusal(targets, trusted_prefixes(self.master.trusted)) if targets else None
+
+
+@contextmanager
+def options(extra: Sequence[str]) -> Iterator[Options]:
+    """Give the options that ``extra`` adds to the suite's (``hydra.searchpath=[...]``, ``trusted=[...]``)."""
+    from hydra import compose
+    from hydra.core.global_hydra import GlobalHydra
+
+    from runners.config import compose as composition
+    from runners.config.loader import SweepLoader
+    from runners.sweep.plan import Judge
+
+    composition.register()
+    with _hydra():
+        loader = SweepLoader(GlobalHydra.instance().config_loader())
+        yield Options(loader, compose("config", [*extra], return_hydra_config=True), Judge())
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from benchmark.errors import ConfigError
 from runners.config.build import check, locate, nearest
@@ -110,12 +110,13 @@ def make_plan(loader: SweepLoader, config: DictConfig, arguments: Sequence[str],
     """
     past = store.columns("key", "status", "seconds", "peak_memory_mb", "device", *KIND)
     statuses = dict(zip(past["key"], past["status"], strict=True))
-    judge, plan = _Judge(), Plan()
+    judge, plan = Judge(), Plan()
     filters = [line.removeprefix(ONLY) for line in arguments if line.startswith(ONLY)]
     others = [line for line in arguments if not line.startswith(ONLY)]
-    wanted = _kept(list(dict.fromkeys(overrides(loader, config, others))), _axes(loader, filters), config, plan.notes)
-    plan.notes += _replaced(loader, config, others)
     cells = Cells(loader, config)
+    lists = _fitting(cells, dict.fromkeys(overrides(loader, config, others)), _axes(loader, others), plan.notes)
+    wanted = _kept(lists, _axes(loader, filters), config, plan.notes)
+    plan.notes += _replaced(loader, config, others)
     for planned in _distinct(cells, _possible(cells, wanted, judge, plan.refused)):
         status = statuses.get(planned.cell.key)
         if reason := judge.refusal(planned.cell):
@@ -160,6 +161,49 @@ def overrides(loader: SweepLoader, config: DictConfig, arguments: Sequence[str])
         yield from itertools.product(*([f"{key}={value}" for value in values] for key, values in axes.items()))
     if once and (strange := [value for value in given.get(once, ()) if value not in taken]):
         raise ConfigError(f"No block of the sweep has {once}={strange[0]}; name one that it has, or another sweep.")
+
+
+def _fitting(cells: Cells, lists: Iterable[tuple[str, ...]], given: Axes, notes: list[str]) -> list[tuple[str, ...]]:
+    """Return ``lists`` without the blocks' parameters of components that the command line replaced; note which.
+
+    What the component in their place has as well stays, ``threat.adaptive`` for instance.
+
+    Args:
+        given: axes of the command line.
+    """
+    replaced = given.keys() & {*SINGLE, "defense"}
+    has: dict[tuple[tuple[str, ...], str], bool] = {}
+    gone: dict[str, None] = {}
+
+    def foreign(line: str, chosen: tuple[str, ...]) -> bool:
+        key = line.partition("=")[0]
+        group, _, rest = key.partition(".")
+        if key in given or not rest or group not in replaced:
+            return False
+        if (chosen, key) not in has:
+            with _named(chosen):
+                has[chosen, key] = _has(cells.loader.cell(cells.master, chosen), key)
+        if not has[chosen, key]:
+            gone[key] = None
+        return not has[chosen, key]
+
+    fitting = dict.fromkeys(
+        tuple(line for line in lines if not foreign(line, chosen))
+        for lines in lists
+        for chosen in [cells.files.apart(lines)[0]]
+    )
+    if gone:
+        notes.append(
+            f"{', '.join(gone)} of the blocks {'falls' if len(gone) == 1 else 'fall'} away where the command line "
+            "chose a component without such a parameter."
+        )
+    return list(fitting)
+
+
+def _has(config: DictConfig, key: str) -> bool:
+    place, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, place)
+    return isinstance(node, DictConfig) and name in node.keys()  # noqa: SIM118 - `in node` is false of a missing value
 
 
 def _kept(
@@ -305,7 +349,7 @@ def _element(key: str, value: Any) -> str:
 
 # -- from overrides to cells -----------------------------------------------------------------------------------------
 def _possible(
-    cells: Cells, lists: Iterable[tuple[str, ...]], judge: _Judge, refused: Counter[str]
+    cells: Cells, lists: Iterable[tuple[str, ...]], judge: Judge, refused: Counter[str]
 ) -> Iterator[tuple[str, ...]]:
     """Yield those of ``lists`` whose classes meet, as far as these are known before the cell is composed.
 
@@ -344,7 +388,7 @@ def _distinct(cells: Cells, lists: Iterable[tuple[str, ...]]) -> Iterator[Planne
             yield Planned(cell, lines, searchpath)
 
 
-class _Judge:
+class Judge:
     """Judge of cells by their classes: each component's arguments once, each combination of classes once.
 
     What it found of the suite's own classes is remembered, so that the next plan need not import them.

@@ -11,14 +11,20 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
 
 from benchmark.libraries import Library
 from benchmark.threats.evasion.libraries import Foolbox
 from runners.config import catalogue
-from runners.config.loader import Cells
-from tests.runners.conftest import Command, composed, records, start
+from runners.config.compose import register
+from runners.config.loader import Cells, SweepLoader
+from runners.store.records import Store
+from runners.sweep.plan import make_plan
+from tests.runners.conftest import SEARCH, Command, composed, records, start
 
 CELLS = 10  # of conf/sweep/fake.yaml, besides two that are refused
 
@@ -72,6 +78,39 @@ def labels(command: Command, *arguments: str) -> tuple[set[str], list[str]]:
     assert code == 0, error
     plan = json.loads(out)
     return {cell["cell"] for cell in plan["to_run"]}, plan["notes"]
+
+
+def test_a_parameter_of_a_component_that_is_replaced_falls_away() -> None:
+    """What the component in its place has too stays, and so does all of a component that stays."""
+    block: dict[str, Any] = {
+        "dataset": "fake",
+        "model": "fake",
+        "setting": "fake",
+        "threat": "fake",
+        "seed": 0,
+        "model.width": 3,
+    }
+    block |= {"threat.adaptive": [False, True], "threat.does": "fail"}
+    block |= {"defense": ["gradient_noise"], "defense.gradient_noise.std": [0.1, 0.2]}
+    register()
+    with initialize_config_module("conf", version_base="1.3"):
+        config = compose("sweeps", ["sweep=fake", *SEARCH], return_hydra_config=True)
+        config.sweep.blocks = [block]
+        loader = SweepLoader(GlobalHydra.instance().config_loader())
+        plan, threats = (
+            make_plan(loader, config, [line, SEARCH[1]], Store(Path("nowhere")))
+            for line in ("defense=none,gradient_noise,gradient_pruning", "threat=leakage_dlg")
+        )
+    cells = Counter(planned.cell.label.split(" on ")[0] for planned in plan.to_run)
+    assert cells == {
+        f"fake{form} vs {defense}": count
+        for form in ("", " (adaptive)")
+        for defense, count in (("none", 1), ("gradient_noise", 2), ("gradient_pruning", 1))
+    }
+    assert plan.notes[0].startswith("defense.gradient_noise.std of the blocks falls away where the command line")
+    assert all(planned.cell.config["model"]["width"] == 3 for planned in plan.to_run)
+    assert threats.notes[0].startswith("threat.does of the blocks falls away")
+    assert {planned.cell.config["threat"]["adaptive"] for planned in threats.to_run} == {False, True}
 
 
 def test_a_filter_chooses_among_the_cells_of_a_sweep_and_adds_none(command: Command) -> None:
