@@ -235,7 +235,7 @@ def test_a_command_of_the_docs_parses_and_names_what_there_is(page: Path, words:
         options = audit.parser().parse_intermixed_args(arguments_of(words)[1:])
         assert not problems(block_of(options.overrides)), told
     else:
-        main.parser().parse_args(arguments_of(words))
+        main.parse(arguments_of(words))
 
 
 CELLS = [words for _, words in COMMANDS if arguments_of(words)[:1] == ["run"]]

@@ -495,7 +495,7 @@ def _main() -> int:
         return audit(arguments)
     from benchmark.errors import GauntletError
 
-    parsed = _parsed(parser())
+    parsed = parse(sys.argv[1:])
     try:
         if getattr(parsed, "reads", False):
             from runners.store.place import existing
@@ -514,9 +514,10 @@ def _main() -> int:
         return 2
 
 
-def _parsed(top: argparse.ArgumentParser) -> argparse.Namespace:
-    """Return the arguments; overrides may stand behind flags too, where argparse itself takes none."""
-    parsed, rest = top.parse_known_args()
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the parsed arguments; overrides may stand behind flags too, where argparse itself takes none."""
+    top = parser()
+    parsed, rest = top.parse_known_args(arguments)
     if rest and (not hasattr(parsed, "overrides") or any(word.startswith("-") for word in rest)):
         top.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:

@@ -148,7 +148,7 @@ class Group(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a submission says of itself; all but ``commands`` can be told anew from its records and the board."""
+    """Description of a submission by itself; its records tell all of it anew but ``commands`` and ``overrides``."""
 
     model_config = STRICT
     form: Literal[1] = 1

@@ -81,7 +81,7 @@ def labels(command: Command, *arguments: str) -> tuple[set[str], list[str]]:
 
 
 def test_a_parameter_of_a_component_that_is_replaced_falls_away() -> None:
-    """What the component in its place has too stays, and so does all of a component that stays."""
+    """A parameter stays that the component in its place has too, and so do all of a component that stays."""
     block: dict[str, Any] = {
         "dataset": "fake",
         "model": "fake",
