@@ -64,7 +64,7 @@ def test_it_is_played_against_an_adaptive_threat_has_a_page_and_is_submitted(
     for words, told in (
         (
             ("submit", "toy", "--store", str(tmp_path), "--defense", "sign_upload", "--to", bundle),
-            "1 records, defense.py",
+            "1 records, defense/defense.py",
         ),
         (("verify", bundle), "1 of 1 cells played anew: the numbers agree."),
     ):

@@ -121,23 +121,21 @@ def _commands(records: Iterable[Record], extra: Sequence[str]) -> dict[str, str]
 
 def _sources(records: Sequence[Record], brought: Brought, known: Options, extra: Sequence[str]) -> dict[str, bytes]:
     """Return the YAML and Python file of each brought option, as far as they can be found; nothing is run."""
-    paths: list[Path] = []
+    found: dict[str, bytes] = {}
     for group, option in brought.options():
         config = next(record["config"] for record in records if group in brought.groups(record["config"]))
         target = known.targets(config).get("threat" if group == "threat" else f"defense.{option}")
-        python = module_file(target) if target else None
-        paths += [folder / group / f"{option}.yaml" for folder in _folders(extra)]
-        paths += [python] if python else []
-    found = {}
-    for path in paths:
-        if path.name not in found and path.is_file() and path.stat().st_size <= gate.LARGEST:
-            found[path.name] = path.read_bytes()
+        options_of_it = [folder / group / f"{option}.yaml" for folder in _folders(extra)]
+        code = module_file(target) if target else None
+        for path in (*[path for path in options_of_it if path.is_file()][:1], *([code] if code else [])):
+            if path.stat().st_size <= gate.LARGEST:
+                found[f"{group}/{path.name}"] = path.read_bytes()
     return found
 
 
 def _folders(extra: Sequence[str]) -> list[Path]:
-    """Return the folders of options of the command line's search path, and the suite's."""
-    found = []
+    """Return the folders in which Hydra looks for options, in its order: the suite's and those of the search path."""
+    found = [ROOT / "conf"]
     for place in search_places(extra):
         scheme, _, rest = place.rpartition("://")
         if scheme == "pkg":
@@ -145,7 +143,7 @@ def _folders(extra: Sequence[str]) -> list[Path]:
             found += [module[1].parent] if module and module[0] == rest else []
         else:
             found.append(Path(rest))
-    return [*found, ROOT / "conf"]
+    return found
 
 
 def _release(package: str) -> str | None:
@@ -230,7 +228,7 @@ def _refuse_absent(found: Submission, extra: Sequence[str]) -> None:
     nodes = [node for config in configs for node in (*config["defense"], config["threat"])]
     for part in found.manifest.components:
         for package in sorted({node["provider"] for node in nodes if node["name"] == part.option} - {OURS}):
-            installed = importlib.util.find_spec(package) is not None
+            installed = _is_installed(package)
             if not installed or package not in trusted:
                 release = f" {part.release}" if part.release else ""
                 raise GauntletError(
@@ -238,6 +236,13 @@ def _refuse_absent(found: Submission, extra: Sequence[str]) -> None:
                     f"{'trusted' if installed else 'installed'}; read component/ in the submission, install it, and "
                     f"say where its options are and that it may run: 'hydra.searchpath=[...]' 'trusted=[{package}.]'."
                 )
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # a stranger's record may name what no package can be, __main__ for instance
+        return False
 
 
 Row = tuple[str, str, Any, Any]

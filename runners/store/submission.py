@@ -37,7 +37,9 @@ LARGEST = 32 << 20
 LARGEST_IN_ALL = 256 << 20
 MOST_FILES = 20_000
 MANIFEST = "manifest.json"
-FILE = re.compile(r"manifest\.json|records/[0-9a-f]{64}\.json|component/\w[\w.-]{0,99}\.(yaml|py)", flags=re.ASCII)
+FILE = re.compile(
+    r"manifest\.json|records/[0-9a-f]{64}\.json|component/(defense|threat)/\w[\w.-]{0,99}\.(yaml|py)", flags=re.ASCII
+)
 ENTRY = b"PK\x01\x02"
 """Begins each file's entry in the directory of a zip."""
 UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError)

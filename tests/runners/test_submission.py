@@ -122,7 +122,7 @@ def zipped(content: Files) -> bytes:
 @pytest.fixture
 def good(tmp_path: Path) -> Path:
     path = tmp_path / "good.zip"
-    submission.write(path, manifest(), played(), {"mine.yaml": b"# mine\n"})
+    submission.write(path, manifest(), played(), {"defense/mine.yaml": b"# mine\n"})
     return path
 
 
@@ -140,7 +140,7 @@ def test_submit_bundles_failed_cells_and_names_missing_and_refused_ones(
     assert "JSMA lives in setting=deployment" in str(found.manifest.refused[0].reason)
     seeds = {key: found.records[key]["seed"] for key in found.records}
     assert all(f" seed={seeds[key]} " in line + " " for key, line in found.manifest.commands.items())
-    assert set(found.files) == {"component/gradient_noise.yaml", "component/gradient_noise.py"}
+    assert set(found.files) == {"component/defense/gradient_noise.yaml", "component/defense/gradient_noise.py"}
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_mistake_is_told(call: Callable[..., tuple[int, str]], tmp_path: Path,
 def linked(content: Files) -> bytes:
     whole = io.BytesIO(zipped(content))
     with zipfile.ZipFile(whole, "a") as file:
-        entry = zipfile.ZipInfo("component/mine.py")
+        entry = zipfile.ZipInfo("component/defense/mine.py")
         entry.external_attr = (stat.S_IFLNK | 0o777) << 16
         file.writestr(entry, "/etc/passwd")
     return whole.getvalue()
@@ -170,7 +170,7 @@ def linked(content: Files) -> bytes:
 def lying(content: Files) -> bytes:
     """Return a zip with a file of a million zeros whose entry tells of ten."""
     size = struct.pack("<I", 1_000_000)
-    return zipped({**content, "component/bomb.py": bytes(1_000_000)}).replace(size, struct.pack("<I", 10))
+    return zipped({**content, "component/defense/bomb.py": bytes(1_000_000)}).replace(size, struct.pack("<I", 10))
 
 
 def renamed(content: Files, **others: Any) -> bytes:
@@ -193,10 +193,13 @@ BAD: dict[str, tuple[Callable[[Files], bytes], str]] = {
     "no zip": (lambda content: b"hello" * 99, "no submission, or damaged: File is not a zip"),
     "cut off": (lambda content: zipped(content)[:-200], "no submission, or damaged"),
     "empty": (lambda content: zipped({}), "it has no manifest.json"),
-    "bomb": (lambda content: zipped({**content, "component/a.py": bytes(gate.LARGEST + 1)}), "unpacks to more than"),
+    "bomb": (
+        lambda content: zipped({**content, "component/threat/a.py": bytes(gate.LARGEST + 1)}),
+        "unpacks to more than",
+    ),
     "lying bomb": (lying, "Bad CRC-32"),
     "many files": (
-        lambda content: zipped({**content, **{f"component/{i}.py": b"" for i in range(30)}}),
+        lambda content: zipped({**content, **{f"component/threat/{i}.py": b"" for i in range(30)}}),
         "more than 20",
     ),
     "parent folder": (lambda content: zipped({**content, "../evil.py": b""}), "'../evil.py', which no submission has"),
@@ -278,7 +281,9 @@ def test_the_sample_is_the_same_for_everybody_and_another_one_after_a_change(tmp
     firsts, whole = [], []
     for change in (0.0, 0.0, 0.001, 0.002, 0.003):
         records[0] = {**records[0], "risk": {"ssim": 0.5 + change}}
-        submission.write(tmp_path / "a.zip", manifest(cells=21), reversed(records), {"a.py": str(change).encode()})
+        submission.write(
+            tmp_path / "a.zip", manifest(cells=21), reversed(records), {"defense/a.py": str(change).encode()}
+        )
         whole.append((tmp_path / "a.zip").read_bytes())
         drawn = submission.read(tmp_path / "a.zip").sample(20)
         assert len(drawn) == 20 and all(one["status"] == "ok" for one in drawn)
