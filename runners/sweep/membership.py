@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,9 +15,7 @@ from runners.config.identity import SINGLE, canonical
 from runners.config.remembered import ROOT, remembered
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-    from runners.config.loader import SweepLoader
+    from runners.config.loader import Cells
     from runners.sweep.plan import Judge
 
 
@@ -73,8 +71,7 @@ def _planned(board: str) -> Iterator[Member]:
 class Options:
     """Options of the suite and of the command line's search path, asked for the classes of a record's components."""
 
-    loader: SweepLoader
-    master: DictConfig
+    cells: Cells
     judge: Judge
 
     def targets(self, config: Mapping[str, Any]) -> dict[str, str]:
@@ -87,7 +84,11 @@ class Options:
 
         names = ",".join(option_name(str(node["name"])) for node in config["defense"])
         lines = [f"{group}={option_name(str(config[group]['name']))}" for group in (*SINGLE, "scale")]
-        return self.loader.targets(self.master, (*lines, f"defense=[{names}]")) or {}
+        lines += [f"defense=[{names}]"]
+        if (found := self.cells.targets(tuple(lines))) is None:
+            with suppress(ConfigError):  # it lacks a parameter
+                self.cells(tuple(lines))
+        return found or {}
 
     def refusal(self, config: Mapping[str, Any]) -> str | None:
         """Return why the components of a cell do not meet, or None.
@@ -98,7 +99,7 @@ class Options:
         from runners.config.gate import trusted_prefixes
 
         targets = self.targets(config)
-        return self.judge.known_refusal(targets, trusted_prefixes(self.master.trusted)) if targets else None
+        return self.judge.known_refusal(targets, trusted_prefixes(self.cells.master.trusted)) if targets else None
 
 
 @contextmanager
@@ -108,13 +109,13 @@ def options(extra: Sequence[str]) -> Iterator[Options]:
     from hydra.core.global_hydra import GlobalHydra
 
     from runners.config import compose as composition
-    from runners.config.loader import SweepLoader
+    from runners.config.loader import Cells, SweepLoader
     from runners.sweep.plan import Judge
 
     composition.register()
     with _hydra():
         loader = SweepLoader(GlobalHydra.instance().config_loader())
-        yield Options(loader, compose("config", [*extra], return_hydra_config=True), Judge())
+        yield Options(Cells(loader, compose("config", [*extra], return_hydra_config=True)), Judge())
 
 
 @contextmanager

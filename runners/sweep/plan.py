@@ -171,7 +171,8 @@ def _fitting(cells: Cells, lists: Iterable[tuple[str, ...]], given: Axes, notes:
     Args:
         given: axes of the command line.
     """
-    replaced = given.keys() & {*SINGLE, "defense"}
+    if not (replaced := given.keys() & {*SINGLE, "defense"}):
+        return list(lists)
     has: dict[tuple[tuple[str, ...], str], bool] = {}
     gone: dict[str, None] = {}
 
