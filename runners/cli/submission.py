@@ -33,6 +33,8 @@ from runners.store.submission import BadSubmission, Brought, Config, Group, Mani
 from runners.sweep.membership import Options, members, options
 
 OURS = "benchmark"
+FINDING = ("hydra.searchpath=", "trusted=")
+"""Begin the overrides by which a component from outside is found; others concern a run alone."""
 
 
 # -- to submit --------------------------------------------------------------------------------------------------------
@@ -90,7 +92,7 @@ def _board(name: str) -> tuple[Face, list[Config]]:
 def _options(brought: Brought, extra: Sequence[str]) -> Iterator[Options]:
     """Give the options of the suite and of ``extra``; say what may be lacking where the brought one is not found."""
     try:
-        with options(extra) as known:
+        with options([line for line in extra if line.startswith(FINDING)]) as known:
             yield known
     except HydraException as error:
         raise GauntletError(
