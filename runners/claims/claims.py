@@ -99,9 +99,10 @@ class Claim(BaseModel):
         _demand(self.compares or self.by == "difference", f"`by: {self.by}` needs `against`")
         _demand(self.compares or "tie" not in self.must_fail.values(), "a `tie` needs `against`")
         _demand(self.kind == "rerun" or bool(self.must_fail), "name a rival that it must not hold for: `must_fail`")
-        played = any(isinstance(rival, dict) for rival in self.must_fail.values())
+        played = [self.with_(rival) for rival in self.must_fail.values() if isinstance(rival, dict)]
+        _demand(self.cells not in played, "a rival in `must_fail` is the claim's own cell")
         _demand(
-            self.kind == "rerun" or not self.praises_a_defense or played,
+            self.kind == "rerun" or not self.praises_a_defense or bool(played),
             "an attack that does nothing has this risk too: name in `must_fail` the cells where the attack works",
         )
         return self

@@ -73,6 +73,7 @@ def test_parameters_of_what_is_replaced_fall_away(tmp_path: Path) -> None:
         ({"must_fail": {"no better": "tie"}}, "a `tie` needs `against`"),
         ({"must_fail": {"undefended": {"defense": "nome"}}}, r"no defense 'nome'; did you mean none"),
         ({"cells": {"defense": "dp_sgd"}, "must_fail": {"as printed": 0.9}}, "where the attack works"),
+        ({"cells": {"defense": "none"}}, "is the claim's own cell"),
         ({"budget": {"epsilon": 10.0}}, "one.budget: begins with utility."),
         ({"kind": "headline"}, "a headline names its `sentence`"),
         ({"kind": "gate", "sentence": "a"}, "a gate is ours"),
