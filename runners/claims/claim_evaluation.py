@@ -52,6 +52,7 @@ class Number:
         sd: standard deviation over seeds, None for a single one.
         keys: keys of the records behind it.
         ambiguous: several cells match, so that there is no number.
+        broken: a run does not keep the claim's budget, so that the number does not count.
         notes: why there is no number, or remarks on it.
     """
 
@@ -61,6 +62,7 @@ class Number:
     seeds: int = 0
     keys: tuple[str, ...] = ()
     ambiguous: bool = False
+    broken: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -77,12 +79,17 @@ class Answer:
 
 @dataclass(frozen=True)
 class Sample:
-    """Values of a metric by group and seed, or the reason that there are none; ``lost``: runs without a number."""
+    """Values of a metric by group and seed, or the reason that there are none.
+
+    Attributes:
+        lost: how many runs have no number; broken: how many do not keep the budget of the claim.
+    """
 
     groups: list[BySeed] = field(default_factory=list)
     keys: tuple[str, ...] = ()
     stale: bool = False
     lost: str = ""
+    broken: str = ""
     reason: str = ""
     ambiguous: bool = False
 
@@ -136,7 +143,8 @@ def answer(claim: Claim, groups: Sequence[Group]) -> Answer:
     elif claim.miss and state == INSIDE:
         notes.append("no longer missed: drop `miss`")
     for name, rival in rivals.items():
-        if rival.measured is not None and not claim.too_low(rival.measured) and not claim.too_high(rival.measured):
+        passes = rival.measured is not None and not claim.too_low(rival.measured) and not claim.too_high(rival.measured)
+        if passes and not rival.broken:
             state = VACUOUS
             notes.append(f"its rival passes: {name}, {rival.measured:.4g}")
         elif rival.measured is None and number.measured is not None:
@@ -182,11 +190,13 @@ def _sample(claim: Claim, cells: Cells, metric: str, groups: Sequence[Group]) ->
     if not all(values):
         return Sample(reason=f"{sum(not found for found in values)} of {len(left)} cells have no number")
     lost = sum(len(group.records) - len(found) for group, found in zip(left, values, strict=True))
+    broken = sum(record["status"] == "ok" and not claim.keeps_budget(record) for record in records)
     return Sample(
         values,
         tuple(str(record["key"]) for record in records),
         stale=any(group.stale for group in left),
         lost=f"{lost} of {len(records)} runs gave no number" if lost else "",
+        broken=f"{broken} of {len(records)} runs do not keep {claim.budget}" if broken else "",
     )
 
 
@@ -271,7 +281,7 @@ def _number(claim: Claim, cells: Cells, groups: Sequence[Group], *, instead: flo
     a = own.by_seed(claim.reduce, shared) if instead is None else [instead] * len(shared)
     b = other.by_seed(claim.reduce, shared)
     both = replace(own, keys=tuple(dict.fromkeys(own.keys + other.keys)), stale=own.stale or other.stale)
-    both = replace(both, lost=own.lost or other.lost)
+    both = replace(both, lost=own.lost or other.lost)  # the budget is one of the claim's own cells
     if claim.by == "difference":
         gaps = [x - y for x, y in zip(a, b, strict=True)]
         return _summed(gaps, of_mean(gaps), both)
@@ -285,11 +295,14 @@ def _summed(values: Sequence[float], interval: Interval, sample: Sample) -> Numb
     remarks = {
         "components have changed since": sample.stale,
         sample.lost: bool(sample.lost),
+        sample.broken: bool(sample.broken),
         "one seed: no interval": len(values) == 1,
     }
     notes = tuple(remark for remark, due in remarks.items() if due)
     sd = statistics.stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else None
-    return Number(statistics.fmean(values), interval, sd, len(values), sample.keys, notes=notes)
+    return Number(
+        statistics.fmean(values), interval, sd, len(values), sample.keys, broken=bool(sample.broken), notes=notes
+    )
 
 
 def _judged(claim: Claim, number: Number) -> str:
@@ -299,6 +312,8 @@ def _judged(claim: Claim, number: Number) -> str:
     """
     if number.interval is None:
         return NOT_RUN
+    if number.broken:
+        return OUTSIDE
     low, high = number.interval
     if claim.too_low(high) or claim.too_high(low):
         return OUTSIDE

@@ -6,6 +6,7 @@ The fields are explained in ``results/reported/README.md``.
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -61,6 +62,7 @@ class Claim(BaseModel):
     against_metric: str | None = None
     by: Literal["difference", "ratio", "factor"] = "difference"
     reduce: Literal["mean", "min", "max"] | None = None
+    budget: dict[str, float] = Field(default_factory=dict)
     must_fail: dict[str, Rival] = Field(default_factory=dict)
     why: str | None = None
     test: str | None = None
@@ -73,6 +75,13 @@ class Claim(BaseModel):
         if metric is not None and not metric.startswith(SECTIONS):
             raise ValueError(f"begins with {', '.join(SECTIONS)}: got {metric!r}")
         return metric
+
+    @field_validator("budget")
+    @classmethod
+    def _metrics_of_a_record(cls, budget: dict[str, float]) -> dict[str, float]:
+        for metric in budget:
+            cls._a_metric_of_a_record(metric)
+        return budget
 
     @model_validator(mode="after")
     def _one_kind_of_answer(self) -> Self:
@@ -90,11 +99,23 @@ class Claim(BaseModel):
         _demand(self.compares or self.by == "difference", f"`by: {self.by}` needs `against`")
         _demand(self.compares or "tie" not in self.must_fail.values(), "a `tie` needs `against`")
         _demand(self.kind == "rerun" or bool(self.must_fail), "name a rival that it must not hold for: `must_fail`")
+        played = [self.with_(rival) for rival in self.must_fail.values() if isinstance(rival, dict)]
+        _demand(self.cells not in played, "a rival in `must_fail` is the claim's own cell")
+        _demand(
+            self.kind == "rerun" or not self.praises_a_defense or bool(played),
+            "an attack that does nothing has this risk too: name in `must_fail` the cells where the attack works",
+        )
         return self
 
     @property
     def compares(self) -> bool:
         return self.against is not None or self.against_metric is not None
+
+    @property
+    def praises_a_defense(self) -> bool:
+        """Return whether the claim is met by a defended risk of nothing at all."""
+        risk = (self.metric or "").startswith("risk.") and not self.compares
+        return risk and (self.cells or {}).get("defense", "none") != "none" and not self.too_low(0.0)
 
     @property
     def other(self) -> Cells | None:
@@ -120,12 +141,21 @@ class Claim(BaseModel):
             self.below is not None and number >= self.below - SLACK
         )
 
+    def keeps_budget(self, record: Mapping[str, Any]) -> bool:
+        """Return whether ``record`` tells every number of ``budget``, and none is larger than that."""
+        spent = {metric: record[metric.partition(".")[0]].get(metric.partition(".")[2]) for metric in self.budget}
+        return all(
+            isinstance(spent[metric], int | float) and spent[metric] <= most + SLACK
+            for metric, most in self.budget.items()
+        )
+
     def wanted(self) -> str:
-        """Return the claim's number in a few characters: ``0.962 ± 0.02``, ``≥ 0.8``."""
-        if self.value is not None:
-            return f"{self.value:g} ± {self.tolerance:g}"
+        """Return the claim's number in a few characters: ``0.962 ± 0.02``, ``≥ 0.8``, ``> 0, cost.epsilon ≤ 10``."""
         limits = ((sign, getattr(self, name)) for name, sign in BOUNDS)
-        return " and ".join(f"{sign} {limit:g}" for sign, limit in limits if limit is not None) or "–"
+        wanted = " and ".join(f"{sign} {limit:g}" for sign, limit in limits if limit is not None) or "–"
+        if self.value is not None:
+            wanted = f"{self.value:g} ± {self.tolerance:g}"
+        return ", ".join([wanted, *(f"{metric} ≤ {most:g}" for metric, most in self.budget.items())])
 
 
 class Paper(BaseModel):

@@ -53,7 +53,7 @@ def baseline(tmp_path: Path) -> Path:
 def test_claims_at_fault_fail_and_a_verdict_is_told(
     tmp_path: Path, baseline: Path, fields: dict[str, Any], code: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cells = {"dataset": "digits", "defense": "krum"}
+    cells = {"dataset": "digits", "defense": "none"}
     base = CLAIM | {
         "scale": "smoke",
         "cells": cells,

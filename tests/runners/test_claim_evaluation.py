@@ -231,6 +231,15 @@ def test_a_rival_without_a_record_is_named_and_changes_nothing(records: list[dic
     assert (one.state, one.note) == (INSIDE, "rival not run: it")
 
 
+@pytest.mark.parametrize(("spent", "state"), [({"epsilon": 10.0}, INSIDE), ({"epsilon": 10.1}, OUTSIDE), ({}, OUTSIDE)])
+def test_a_number_counts_within_its_budget_only(spent: dict[str, float], state: str) -> None:
+    cheap = [record(defense="dp_sgd", risk=0.1, seed=seed, cost=spent) for seed in SEEDS]
+    dear = [record(defense="none", risk=0.2, seed=seed) for seed in SEEDS]
+    one = rivalled([*cheap, *dear], {"defense": "none"}, at_most=0.5, budget={"cost.epsilon": 10.0})
+    assert one.state == state  # and the rival, whose risk is low without a budget, does not pass
+    assert ("runs do not keep" in one.note) == (state == OUTSIDE)
+
+
 def test_a_row_that_was_not_run_can_be_vacuous_already() -> None:
     assert rivalled([], 0.1, at_least=0.05).state == VACUOUS
 
