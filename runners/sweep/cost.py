@@ -223,6 +223,7 @@ class Forecast:
     def summary(self) -> dict[str, Any]:
         """Return the forecast as plain data."""
         return {
+            "seconds": self.seconds,
             "cpu_hours": self.cpu_hours,
             "gpu_hours": {card: share * self.cpu_hours for card, share in self.gpu.items()} or None,
             "factor": self.factor,
