@@ -22,7 +22,6 @@ def main() -> int:
         command.add_argument("--data", type=Path, default=data and Path(data), help="folder of all data sets")
     packing.add_argument("--megabytes", type=float, default=30.0, help="most of packed data (default: 30)")
     packing.add_argument("--sweeps", nargs="*", metavar="NAME", help="default: papers/*_full")
-    packing.add_argument("--seconds", type=float, help="stop planning further sweeps after so long")
     playing.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
     playing.add_argument("--minutes", type=float, default=8.0, help="until the command ends (default: 8)")
     playing.add_argument("--jobs", type=int, default=1, help="cells at a time (default: 1)")
@@ -31,7 +30,7 @@ def main() -> int:
     if given.command == "pack":
         from runners.device.pack import pack
 
-        pack(given.carried, given.data, megabytes=given.megabytes, sweeps=given.sweeps, seconds=given.seconds)
+        pack(given.carried, given.data, megabytes=given.megabytes, sweeps=given.sweeps)
         return 0
     from runners.device.session import Session
 

@@ -2,74 +2,75 @@
 
 from __future__ import annotations
 
+import io
 import json
 import lzma
-import subprocess
 import sys
 import tarfile
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from benchmark.errors import ConfigError
 from runners.config.remembered import ROOT
 from runners.device.session import DATA, QUEUE
+from runners.store.records import write_atomically
 
 Cell = dict[str, Any]
 """A cell of the queue: ``sweep``, ``key``, ``cell`` (its label), ``overrides``, ``seconds`` (expected, on a CPU)."""
 
 SEEDS = (0, 1, 2)
-SHORTEST_PLAN = 5.0
-"""Seconds under which a plan is not begun."""
 
 
-def pack(
-    carried: Path, data: Path | None, *, megabytes: float, sweeps: Sequence[str] | None, seconds: float | None
-) -> None:
+def pack(carried: Path, data: Path | None, *, megabytes: float, sweeps: Sequence[str] | None) -> None:
     """Write the queue of cells and their data into ``carried``.
+
+    The queue is complete for the sweeps planned so far whenever this is interrupted.
 
     Args:
         carried: the folder that travels.
         data: the folder of all data sets; None packs none.
         megabytes: most that the packed data may take; cells whose data do not fit are left out.
         sweeps: names, or None for the full sweeps of all papers.
-        seconds: no plan is begun after so long, and the one in progress is given up.
     """
-    end = time.monotonic() + seconds if seconds else None
+    carried.mkdir(parents=True, exist_ok=True)
     plans: dict[str, list[list[Cell]]] = {}
     played: dict[str, int] = {}
+    queue: list[Cell] = []
     for name in sweeps or full_sweeps():
-        left = None if end is None else end - time.monotonic()
-        if left is not None and left < SHORTEST_PLAN:
-            break
-        if planned := plan(name, left):
-            plans[name], played[name] = rows(name, planned), len(planned["finished"]) // len(SEEDS)
-    queue = by_value(plans, played)
+        planned = plan(name)
+        plans[name], played[name] = rows(name, planned), len(planned["finished"]) // len(SEEDS)
+        queue = by_value(plans, played)
+        write_atomically(carried / QUEUE, json.dumps(queue).encode())
+        print(f"{name}: {len(planned['to_run'])} cells", flush=True)
     if data is not None and megabytes:
         queue = with_data(queue, data, carried / DATA, megabytes)
-    carried.mkdir(parents=True, exist_ok=True)
-    (carried / QUEUE).write_text(json.dumps(queue), encoding="utf-8")
+        write_atomically(carried / QUEUE, json.dumps(queue).encode())
     hours = sum(cell["seconds"] for cell in queue) / 3600
     print(f"{len(queue)} cells of {len(plans)} sweeps, about {hours:.0f} CPU-hours, in {carried / QUEUE}.")
 
 
 def full_sweeps() -> list[str]:
-    return [f"papers/{path.stem}" for path in sorted((ROOT / "conf/sweep/papers").glob("*_full.yaml"))]
+    """Return the papers' sweeps at full scale, those with the fewest lines first: they are planned soonest."""
+    found = (ROOT / "conf/sweep/papers").glob("*_full.yaml")
+    return [f"papers/{path.stem}" for path in sorted(found, key=lambda path: path.stat().st_size)]
 
 
-def plan(sweep: str, seconds: float | None) -> dict[str, Any] | None:
-    """Return the plan of a sweep as plain data; None where it took longer than ``seconds``."""
-    seeds = ",".join(map(str, SEEDS))
-    line = [sys.executable, "-m", "runners.cli.main", "plan", f"sweep={sweep}", f"seed={seeds}", "store=results"]
+def plan(sweep: str) -> dict[str, Any]:
+    """Return the plan of a sweep as plain data, of the seeds that make a row."""
+    from runners.cli.main import plan as command
+
+    words, told = sys.argv, io.StringIO()
     try:
-        told = subprocess.run(  # noqa: S603, the suite itself
-            [*line, "--json"], cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=True
-        )
-    except subprocess.TimeoutExpired:
-        return None
-    found: dict[str, Any] = json.loads(told.stdout)
+        with redirect_stdout(told):
+            code = command([f"sweep={sweep}", f"seed={','.join(map(str, SEEDS))}", "store=results", "--json"])
+    finally:
+        sys.argv = words
+    if code:
+        raise ConfigError(f"The sweep {sweep} cannot be planned.")
+    found: dict[str, Any] = json.loads(told.getvalue())
     return found
 
 

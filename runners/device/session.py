@@ -25,7 +25,7 @@ from runners.bench import HOT_PATHS
 ROOT = Path(__file__).resolve().parents[2]
 QUEUE, DATA, WHEELS, SITE = "queue.json", "data.tar.xz", "wheels", "site"
 STATE, STORE, PACKED, RESULTS = "state.json", "store", "packed", "device.tar.gz"
-SHARES = {"tests": 0.3, "bench": 0.3, "choose": 0.4}
+SHARES = {"tests": 0.25, "bench": 0.25, "choose": 0.5}
 """Most of the time left that a step may take before the cells get the rest."""
 RESERVE, RESERVED_SHARE = 15.0, 0.15
 """Seconds, and share of the whole time, that are kept for packing; the larger counts."""
@@ -120,9 +120,8 @@ class Session:
     def choose(self) -> None:
         """Choose the cells here if no queue was carried."""
         if not (self.carried / QUEUE).exists() and not (self.into / QUEUE).exists():
-            seconds = SHARES["choose"] * self.left
             line = ["-m", "runners.device", "pack", "--carried", str(self.into), "--megabytes", "0"]
-            self.child("choose", [*line, "--seconds", str(seconds)], self.left)
+            self.child("choose", line, SHARES["choose"] * self.left)
 
     def cells(self) -> None:
         """Play cells of the queue until the time is over."""

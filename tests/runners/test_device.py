@@ -63,7 +63,7 @@ def test_data_travel_as_far_as_they_fit(tmp_path: Path, monkeypatch: pytest.Monk
     data = tmp_path / "data"
     data.mkdir()
     for name, size in (("small", 100), ("large", 9000)):
-        (data / name).write_bytes(random.Random(0).randbytes(size))  # noqa: S311, which no compression makes smaller
+        (data / name).write_bytes(random.Random(0).randbytes(size))
     monkeypatch.setattr(pack, "files_read", lambda cell, _: [cell["overrides"][0].partition("=")[2]])
     queue = [cell for name in ("large", "small", "small") for row in planned("s", 1.0, dataset=name) for cell in row]
     kept = pack.with_data(queue, data, tmp_path / DATA, megabytes=0.002)
