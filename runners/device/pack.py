@@ -22,12 +22,13 @@ Cell = dict[str, Any]
 """A cell of the queue: ``sweep``, ``key``, ``cell`` (its label), ``overrides``, ``seconds`` (expected, on a CPU)."""
 
 SEEDS = (0, 1, 2)
+PLANS = "plans.json"
 
 
 def pack(carried: Path, data: Path | None, *, megabytes: float, sweeps: Sequence[str] | None) -> None:
     """Write the queue of cells and their data into ``carried``.
 
-    The queue is complete for the sweeps planned so far whenever this is interrupted.
+    Whenever this is interrupted, the queue is complete for the sweeps planned so far, and the next call plans the others.
 
     Args:
         carried: the folder that travels.
@@ -36,15 +37,17 @@ def pack(carried: Path, data: Path | None, *, megabytes: float, sweeps: Sequence
         sweeps: names, or None for the full sweeps of all papers.
     """
     carried.mkdir(parents=True, exist_ok=True)
-    plans: dict[str, list[list[Cell]]] = {}
-    played: dict[str, int] = {}
+    kept = carried / PLANS
+    plans: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else {}
     queue: list[Cell] = []
     for name in sweeps or full_sweeps():
-        planned = plan(name)
-        plans[name], played[name] = rows(name, planned), len(planned["finished"]) // len(SEEDS)
-        queue = by_value(plans, played)
+        if name not in plans:
+            planned = plan(name)
+            plans[name] = {"rows": rows(name, planned), "played": len(planned["finished"]) // len(SEEDS)}
+            write_atomically(kept, json.dumps(plans).encode())
+        queue = by_value(plans)
         write_atomically(carried / QUEUE, json.dumps(queue).encode())
-        print(f"{name}: {len(planned['to_run'])} cells", flush=True)
+        print(f"{name}: {sum(map(len, plans[name]['rows']))} cells", flush=True)
     if data is not None and megabytes:
         queue = with_data(queue, data, carried / DATA, megabytes)
         write_atomically(carried / QUEUE, json.dumps(queue).encode())
@@ -84,10 +87,14 @@ def rows(sweep: str, planned: Mapping[str, Any]) -> list[list[Cell]]:
     return sorted(groups.values(), key=lambda group: sum(cell["seconds"] for cell in group))
 
 
-def by_value(plans: Mapping[str, Sequence[list[Cell]]], played: Mapping[str, int]) -> list[Cell]:
-    """Return all cells: always the next row of the sweep with the fewest rows, the published ones counted."""
-    waiting = {sweep: list(groups) for sweep, groups in plans.items()}
-    have = dict(played)
+def by_value(plans: Mapping[str, Mapping[str, Any]]) -> list[Cell]:
+    """Return all cells: always the next row of the sweep with the fewest rows, the published ones counted.
+
+    Args:
+        plans: sweep -> its ``rows``, and how many it has ``played``.
+    """
+    waiting = {sweep: list(planned["rows"]) for sweep, planned in plans.items()}
+    have = {sweep: planned["played"] for sweep, planned in plans.items()}
     queue: list[Cell] = []
     while any(waiting.values()):
         sweep = min((name for name in waiting if waiting[name]), key=lambda name: (have[name], name))

@@ -119,9 +119,9 @@ class Session:
 
     def choose(self) -> None:
         """Choose the cells here if no queue was carried."""
-        if not (self.carried / QUEUE).exists() and not (self.into / QUEUE).exists():
+        if not (self.carried / QUEUE).exists() and not self.state.get("chosen"):
             line = ["-m", "runners.device", "pack", "--carried", str(self.into), "--megabytes", "0"]
-            self.child("choose", line, SHARES["choose"] * self.left)
+            self.state["chosen"] = self.child("choose", line, SHARES["choose"] * self.left)
 
     def cells(self) -> None:
         """Play cells of the queue until the time is over."""

@@ -30,6 +30,7 @@ FAILED tests/accelerator/test_waits.py::test_last - assert 5 <= 4
 
 
 def planned(sweep: str, *seconds: float, dataset: str = "digits") -> list[list[dict[str, Any]]]:
+    """Return rows of one cell each."""
     cells = [{"overrides": [f"dataset={dataset}", f"threat.steps={n}", "seed=0"]} for n in range(len(seconds))]
     return pack.rows(sweep, {"to_run": cells, "cost": {"seconds": list(seconds)}})
 
@@ -46,8 +47,11 @@ def test_outcomes_and_waits_are_read_from_the_log_of_the_tests() -> None:
 
 
 def test_the_sweep_with_the_fewest_rows_comes_first_with_its_cheapest_row() -> None:
-    plans = {"a": planned("a", 5.0, 1.0), "b": planned("b", 3.0, 2.0, 9.0)}
-    queue = pack.by_value(plans, {"a": 0, "b": 1})
+    plans = {
+        "a": {"rows": planned("a", 5.0, 1.0), "played": 0},
+        "b": {"rows": planned("b", 3.0, 2.0, 9.0), "played": 1},
+    }
+    queue = pack.by_value(plans)
     assert [(cell["sweep"], cell["seconds"]) for cell in queue] == [("a", 1), ("a", 5), ("b", 2), ("b", 3), ("b", 9)]
 
 
