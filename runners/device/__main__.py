@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+from runners.device.session import STEPS, Session
+
 CARRIED, PLAYED = Path("outputs/carry"), Path("outputs/device")
 
 
@@ -26,15 +28,14 @@ def main() -> int:
     playing.add_argument("--minutes", type=float, default=8.0, help="until the command ends (default: 8)")
     playing.add_argument("--jobs", type=int, default=1, help="cells at a time (default: 1)")
     playing.add_argument("--into", type=Path, default=PLAYED, help=f"folder of the results (default: {PLAYED})")
+    playing.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS, help="which steps (default: all)")
     given = parser.parse_args()
     if given.command == "pack":
         from runners.device.pack import pack
 
         pack(given.carried, given.data, megabytes=given.megabytes, sweeps=given.sweeps)
         return 0
-    from runners.device.session import Session
-
-    return Session(given.device, given.minutes, given.into, given.carried, given.data, given.jobs).run()
+    return Session(given.device, given.minutes, given.into, given.carried, given.data, given.jobs, given.steps).run()
 
 
 if __name__ == "__main__":

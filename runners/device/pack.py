@@ -28,7 +28,7 @@ PLANS = "plans.json"
 def pack(carried: Path, data: Path | None, *, megabytes: float, sweeps: Sequence[str] | None) -> None:
     """Write the queue of cells and their data into ``carried``.
 
-    Whenever this is interrupted, the queue is complete for the sweeps planned so far, and the next call plans the others.
+    Whenever this is interrupted, the queue is complete for the sweeps planned so far; the next call plans the others.
 
     Args:
         carried: the folder that travels.
@@ -109,7 +109,7 @@ def with_data(queue: Sequence[Cell], data: Path, archive: Path, megabytes: float
     fits: dict[str, bool] = {}
     kept = []
     archive.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(archive, "w:xz", preset=6) as tar:
+    with tarfile.open(archive, "w:xz", preset=3) as tar:
         for cell in queue:
             lines = [line for line in cell["overrides"] if line.startswith(("dataset", "threat=", "scale="))]
             name = next((line for line in lines if line.startswith("dataset=")), "dataset brought by the threat")

@@ -25,7 +25,8 @@ from runners.bench import HOT_PATHS
 ROOT = Path(__file__).resolve().parents[2]
 QUEUE, DATA, WHEELS, SITE = "queue.json", "data.tar.xz", "wheels", "site"
 STATE, STORE, PACKED, RESULTS = "state.json", "store", "packed", "device.tar.gz"
-SHARES = {"tests": 0.25, "bench": 0.25, "choose": 0.5}
+STEPS = ("tests", "bench", "choose", "cells")
+SHARES = {"tests": 0.2, "bench": 0.2, "choose": 0.5}
 """Most of the time left that a step may take before the cells get the rest."""
 RESERVE, RESERVED_SHARE = 15.0, 0.15
 """Seconds, and share of the whole time, that are kept for packing; the larger counts."""
@@ -45,6 +46,7 @@ class Session:
         carried: folder of the queue, data and wheels, as far as there are some.
         data: folder of all data sets, if they lie on this machine.
         jobs: cells at a time.
+        steps: of ``STEPS``, those to do.
     """
 
     device: str
@@ -53,6 +55,7 @@ class Session:
     carried: Path
     data: Path | None
     jobs: int = 1
+    steps: Sequence[str] = STEPS
     state: dict[str, Any] = field(default_factory=dict)
 
     def run(self) -> int:
@@ -64,9 +67,10 @@ class Session:
         if (kept := self.into / STATE).exists():
             self.state = json.loads(kept.read_text())
         self.prepare()
-        for step in (self.tests, self.bench, self.choose, self.cells):
-            step()
-            self.keep()
+        for step in STEPS:
+            if step in self.steps:
+                getattr(self, step)()
+                self.keep()
         self.pack()
         return self.report()
 
@@ -150,13 +154,14 @@ class Session:
 
     def report(self) -> int:
         """Print what was found by this call and those before it; return 1 if a test failed."""
-        outcomes = list(self.state["tests"]["outcomes"].values())
+        tests = self.state.get("tests", {"outcomes": {}, "waits": {}, "complete": False})
+        outcomes = list(tests["outcomes"].values())
         counts = {kind.lower(): outcomes.count(kind) for kind in OUTCOMES if kind in outcomes}
-        complete = "all" if self.state["tests"]["complete"] else "not all"
+        complete = "all" if tests["complete"] else "not all"
         print(f"tests     {complete} ran: {', '.join(f'{count} {kind}' for kind, count in counts.items()) or 'none'}")
-        for work, (kernels, waits) in self.state["tests"]["waits"].items():
+        for work, (kernels, waits) in tests["waits"].items():
             print(f"waits     {work}: {kernels} kernels, {waits} waits")
-        for name, path in self.state["bench"].items():
+        for name, path in self.state.get("bench", {}).items():
             print(f"bench     {name}: plain {path['plain_over_fast']:.2f}x on {path['machine']['device']}")
         for log in sorted(self.into.glob("cells-*.log")):
             print("".join(f"cells     {line}\n" for line in log.read_text(errors="replace").splitlines()), end="")
