@@ -13,6 +13,7 @@ import pytest
 from benchmark.errors import ConfigError
 from runners import bench
 from runners.cli import main as cli
+from tests.accelerator.pretended_device import PretendedDevice
 
 
 def path(fast: float = 1.0, **other: Any) -> Callable[[], bench.HotPath]:
@@ -72,3 +73,13 @@ def test_help_lists_the_paths(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 @pytest.mark.parametrize("name", bench.HOT_PATHS)
 def test_a_path_states_its_floor(name: str) -> None:
     assert "Floor: " in (bench.HOT_PATHS[name].__doc__ or "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", bench.HOT_PATHS)
+def test_a_path_computes_on_its_device(name: str) -> None:
+    with PretendedDevice() as device:
+        path = bench.HOT_PATHS[name]("cuda")
+        path.fast(), path.plain()
+    assert not device.faults, {f"{fault.place}: {fault.message}" for fault in device.faults}
+    assert device.kernels > 10
