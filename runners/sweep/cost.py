@@ -15,12 +15,12 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from runners.config.identity import SINGLE, canonical
-from runners.config.remembered import ROOT
+from runners.config.remembered import ROOT, keep, recall
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,7 +76,6 @@ PRIORS = {
     "dataset": (0.0, 0.6),
     "model": (0.0, 0.6),
     "defense": (0.0, 0.6),
-    "meeting": (0.0, 0.3),
 }
 NOISE = {"seconds": 1.5, "peak_memory_mb": 0.2}
 """Standard deviation of the logarithm of a cell about its mean; wide, for cells of one kind depend on each other."""
@@ -96,7 +95,6 @@ def features(config: Mapping[str, Any]) -> dict[str, float]:
             in_batches = group == "setting" and "rounds" not in node
             work = sum(map(math.log, _counts(node, ("batch_size",) if in_batches else ())))
             found[f"work:{owner}"] = found.get(f"work:{owner}", 0.0) + work
-    found[f"meeting:{config['threat']['name']} {config['dataset']['name']}"] = 1.0
     found["forward:"] = math.log(FORWARD.get(config["model"]["name"], SMALLEST))
     sizes = config["dataset"].get("sizes")
     samples = sum(size for size in sizes.values() if size) if isinstance(sizes, Mapping) else 0
@@ -291,7 +289,13 @@ class Costs:
 @cache
 def published_costs() -> Costs | None:
     """Return the costs by the published records; None where the suite came without them."""
-    from runners.store.records import Store
+    paths = sorted(PUBLISHED.glob("records/*.parquet"))
+    tables = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+    kept = recall("costs")
+    if kept is None or kept["tables"] != tables:  # reading them takes longer than a plan may
+        from runners.store.records import Store
 
-    cells = measured(Store(PUBLISHED)) if PUBLISHED.is_dir() else []
+        found = measured(Store(PUBLISHED)) if tables else []
+        kept = keep("costs", {"tables": tables, "cells": [asdict(cell) for cell in found]})
+    cells = [Measured(**cell) for cell in kept["cells"]]
     return Costs(cells) if any(cell.device == CPU for cell in cells) else None

@@ -24,7 +24,7 @@ def cell(seconds: float, *, device: str = "cpu", sweep: str = "s", **setting: fl
 
 def test_features_are_levels_and_logarithms_of_counts() -> None:
     found = features(record(setting={"rounds": 10, "lr": 5.0, "batch_size": 4}, defense="none")["config"])
-    assert found["threat:leakage_dlg"] == found["defense:none"] == found["meeting:leakage_dlg digits"] == 1
+    assert found["threat:leakage_dlg"] == found["defense:none"] == found["dataset:digits"] == 1
     assert found["work:collaboration"] == pytest.approx(math.log(10 * 10 * 4))  # parties, rounds, batch; no rate
     assert found["samples:"] == pytest.approx(math.log(700 / 2000))
 
