@@ -14,6 +14,7 @@ from runners.bench.measure import HotPath, Peer, largest_relative, measure, run_
 __all__ = ["HOT_PATHS", "HotPath", "Peer", "largest_relative", "measure", "run_all"]
 
 FAMILIES = (inversion, rounds, aggregators, dp_sgd, sinkhorn, populations, jsma)
-HOT_PATHS: dict[str, Callable[[], HotPath]] = {
+HOT_PATHS: dict[str, Callable[..., HotPath]] = {
     name: build for family in FAMILIES for name, build in family.PATHS.items()
 }
+"""Builders of the paths; each takes the device, by default the CPU."""

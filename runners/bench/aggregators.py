@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 UPLOADS, PARAMETERS, MALICIOUS = 50, 400_000, 10
 
 
-def coordinate_median() -> HotPath:
+def coordinate_median(device: str = "cpu") -> HotPath:
     """Time the median of each coordinate: a sorting network against sorting.
 
     Floor: n log2 n - 1.4 n = 212 comparisons to sort 50 values, so 85 million minima and maxima each, 16 to an
@@ -33,10 +33,10 @@ def coordinate_median() -> HotPath:
         ordered = uploads.sort(dim=0).values
         return (ordered[(UPLOADS - 1) // 2] + ordered[UPLOADS // 2]) / 2
 
-    return _path(CoordinateMedian(), plain, lambda byzfl: byzfl.Median())
+    return _path(CoordinateMedian(), plain, device, lambda byzfl: byzfl.Median())
 
 
-def trimmed_mean() -> HotPath:
+def trimmed_mean(device: str = "cpu") -> HotPath:
     """Time the mean of each coordinate without 10 extremes a side: a sorting network against sorting.
 
     Floor: as for the median. The network takes 340 comparisons.
@@ -46,10 +46,10 @@ def trimmed_mean() -> HotPath:
     def plain(uploads: torch.Tensor) -> torch.Tensor:
         return uploads.sort(dim=0).values[MALICIOUS : UPLOADS - MALICIOUS].mean(dim=0)
 
-    return _path(TrimmedMean(f_assumed=MALICIOUS), plain, lambda byzfl: byzfl.TrMean(f=MALICIOUS))
+    return _path(TrimmedMean(f_assumed=MALICIOUS), plain, device, lambda byzfl: byzfl.TrMean(f=MALICIOUS))
 
 
-def krum() -> HotPath:
+def krum(device: str = "cpu") -> HotPath:
     """Time Krum: all distances by one matrix product against one pair at a time.
 
     Floor: 50 * 50 * 400,000 multiplications and additions in double precision, half of them by symmetry: 1 GFLOP, 25 ms
@@ -65,10 +65,10 @@ def krum() -> HotPath:
         return uploads[nearest.sum(dim=1).argmin()]
 
     # byzfl sums over one neighbour more than the paper does for the same f
-    return _path(Krum(f_assumed=MALICIOUS), plain, lambda byzfl: byzfl.Krum(f=MALICIOUS + 1))
+    return _path(Krum(f_assumed=MALICIOUS), plain, device, lambda byzfl: byzfl.Krum(f=MALICIOUS + 1))
 
 
-def geometric_median() -> HotPath:
+def geometric_median(device: str = "cpu") -> HotPath:
     """Time three Weiszfeld steps: on inner products against on whole vectors.
 
     Floor: the inner products, as for Krum, or for three steps 6 passes over the uploads, 30 ms.
@@ -84,10 +84,12 @@ def geometric_median() -> HotPath:
             z = (weights[:, None] * uploads).sum(dim=0) / weights.sum()
         return z
 
-    return _path(GeometricMedian(iterations=3, nu=1e-6), plain, lambda byzfl: byzfl.GeometricMedian(nu=1e-6, T=3))
+    return _path(
+        GeometricMedian(iterations=3, nu=1e-6), plain, device, lambda byzfl: byzfl.GeometricMedian(nu=1e-6, T=3)
+    )
 
 
-def centered_clipping() -> HotPath:
+def centered_clipping(device: str = "cpu") -> HotPath:
     """Time three repetitions of centred clipping: on inner products against on whole vectors.
 
     Floor: as for the geometric median.
@@ -104,10 +106,10 @@ def centered_clipping() -> HotPath:
         return centre
 
     rule = CenteredClipping(radius=300.0, iterations=3)
-    return _path(rule, plain, lambda byzfl: byzfl.CenteredClipping(L=3, tau=300.0))
+    return _path(rule, plain, device, lambda byzfl: byzfl.CenteredClipping(L=3, tau=300.0))
 
 
-def bulyan() -> HotPath:
+def bulyan(device: str = "cpu") -> HotPath:
     """Time Bulyan: a sorting network and a moving window against sorting and searching.
 
     Floor: Krum's, and sorting 30 values in each coordinate: 115 comparisons, 4 ms.
@@ -123,12 +125,13 @@ def bulyan() -> HotPath:
         nearest = distance.topk(UPLOADS - 4 * MALICIOUS, dim=0, largest=False).indices
         return selected.gather(0, nearest).mean(dim=0)
 
-    return _path(rule, plain)
+    return _path(rule, plain, device)
 
 
 def _path(
     rule: FederatedDefense,
     plain: Callable[[torch.Tensor], torch.Tensor],
+    device: str,
     peer: Callable[[Any], Callable[..., Any]] | None = None,
 ) -> HotPath:
     """Return the hot path of ``rule`` on random uploads; ``peer`` makes its counterpart from the module byzfl."""
@@ -138,9 +141,9 @@ def _path(
     from benchmark.training.functional import Layout
 
     rng = torch.Generator().manual_seed(0)
-    uploads = torch.randn(UPLOADS, PARAMETERS, generator=rng)
+    uploads = torch.randn(UPLOADS, PARAMETERS, generator=rng).to(device)
     layout = Layout(("weight",), ((PARAMETERS,),))
-    turn = Round(0, layout, torch.zeros(PARAMETERS), torch.arange(UPLOADS), rng)
+    turn = Round(0, layout, torch.zeros(PARAMETERS, device=device), torch.arange(UPLOADS, device=device), rng)
 
     def fast() -> torch.Tensor:
         rule.start(UPLOADS, layout)

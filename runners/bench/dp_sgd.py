@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 BATCH, BOUND = 64, 1.0
 
 
-def dp_sgd() -> HotPath:
+def dp_sgd(device: str = "cpu") -> HotPath:
     """Time a DP-SGD step of the small ConvNet: layers' inputs and signals against one sample at a time.
 
     Floor: a forward pass and the signals back to all layers but the first, 2.1 million multiplications a sample, and
@@ -27,8 +27,9 @@ def dp_sgd() -> HotPath:
     from benchmark.training.per_sample import clipped_sum
 
     torch.manual_seed(0)
-    net = Net(ConvNet(shape=(1, 28, 28), num_classes=10, channels=(16, 32), hidden=64, activation="relu"))
-    params, x, y = net.initial(), torch.rand(BATCH, 1, 28, 28), torch.randint(10, (BATCH,))
+    module = ConvNet(shape=(1, 28, 28), num_classes=10, channels=(16, 32), hidden=64, activation="relu")
+    net = Net(module.to(device))
+    params, x, y = net.initial(), torch.rand(BATCH, 1, 28, 28).to(device), torch.randint(10, (BATCH,)).to(device)
 
     def fast() -> torch.Tensor:
         return clipped_sum(net, params, x, y, BOUND) / BATCH

@@ -19,7 +19,7 @@ SHAPE = (3, 32, 32)
 ITERATIONS = 17  # so that both libraries' schedules lower the step at the same iterations
 
 
-def inversion(restarts: int) -> HotPath:
+def inversion(restarts: int, device: str = "cpu") -> HotPath:
     """Time signed Adam on the cosine distance (LeNet, one 32x32x3 image): four explicit passes against autograd.
 
     Floor: a restart's iteration takes 19 products of the size of a convolution, 8.8 MFLOP: 0.2 ms at 40 GFLOPS. Beyond
@@ -32,13 +32,13 @@ def inversion(restarts: int) -> HotPath:
     from benchmark.threats.gradient_leakage.inverting_gradients import InvertingGradients
     from benchmark.threats.gradient_leakage.matching import cosine_distance
 
-    surface = _surface()
+    surface = _surface(device)
     attack = InvertingGradients(
         iterations=ITERATIONS, step=0.1, total_variation=0.0, restarts=restarts, observations=1, adaptive=False
     )
 
     def starts() -> torch.Tensor:
-        return torch.rand((restarts, 1, *SHAPE), generator=torch.Generator().manual_seed(1))
+        return torch.rand((restarts, 1, *SHAPE), generator=torch.Generator().manual_seed(1)).to(device)
 
     def fast() -> float:
         return float(attack.attack(surface, torch.Generator().manual_seed(1)).diagnostics["matching_loss"])
@@ -69,7 +69,7 @@ def _relative(ours: float, theirs: float) -> float:
     return abs(ours - theirs) / theirs
 
 
-def _surface() -> UploadSurface:
+def _surface(device: str) -> UploadSurface:
     """Return a view of one gradient of a LeNet, and the image behind it."""
     import torch
 
@@ -79,8 +79,9 @@ def _surface() -> UploadSurface:
     from benchmark.training.functional import Net
 
     torch.manual_seed(0)
-    net = Net(LeNet(shape=SHAPE, num_classes=10, activation="sigmoid", init="uniform", strides=(2, 2, 1)))
-    x, labels = torch.rand(1, *SHAPE), torch.tensor([3])
+    module = LeNet(shape=SHAPE, num_classes=10, activation="sigmoid", init="uniform", strides=(2, 2, 1))
+    net = Net(module.to(device))
+    x, labels = torch.rand(1, *SHAPE).to(device), torch.tensor([3], device=device)
     return UploadSurface(
         net=net,
         params=net.initial(),
@@ -112,8 +113,11 @@ def _breaching(surface: UploadSurface, starts: Callable[[], torch.Tensor]) -> Ca
     names = ("_default_optimization_attack.yaml", "invertinggradients.yaml")
     config: Any = OmegaConf.merge(*(OmegaConf.create((folder / name).read_text()) for name in names))
     config.regularization, config.optim.max_iterations = None, ITERATIONS
-    attacker = OptimizationBasedAttacker(surface.net.module, torch.nn.CrossEntropyLoss(), config)
-    attacker.data_shape, attacker.dm, attacker.ds = SHAPE, torch.tensor(0.0), torch.tensor(1.0)
+    device = surface.uploads.device
+    setup = {"dtype": torch.float, "device": device}
+    attacker = OptimizationBasedAttacker(surface.net.module, torch.nn.CrossEntropyLoss(), config, setup)
+    attacker.data_shape = SHAPE
+    attacker.dm, attacker.ds = torch.tensor(0.0, device=device), torch.tensor(1.0, device=device)
     gradients = [part[0] for part in surface.net.layout.split(surface.uploads[0]).values()]
     shared = [{"gradients": gradients, "metadata": {"num_data_points": 1, "local_hyperparams": None}}]
 

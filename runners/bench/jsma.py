@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 IMAGES, CHANGED = 16, 0.02
 
 
-def jsma() -> HotPath:
+def jsma(device: str = "cpu") -> HotPath:
     """Time JSMA on 16 images, 7 pairs each: the best pair among candidates against among all 307,000.
 
     Floor: a forward and two backward passes for each image and pair, 5 ms for 16 images on this network, so 35 ms, most
@@ -27,8 +27,8 @@ def jsma() -> HotPath:
     from benchmark.threats.evasion.jsma import JSMA
 
     torch.manual_seed(0)
-    model = ConvNet(shape=(1, 28, 28), num_classes=10, channels=(16, 32), hidden=64, activation="relu")
-    x = torch.rand(IMAGES, 1, 28, 28)
+    model = ConvNet(shape=(1, 28, 28), num_classes=10, channels=(16, 32), hidden=64, activation="relu").to(device)
+    x = torch.rand(IMAGES, 1, 28, 28).to(device)
     y = model(x).argmax(dim=1)
     nothing = Split(x[:0], y[:0])
     surface = InputSurface(

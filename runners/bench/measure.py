@@ -1,4 +1,7 @@
-"""Timing of a hot path: interleaved in one process, one intra-op thread, medians of CPU seconds."""
+"""Timing of a hot path: interleaved in one process, one intra-op thread, medians of CPU seconds.
+
+On a GPU, whose work no CPU time tells, they are seconds of the clock, read when the work is done.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,12 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmark.errors import ConfigError
+from runners.sweep.environment import device_name, resolve_device
 from runners.sweep.process import give_back_memory, prepare_torch
 
 REPEATS = 5
@@ -63,8 +68,8 @@ class HotPath:
     peer: Peer | None = None
 
 
-def measure(name: str, path: HotPath) -> dict[str, Any]:
-    """Time one path in CPU seconds; ``plain_over_fast`` above 1 means that the fast form is faster.
+def measure(name: str, path: HotPath, device: str = "cpu") -> dict[str, Any]:
+    """Time one path, built for ``device``; ``plain_over_fast`` above 1 means that the fast form is faster.
 
     Raises:
         AssertionError: the results disagree, so their times mean nothing.
@@ -77,7 +82,8 @@ def measure(name: str, path: HotPath) -> dict[str, Any]:
         if result["peer_installed"]:
             contenders["peer"] = path.peer.prepare()
 
-    ours, seconds = _timed(path.fast)
+    clock = time.process_time if device == "cpu" else _clock()
+    ours, seconds = _timed(path.fast, clock)
     result["difference"] = _agreed(name, "plain", path.difference(ours, path.plain()), path.tolerance)
     if "peer" in contenders and path.peer is not None:
         difference = path.peer.difference(ours, contenders["peer"]())
@@ -87,21 +93,27 @@ def measure(name: str, path: HotPath) -> dict[str, Any]:
     spent: dict[str, list[float]] = {kind: [] for kind in contenders}
     for _ in range(repeats):
         for kind, run in contenders.items():
-            spent[kind].append(_timed(run)[1])
+            spent[kind].append(_timed(run, clock)[1])
     medians = {kind: statistics.median(taken) for kind, taken in spent.items()}
     result["repeats"] = repeats
     for kind, median in medians.items():
-        result[f"{kind}_cpu_seconds"], result[f"{kind}_cpu_seconds_least"] = median, min(spent[kind])
+        result[f"{kind}_seconds"], result[f"{kind}_seconds_least"] = median, min(spent[kind])
     for kind in medians.keys() - {"fast"}:
         result[f"{kind}_over_fast"] = medians[kind] / medians["fast"]
     return result
 
 
-def _timed(run: Callable[[], Any]) -> tuple[Any, float]:
-    """Return the result of ``run`` and its CPU seconds, summed over threads."""
-    started = time.process_time()
+def _timed(run: Callable[[], Any], clock: Callable[[], float]) -> tuple[Any, float]:
+    """Return the result of ``run`` and its seconds."""
+    started = clock()
     result = run()
-    return result, time.process_time() - started
+    return result, clock() - started
+
+
+def _clock() -> Callable[[], float]:
+    from benchmark.clock import now  # imports torch, which listing the paths need not
+
+    return now
 
 
 def _agreed(name: str, other: str, difference: float, tolerance: float) -> float:
@@ -110,11 +122,15 @@ def _agreed(name: str, other: str, difference: float, tolerance: float) -> float
     return difference
 
 
-def run_all(names: Sequence[str], paths: Mapping[str, Callable[[], HotPath]], store: Path) -> None:
+def run_all(
+    names: Sequence[str], paths: Mapping[str, Callable[..., HotPath]], store: Path, device: str = "cpu"
+) -> None:
     """Measure the named ``paths`` (all when none is named), print a line each and write ``<store>/bench.json``.
 
+    The file is complete after each path, so that an interrupted run leaves what it has measured.
+
     Raises:
-        ConfigError: there is no such path.
+        ConfigError: there is no such path or device.
         AssertionError: results disagree.
     """
     import torch
@@ -123,15 +139,18 @@ def run_all(names: Sequence[str], paths: Mapping[str, Callable[[], HotPath]], st
         if name not in paths:
             raise ConfigError(f"There is no hot path {name!r}; the paths are {', '.join(paths)}.")
 
-    prepare_torch(threads=1, device="cpu")
-    results = []
+    device = resolve_device(device)
+    prepare_torch(threads=1, device=device)
+    machine = {"processor": _processor(), "cores": os.cpu_count(), "torch": torch.__version__, "threads": 1}
+    machine["device"] = device_name(device)
+    store.mkdir(parents=True, exist_ok=True)
+    results: list[dict[str, Any]] = []
     for name in names or paths:
         give_back_memory()  # so that no path profits from large memory blocks that the one before it freed
-        results.append(measure(name, paths[name]()))
+        build = paths[name] if device == "cpu" else partial(paths[name], device)
+        results.append(measure(name, build(), device))
         print(line(results[-1]), flush=True)
-    machine = {"processor": _processor(), "cores": os.cpu_count(), "torch": torch.__version__, "threads": 1}
-    store.mkdir(parents=True, exist_ok=True)
-    (store / "bench.json").write_text(json.dumps({"machine": machine, "paths": results}, indent=1) + "\n")
+        (store / "bench.json").write_text(json.dumps({"machine": machine, "paths": results}, indent=1) + "\n")
 
 
 def line(result: Mapping[str, Any]) -> str:
@@ -140,8 +159,8 @@ def line(result: Mapping[str, Any]) -> str:
     if result["peer"]:
         times = f"{result['peer_over_fast']:5.2f}x" if result["peer_installed"] else "not installed"
         against += f"  {result['peer']} {times}"
-    milliseconds = result["fast_cpu_seconds"] * 1e3
-    return f"{result['path']:>24}  {against:34}  fast {milliseconds:8.2f} ms of CPU; {result['work']}"
+    milliseconds = result["fast_seconds"] * 1e3
+    return f"{result['path']:>24}  {against:34}  fast {milliseconds:8.2f} ms; {result['work']}"
 
 
 def _processor() -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 STEPS = 20
 
 
-def shadow_models() -> HotPath:
+def shadow_models(device: str = "cpu") -> HotPath:
     """Time 20 steps of 20 shadow MLPs on 8x8 images: rows of one matrix against one model after the other.
 
     Floor: three matrix products a layer, 20 models * 64 samples * 2,368 weights * 3 = 9 million multiplications a step,
@@ -20,10 +20,11 @@ def shadow_models() -> HotPath:
     """
     from benchmark.models.mlp import MLP
 
-    return _path(MLP(shape=(1, 8, 8), num_classes=10, hidden=(32,), activation="relu"), models=20, shape=(1, 8, 8))
+    module = MLP(shape=(1, 8, 8), num_classes=10, hidden=(32,), activation="relu")
+    return _path(module, device, models=20, shape=(1, 8, 8))
 
 
-def _path(module: Any, *, models: int, shape: tuple[int, ...]) -> HotPath:
+def _path(module: Any, device: str, *, models: int, shape: tuple[int, ...]) -> HotPath:
     import torch
 
     from benchmark.data.base import Split
@@ -31,9 +32,9 @@ def _path(module: Any, *, models: int, shape: tuple[int, ...]) -> HotPath:
     from benchmark.training.functional import Net
 
     torch.manual_seed(0)
-    net, course = Net(module), TrainingPlan("adam", lr=1e-3, batch_size=64, epochs=1)
-    shares = [Split(torch.rand(200, *shape), torch.randint(10, (200,))) for _ in range(models)]
-    starts = net.initial() + 0.01 * torch.randn(models, net.layout.size)
+    net, course = Net(module.to(device)), TrainingPlan("adam", lr=1e-3, batch_size=64, epochs=1)
+    shares = [Split(torch.rand(200, *shape), torch.randint(10, (200,))).to(device) for _ in range(models)]
+    starts = net.initial() + 0.01 * torch.randn(models, net.layout.size).to(device)
 
     def rngs() -> list[torch.Generator]:
         return [torch.Generator().manual_seed(seed) for seed in range(models)]

@@ -10,34 +10,34 @@ if TYPE_CHECKING:
     import torch
 
 
-def federated_round() -> HotPath:
+def federated_round(device: str = "cpu") -> HotPath:
     """Time 20 clients x 5 steps of the small ConvNet, 28x28: all at once against one after the other.
 
     Floor: a client's step on 16 images takes 104 MFLOP, 87 of them in the second convolution: 1 ms at 100 GFLOPS,
     which torch's convolutions reach. The loop takes 5 ms: 1.5 of them in max-pooling, which is not vectorised unless
     channels come last, and 1.4 in calls of operators.
     """
-    return _convnet((1, 28, 28), clients=20, steps=5)
+    return _convnet((1, 28, 28), device, clients=20, steps=5)
 
 
-def federated_round_100() -> HotPath:
+def federated_round_100(device: str = "cpu") -> HotPath:
     """Time the same work as 100 clients x 1 step.
 
     Floor: as for federated_round; all clients' parameters, 42 MB, are read and their gradients written.
     """
-    return _convnet((1, 28, 28), clients=100, steps=1)
+    return _convnet((1, 28, 28), device, clients=100, steps=1)
 
 
-def federated_round_digits() -> HotPath:
+def federated_round_digits(device: str = "cpu") -> HotPath:
     """Time a round of 20 clients x 5 steps of the small ConvNet, 8x8.
 
     Floor: 8 MFLOP a client's step, 0.08 ms at 100 GFLOPS. Some 60 calls of operators are left for each client, and as
     many for all of them together.
     """
-    return _convnet((1, 8, 8), clients=20, steps=5)
+    return _convnet((1, 8, 8), device, clients=20, steps=5)
 
 
-def federated_round_mlp() -> HotPath:
+def federated_round_mlp(device: str = "cpu") -> HotPath:
     """Time a round of 100 clients x 5 steps of a small MLP, 8x8.
 
     Floor: 0.2 MFLOP a client's step, 2 us at 100 GFLOPS; what is left is reading and writing 100 x 2,410 parameters.
@@ -45,17 +45,17 @@ def federated_round_mlp() -> HotPath:
     from benchmark.models.mlp import MLP
 
     model = MLP(shape=(1, 8, 8), num_classes=10, hidden=(32,), activation="relu")
-    return _round(model, clients=100, steps=5, shape=(1, 8, 8))
+    return _round(model, device, clients=100, steps=5, shape=(1, 8, 8))
 
 
-def _convnet(shape: tuple[int, ...], *, clients: int, steps: int) -> HotPath:
+def _convnet(shape: tuple[int, ...], device: str, *, clients: int, steps: int) -> HotPath:
     from benchmark.models.convnet import ConvNet
 
     model = ConvNet(shape=shape, num_classes=10, channels=(16, 32), hidden=64, activation="relu")
-    return _round(model, clients=clients, steps=steps, shape=shape)
+    return _round(model, device, clients=clients, steps=steps, shape=shape)
 
 
-def _round(module: Any, *, clients: int, steps: int, shape: tuple[int, ...]) -> HotPath:
+def _round(module: Any, device: str, *, clients: int, steps: int, shape: tuple[int, ...]) -> HotPath:
     """Return the hot path of local training on batches of 16 images.
 
     ``plain`` is the module's own forward, autograd and torch's SGD.
@@ -69,8 +69,9 @@ def _round(module: Any, *, clients: int, steps: int, shape: tuple[int, ...]) -> 
     from benchmark.training.functional import Net
 
     torch.manual_seed(0)
-    net, batch, lr = Net(module), 16, 0.1
-    x, y = torch.rand(clients, steps, batch, *shape), torch.randint(10, (clients, steps, batch))
+    net, batch, lr = Net(module.to(device)), 16, 0.1
+    x = torch.rand(clients, steps, batch, *shape).to(device)
+    y = torch.randint(10, (clients, steps, batch)).to(device)
     start = net.initial()
     rngs = [torch.Generator() for _ in range(clients)]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 POINTS, DIMENSIONS, BLUR = 500, 784, 0.5
 
 
-def sinkhorn() -> HotPath:
+def sinkhorn(device: str = "cpu") -> HotPath:
     """Time the Sinkhorn divergence of two batches of 500 images and its gradient: densities against log-sums.
 
     Floor: inner products for the costs of three problems and two gradients, 500 * 500 * 784 multiplications each, 2
@@ -27,6 +27,7 @@ def sinkhorn() -> HotPath:
 
     torch.manual_seed(0)
     x, y = torch.rand(POINTS, DIMENSIONS), 0.8 * torch.rand(POINTS, DIMENSIONS) + 0.2 * torch.rand(POINTS, 1)
+    x, y = x.to(device), y.to(device)
     cost = MixedCost(l2=1.0, l1=0.0)
     transport = Sinkhorn(cost, BLUR)
 

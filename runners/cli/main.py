@@ -298,7 +298,7 @@ def check(arguments: argparse.Namespace) -> int:
 def bench(arguments: argparse.Namespace) -> None:
     from runners.bench import HOT_PATHS, run_all
 
-    run_all(arguments.names, HOT_PATHS, arguments.store)
+    run_all(arguments.names, HOT_PATHS, arguments.store, arguments.device)
 
 
 def new(arguments: argparse.Namespace) -> None:
@@ -423,6 +423,7 @@ def parser() -> argparse.ArgumentParser:
     checked.add_argument("--update-baseline", action="store_true", help="accept the store's numbers, for review")
     timed = _command(commands, "bench", bench, "time each hot path against its plain oracle and a peer's library")
     timed.add_argument("names", nargs="*", metavar="NAME", help="which paths (default: all)")
+    timed.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
     begun = _command(commands, "new", new, "the files of a component of your own, which plays as it is", store=False)
     begun.add_argument(
         "kind",

@@ -25,6 +25,7 @@ from runners.config.loader import SweepLoader
 from runners.run import application
 from runners.store.place import writable
 from runners.store.records import FINISHED, Store
+from runners.sweep.cost import Forecast, published_costs
 from runners.sweep.environment import free_memory_mb, resolve_device
 from runners.sweep.launches import launch_all
 from runners.sweep.plan import Plan, Planned, make_plan
@@ -62,11 +63,15 @@ def sweep(
     if not plan_only and config.hydra.runtime.choices["hydra/launcher"] in LOCAL_LAUNCHERS:
         resolve_device(str(config.device))  # a mistake here would fail every cell
     plan = make_plan(loader, config, arguments, store)
-    if plan_only == "json":
-        print(json.dumps(plan.summary(), indent=1))
-        return
+    if plan_only:
+        expected = cost_of(plan)
+        if plan_only == "json":
+            print(json.dumps(plan.summary() | {"cost": expected and expected.summary()}, indent=1))
+            return
     show_plan(console, plan, config.hydra.runtime.choices.get("sweep"))
     if plan_only:
+        if expected:
+            console.print(expected.text(), highlight=False, soft_wrap=True)
         return
     answers: list[dict[str, Any]] = []
     if plan.to_run:
@@ -92,6 +97,12 @@ def show_plan(console: Console, plan: Plan, name: str | None) -> None:
     console.print(table)
     for note in plan.notes:
         console.print(note, highlight=False, soft_wrap=True)
+
+
+def cost_of(plan: Plan) -> Forecast | None:
+    """Return the expected cost of the plan's cells by the published records; None where there are none of either."""
+    costs = published_costs() if plan.to_run else None
+    return costs.forecast([planned.cell.config for planned in plan.to_run]) if costs else None
 
 
 def launch(console: Console, launcher: Launcher, plan: Plan, store: Store, config: DictConfig) -> list[dict[str, Any]]:

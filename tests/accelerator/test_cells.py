@@ -12,6 +12,7 @@ import pytest
 
 from benchmark.settings.base import ArtifactCache, no_cache
 from runners.config.build import locate
+from runners.sweep.process import prepare_torch
 from tests.accelerator.pretended_device import PretendedDevice
 from tests.test_pairs import DEFENSES, THREATS, check, parts, shared_by_defenses
 
@@ -58,6 +59,13 @@ def test_a_sample_of_the_cells_obeys_cuda(threat: str, defense: str, adaptive: b
     device = play(threat, defense, adaptive=adaptive)
     assert not device.faults, report(device)
     assert device.kernels > 100, "the cell was not played on the device"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("threat", "defense", "adaptive"), SAMPLE)
+def test_a_sample_of_the_cells_plays_on_a_gpu(threat: str, defense: str, adaptive: bool) -> None:
+    prepare_torch(1, "cuda")
+    check(threat, defense, adaptive=adaptive, device="cuda")
 
 
 @pytest.mark.accelerator

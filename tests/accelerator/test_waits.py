@@ -168,6 +168,32 @@ def test_waits_stay_within_the_budget(work: str) -> None:
     assert waits <= budget, f"{waits:.1f} waits\n{where}"
 
 
+WAITING_CALLS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMemcpy")
+LAUNCHING_CALLS = ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx")
+
+
+def calls_of(run: Callable[[int], None], count: int) -> tuple[int, int]:
+    """Return how often torch's profiler saw the host wait for a GPU, and how many kernels it saw launched."""
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    with isolated(0, "waits"), torch.profiler.profile(activities=activities) as profiler:
+        run(count)
+    seen = {event.key: event.count for event in profiler.key_averages()}
+    return tuple(sum(seen.get(name, 0) for name in names) for names in (WAITING_CALLS, LAUNCHING_CALLS))  # type: ignore[return-value]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("work", BUDGETS)
+def test_a_gpu_waits_no_more_often_than_the_budget_says(work: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run, units, budget = BUDGETS[work]
+    run(1)  # cuBLAS and cuDNN set themselves up
+    (few, few_kernels), (many, many_kernels) = calls_of(run, 1), calls_of(run, 2)
+    waits, kernels = (many - few) / units, (many_kernels - few_kernels) / units
+    with capsys.disabled():
+        print(f"\n{work}: {kernels:.0f} kernels, {waits:.1f} waits")
+    assert kernels > 0, "further units did no work"
+    assert waits <= budget
+
+
 def test_dlg_waits_once_an_evaluation_and_once_an_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
     evaluations = 0
     objective = Matcher.objective

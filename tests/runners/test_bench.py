@@ -13,6 +13,7 @@ import pytest
 from benchmark.errors import ConfigError
 from runners import bench
 from runners.cli import main as cli
+from tests.accelerator.pretended_device import PretendedDevice
 
 
 def path(fast: float = 1.0, **other: Any) -> Callable[[], bench.HotPath]:
@@ -28,7 +29,7 @@ def test_a_path_is_timed_against_its_oracle(tmp_path: Path, capsys: pytest.Captu
     bench.run_all(["inversion_1"], bench.HOT_PATHS, tmp_path)
     stored = json.loads((tmp_path / "bench.json").read_text())
     (result,) = stored["paths"]
-    assert result["plain_over_fast"] == result["plain_cpu_seconds"] / result["fast_cpu_seconds"]
+    assert result["plain_over_fast"] == result["plain_seconds"] / result["fast_seconds"]
     assert result["repeats"] >= 5
     assert stored["machine"]["threads"] == 1
     assert "inversion" in capsys.readouterr().out
@@ -42,7 +43,7 @@ def test_a_fast_path_that_is_wrong_is_not_timed() -> None:
 
 def test_a_peer_is_timed_where_it_agrees() -> None:
     result = bench.measure("it", path(peer=peer(1.05))())
-    assert result["peer_over_fast"] == result["peer_cpu_seconds"] / result["fast_cpu_seconds"]
+    assert result["peer_over_fast"] == result["peer_seconds"] / result["fast_seconds"]
     with pytest.raises(AssertionError, match="fast and json differ by 1"):
         bench.measure("it", path(peer=peer(2.0))())
 
@@ -72,3 +73,13 @@ def test_help_lists_the_paths(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 @pytest.mark.parametrize("name", bench.HOT_PATHS)
 def test_a_path_states_its_floor(name: str) -> None:
     assert "Floor: " in (bench.HOT_PATHS[name].__doc__ or "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", bench.HOT_PATHS)
+def test_a_path_computes_on_its_device(name: str) -> None:
+    with PretendedDevice() as device:
+        path = bench.HOT_PATHS[name]("cuda")
+        path.fast(), path.plain()
+    assert not device.faults, {f"{fault.place}: {fault.message}" for fault in device.faults}
+    assert device.kernels > 10

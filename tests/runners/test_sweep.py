@@ -62,6 +62,7 @@ def test_a_failed_cell_stops_nothing_and_is_run_again(command: Command, tmp_path
     _, out, _ = command("plan", "sweep=fake", "threat.does=succeed,fail", "seed=0", "defense=none", "--json")
     plan = json.loads(out)
     assert (len(plan["to_run"]), len(plan["failed_before"]), len(plan["finished"])) == (3, 3, 3)
+    assert plan["cost"]["cpu_hours"] > 0 and plan["cost"]["peak_memory_mb"] > 0
 
 
 def test_arguments_replace_or_add_axes(command: Command) -> None:
