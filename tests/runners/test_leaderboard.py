@@ -217,5 +217,5 @@ def test_a_board_is_a_data_frame_in_python(tmp_path: Path, records: list[dict[st
     worst = frame[(frame["defense"] == "dp_sgd") & (frame["worst case"] == "yes")]
     assert worst[["threat", "risk", "undefended"]].values.tolist() == [["leakage_dlg · adaptive", 0.2, 0.9]]
     assert "none" in set(frame["defense"])
-    with pytest.raises(GauntletError, match="it has test"):
+    with pytest.raises(GauntletError, match="no board 'tset'; it has .*test"):
         gauntlet.board("tset", tmp_path)
