@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 
 import pytest
+import torch
 
 from benchmark.settings.base import ArtifactCache, no_cache
 from runners.config.build import locate
@@ -63,6 +64,7 @@ def test_a_sample_of_the_cells_obeys_cuda(threat: str, defense: str, adaptive: b
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(("threat", "defense", "adaptive"), SAMPLE)
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_sample_of_the_cells_plays_on_a_gpu(threat: str, defense: str, adaptive: bool) -> None:
     prepare_torch(1, "cuda")
     check(threat, defense, adaptive=adaptive, device="cuda")

@@ -89,20 +89,20 @@ def test_what_is_read_under_a_folder_is_noticed(tmp_path: Path) -> None:
 def test_a_child_ends_with_its_time() -> None:
     started = time.monotonic()
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
-    assert not finish(child, 0.2) and child.returncode is not None
+    assert finish(child, 0.2) is None and child.returncode is not None
     assert time.monotonic() - started < 30
 
 
 def test_a_call_goes_on_where_the_last_one_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines: dict[str, list[str]] = {}
 
-    def child(self: Session, name: str, line: list[str], seconds: float) -> bool:
+    def child(self: Session, name: str, line: list[str], seconds: float) -> int | None:
         lines[name] = line
         (self.into / "tests.log").write_text(LOG)
         if name == "bench":
             told = [{"path": "krum", "plain_over_fast": 2.0}]
             (self.into / "bench.json").write_text(json.dumps({"machine": {"device": "cpu"}, "paths": told}))
-        return name != "tests"
+        return None if name == "tests" else 0
 
     monkeypatch.setattr(Session, "child", child)
     monkeypatch.setattr(session, "HOT_PATHS", dict.fromkeys(["krum", "jsma"]))
