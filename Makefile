@@ -77,10 +77,11 @@ site: setup ## the web site of the published records, in site/
 check: setup ## the published records against reported and accepted numbers
 	$(BIN)/gauntlet check --store results $(ARGS)
 
-smoke: setup ## play CI's smoke tier anew, in minutes, and hold it against the accepted numbers
+smoke: setup ## play CI's smoke tier anew, in minutes, and hold numbers and speed against the accepted ones
 	rm -rf outputs/check
 	$(BIN)/python -m runners.sweep sweep=check store=outputs/check
 	$(BIN)/gauntlet check --store outputs/check --scale smoke
+	$(BIN)/gauntlet bench --check
 
 # Builds no environment: it is for machines without a network. PYTHON has torch; what else is missing travels as wheels.
 DEVICE ?= cpu

@@ -68,8 +68,13 @@ class HotPath:
     peer: Peer | None = None
 
 
-def measure(name: str, path: HotPath, device: str = "cpu") -> dict[str, Any]:
+def measure(
+    name: str, path: HotPath, device: str = "cpu", repeats: int = REPEATS, at_least: float = AT_LEAST_SECONDS
+) -> dict[str, Any]:
     """Time one path, built for ``device``; ``plain_over_fast`` above 1 means that the fast form is faster.
+
+    Args:
+        repeats: of each form, at least; more where those of the fast form take less than ``at_least`` seconds.
 
     Raises:
         AssertionError: the results disagree, so their times mean nothing.
@@ -89,7 +94,7 @@ def measure(name: str, path: HotPath, device: str = "cpu") -> dict[str, Any]:
         difference = path.peer.difference(ours, contenders["peer"]())
         result["peer_difference"] = _agreed(name, path.peer.package, difference, path.peer.tolerance)
 
-    repeats = min(MOST_REPEATS, max(REPEATS, math.ceil(AT_LEAST_SECONDS / max(seconds, 1e-9))))
+    repeats = min(MOST_REPEATS, max(repeats, math.ceil(at_least / max(seconds, 1e-9))))
     spent: dict[str, list[float]] = {kind: [] for kind in contenders}
     for _ in range(repeats):
         for kind, run in contenders.items():
@@ -141,7 +146,7 @@ def run_all(
 
     device = resolve_device(device)
     prepare_torch(threads=1, device=device)
-    machine = {"processor": _processor(), "cores": os.cpu_count(), "torch": torch.__version__, "threads": 1}
+    machine = {"processor": processor(), "cores": os.cpu_count(), "torch": torch.__version__, "threads": 1}
     machine["device"] = device_name(device)
     store.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
@@ -163,7 +168,7 @@ def line(result: Mapping[str, Any]) -> str:
     return f"{result['path']:>24}  {against:34}  fast {milliseconds:8.2f} ms; {result['work']}"
 
 
-def _processor() -> str:
+def processor() -> str:
     """Return the processor's name, as far as the system knows it."""
     listing = Path("/proc/cpuinfo")
     if listing.exists():

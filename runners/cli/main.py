@@ -295,10 +295,16 @@ def check(arguments: argparse.Namespace) -> int:
     )
 
 
-def bench(arguments: argparse.Namespace) -> None:
-    from runners.bench import HOT_PATHS, run_all
+def bench(arguments: argparse.Namespace) -> int:
+    from runners import bench as timing
 
-    run_all(arguments.names, HOT_PATHS, arguments.store, arguments.device)
+    if arguments.check:
+        return timing.check(timing.HOT_PATHS)
+    if arguments.accept:
+        timing.accept(arguments.names or timing.QUICK, timing.HOT_PATHS)
+    else:
+        timing.run_all(arguments.names, timing.HOT_PATHS, arguments.store, arguments.device)
+    return 0
 
 
 def new(arguments: argparse.Namespace) -> None:
@@ -424,6 +430,9 @@ def parser() -> argparse.ArgumentParser:
     timed = _command(commands, "bench", bench, "time each hot path against its plain oracle and a peer's library")
     timed.add_argument("names", nargs="*", metavar="NAME", help="which paths (default: all)")
     timed.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    held = timed.add_mutually_exclusive_group()
+    held.add_argument("--check", action="store_true", help="hold the accepted paths against results/bench.json")
+    held.add_argument("--accept", action="store_true", help="measure paths and accept their ratios, for review")
     begun = _command(commands, "new", new, "the files of a component of your own, which plays as it is", store=False)
     begun.add_argument(
         "kind",

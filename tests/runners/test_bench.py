@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import pytest
 
 from benchmark.errors import ConfigError
 from runners import bench
+from runners.bench import accepted
 from runners.cli import main as cli
 from tests.accelerator.pretended_device import PretendedDevice
+from tests.runners.conftest import ROOT
 
 
 def path(fast: float = 1.0, **other: Any) -> Callable[[], bench.HotPath]:
@@ -68,6 +71,52 @@ def test_help_lists_the_paths(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     for name, build in bench.HOT_PATHS.items():
         assert name in out
         assert build.__doc__ and build.__doc__.splitlines()[0] in out
+
+
+def spin(seconds: float) -> Callable[[], float]:
+    """Return a call that takes so much CPU time."""
+
+    def run() -> float:
+        begun = time.process_time()
+        while time.process_time() - begun < seconds:
+            pass
+        return 1.0
+
+    return run
+
+
+def test_a_path_that_lost_its_lead_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    apart = lambda a, b: abs(a - b)  # noqa: E731
+    lead = {"it": lambda: bench.HotPath(spin(2e-3), spin(8e-3), 0, "nothing", apart, peer(9.0))}
+    lost = {"it": lambda: bench.HotPath(spin(4e-3), spin(8e-3), 0, "nothing", apart)}
+    file = tmp_path / "bench.json"
+    with pytest.raises(ConfigError, match="no accepted ratios"):
+        bench.check(lead, file)
+    bench.accept(["it"], lead, file)
+    assert bench.check(lead, file) == 0
+    assert bench.check(lost, file) == 1
+    assert "it: less than 0.8 of the accepted ratio" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="no hot path 'that'"):
+        bench.accept(["that"], lead, file)
+    with pytest.raises(ConfigError, match="'it', which there is not"):
+        bench.check({}, file)
+
+
+def test_a_path_that_seems_slow_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = iter([1.0, 2.5, 3.0])
+    monkeypatch.setattr(accepted, "measure", lambda *_, **__: {"plain_over_fast": next(found)})
+    assert accepted.ratio("it", path()(), 2.0) == 2.5
+    assert accepted.ratio("it", path()(), 2.0) == 3.0
+
+
+def test_what_ci_measures_is_accepted() -> None:
+    known = accepted.read(ROOT / accepted.ACCEPTED)
+    assert all({*ratios} == {*bench.QUICK} for ratios in known.values())
+    lowest = accepted.expected(known, "another processor")
+    assert all(lowest[name] <= ratios[name] for ratios in known.values() for name in bench.QUICK)
+    (here, *_) = known
+    assert accepted.expected(known, here) == known[here]
+    assert {bench.HOT_PATHS[name].__module__ for name in bench.QUICK} == {family.__name__ for family in bench.FAMILIES}
 
 
 @pytest.mark.parametrize("name", bench.HOT_PATHS)
