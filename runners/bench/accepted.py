@@ -2,8 +2,8 @@
 
 Seconds differ between machines and hours; the ratio of two forms of the same work, timed in turn in one process,
 hardly does. What lowers a ratio on a busy machine is chance, so a path that seems slow is measured again, longer each
-time, and its best median counts; a real loss stays. Processors differ all the same, so each has its own accepted ratios,
-and the lowest of all are asked of one that has none.
+time, and its best median counts; a real loss stays. Processors differ all the same, so each has ratios of its own, and
+the lowest of all are asked of one that has none.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def check(paths: Mapping[str, Callable[[], HotPath]], file: Path = ACCEPTED) -> 
         )
     if slow:
         print(
-            f"{', '.join(slow)}: less than {LEAST} of the accepted ratio. Find what made it slow, or accept the ratios of "
-            f"this processor ({processor()}) with `gauntlet bench --accept`."
+            f"{', '.join(slow)}: less than {LEAST} of the accepted ratio. Find what made it slow, or accept the ratios "
+            f"of this processor ({processor()}) with `gauntlet bench --accept`."
         )
     return 1 if slow else 0
 

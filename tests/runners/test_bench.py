@@ -87,8 +87,8 @@ def spin(seconds: float) -> Callable[[], float]:
 
 def test_a_path_that_lost_its_lead_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     apart = lambda a, b: abs(a - b)  # noqa: E731
-    lead = {"it": lambda: bench.HotPath(spin(2e-3), spin(8e-3), 0, "nothing", apart, peer(9.0))}
-    lost = {"it": lambda: bench.HotPath(spin(4e-3), spin(8e-3), 0, "nothing", apart)}
+    lead = {"it": lambda: bench.HotPath(spin(5e-4), spin(2e-3), 0, "nothing", apart, peer(9.0))}
+    lost = {"it": lambda: bench.HotPath(spin(1e-3), spin(2e-3), 0, "nothing", apart)}
     file = tmp_path / "bench.json"
     with pytest.raises(ConfigError, match="no accepted ratios"):
         bench.check(lead, file)
