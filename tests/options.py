@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_module
+from hydra import initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from runners.config.compose import ComposedCell, cell_of, register
+from runners.config.loader import SweepLoader
 from runners.store.records import write_atomically
 
 
@@ -50,10 +53,18 @@ def node(group: str, option: str, *choices: str, scale: str = "smoke") -> dict[s
 
 
 def configured(*overrides: str) -> DictConfig:
-    """Return the config that Hydra composes of ``overrides``, with its own node."""
+    """Return the config that ``overrides`` compose, with Hydra's own node; what several share is composed once."""
+    loader, master = begun(*(line for line in overrides if line.startswith("hydra.")))
+    return loader.cell(master, tuple(line for line in overrides if not line.startswith("hydra.")))
+
+
+@cache
+def begun(*hydra: str) -> tuple[SweepLoader, DictConfig]:
+    """Return a loader of cells and the config that it begins from, with these settings of Hydra."""
     register()
     with initialize_config_module("conf", version_base="1.3"):
-        return compose("config", list(overrides), return_hydra_config=True)
+        loader = GlobalHydra.instance().config_loader()
+        return SweepLoader(loader), loader.load_configuration("config", list(hydra), RunMode.MULTIRUN)
 
 
 @cache

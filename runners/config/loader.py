@@ -86,7 +86,7 @@ class Composed:
     nodes: dict[tuple[str, tuple[File, ...]], bytes] = field(default_factory=dict)
 
 
-_composed: dict[tuple[str, str, Lines], Composed] = {}  # by sweep: launchers hand a worker a new loader for each cell
+_known: dict[tuple[str, str, Lines], Files] = {}  # by sweep: launchers hand a worker a new loader for each cell
 _taken: set[str] = set()  # sweeps whose own process handed this one what it had composed
 
 
@@ -112,7 +112,7 @@ class SweepLoader:
         with ExitStack() as stack:
             with suppress(OSError):
                 path = Path(stack.enter_context(TemporaryDirectory())) / "compositions.pickle"
-                own = {key: composed for key, composed in _composed.items() if key[0] == self.sweep}
+                own = {key: files.composed for key, files in _known.items() if key[0] == self.sweep}
                 path.write_bytes(pickle.dumps(own))
                 self.handed = path
             yield
@@ -124,7 +124,9 @@ class SweepLoader:
             return
         _taken.add(self.sweep)
         with suppress(FileNotFoundError):
-            _composed.update(pickle.loads(self.handed.read_bytes()))  # noqa: S301 - written by the parent process, in its own folder
+            handed = pickle.loads(self.handed.read_bytes())  # noqa: S301 - written by the parent process, in its own folder
+            for key, composed in handed.items():
+                self._keep(key, composed)
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig:
         """Return the config of one cell, as Hydra's own loader would."""
@@ -146,12 +148,16 @@ class SweepLoader:
         self._take()
         name, hydra = master_config.hydra.job.config_name, tuple(master_config.hydra.overrides.hydra)
         key = (self.sweep, name, hydra)
-        if key not in _composed:
-            while len(_composed) >= KEPT:
-                del _composed[next(iter(_composed))]
-            _composed[key] = Composed()
+        if key not in _known:
+            self._keep(key, Composed())
+        _known[key] = found = _known.pop(key)  # the last used, so that it is forgotten last
+        return found
+
+    def _keep(self, key: tuple[str, str, Lines], composed: Composed) -> None:
         assert isinstance(self.loader, ConfigLoaderImpl)
-        return Files(self.loader, name, hydra, _composed[key])
+        while len(_known) >= KEPT:
+            del _known[next(iter(_known))]
+        _known[key] = Files(self.loader, *key[1:], composed)
 
 
 class Files:

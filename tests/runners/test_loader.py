@@ -129,7 +129,7 @@ def test_components_are_composed_once_each(
     hydra: ConfigLoader, master: DictConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loader, read = SweepLoader(hydra), list[str]()
-    monkeypatch.setattr(loaders, "_composed", {})
+    monkeypatch.setattr(loaders, "_known", {})
     load = ConfigRepository.load_config
     monkeypatch.setattr(
         ConfigRepository,
@@ -167,18 +167,18 @@ def test_workers_are_handed_what_the_sweep_has_composed(
     wanted = quick.load_sweep_config(master, lines)
     with quick.handed_over():
         handed = pickle.dumps(quick)
-        monkeypatch.setattr(loaders, "_composed", {})  # another process
+        monkeypatch.setattr(loaders, "_known", {})  # another process
         with monkeypatch.context() as patch:
             patch.setattr(ConfigRepository, "load_config", lambda *_: pytest.fail("read anew"))
             for _ in range(2):  # Joblib hands a worker a new loader for each cell
                 assert pickle.loads(handed).load_sweep_config(master, lines) == wanted
-    monkeypatch.setattr(loaders, "_composed", {})
+    monkeypatch.setattr(loaders, "_known", {})
     monkeypatch.setattr(loaders, "_taken", set())
     assert pickle.loads(handed).load_sweep_config(master, lines) == wanted, "another machine composes for itself"
 
 
 def test_old_sweeps_are_forgotten(hydra: ConfigLoader, master: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loaders, "_composed", known := {})
+    monkeypatch.setattr(loaders, "_known", known := {})
     for _ in range(loaders.KEPT + 2):
         SweepLoader(hydra).files(master)
     assert len(known) == loaders.KEPT
