@@ -34,6 +34,7 @@ CHANCE = {AUC: 0.5}
 MEANING = {
     "ssim": "likeness of what the attacker recovers to the private samples; 1 is a copy",
     "recovered_share": "share of the private samples that the attacker recovers",
+    "values_recovered": "share of the private values that the attacker tells to a twentieth of their range",
     AUC: "how well the attacker tells members from others; 0.5 is guessing, 1 is certainty",
     "accuracy_drop": "accuracy that the attack takes from everybody's model",
     "attack_success": "share of the attacks that reach their goal",

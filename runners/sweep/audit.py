@@ -50,6 +50,7 @@ class Data:
         shape: of one sample.
         train, test: samples in its two pools.
         sizes: samples of each role as they are asked for; None: all.
+        notes: sentences on what was changed in reading them.
     """
 
     kind: str
@@ -58,6 +59,7 @@ class Data:
     train: int
     test: int
     sizes: Mapping[str, int | None]
+    notes: str = ""
 
     def told(self) -> str:
         """Return a sentence on the data."""
@@ -91,8 +93,17 @@ def look(cell: ComposedCell) -> Data:
     Raises:
         GauntletError: it is not where it should be, or is no dataset.
     """
+    from benchmark.data.base import PRIVATE_SPLITS
+    from benchmark.data.brought import Brought, told
+
     source = build(cell.nodes["dataset"], "dataset", cell.options.trusted)
-    train, test, classes = source.pools(cell.options.data_root)
+    root = cell.options.data_root
+    if isinstance(source, Brought):  # it divides what there is, whatever the size
+        data = source.load(root, cell.config["seed"])
+        roles = {role: len(getattr(data, role)) for role in PRIVATE_SPLITS}
+        sizes, train = {**roles, "test": len(data.test)}, sum(roles.values())
+        return Data(data.kind, data.shape, data.num_classes, train, len(data.test), sizes, told(data))
+    train, test, classes = source.pools(root)
     return Data(source.kind, tuple(train.x.shape[1:]), classes, len(train), len(test), dict(source.sizes))
 
 

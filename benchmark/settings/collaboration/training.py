@@ -60,7 +60,7 @@ class JointTraining:
     def net(self, context: CellContext) -> Net:
         """Return the model that is trained together."""
         outputs = context.data.num_classes + int(self.insider)
-        return Net(without_chance(context.fresh_model(num_classes=outputs)))
+        return Net(without_chance(context.fresh_model(owners=True, num_classes=outputs)))
 
     def shares(self, context: CellContext) -> list[Split]:
         """Return each party's own samples."""
@@ -98,7 +98,7 @@ class JointTraining:
         if context.defense.overrides("learn"):
 
             def fresh(party: int) -> Tensor:
-                return Net(context.fresh_model(f"model.init.{party}")).initial()
+                return Net(context.fresh_model(f"model.init.{party}", owners=True)).initial()
 
             public, defense = context.data.public, context.defense
             return defense.learn(TrainingTask(net, fresh, shares, public, defense, context.seed, validation))
