@@ -30,7 +30,7 @@ FIRST_THREATS = 2
 """So many attacks of each family meet these defenses before another attack is tried."""
 LARGEST_SHARE = 0.15
 """Of the time, for one cell: a threat that nobody has timed on such data must not use up all of it."""
-SHORTEST = 20.0  # seconds that a cell may have in any case
+SHORTEST = 30.0  # seconds that a cell may have in any case
 AGAIN = 1.5  # a cell that was stopped before is tried again where so many times as much time is left
 OTHER_DATA = "on other data"
 NO_TIME = "the time was up"
@@ -363,7 +363,7 @@ class Audit:
         options = replace(planned.cell.options, time_limit=limit)
         with self.store.claim(planned.cell.key):
             if not self.store.finished(planned.cell.key):
-                record = player(replace(planned.cell, options=options), time.monotonic() + limit)
+                record = player(replace(planned.cell, options=options), self.until)  # imports are not the cell's time
                 self.store.write(record)
         with self.lock:
             self.at_work.pop(threading.get_ident(), None)
