@@ -95,10 +95,10 @@ def run(arguments: Sequence[str]) -> None:
         console, own, sweep=given.get("sweep", "audit"), settings=settings, out=out, until=until
     )
     _play(console, audit, jobs)
-    from runners.report import audit as report
+    from runners.report.audit_pages import write
 
     facts.command = shlex.join(["gauntlet", "audit", *arguments])
-    paths = report.write(out, audit, facts)
+    paths = write(out, audit, facts)
     _tell(console, audit, paths)
 
 

@@ -65,7 +65,8 @@ class Data:
         """Return a sentence on the data."""
         unit = {"image": "images", "tabular": "rows", "signal": "signals"}.get(self.kind, "samples")
         size = f"{self.shape[0]} columns" if len(self.shape) == 1 else f"each {'x'.join(map(str, self.shape))}"
-        return f"{self.train:,} {unit} to train with and {self.test:,} to test with; {size}; {self.classes} classes."
+        found = f"{self.train:,} {unit} to train with and {self.test:,} to test with; {size}; {self.classes} classes."
+        return f"{found} {self.notes}".strip()
 
     def overrides(self) -> list[str]:
         """Return overrides of sizes that these data can give, and one of a model that takes them.
