@@ -178,7 +178,7 @@ def _planned(
             lines.append(_of_settings(settings, order))
         plan, store = make_plan(loader, config, lines, Store(out)), Store(out)
     seconds = max(1.0, until - time.monotonic())
-    audit = audits.make(plan, order, derive(), store, seconds=seconds)
+    audit = audits.make(plan, data, order, derive(), store, seconds=seconds)
     before = len(audit.cells) - len(audit.waiting)
     console.print(
         f"{data.told()}\n{len(audit.cells)} cells apply here, {before} of them are finished; the others are tried for "
@@ -186,7 +186,13 @@ def _planned(
         highlight=False,
         soft_wrap=True,
     )
-    return audit, Facts(first.config["dataset"]["name"], data), int(config.jobs)
+    return audit, Facts(_name(first), data), int(config.jobs)
+
+
+def _name(cell: ComposedCell) -> str:
+    """Return how the report calls the data: the name of a file or folder that the user brought, else the option."""
+    path = cell.nodes["dataset"].get("path")
+    return Path(path).name if isinstance(path, str) and path else str(cell.config["dataset"]["name"])
 
 
 def _apart(own: Sequence[str]) -> tuple[list[str], list[str], list[str]]:

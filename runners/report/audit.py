@@ -116,6 +116,12 @@ class Block:
         return f"{self.section.setting.partition('_')[0].capitalize()}: {self.family.replace('_', ' ')}"
 
     @property
+    def place(self) -> str:
+        """Return what the attacks see or touch, and the model: two blocks may differ in these alone."""
+        surfaces = dict.fromkeys(column.surface for column in self.section.columns if column.metric == self.metric)
+        return f"{', '.join(surfaces).replace('_', ' ')} · {self.section.model}"
+
+    @property
     def note(self) -> str:
         """Return what is special about the setting without a defense."""
         return (
@@ -249,8 +255,11 @@ def _said(section: Section, metric: str, attacks: Sequence[Column], floors: Mapp
     measured = [(summary, column) for summary, column in reached if summary]
     if not measured:
         played = plain is not None and any(run.status == "ok" for c in attacks for run in plain.cells[c.threat].runs)
-        why = f"Attacks were played, but {metric} has no value for such data" if played else "No attack has a number"
-        return NO_DATA, [f"{why}: nothing is shown here."]
+        if played:
+            return NO_DATA, [f"Attacks were played, but {metric} has no value for such data: nothing is shown here."]
+        ended = [f"{c.threat}: {run.status}" for c in attacks if plain for run in plain.cells[c.threat].runs]
+        told = f" ({', '.join(dict.fromkeys(ended))})" if ended else ""
+        return NO_DATA, [f"No attack has a number{told}: nothing is shown here."]
     summary, column = max(measured, key=lambda pair: pair[0].mean)
     floor, chance, half = floors.get(column.name), section.chance(metric), board_text.half_way(section, metric)
     told = f"The strongest attack, {column.threat}, reaches {_interval(summary)} without a defense"

@@ -134,7 +134,7 @@ def _summary_line(block: Block) -> list[str]:
     bare, chance = block.bare, block.section.chance(block.metric)
     told = board_text.number(chance) if block.metric in block.section.chances else "no control"
     strongest = [bare.by, block.metric, block.bare_risk] if bare and bare.by else ["", block.metric, "–"]
-    return [f"{block.title} ({block.section.model})", block.state, *strongest, told, _helping(block)]
+    return [f"{block.title} ({block.place})", block.state, *strongest, told, _helping(block)]
 
 
 def _helping(block: Block) -> str:

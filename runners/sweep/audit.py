@@ -8,16 +8,17 @@ from __future__ import annotations
 import statistics
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from benchmark.errors import ConfigError
-from runners.config.build import build
+from runners.config.build import build, locate
 from runners.config.catalogue import CONF
 from runners.config.compose import ComposedCell
+from runners.config.identity import SINGLE
 from runners.config.pairs import Matrix
 from runners.store.records import FINISHED, Record, Store
 from runners.sweep.plan import Plan, Planned
@@ -51,6 +52,7 @@ class Data:
         train, test: samples in its two pools.
         sizes: samples of each role as they are asked for; None: all.
         notes: sentences on what was changed in reading them.
+        traits: facts that threats and defenses may need and only the data tell.
     """
 
     kind: str
@@ -60,6 +62,7 @@ class Data:
     test: int
     sizes: Mapping[str, int | None]
     notes: str = ""
+    traits: Mapping[str, str] = field(default_factory=dict)
 
     def told(self) -> str:
         """Return a sentence on the data."""
@@ -94,6 +97,7 @@ def look(cell: ComposedCell) -> Data:
     Raises:
         GauntletError: it is not where it should be, or is no dataset.
     """
+    from benchmark.cell import read_traits
     from benchmark.data.base import PRIVATE_SPLITS
     from benchmark.data.brought import Brought, told
 
@@ -103,7 +107,9 @@ def look(cell: ComposedCell) -> Data:
         data = source.load(root, cell.config["seed"])
         roles = {role: len(getattr(data, role)) for role in PRIVATE_SPLITS}
         sizes, train = {**roles, "test": len(data.test)}, sum(roles.values())
-        return Data(data.kind, data.shape, data.num_classes, train, len(data.test), sizes, told(data))
+        return Data(
+            data.kind, data.shape, data.num_classes, train, len(data.test), sizes, told(data), read_traits(data)
+        )
     train, test, classes = source.pools(root)
     return Data(source.kind, tuple(train.x.shape[1:]), classes, len(train), len(test), dict(source.sizes))
 
@@ -380,16 +386,39 @@ class Audit:
             self.untried[planned.cell.key] = self._why_not(planned) or NO_TIME
 
 
-def make(plan: Plan, lines: Sequence[tuple[str, ...]], matrix: Matrix, store: Store, *, seconds: float) -> Audit:
+def make(
+    plan: Plan, data: Data, lines: Sequence[tuple[str, ...]], matrix: Matrix, store: Store, *, seconds: float
+) -> Audit:
     """Return the audit of the cells of ``plan``, ready to be played for ``seconds``."""
     published = Store(PUBLISHED) if (PUBLISHED / "records").is_dir() else None
-    cells = ordered([*plan.finished, *plan.to_run], lines, matrix)
+    refused = Counter(plan.refused)
+    cells = ordered(_fitting([*plan.finished, *plan.to_run], data, refused), lines, matrix)
     if not cells:
-        reasons = "; ".join(reason for reason, _ in plan.refused.most_common(3))
+        reasons = "; ".join(reason for reason, _ in refused.most_common(3))
         raise ConfigError(f"No threat of the audit can be played here: {reasons or 'the sweep has no cell'}.")
-    audit = Audit(cells, plan.refused, store, Times(store, published), seconds, time.monotonic() + seconds)
+    audit = Audit(cells, refused, store, Times(store, published), seconds, time.monotonic() + seconds)
     audit.begin()
     return audit
+
+
+def _fitting(cells: Iterable[Planned], data: Data, refused: Counter[str]) -> Iterator[Planned]:
+    """Yield the cells that these data can be played with; the others are counted in ``refused``.
+
+    A plan knows only what the class of a data set tells, and a file of the user's tells more.
+    """
+    from benchmark.cell import traits
+    from benchmark.compatibility import refusal
+
+    for planned in cells:
+        cell = planned.cell
+        nodes = [*(cell.nodes[group] for group in SINGLE), *cell.nodes["defense"].values()]
+        dataset, model, setting, threat, *defenses = (
+            locate(node["_target_"], "audit", cell.options.trusted) for node in nodes
+        )
+        if reason := refusal(setting, threat, defenses, traits(dataset, model) | data.traits):
+            refused[reason] += 1
+        else:
+            yield planned
 
 
 def within(cell: ComposedCell, until: float) -> Record:
