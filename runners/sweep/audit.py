@@ -30,7 +30,8 @@ FIRST_DEFENSES = 3
 FIRST_THREATS = 2
 """So many attacks of each family meet these defenses before another attack is tried."""
 LARGEST_SHARE = 0.15
-"""Of the time, for one cell: a threat that nobody has timed on such data must not use up all of it."""
+"""Of the time, for one cell: a threat that nobody has timed on such data must not use up all of it. Until one has ended
+there is no such limit, so that a slow machine has a number at least."""
 SHORTEST = 30.0  # seconds that a cell may have in any case
 AGAIN = 1.5  # a cell that was stopped before is tried again where so many times as much time is left
 OTHER_DATA = "on other data"
@@ -366,7 +367,8 @@ class Audit:
         return None
 
     def _one(self, planned: Planned, player: Play) -> None:
-        limit = min(self.left, max(SHORTEST, LARGEST_SHARE * self.total))
+        most = max(SHORTEST, LARGEST_SHARE * self.total) if self.times.own else self.left
+        limit = min(self.left, most)
         options = replace(planned.cell.options, time_limit=limit)
         with self.store.claim(planned.cell.key):
             if not self.store.finished(planned.cell.key):
