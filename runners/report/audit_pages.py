@@ -37,7 +37,7 @@ def write(out: Path, audit: Audit, facts: Facts) -> list[Path]:
 
 # -- the picture of risk and utility ----------------------------------------------------------------------------------
 def front(block: Block) -> bytes | None:
-    """Return a picture of the defenses by worst case and utility, with the front; None with fewer than two of them."""
+    """Return a picture of the defenses by worst case and utility, with the front; None where all are in one place."""
     section, metric = block.section, block.metric
     unit = 100 if section.fraction else 1
     points = [
@@ -45,7 +45,7 @@ def front(block: Block) -> bytes | None:
         for shown in block.rows
         if (worst := shown.row.worst[metric]) and shown.kept is not None
     ]
-    if len(points) < 2:
+    if len({(risk, utility) for _, risk, utility in points}) < 2:
         return None
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -417,7 +417,7 @@ def _fitting(cells: Iterable[Planned], data: Data, refused: Counter[str]) -> Ite
         dataset, model, setting, threat, *defenses = (
             locate(node["_target_"], "audit", cell.options.trusted) for node in nodes
         )
-        if reason := refusal(setting, threat, defenses, traits(dataset, model) | data.traits):
+        if reason := refusal(setting, threat, defenses, {**traits(dataset, model), **data.traits}):
             refused[reason] += 1
         else:
             yield planned
