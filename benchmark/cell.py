@@ -14,6 +14,7 @@ from benchmark.compatibility import UNREAD, refusal
 from benchmark.data.base import Dataset, Source
 from benchmark.data.brought import told
 from benchmark.errors import ConfigError, Refused
+from benchmark.models.whole_networks import newly_initialised
 from benchmark.outcome import Outcome
 from benchmark.settings.base import Artifact, ArtifactCache, CacheOfData, CellContext, Setting, no_cache
 from benchmark.settings.defense import Defense
@@ -59,7 +60,7 @@ def _answer(known: bool | None) -> str:
 def read_traits(data: Dataset) -> dict[str, str]:
     """Return those facts that only the data tell, where a source did not know them before it read them."""
     return {
-        "dataset.kind": {1: "tabular", 2: "signal"}.get(len(data.shape), "image"),
+        "dataset.kind": data.kind,
         "dataset.sensitive": _answer(data.test.sensitive is not None),
         "dataset.group": _answer(data.test.group is not None),
     }
@@ -96,16 +97,18 @@ def play(
         """Return an artifact as plain tensors on the cell's device, whether it was built or found."""
         return {name: tensor.detach().to(device) for name, tensor in shared(key, build).items()}
 
+    architecture = newly_initialised(cell.architecture)
     context = CellContext(
         data=data.to(device),
-        architecture=cell.architecture,
+        architecture=architecture,
         defense=Stack(cell.defenses),
         threat=cell.threat,
         seed=cell.seed,
         device=torch.device(device),
         cache=placed,
+        trained_architecture=cell.architecture,
     )
-    context.defense.enter(MechanismContext(context.data.public, data.num_classes, cell.architecture))
+    context.defense.enter(MechanismContext(context.data.public, data.num_classes, architecture))
     try:
         outcome = cell.setting.play(context)
     except RuntimeError as error:

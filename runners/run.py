@@ -66,6 +66,8 @@ def single(cell: ComposedCell) -> None:
     if record.status != "ok":
         raise CellsFailed(f"{record.reason}\nRecorded in {path}")
     _print_numbers(record)
+    if told := _judged(record):
+        print(f"judged   {told}")
     if record.reason:  # numbers that are not finite and so are missing above
         print(f"note     {visible(record.reason)}")
     if notes := record.diagnostics.get("data_notes"):
@@ -101,6 +103,22 @@ def _print_numbers(record: Record) -> None:
     for section in ("utility", "risk", "cost"):
         for name, value in getattr(record, section).items():
             print(f"{section:8} {name:24} {'-' if value is None else format(value, '.4g')}")
+
+
+def _judged(record: Record) -> str:
+    """Return by which risk boards judge the threat, and whether it works here; empty for a threat that has none."""
+    metric, floor = record.facts.get("headline"), record.facts.get("floor")
+    if metric is None:
+        return ""
+    value = record.risk.get(metric)
+    told = f"by {metric}, " + (f"{value:.4g}" if value is not None else "which has no value here")
+    if floor is None:
+        return told
+    reached, least = record.risk.get(floor["metric"]), floor["at_least"]
+    told += f"; an attack counts from {floor['metric']} {least:g}"
+    if [part["name"] for part in record.config["defense"]] == ["none"] and (reached is None or reached < least):
+        told += ". It does not work here without a defense, so that it shows nothing, of the data or of a defense"
+    return told
 
 
 def application(config_name: str) -> int:

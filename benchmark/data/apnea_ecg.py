@@ -44,7 +44,7 @@ class ApneaEcg(GroupedSource):
 
     SIZES = {"owner": 8000, "attacker": 4000, "public": 4000, "calibration": 4000, "test": None}
 
-    kind: ClassVar[str] = "signal"
+    kind = "signal"
     has_sensitive: ClassVar[bool] = True
 
     def everything(self, root: Path | None) -> tuple[Split, int]:

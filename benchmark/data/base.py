@@ -94,6 +94,11 @@ class Dataset:
         """Return the shape of one sample, e.g. (channels, height, width)."""
         return tuple(self.test.x.shape[1:])
 
+    @property
+    def kind(self) -> str:
+        """Return what the samples are by their shape: ``image``, ``tabular`` or ``signal``."""
+        return {1: "tabular", 2: "signal"}.get(len(self.shape), "image")
+
     def to(self, device: torch.device | str) -> Dataset:
         moved = {role: getattr(self, role).to(device) for role in (*PRIVATE_SPLITS, "test")}
         return replace(self, **moved, shifted=None if self.shifted is None else self.shifted.to(device))
@@ -107,13 +112,13 @@ class Source(Checked, ABC):
             out or 0 (empty); ``test: null`` takes the whole test pool. None: the class's ``SIZES``.
 
     Class attributes:
-        kind: ``image``, ``tabular`` or ``signal``; ``unread`` where only the data tell.
+        kind: ``image``, ``tabular`` or ``signal``; ``unread`` where only the data tell, until they are loaded.
         has_sensitive, has_group: whether samples carry ``Split.sensitive`` and ``Split.group``; None where only the
             data tell.
     """
 
     place = "dataset"
-    kind: ClassVar[str] = "image"
+    kind: str = "image"
     shift: ClassVar[str] = "none"
     """``natural`` if the set has a shifted population, which :meth:`shifted_pool` reads."""
     has_sensitive: ClassVar[bool | None] = False

@@ -83,7 +83,7 @@ class Brought(Source):
             data; see :func:`benchmark.data.content.content_digest`.
     """
 
-    kind: ClassVar[str] = "unread"
+    kind: str = "unread"
     has_sensitive: ClassVar[bool | None] = None
     has_group: ClassVar[bool | None] = None
     SIZES: ClassVar[Mapping[str, int | None]] = dict.fromkeys([*PRIVATE_SPLITS, "test"])
@@ -136,7 +136,7 @@ class Brought(Source):
         splits = {role: split(at) for role, at in rows.items()}
         held_out = set(rows["test"].tolist())
         training = torch.tensor([row for row in range(_training(found)) if row not in held_out])
-        return BroughtDataset(
+        dataset = BroughtDataset(
             name=type(self).__name__.lower(),
             num_classes=found.classes,
             digest=digest(splits.values()),
@@ -144,6 +144,8 @@ class Brought(Source):
             notes=(*found.notes, *_absent(found, rows)),
             **splits,
         )
+        self.kind = dataset.kind
+        return dataset
 
 
 # -- roles ------------------------------------------------------------------------------------------------------------

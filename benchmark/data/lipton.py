@@ -29,7 +29,7 @@ class Lipton(Source):
 
     SIZES = {"owner": 2400, "attacker": 800, "public": 400, "calibration": 800, "test": 800}
 
-    kind: ClassVar[str] = "tabular"
+    kind = "tabular"
     has_sensitive: ClassVar[bool] = True
 
     def pools(self, root: Path | None) -> tuple[Split, Split, int]:

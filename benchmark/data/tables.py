@@ -71,7 +71,7 @@ class SensitiveTable(Source):
         ConfigError: there is no such attribute.
     """
 
-    kind: ClassVar[str] = "tabular"
+    kind = "tabular"
     has_sensitive: ClassVar[bool] = True
     COLUMNS_OF: ClassVar[Mapping[str, str]]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 
@@ -33,7 +32,7 @@ class UciHar(GroupedSource):
 
     SIZES = {"owner": 4000, "attacker": 2000, "public": 2000, "calibration": 2000, "test": None}
 
-    kind: ClassVar[str] = "signal"
+    kind = "signal"
     GAP = 1  # a window shares half of its samples with the one before
     WITHIN_CLASS = True
 

@@ -9,6 +9,8 @@ from torch import Tensor
 from benchmark.metrics.classification import label_overlap
 from benchmark.metrics.images import match, mse, psnr_db, recovered_share, ssim
 
+CLOSE = 0.05
+
 
 def score_reconstruction(
     guess_x: Float[Tensor, ...] | None,
@@ -28,8 +30,9 @@ def score_reconstruction(
 
     Returns:
         Means over all samples, each only where it was guessed: ``psnr_db``, ``mse``, ``recovered_share`` (PSNR above
-        20 dB), ``ssim`` (images only), ``label_accuracy`` (labels of a group compared as multisets), and
-        ``nan_samples``, a count. Second, the guesses in the order of the truth, (victims, batch, ...), or None.
+        20 dB), ``ssim`` of images, ``values_recovered`` of tables and signals, ``label_accuracy`` (labels of a group
+        compared as multisets), and ``nan_samples``, a count. Second, the guesses in the order of the truth,
+        (victims, batch, ...), or None.
 
     Raises:
         ValueError: guess and truth have different shapes.
@@ -72,7 +75,18 @@ def _score_samples(guess: Tensor, truth: Tensor) -> dict[str, float]:
     }
     if truth.ndim == 4:
         scores["ssim"] = ssim(guess, truth).mean().item()
+    else:
+        scores["values_recovered"] = values_recovered(guess, truth)
     return scores
+
+
+def values_recovered(guess: Float[Tensor, " n *sample"], truth: Float[Tensor, " n *sample"]) -> float:
+    """Return the share of values that are off by a twentieth of their range at most; inputs are in [0, 1].
+
+    It reads for tables and signals, whose samples are no pictures. How much of it the mean of the data reaches depends
+    on the data, which a control tells.
+    """
+    return ((guess - truth).abs() <= CLOSE).double().mean().item()
 
 
 def _same_shape(what: str, guess: Tensor, truth: Tensor) -> None:

@@ -40,7 +40,7 @@ class TorchvisionNet(WholeNetwork):
         dropout: keep dropout and stochastic depth, which updates of several parties cannot be computed with.
         pad: side in pixels to which smaller images get a black margin; None: as they are.
         weights: safetensors file of the network's state, with torchvision's names; None: newly initialised.
-        sha256: required hex digest of that file, or None for any.
+        content: required hex digest of that file, or None for any.
 
     Raises:
         ConfigError: there is no such network, or it cannot take the samples.
@@ -61,7 +61,7 @@ class TorchvisionNet(WholeNetwork):
         dropout: bool = False,
         pad: Count | None = None,
         weights: str | None = None,
-        sha256: str | None = None,
+        content: str | None = None,
     ) -> None:
         from torchvision import models
 
@@ -74,7 +74,7 @@ class TorchvisionNet(WholeNetwork):
         adapt(whole, padded, norm=norm, stem=stem, dropout=dropout)
         margin = _margin(size, padded)
         super().__init__(
-            whole, called, shape=shape, num_classes=num_classes, margin=margin, weights=weights, sha256=sha256
+            whole, called, shape=shape, num_classes=num_classes, margin=margin, weights=weights, content=content
         )
 
 
@@ -101,7 +101,7 @@ class TimmNet(WholeNetwork):
         dropout: bool = False,
         pad: Count | None = None,
         weights: str | None = None,
-        sha256: str | None = None,
+        content: str | None = None,
     ) -> None:
         if lacking := TIMM.missing():
             raise ConfigError(f"model=timm {lacking}.")
@@ -123,7 +123,7 @@ class TimmNet(WholeNetwork):
         adapt(whole, padded, norm=norm, stem=stem, dropout=dropout)
         margin = _margin(size, padded)
         super().__init__(
-            whole, called, shape=shape, num_classes=num_classes, margin=margin, weights=weights, sha256=sha256
+            whole, called, shape=shape, num_classes=num_classes, margin=margin, weights=weights, content=content
         )
 
 

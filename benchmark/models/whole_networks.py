@@ -1,24 +1,24 @@
 """Whole networks from elsewhere as classifiers of the suite, first of all one that a function of yours makes.
 
 A network is taken apart into a body and its last linear layer, which defenses and attacks read, and tried once on a
-made-up sample: what it cannot take is told before anything is trained. It may start from weights of a safetensors file;
-then every model of the cell starts from them, those that the adversary trains as well.
+made-up sample: what it cannot take is told before anything is trained. It may start from weights of a safetensors file,
+as the owner's models of a cell do; nobody else's, see :func:`newly_initialised`.
 """
 
 from __future__ import annotations
 
 import difflib
-import hashlib
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from benchmark.data.content import content_digest, located
 from benchmark.errors import ConfigError, DataMissing
 from benchmark.models.base import Classifier
 
@@ -32,7 +32,7 @@ class WholeNetwork(Classifier):
         whole: of logits, (n, *sample) -> (n, classes).
         called: how the user named the network, for messages.
         margin: pixels that images get to the left, right, top and bottom of them.
-        weights, sha256: see :class:`Factory`.
+        weights, content: see :class:`Factory`.
 
     Class attributes:
         remedy: a sentence on what to do where the network cannot take the samples.
@@ -49,9 +49,9 @@ class WholeNetwork(Classifier):
         num_classes: int,
         margin: tuple[int, int, int, int] = (0, 0, 0, 0),
         weights: str | None,
-        sha256: str | None,
+        content: str | None,
     ) -> None:
-        state = read_weights(weights, sha256)
+        state = read_weights(weights, content)
         own = {name.partition(".")[0] for name in state or ()} == {"body", "head"}  # of such a classifier
         if state is not None and not own:
             fill(whole, state, f"The weights in {weights}", called)
@@ -72,7 +72,7 @@ class Factory(WholeNetwork):
         function: the function itself, called as ``function(shape=..., num_classes=...)``. It returns a module of logits
             that ends in an ``nn.Linear`` with a bias.
         weights: safetensors file of the module's state; None: as the function returns it.
-        sha256: required hex digest of that file, or None for any.
+        content: required hex digest of that file, or None for any.
 
     Raises:
         ConfigError: the function returns no such module, or the module cannot take the samples.
@@ -89,11 +89,11 @@ class Factory(WholeNetwork):
         call: str = "",
         function: Callable[..., nn.Module],
         weights: str | None = None,
-        sha256: str | None = None,
+        content: str | None = None,
     ) -> None:
         called = f"model.call={call}" if call else f"The function {getattr(function, '__name__', function)}"
         made = _made(function, called, shape, num_classes)
-        super().__init__(made, called, shape=shape, num_classes=num_classes, weights=weights, sha256=sha256)
+        super().__init__(made, called, shape=shape, num_classes=num_classes, weights=weights, content=content)
 
 
 def _made(function: Callable[..., nn.Module], called: str, shape: tuple[int, ...], num_classes: int) -> nn.Module:
@@ -181,27 +181,35 @@ def cannot_take(called: str, shape: Sequence[int], error: Exception) -> str:
 
 
 # -- weights ----------------------------------------------------------------------------------------------------------
-def read_weights(weights: str | None, sha256: str | None) -> Mapping[str, Tensor] | None:
+def read_weights(weights: str | None, content: str | None) -> Mapping[str, Tensor] | None:
     """Return the state in the safetensors file ``weights``, or None where none is named; nothing is unpickled.
 
     Args:
-        sha256: hex digest that the file must have, or None for any.
+        content: hex digest that the file must have, or None for any.
 
     Raises:
         DataMissing: there is no such file, or it is damaged or another one.
     """
     if weights is None:
-        if sha256 is not None:
-            raise DataMissing(f"This cell starts from weights of digest {sha256}; name their file, model.weights=FILE.")
+        if content is not None:
+            raise DataMissing(
+                f"This cell starts from weights of digest {content}; name their file, model.weights=FILE."
+            )
         return None
-    file = Path(weights)
-    if not file.is_file():
+    file = located(weights, None)
+    if file is None or not file.is_file():
         raise DataMissing(f"model.weights={weights}: there is no such file.")
+    if content is not None and content_digest(file) != content:
+        raise DataMissing(f"{file} is not the file that model.content names; get it again or correct the digest.")
     stat = file.stat()
-    digest, state = _read(file, stat.st_mtime_ns, stat.st_size)
-    if sha256 is not None and digest != sha256:
-        raise DataMissing(f"{file} is not the file that model.sha256 names; get it again or correct the digest.")
-    return state
+    return _read(file, stat.st_mtime_ns, stat.st_size)
+
+
+def newly_initialised(architecture: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """Return the architecture without the weights that it may start from: for models that are not their owner's."""
+    if getattr(architecture, "keywords", {}).get("weights") is None:
+        return architecture
+    return partial(architecture, weights=None, content=None)
 
 
 def fill(net: nn.Module, state: Mapping[str, Tensor], source: str, called: str) -> None:
@@ -216,21 +224,20 @@ def fill(net: nn.Module, state: Mapping[str, Tensor], source: str, called: str) 
 
 
 @lru_cache(maxsize=2)
-def _read(file: Path, changed: int, size: int) -> tuple[str, Mapping[str, Tensor]]:
-    """Return digest and tensors of a file, which is read once as long as it does not change."""
+def _read(file: Path, changed: int, size: int) -> Mapping[str, Tensor]:
+    """Return the tensors of a file, which is read once as long as it does not change."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    content = file.read_bytes()
     try:
-        tensors = load(content)
+        tensors = load(file.read_bytes())
     except SafetensorError as error:
         raise DataMissing(
             f"{file} is no safetensors file ({error}); use safetensors.torch.save_file(net.state_dict(), FILE)."
         ) from error
     if strange := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
         raise DataMissing(f"{file} holds values that are not finite, in {strange[0]}.")
-    return hashlib.sha256(content).hexdigest(), tensors
+    return tensors
 
 
 def _difference(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:

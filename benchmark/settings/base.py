@@ -78,6 +78,8 @@ class CellContext:
         seed: the cell's; random streams are derived from it by purpose.
         device: where tensors live.
         cache: shares expensive artifacts between cells.
+        trained_architecture: the same as ``architecture``, but the module starts from weights that its owner has
+            trained; None: there are none.
     """
 
     data: Dataset
@@ -87,16 +89,23 @@ class CellContext:
     seed: int
     device: torch.device
     cache: ArtifactCache = no_cache
+    trained_architecture: Callable[..., nn.Module] | None = None
 
     def rng(self, purpose: str) -> torch.Generator:
         """Return a new generator for ``purpose``."""
         return generator(self.seed, purpose)
 
-    def fresh_model(self, purpose: str = "model.init", **overrides: object) -> nn.Module:
-        """Return a newly initialised model; the same seed and purpose give the same weights."""
+    def fresh_model(self, purpose: str = "model.init", *, owners: bool = False, **overrides: object) -> nn.Module:
+        """Return a newly initialised model; the same seed and purpose give the same weights.
+
+        Args:
+            owners: it is the model under attack, which starts from the weights that its owner has trained, if any.
+                Models of anybody else never do: they would know the private data from the start.
+        """
         arguments = {"shape": self.data.shape, "num_classes": self.data.num_classes, **overrides}
+        make = self.trained_architecture if owners and self.trained_architecture else self.architecture
         with isolated(self.seed, purpose):
-            return self.architecture(**arguments).to(self.device)
+            return make(**arguments).to(self.device)
 
     def trained(
         self,
@@ -104,10 +113,11 @@ class CellContext:
         build: Callable[[nn.Module], nn.Module],
         *,
         purpose: str = "model.init",
+        owners: bool = False,
         **overrides: object,
     ) -> nn.Module:
         """Return ``build(fresh model)``, shared through the cache; ``key`` as for :data:`ArtifactCache`."""
-        model = self.fresh_model(purpose, **overrides)
+        model = self.fresh_model(purpose, owners=owners, **overrides)
 
         model.load_state_dict(self.cache(key, ModelBuild(model, build, self.seed, f"{key[0]}.train")))
         return model.to(self.device).eval()

@@ -133,6 +133,9 @@ class _FederatedStack(_Members):
         known = [spent for member in self._of(FederatedDefense) if (spent := member.epsilon(**run)) is not None]
         return min(known, default=None)
 
+    def claims(self, **run: int) -> dict[str, float]:
+        return {name: value for member in self._of(FederatedDefense) for name, value in member.claims(**run).items()}
+
 
 class _ReleaseStack(_Members):
     """Hooks of a release, member by member."""

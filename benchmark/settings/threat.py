@@ -125,3 +125,16 @@ class Threat(Checked, ABC):
     @abstractmethod
     def attack(self, surface: Any, rng: torch.Generator) -> Guess:
         """Return the guess from what the adversary sees."""
+
+
+OF_IMAGES = {"ssim": "values_recovered"}
+"""Risk that only images have -> the one that takes its place for tables and signals."""
+
+
+def judged(threat: Threat | type[Threat], kind: str) -> tuple[str, Floor | None]:
+    """Return headline and floor of a threat on data of this ``kind`` (``Source.kind``)."""
+    headline, floor = threat.headline, threat.floor
+    if kind in ("tabular", "signal"):
+        headline = OF_IMAGES.get(headline, headline)
+        floor = floor and Floor(OF_IMAGES.get(floor.metric, floor.metric), floor.at_least)
+    return headline, floor

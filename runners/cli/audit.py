@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 TEXT = "play the threats that apply to your own data within a time, and write a report: gauntlet audit dataset=digits"
 SETTINGS = ("collaboration", "release", "deployment", "service")
-RESERVE = 10.0  # seconds for the report
+RESERVE, RESERVED_SHARE = 10.0, 0.5
+"""For the report: seconds at least, and a share of what the plan took, which tells how busy the machine is."""
 LOG_WIDTH = 120
 NONE = "none"
 OF_CELLS = ("dataset", "model", "setting", "threat", "defense", "scale", "seed")
@@ -89,14 +90,15 @@ def run(arguments: Sequence[str]) -> None:
     from rich.console import Console
 
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+    span = begun, begun + 60 * options.minutes
     audit, facts, jobs = _planned(
-        console, own, sweep=given.get("sweep", "audit"), settings=settings, out=out, until=begun + 60 * options.minutes
+        console, own, sweep=given.get("sweep", "audit"), settings=settings, out=out, span=span
     )
     _play(console, audit, jobs)
-    from runners.report import audit as report
+    from runners.report.audit_pages import write
 
     facts.command = shlex.join(["gauntlet", "audit", *arguments])
-    paths = report.write(out, audit, facts)
+    paths = write(out, audit, facts)
     _tell(console, audit, paths)
 
 
@@ -141,9 +143,13 @@ def _quoted(path: Path) -> str:
 
 
 def _planned(
-    console: Console, own: list[str], *, sweep: str, settings: list[str] | None, out: Path, until: float
+    console: Console, own: list[str], *, sweep: str, settings: list[str] | None, out: Path, span: tuple[float, float]
 ) -> tuple[Audit, Facts, int]:
-    """Read the data, choose and order the cells, and return the audit, its facts and how many cells play at a time."""
+    """Read the data, choose and order the cells, and return the audit, its facts and how many cells play at a time.
+
+    Args:
+        span: when the audit began and when it is to end, report included, by :func:`time.monotonic`.
+    """
     from hydra import compose, initialize_config_module
     from hydra.core.global_hydra import GlobalHydra
 
@@ -175,8 +181,10 @@ def _planned(
         if settings is not None:
             lines.append(_of_settings(settings, order))
         plan, store = make_plan(loader, config, lines, Store(out)), Store(out)
-    seconds = max(1.0, until - time.monotonic() - RESERVE)
-    audit = audits.make(plan, order, derive(), store, seconds=seconds)
+    begun, until = span
+    now = time.monotonic()
+    seconds = max(1.0, until - now - max(RESERVE, RESERVED_SHARE * (now - begun)))
+    audit = audits.make(plan, data, order, derive(), store, seconds=seconds)
     before = len(audit.cells) - len(audit.waiting)
     console.print(
         f"{data.told()}\n{len(audit.cells)} cells apply here, {before} of them are finished; the others are tried for "
@@ -184,7 +192,13 @@ def _planned(
         highlight=False,
         soft_wrap=True,
     )
-    return audit, Facts(first.config["dataset"]["name"], data), int(config.jobs)
+    return audit, Facts(_name(first), data), int(config.jobs)
+
+
+def _name(cell: ComposedCell) -> str:
+    """Return how the report calls the data: the name of a file or folder that the user brought, else the option."""
+    path = cell.nodes["dataset"].get("path")
+    return Path(path).name if isinstance(path, str) and path else str(cell.config["dataset"]["name"])
 
 
 def _apart(own: Sequence[str]) -> tuple[list[str], list[str], list[str]]:

@@ -1,8 +1,8 @@
 """Data and weights that a user brings: their content is part of a cell's identity.
 
-A data set with the parameters ``path`` and ``content`` is named by the digest of what lies there
-(:mod:`benchmark.data.content`), which is filled in where the user gives none. Its path only says where the data are:
-what was moved keeps its records, and other data under the same path make other cells.
+A component with a parameter ``content`` is named by the digest of the file or folder that its ``path`` or ``weights``
+name (:mod:`benchmark.data.content`). The digest is filled in where the user gives none. The path only says where the
+file lies: what was moved keeps its records, and other data under the same path make other cells.
 
 A data set with the parameters ``path``, relative to the data root, and ``sha256`` is named by both.
 """
@@ -19,26 +19,31 @@ from benchmark.errors import DataMissing
 PATH = "dataset.path="
 
 
-def with_digest(node: Mapping[str, Any], root: Path | None) -> dict[str, Any]:
-    """Return the config of a data set with the digest of its data; unchanged where nothing lies there.
+PLACES = ("path", "weights")
+"""Parameters that say where the file or folder lies whose digest is the parameter ``content``."""
 
-    Where a path of data that are named by their content leads somewhere, it becomes absolute, so that it means the same
-    in every process that plays the cell. A digest that the user gives stays.
+
+def with_digest(node: Mapping[str, Any], root: Path | None) -> dict[str, Any]:
+    """Return the config of a component with the digest of what it brings; unchanged where nothing lies there.
+
+    A path that leads somewhere becomes absolute, so that it means the same in every process that plays the cell. A
+    digest that the user gives stays.
 
     Args:
         root: the data root, if the user named one.
 
     Raises:
-        DataMissing: the data cannot be read.
+        DataMissing: the data cannot be read, or there is no such file of weights.
     """
     found = dict(node)
-    if not isinstance(node.get("path"), str):
-        return found
     if "content" in node:
-        if (place := located(node["path"], root)) is not None:
-            found["path"] = str(place)
-            found["content"] = content_digest(place) if node["content"] is None else node["content"]
-    elif root is not None and node.get("sha256", "") is None:
+        for name in PLACES:
+            if isinstance(node.get(name), str) and (place := located(node[name], root)) is not None:
+                found[name] = str(place)
+                found["content"] = content_digest(place) if node["content"] is None else node["content"]
+            elif isinstance(node.get(name), str) and name == "weights":
+                raise DataMissing(f"model.weights={node[name]}: there is no such file.")
+    elif isinstance(node.get("path"), str) and root is not None and node.get("sha256", "") is None:
         file = root / node["path"]
         if file.is_relative_to(root) and ".." not in file.parts and file.is_file():
             found["sha256"] = content_digest(file)
@@ -74,32 +79,3 @@ def lost(record: Mapping[str, Any], extra: Iterable[str] = ()) -> str | None:
         f"The data of this record lay at {place or 'a place that it does not tell'}, where there is nothing now; say "
         f"where they are: gauntlet again {record['key'][:12]} {PATH}PATH."
     )
-
-
-# -- weights of a model -----------------------------------------------------------------------------------------------
-PATHS = ("weights",)
-"""Parameters that name a file whose digest is a parameter as well, so that where it lies is nobody's concern."""
-
-
-def with_weights(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config of a model with the absolute path and the digest of its file of weights, if it has any.
-
-    Such a model has the parameters ``weights``, a path, and ``sha256``, which is filled in where the user gives none.
-
-    Raises:
-        DataMissing: the file is not there.
-    """
-    found = dict(node)
-    if isinstance(node.get("weights"), str) and "sha256" in node:
-        file = Path(node["weights"]).expanduser().absolute()
-        if not file.is_file():
-            raise DataMissing(f"model.weights={node['weights']}: there is no such file.")
-        found["weights"] = str(file)
-        if node["sha256"] is None:
-            found["sha256"] = content_digest(file)
-    return found
-
-
-def without_paths(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config of a component without the paths of files that it knows by their digest."""
-    return {name: value for name, value in node.items() if "sha256" not in node or name not in PATHS}

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from benchmark.errors import ConfigError
 from runners.config import gate
-from runners.config.brought import with_digest, with_weights, without_paths
+from runners.config.brought import with_digest
 from runners.config.identity import SINGLE, canonical, described, digest_of, targets
 from runners.store.place import place
 
@@ -126,8 +126,8 @@ def part_of(config: DictConfig, name: str, choices: Mapping[str, Any], data_root
     science = node
     if name in SINGLE:
         _refuse_classless(name, node)
-        node = with_digest(node, data_root) if name == "dataset" else with_weights(node) if name == "model" else node
-        science = described(str(choices.get(name)), without_paths(node))
+        node = with_digest(node, data_root) if name in ("dataset", "model") else node
+        science = described(str(choices.get(name)), node)
     elif name == "defense":
         for defense, own in node.items():
             _refuse_classless(defense, own)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import ConfigError
-from runners.config.brought import is_named_by_content
+from runners.config.brought import PLACES
 
 SINGLE = ("dataset", "model", "setting", "threat")
 NOT_SCIENCE = ("download",)
@@ -64,13 +64,13 @@ def described(name: str, node: Mapping[str, Any]) -> dict[str, Any]:
     """Return the identity of the option ``name`` of a group, whose resolved config is ``node``.
 
     It is ``{"name": ..., "provider": ..., "version": ..., **parameters}``, where the provider is the package that the
-    component comes from; a component nested in the parameters has ``class`` in place of ``name``. The ``path`` of data
-    that are named by the digest of their ``content`` is left out.
+    component comes from; a component nested in the parameters has ``class`` in place of ``name``. Where data or weights
+    lie that are named by the digest of their ``content`` is left out.
 
     Raises:
         ConfigError: a parameter bears one of these names.
     """
-    left_out = (*NOT_SCIENCE, "path") if is_named_by_content(node) else NOT_SCIENCE
+    left_out = (*NOT_SCIENCE, *PLACES) if "content" in node else NOT_SCIENCE
     science = {key: value for key, value in node.items() if key not in left_out}
     return _identity({"name": name}, science) if "_target_" in node else {"name": name, **_nested(science)}
 

@@ -1,12 +1,10 @@
-"""The report of an audit: one page in plain words, as HTML that needs no other file and as Markdown.
+"""Contents of an audit's report: what the records say in plain words, with the command behind every number.
 
-It is made from the records in the audit's folder alone, and every number on it has the command that plays it again.
+:mod:`runners.report.audit_pages` writes them down. They are made from the records in the audit's folder alone.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 import shlex
 from collections import defaultdict
@@ -16,17 +14,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from runners.report import board_text, boards, output, source
-from runners.report.markdown import Ready, escaped, table
+from runners.report import board_text, boards, source
 from runners.report.sections import Column, Row, Section
 from runners.report.statistics import Summary
-from runners.store.gate import LARGEST_PICTURE, read_file, visible
+from runners.store.gate import visible
 from runners.store.records import FINISHED
 from runners.sweep.audit import NO_TIME, Audit, Data, defense_of, is_adaptive, threat_of
 from runners.sweep.plan import Planned
 from runners.sweep.progress import duration
 
-HTML, MARKDOWN = "report.html", "report.md"
 NAME = "audit"
 AUC = "attack_auc"
 CHANCE = {AUC: 0.5}
@@ -34,6 +30,7 @@ CHANCE = {AUC: 0.5}
 MEANING = {
     "ssim": "likeness of what the attacker recovers to the private samples; 1 is a copy",
     "recovered_share": "share of the private samples that the attacker recovers",
+    "values_recovered": "share of the private values that the attacker tells to a twentieth of their range",
     AUC: "how well the attacker tells members from others; 0.5 is guessing, 1 is certainty",
     "accuracy_drop": "accuracy that the attack takes from everybody's model",
     "attack_success": "share of the attacks that reach their goal",
@@ -61,8 +58,6 @@ WORDS = {
 }
 HARMFUL = ("poisoning", "evasion", "shift")
 """Families of attacks that do not learn anything but spoil something."""
-PICTURES = 3
-LARGEST_SHOWN = 600_000  # bytes of a picture on the page
 OF_THE_RUN = ("sweep=", "jobs=", "only.", "store=", "seed=")
 
 
@@ -111,7 +106,6 @@ class Block:
     state: str
     sentences: list[str]
     rows: list[Shown]
-    figure: bytes | None
 
     @cached_property
     def anchor(self) -> str:
@@ -120,6 +114,12 @@ class Block:
     @property
     def title(self) -> str:
         return f"{self.section.setting.partition('_')[0].capitalize()}: {self.family.replace('_', ' ')}"
+
+    @property
+    def place(self) -> str:
+        """Return what the attacks see or touch, and the model: two blocks may differ in these alone."""
+        surfaces = dict.fromkeys(column.surface for column in self.section.columns if column.metric == self.metric)
+        return f"{', '.join(surfaces).replace('_', ' ')} · {self.section.model}"
 
     @property
     def note(self) -> str:
@@ -182,16 +182,9 @@ class Page:
         return found
 
 
-def write(out: Path, audit: Audit, facts: Facts) -> list[Path]:
-    """Write the report of ``audit`` into ``out``, and return the paths, the HTML page first."""
-    page = _page(out, audit, facts)
-    files: dict[str, str | bytes | Path] = {HTML: _html(page, out), MARKDOWN: _markdown(page)}
-    files |= {_figure_path(number): block.figure for number, block in enumerate(page.blocks) if block.figure}
-    return output.write(out, files)
-
-
 # -- contents ---------------------------------------------------------------------------------------------------------
-def _page(out: Path, audit: Audit, facts: Facts) -> Page:
+def contents(out: Path, audit: Audit, facts: Facts) -> Page:
+    """Return what the report of ``audit`` says, from the records in the folder ``out``."""
     cells = {planned.cell.key: planned for planned in audit.cells}
     records = [{**record, "sweep": NAME} for record in source.read(out) if record["key"] in cells]
     families = {
@@ -248,7 +241,7 @@ def _blocks(
             rows = _rows(section, metric, columns, cells)
             state, sentences = _said(section, metric, attacks, floors)
             state = HARMED if state == LEAKS and family in HARMFUL else state
-            yield Block(section, metric, family, state, sentences, rows, _figure(section, metric, rows))
+            yield Block(section, metric, family, state, sentences, rows)
 
 
 def _by_definition(section: Section) -> dict[str, float]:
@@ -262,8 +255,11 @@ def _said(section: Section, metric: str, attacks: Sequence[Column], floors: Mapp
     measured = [(summary, column) for summary, column in reached if summary]
     if not measured:
         played = plain is not None and any(run.status == "ok" for c in attacks for run in plain.cells[c.threat].runs)
-        why = f"Attacks were played, but {metric} has no value for such data" if played else "No attack has a number"
-        return NO_DATA, [f"{why}: nothing is shown here."]
+        if played:
+            return NO_DATA, [f"Attacks were played, but {metric} has no value for such data: nothing is shown here."]
+        ended = [f"{c.threat}: {run.status}" for c in attacks if plain for run in plain.cells[c.threat].runs]
+        told = f" ({', '.join(dict.fromkeys(ended))})" if ended else ""
+        return NO_DATA, [f"No attack has a number{told}: nothing is shown here."]
     summary, column = max(measured, key=lambda pair: pair[0].mean)
     floor, chance, half = floors.get(column.name), section.chance(metric), board_text.half_way(section, metric)
     told = f"The strongest attack, {column.threat}, reaches {_interval(summary)} without a defense"
@@ -379,162 +375,3 @@ def _pictures(row: Row, threats: Sequence[str]) -> Iterator[tuple[str, str]]:
             if name != "curves":
                 yield f"{threat} against {row.defense}: {name}", path
                 return
-
-
-# -- the picture of risk and utility ----------------------------------------------------------------------------------
-def _figure(section: Section, metric: str, rows: Sequence[Shown]) -> bytes | None:
-    """Return a picture of the rows by worst case and utility, with the front; None with fewer than two of them."""
-    unit = 100 if section.fraction else 1
-    points = [
-        (shown, worst.mean, unit * shown.kept)
-        for shown in rows
-        if (worst := shown.row.worst[metric]) and shown.kept is not None
-    ]
-    if len(points) < 2:
-        return None
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    front = sorted((risk, utility) for shown, risk, utility in points if shown.front)
-    axes.plot(*zip(*front, strict=True), color="#8a3ffc", linewidth=1.5, alpha=0.6, zorder=1, label="front")
-    for x, style, name in (
-        (section.chance(metric), ":", "chance"),
-        (board_text.half_way(section, metric), "--", "half way"),
-    ):
-        if x is not None:
-            axes.axvline(x, color="#57606a", linestyle=style, linewidth=1, zorder=0, label=name)
-    for shown, risk, utility in points:
-        colour = "#1b1f24" if shown.row.plain else "#8a3ffc" if shown.front else "#9aa4af"
-        axes.scatter(risk, utility, s=170, color=colour, zorder=2)
-    for text, x, y in _spread([(str(s.place), r, u) for s, r, u in points]):
-        axes.annotate(text, (x, y), color="white", ha="center", va="center", fontsize=8, zorder=3)
-    axes.set_xlabel(f"worst case: {metric} (left is safer)")
-    axes.set_ylabel(f"{section.utility}{' in %' if section.fraction else ''} (up is useful)")
-    axes.grid(color="#eaeef2", linewidth=0.8)
-    axes.margins(0.08)
-    axes.legend(fontsize=8, frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def _spread(points: Sequence[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
-    """Return the points with the numbers of those in one place joined: ``1,4``."""
-    places: dict[tuple[float, float], list[str]] = defaultdict(list)
-    for text, x, y in points:
-        places[x, y].append(text)
-    return [(",".join(texts), x, y) for (x, y), texts in places.items()]
-
-
-def _figure_path(number: int) -> str:
-    return f"fronts/{number}.png"
-
-
-# -- HTML -------------------------------------------------------------------------------------------------------------
-def _html(page: Page, out: Path) -> str:
-    from runners.report.site.pages import HERE, environment
-
-    made = environment("", "")
-    text = made.get_template("audit.html").render(
-        page=page,
-        style=(HERE / "static" / "site.css").read_text("utf-8"),
-        uri=lambda content: "data:image/png;base64," + base64.b64encode(content).decode("ascii"),
-        picture=lambda path: _read_picture(out, path),
-        BADGES=BADGES,
-        PICTURES=PICTURES,
-        helping=_helping,
-        duration=duration,
-    )
-    return re.sub(r"[ \t]*\n\s*", "\n", text).strip() + "\n"
-
-
-def _read_picture(out: Path, path: str) -> bytes | None:
-    content = read_file(out / path, LARGEST_PICTURE)
-    return content if len(content) <= LARGEST_SHOWN else None
-
-
-# -- Markdown ---------------------------------------------------------------------------------------------------------
-def _markdown(page: Page) -> str:
-    facts = page.facts
-    parts = [
-        f"# Audit of {escaped(facts.name)}",
-        f"{escaped(facts.data.told())} {page.played} of {len(page.audit.cells)} cells have a record. Risk is the "
-        "attack's success, higher is worse; numbers are means over seeds ± half of the 95 % Student-t interval.",
-        _code(facts.command),
-    ]
-    if page.blocks:
-        head = ["setting: attacks", "found", "strongest undefended", "risk", "its risk", "chance", "defenses that help"]
-        parts.append(table(head, [_summary_line(block) for block in page.blocks]))
-    for number, block in enumerate(page.blocks):
-        parts += _block_text(block, number)
-    parts += _rest(page)
-    return "\n\n".join(filter(None, parts)) + "\n"
-
-
-def _summary_line(block: Block) -> list[str]:
-    bare, chance = block.bare, block.section.chance(block.metric)
-    told = board_text.number(chance) if block.metric in block.section.chances else "no control"
-    strongest = [bare.by, block.metric, block.bare_risk] if bare and bare.by else ["", block.metric, "–"]
-    return [f"{block.title} ({block.section.model})", block.state, *strongest, told, _helping(block)]
-
-
-def _helping(block: Block) -> str:
-    """Return the defenses that help, each with the risk that it leaves and the utility that it costs."""
-    if not block.shows:
-        return "nothing is shown"
-    told = [f"{shown.row.defense} (risk {shown.risk}, {_cost(block.section, shown.row)})" for shown in block.helping]
-    return "; ".join(told) or ("none of those tried" if len(block.rows) > 1 else "none tried")
-
-
-def _cost(section: Section, row: Row) -> str:
-    if row.price is None:
-        return "cost unknown"
-    verb, price = ("gains", replace(row.price, mean=-row.price.mean)) if row.price.mean < 0 else ("costs", row.price)
-    return f"{verb} {board_text.scaled(section, price)}{' points' if section.fraction else ''}"
-
-
-def _block_text(block: Block, number: int) -> list[str]:
-    parts = [f"## {escaped(block.title)} ({escaped(block.metric)})", f"*{escaped(block.section.title)}*"]
-    if told := " ".join(filter(None, [f"Risk: {block.meaning}." if block.meaning else "", block.note])):
-        parts.append(told)
-    parts.append("\n".join(f"* {escaped(line)}" for line in block.sentences))
-    head = ["no.", "defense", f"worst {block.metric}", "by", block.section.utility, "lost", "ε", "front", "found"]
-    lines = [
-        [str(s.place), s.row.defense, s.risk, s.by, s.utility, s.price, s.epsilon, "yes" if s.front else "", s.verdict]
-        for s in block.rows
-    ]
-    parts.append(table(head, lines))
-    if block.figure:
-        parts.append(f"![Risk and utility of each defense]({_figure_path(number)})")
-    shown = [(caption, path) for s in [*block.rows[:1], *block.front] for caption, path in s.pictures][:PICTURES]
-    parts += [f"![{escaped(caption)}]({path})" for caption, path in shown]
-    commands = [[s.row.defense, attack, told, Ready(f"`{run}`")] for s in block.rows for attack, told, run in s.numbers]
-    parts.append(f"<details><summary>The command behind every number</summary>\n\n{_commands(commands)}\n\n</details>")
-    return parts
-
-
-def _commands(lines: Sequence[Sequence[str]]) -> str:
-    return table(["defense", "attack", "risk", "command"], lines)
-
-
-def _rest(page: Page) -> list[str]:
-    parts = ["## Not tried, and why"]
-    parts.append(escaped(page.more))
-    for reason, cells in page.untried:
-        parts.append(
-            f"**{escaped(reason[0].upper() + reason[1:])}:**\n\n" + "\n".join(f"* {escaped(c)}" for c in cells)
-        )
-    if page.audit.refused:
-        lines = [[str(count), reason] for reason, count in page.audit.refused.items()]
-        parts.append("**They do not apply:**\n\n" + table(["cells", "reason"], lines))
-    if page.broken:
-        lines = [[label, reason, Ready(f"`{run}`")] for label, reason, run in page.broken]
-        parts.append("**Played without a number:**\n\n" + table(["cell", "reason", "command"], lines))
-    return parts
-
-
-def _code(text: str) -> str:
-    return "\n".join(f"    {line}" for line in visible(text).splitlines())

@@ -240,7 +240,8 @@ def _numbers(lines: Iterable[Line], name: str) -> list[float]:
 # -- columns ----------------------------------------------------------------------------------------------------------
 def _column(threat: str, lines: list[Line], plain: list[Line]) -> Column:
     """Return the column of a threat from its lines and the finished ones among them without a defense."""
-    first = min(lines, key=lambda line: (line["headline"] is None, line["headline"] or ""))
+    # A cell that failed may not have read its data, on whose kind the headline depends.
+    first = min(lines, key=lambda line: (line["status"] != "ok", line["headline"] is None, line["headline"] or ""))
     return Column(
         threat=threat,
         name=str(first["threat"]),

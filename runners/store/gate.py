@@ -137,7 +137,7 @@ SLACK = 1e-5
 """Excess that rounding in 32 bits may add to a share or a similarity."""
 SHARES = re.compile(
     r"(.*_)?(accuracy|auc|asr|error_rate|identification_rate|sensitivity|specificity)"
-    r"|attack_success|worst_case_success|success_within_radius|tpr_at_\w+|reidentified_at_\w+|recovered_share"
+    r"|attack_success|worst_case_success|success_within_radius|tpr_at_\w+|reidentified_at_\w+|recovered_share|values_recovered"
 )
 
 

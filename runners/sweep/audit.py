@@ -8,16 +8,17 @@ from __future__ import annotations
 import statistics
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from benchmark.errors import ConfigError
-from runners.config.build import build
+from runners.config.build import build, locate
 from runners.config.catalogue import CONF
 from runners.config.compose import ComposedCell
+from runners.config.identity import SINGLE
 from runners.config.pairs import Matrix
 from runners.store.records import FINISHED, Record, Store
 from runners.sweep.plan import Plan, Planned
@@ -29,8 +30,9 @@ FIRST_DEFENSES = 3
 FIRST_THREATS = 2
 """So many attacks of each family meet these defenses before another attack is tried."""
 LARGEST_SHARE = 0.15
-"""Of the time, for one cell: a threat that nobody has timed on such data must not use up all of it."""
-SHORTEST = 20.0  # seconds that a cell may have in any case
+"""Of the time, for one cell: a threat that nobody has timed on such data must not use up all of it. Until one has ended
+there is no such limit, so that a slow machine has a number at least."""
+SHORTEST = 30.0  # seconds that a cell may have in any case
 AGAIN = 1.5  # a cell that was stopped before is tried again where so many times as much time is left
 OTHER_DATA = "on other data"
 NO_TIME = "the time was up"
@@ -50,6 +52,8 @@ class Data:
         shape: of one sample.
         train, test: samples in its two pools.
         sizes: samples of each role as they are asked for; None: all.
+        notes: sentences on what was changed in reading them.
+        traits: facts that threats and defenses may need and only the data tell.
     """
 
     kind: str
@@ -58,12 +62,15 @@ class Data:
     train: int
     test: int
     sizes: Mapping[str, int | None]
+    notes: str = ""
+    traits: Mapping[str, str] = field(default_factory=dict)
 
     def told(self) -> str:
         """Return a sentence on the data."""
         unit = {"image": "images", "tabular": "rows", "signal": "signals"}.get(self.kind, "samples")
         size = f"{self.shape[0]} columns" if len(self.shape) == 1 else f"each {'x'.join(map(str, self.shape))}"
-        return f"{self.train:,} {unit} to train with and {self.test:,} to test with; {size}; {self.classes} classes."
+        found = f"{self.train:,} {unit} to train with and {self.test:,} to test with; {size}; {self.classes} classes."
+        return f"{found} {self.notes}".strip()
 
     def overrides(self) -> list[str]:
         """Return overrides of sizes that these data can give, and one of a model that takes them.
@@ -91,8 +98,20 @@ def look(cell: ComposedCell) -> Data:
     Raises:
         GauntletError: it is not where it should be, or is no dataset.
     """
+    from benchmark.cell import read_traits
+    from benchmark.data.base import PRIVATE_SPLITS
+    from benchmark.data.brought import Brought, told
+
     source = build(cell.nodes["dataset"], "dataset", cell.options.trusted)
-    train, test, classes = source.pools(cell.options.data_root)
+    root = cell.options.data_root
+    if isinstance(source, Brought):  # it divides what there is, whatever the size
+        data = source.load(root, cell.config["seed"])
+        roles = {role: len(getattr(data, role)) for role in PRIVATE_SPLITS}
+        sizes, train = {**roles, "test": len(data.test)}, sum(roles.values())
+        return Data(
+            data.kind, data.shape, data.num_classes, train, len(data.test), sizes, told(data), read_traits(data)
+        )
+    train, test, classes = source.pools(root)
     return Data(source.kind, tuple(train.x.shape[1:]), classes, len(train), len(test), dict(source.sizes))
 
 
@@ -348,11 +367,12 @@ class Audit:
         return None
 
     def _one(self, planned: Planned, player: Play) -> None:
-        limit = min(self.left, max(SHORTEST, LARGEST_SHARE * self.total))
+        most = max(SHORTEST, LARGEST_SHARE * self.total) if self.times.own else self.left
+        limit = min(self.left, most)
         options = replace(planned.cell.options, time_limit=limit)
         with self.store.claim(planned.cell.key):
             if not self.store.finished(planned.cell.key):
-                record = player(replace(planned.cell, options=options), time.monotonic() + limit)
+                record = player(replace(planned.cell, options=options), self.until)  # imports are not the cell's time
                 self.store.write(record)
         with self.lock:
             self.at_work.pop(threading.get_ident(), None)
@@ -368,16 +388,39 @@ class Audit:
             self.untried[planned.cell.key] = self._why_not(planned) or NO_TIME
 
 
-def make(plan: Plan, lines: Sequence[tuple[str, ...]], matrix: Matrix, store: Store, *, seconds: float) -> Audit:
+def make(
+    plan: Plan, data: Data, lines: Sequence[tuple[str, ...]], matrix: Matrix, store: Store, *, seconds: float
+) -> Audit:
     """Return the audit of the cells of ``plan``, ready to be played for ``seconds``."""
     published = Store(PUBLISHED) if (PUBLISHED / "records").is_dir() else None
-    cells = ordered([*plan.finished, *plan.to_run], lines, matrix)
+    refused = Counter(plan.refused)
+    cells = ordered(_fitting([*plan.finished, *plan.to_run], data, refused), lines, matrix)
     if not cells:
-        reasons = "; ".join(reason for reason, _ in plan.refused.most_common(3))
+        reasons = "; ".join(reason for reason, _ in refused.most_common(3))
         raise ConfigError(f"No threat of the audit can be played here: {reasons or 'the sweep has no cell'}.")
-    audit = Audit(cells, plan.refused, store, Times(store, published), seconds, time.monotonic() + seconds)
+    audit = Audit(cells, refused, store, Times(store, published), seconds, time.monotonic() + seconds)
     audit.begin()
     return audit
+
+
+def _fitting(cells: Iterable[Planned], data: Data, refused: Counter[str]) -> Iterator[Planned]:
+    """Yield the cells that these data can be played with; the others are counted in ``refused``.
+
+    A plan knows only what the class of a data set tells, and a file of the user's tells more.
+    """
+    from benchmark.cell import traits
+    from benchmark.compatibility import refusal
+
+    for planned in cells:
+        cell = planned.cell
+        nodes = [*(cell.nodes[group] for group in SINGLE), *cell.nodes["defense"].values()]
+        dataset, model, setting, threat, *defenses = (
+            locate(node["_target_"], "audit", cell.options.trusted) for node in nodes
+        )
+        if reason := refusal(setting, threat, defenses, {**traits(dataset, model), **data.traits}):
+            refused[reason] += 1
+        else:
+            yield planned
 
 
 def within(cell: ComposedCell, until: float) -> Record:

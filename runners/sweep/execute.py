@@ -190,10 +190,13 @@ class _Attempt:
         prepare_torch(options.threads, self.device)
         self.memory = environment.PeakMemory(self.device)
         cell = build_cell(composed)
-        self.facts = threat_facts(composed, cell.threat)
+        self.facts = threat_facts(composed, cell.threat, cell.dataset)
         if options.cache:
             self.cache = Cache(options.store, composed.config, self.device, composed.targets(), self.waiting)
-        outcome, data = play(cell, root=options.data_root, device=self.device, cache=self.cache or no_cache)
+        try:
+            outcome, data = play(cell, root=options.data_root, device=self.device, cache=self.cache or no_cache)
+        finally:
+            self.facts = threat_facts(composed, cell.threat, cell.dataset)  # whose kind may be known now
         sections, lost = _sections(outcome)
         media = pictures.save(outcome, options.store, composed.key[:16])
         media |= charts.save(sections["curves"], outcome.captions, options.store, composed.key[:16])
@@ -227,12 +230,19 @@ def build_cell(composed: ComposedCell) -> Cell:
     )
 
 
-def threat_facts(composed: ComposedCell, threat: Any = None) -> dict[str, Any]:
-    """Return the facts of the threat that leaderboards need, from the object or, before it is built, from its class."""
-    node = composed.nodes["threat"]
-    source = threat or locate(node["_target_"], "threat", composed.options.trusted)
-    facts = {name: getattr(source, name, None) for name in ("family", "setting", "surface", "headline", "control")}
-    floor = getattr(source, "floor", None)
+def threat_facts(composed: ComposedCell, threat: Any = None, dataset: Any = None) -> dict[str, Any]:
+    """Return the facts of the threat that leaderboards need; on the kind of data depends what it is judged by.
+
+    Args:
+        threat, dataset: the objects; None, before they are built: their classes.
+    """
+    from benchmark.settings.threat import judged
+
+    trusted, node = composed.options.trusted, composed.nodes["threat"]
+    source = threat or locate(node["_target_"], "threat", trusted)
+    kind = (dataset or locate(composed.nodes["dataset"]["_target_"], "dataset", trusted)).kind
+    facts = {name: getattr(source, name, None) for name in ("family", "setting", "surface", "control")}
+    facts["headline"], floor = judged(source, kind)
     facts["floor"] = None if floor is None else {"metric": floor.metric, "at_least": floor.at_least}
     facts["adaptive"] = bool(getattr(threat, "adaptive", node.get("adaptive", False)))
     return facts

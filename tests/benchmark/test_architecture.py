@@ -25,6 +25,7 @@ BESIDE = {
     ("parameters", "errors"),
     ("parameters", "libraries"),
     ("data", "seeds"),
+    ("models", "data"),
     ("models", "seeds"),
     ("cell", "compatibility"),
 }

@@ -1,8 +1,9 @@
-"""A cell as a whole: what is refused before anything is trained."""
+"""A cell as a whole: what is refused before anything is trained, and which models start from weights of the owner's."""
 
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from benchmark.data.base import Source
 from benchmark.defenses.none import NoDefense
 from benchmark.errors import ConfigError
 from benchmark.seeds import derive, generator, isolated
+from benchmark.settings.release.setting import ReleaseSetting
 from benchmark.settings.threat import Threat
+from benchmark.threats.collection.train_on_release import TrainOnRelease
 from benchmark.threats.poisoning.badnets import BadNets
 from benchmark.threats.poisoning.edge_case import EdgeCase
 from tests.benchmark.helpers import TinyNet, collaboration, digits_like
@@ -63,3 +66,27 @@ def test_isolated_draws_are_repeatable_and_leave_global_state_alone():
     assert torch.equal(states[0], torch.get_rng_state())
     assert states[1] == random.getstate()
     assert states[2] == np.random.get_state()[1].tolist()
+
+
+# -- weights of the owner's -------------------------------------------------------------------------------------------
+RELEASED = ReleaseSetting(epochs=1, examiner_epochs=1, victims=4, candidates=10, measures={})
+
+
+@pytest.mark.parametrize(
+    ("setting", "threat", "expected"),
+    [
+        (collaboration(parties=4, rounds=1), BadNets(target=1), {"owner's"}),
+        (RELEASED, TrainOnRelease(epochs=1), {None}),
+    ],
+    ids=["collaboration", "release"],
+)
+def test_only_the_owners_models_start_from_its_weights(setting, threat, expected):
+    """An adversary's shadow model that starts there would know the private data before it saw anything of them."""
+    made = []
+
+    def architecture(*, shape, num_classes, weights, content):
+        made.append(weights)
+        return TinyNet(shape=shape, num_classes=num_classes)
+
+    play(Cell(FiveClasses(), partial(architecture, weights="owner's", content=None), setting, threat, [NoDefense()], 0))
+    assert set(made) == expected

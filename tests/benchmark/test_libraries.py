@@ -443,8 +443,8 @@ def private_pair(noise: float, steps: int = 20, batch: int = 16) -> tuple[Tensor
         torch.nn.functional.cross_entropy(model(here), labels).backward()
         optimizer.step()
     theirs = torch.cat([p.detach().flatten() for p in model.parameters()])
-    epsilon, _ = defense.epsilon(samples=160, batch_size=batch, steps=steps)
-    return ours, theirs, epsilon, engine.get_epsilon(1e-3)
+    claimed = defense.claims(samples=160, batch_size=batch, steps=steps)["epsilon_by_opacus"]
+    return ours, theirs, claimed, engine.get_epsilon(1e-3)
 
 
 @crosscheck("opacus")
@@ -452,6 +452,8 @@ def test_training_with_opacus_is_opacus_own_loop() -> None:
     ours, theirs, epsilon, theirs_epsilon = private_pair(0.8)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
     assert epsilon == theirs_epsilon > 0
+    run = {"samples": 160, "batch_size": 16, "steps": 20}
+    assert DPSGDOpacus(noise_multiplier=0.8).epsilon(**run) == DPSGD(noise_multiplier=0.8).epsilon(**run)
 
 
 @crosscheck("opacus")
@@ -461,6 +463,7 @@ def test_without_noise_opacus_clips_as_the_suite_does() -> None:
     ours, theirs = DPSGD(max_norm=0.5, noise_multiplier=0), DPSGDOpacus(max_norm=0.5, noise_multiplier=0)
     torch.testing.assert_close(theirs.local_step(step), ours.local_step(step), atol=1e-6, rtol=1e-4)
     assert theirs.epsilon(samples=100, batch_size=10, steps=5)[0] == float("inf")
+    assert theirs.claims(samples=100, batch_size=10, steps=5) == {}
 
 
 @crosscheck("opacus")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from runners.config.compose import ComposedCell
@@ -20,7 +22,7 @@ from runners.sweep import audit as audits
 from runners.sweep.audit import Data
 from runners.sweep.execute import play_here
 from runners.sweep.plan import Planned
-from tests.runners.conftest import Command, records
+from tests.runners.conftest import Command, composed, records
 
 HERE = ("dataset=fake", "sweep=fake")
 SIZES = {"owner": 1000, "attacker": 500, "public": 125, "calibration": 125, "test": None}
@@ -88,9 +90,9 @@ def test_an_audit_plays_reports_and_goes_on_where_it_stopped(
 def test_the_time_is_kept_and_what_did_not_fit_is_told(
     command: Command, at_once: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each cell takes 18 seconds by a made-up clock; three fit into a minute, of which the report has some."""
-    monkeypatch.setattr(audits, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 18 * len(at_once)))
-    code, out, _ = command("audit", *HERE, "--minutes", "1", "--seeds", "3", "jobs=1")
+    """Each cell takes 1,250 seconds by a made-up clock, so the third uses up what is left of an hour."""
+    monkeypatch.setattr(audits, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 1250 * len(at_once)))
+    code, out, _ = command("audit", *HERE, "--minutes", "60", "--seeds", "3", "jobs=1")
     assert code == 0 and len(at_once) == 3
     assert "3 cells played (3 ok), 9 not tried." in out and "goes on with the rest" in out
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -242,6 +244,21 @@ def test_no_family_is_left_out_and_cheap_defenses_come_first() -> None:
     assert told[3:5] == [("leakage_idlg", "gradient_pruning", 0, False), ("poison_ipm", "gradient_pruning", 0, False)]
     last = {defense: max(i for i, cell in enumerate(told) if cell[1] == defense) for defense in defenses}
     assert last["dp_sgd"] < min(i for i, cell in enumerate(told) if cell[1] == "soteria")
+
+
+def test_brought_data_are_looked_at_and_refuse_what_only_they_can_tell(tmp_path: Path) -> None:
+    """The class of a data set in a file does not know whether there is a sensitive attribute, or an image."""
+    y = np.arange(60) % 2
+    np.savez(tmp_path / "mine.npz", x=np.random.default_rng(0).random((60, 5)), y=y)
+    lines = ("dataset=arrays", f"dataset.path={tmp_path / 'mine.npz'}", "model=mlp")
+    cells = [composed(*lines, f"threat={name}") for name in ("leakage_idlg", "attribute_strongest")]
+    data = audits.look(cells[0])
+    assert (data.kind, data.shape, data.classes, data.train, data.test) == ("tabular", (5,), 2, 42, 18)
+    assert data.overrides() == ["model=mlp"], "its sizes are shares of what there is"
+    refused: Counter[str] = Counter()
+    left = list(audits._fitting([Planned(cell, ()) for cell in cells], data, refused))
+    assert [audits.threat_of(planned) for planned in left] == ["leakage_idlg"]
+    assert list(refused) == ["StrongestAttacker needs dataset.sensitive=yes, but here it is no."]
 
 
 # -- the page ---------------------------------------------------------------------------------------------------------

@@ -123,11 +123,11 @@ def test_a_cell_on_weights_is_recorded_by_their_digest_and_played_again_with_the
         "version": 1,
         "call": "tests.runners.fakes:fake_network",
         "function": {"class": "fake_network", "provider": "tests", "version": 1},
-        "sha256": hashlib.sha256((tmp_path / "w").read_bytes()).hexdigest(),
+        "content": hashlib.sha256((tmp_path / "w").read_bytes()).hexdigest(),
     }
     assert record["versions"]["components"]["fake_network"]["digest"]
     shell, changed = explained(record["config"], SEARCH)
-    assert not changed and str(record["config"]["model"]["sha256"]) in shell
+    assert not changed and str(record["config"]["model"]["content"]) in shell
     code, _, error = command("run", *FACTORY, "model.weights=none.safetensors")
     assert (code, error) == (2, "model.weights=none.safetensors: there is no such file.\n")
 

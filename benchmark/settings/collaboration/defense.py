@@ -287,3 +287,11 @@ class FederatedDefense(Defense):
             samples: records of one party; batch_size: drawn without replacement each step; steps: local steps in all.
         """
         return None
+
+    def claims(self, *, samples: int, batch_size: int, steps: int) -> dict[str, float]:
+        """Return what the defense's users would publish of the run though it does not hold there; for diagnostics.
+
+        Args:
+            samples, batch_size, steps: as of :meth:`epsilon`.
+        """
+        return {}

@@ -60,7 +60,7 @@ class JointTraining:
     def net(self, context: CellContext) -> Net:
         """Return the model that is trained together."""
         outputs = context.data.num_classes + int(self.insider)
-        return Net(without_chance(context.fresh_model(num_classes=outputs)))
+        return Net(without_chance(context.fresh_model(owners=True, num_classes=outputs)))
 
     def shares(self, context: CellContext) -> list[Split]:
         """Return each party's own samples."""
@@ -98,7 +98,7 @@ class JointTraining:
         if context.defense.overrides("learn"):
 
             def fresh(party: int) -> Tensor:
-                return Net(context.fresh_model(f"model.init.{party}")).initial()
+                return Net(context.fresh_model(f"model.init.{party}", owners=True)).initial()
 
             public, defense = context.data.public, context.defense
             return defense.learn(TrainingTask(net, fresh, shares, public, defense, context.seed, validation))
@@ -140,11 +140,14 @@ class JointTraining:
 
     def _spent(self, context: CellContext, run: Federation) -> tuple[float, ...]:
         """Return (epsilon, delta) of the collaboration that the defense has just run; empty without a guarantee."""
+        samples, batch_size, steps = run.work or self._work(context)
+        return context.defense.epsilon(samples=samples, batch_size=batch_size, steps=steps) or ()
+
+    def _work(self, context: CellContext) -> tuple[int, int, int]:
+        """Return the samples of one party, the batch size and the local steps by the plan."""
         plan = context.defense.local_plan(self.plan)
         samples = len(context.data.owner) // self.parties
-        by_plan = samples, min(plan.batch_size, samples), self.rounds * plan.local_steps
-        samples, batch_size, steps = run.work or by_plan
-        return context.defense.epsilon(samples=samples, batch_size=batch_size, steps=steps) or ()
+        return samples, min(plan.batch_size, samples), self.rounds * plan.local_steps
 
     def predictor(self, context: CellContext, run: Federation) -> Predictor:
         """Return the model that is deployed after ``run``."""
@@ -170,6 +173,8 @@ class JointTraining:
         spent_inside(context, outcome, self.net(context), self.parties)
         if len(trained["privacy"]):
             outcome.cost["epsilon"], outcome.cost["delta"] = trained["privacy"].tolist()
+        samples, batch_size, steps = self._work(context)
+        outcome.diagnostics |= context.defense.claims(samples=samples, batch_size=batch_size, steps=steps)
         return outcome, trained
 
 

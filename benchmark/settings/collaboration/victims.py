@@ -50,7 +50,7 @@ class Victims:
         Args:
             trained: artifact of the honest collaboration, with ``params``.
         """
-        net = Net(without_chance(context.fresh_model()))
+        net = Net(without_chance(context.fresh_model(owners=True)))
         return net, (trained["params"] if self.model_state == "trained" else net.initial()).to(context.device)
 
     def batches(self, context: CellContext, plan: LocalPlan) -> PrivateBatches:

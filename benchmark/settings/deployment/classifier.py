@@ -76,7 +76,7 @@ class Operator:
 
     def deploy(self, context: CellContext) -> Deployed:
         """Return the classifier that the defense fits, shared by all threats, with the alarm of its screen."""
-        model = context.fresh_model()
+        model = context.fresh_model(owners=True)
         fit = self.fitting(context.rng("deployment.batches"))
 
         def build() -> Artifact:

@@ -46,9 +46,20 @@ class Provision:
 
     def honest(self, context: CellContext, member: int = 0) -> nn.Module:
         """Return an honest provider's model, shared by all threats and defenses; ``member``: of the population."""
-        return self._plain(context, context.data.owner, "honest provider", "model.init", "provider.batches", member)
+        data = context.data.owner
+        return self._plain(context, data, "honest provider", "model.init", "provider.batches", member, owners=True)
 
-    def _plain(self, context: CellContext, data: Split, name: str, init: str, order: str, member: int) -> nn.Module:
+    def _plain(
+        self,
+        context: CellContext,
+        data: Split,
+        name: str,
+        init: str,
+        order: str,
+        member: int,
+        *,
+        owners: bool = False,
+    ) -> nn.Module:
         """Return a model trained on ``data`` for the task alone; members differ in ``init`` and ``order``."""
         suffix = f" {member}" if member else ""
 
@@ -56,7 +67,7 @@ class Provision:
             rng = context.rng(order + suffix)
             return train(model, data.x, data.y, **self.budget, rng=rng)
 
-        return context.trained((name + suffix, *SHARED), build, purpose=init + suffix)
+        return context.trained((name + suffix, *SHARED), build, purpose=init + suffix, owners=owners)
 
     def reveal(self, context: CellContext, model: nn.Module) -> Float[Tensor, "n outputs"]:
         """Return what the user reveals of the model's answers to the private inputs, (n, outputs)."""

@@ -49,6 +49,7 @@ class ViciousClassifier(ProviderThreat):
     family = "reconstruction"
     headline = "r_ridge"
     floor = Floor("r_ridge", 1.25)
+    needs = {"dataset.kind": "image"}
 
     def __init__(
         self,
@@ -110,6 +111,7 @@ class HonestPosthoc(OutputThreat):
     family = "reconstruction"
     headline = "r_ridge"
     floor = Floor("r_ridge", 1.1)
+    needs = {"dataset.kind": "image"}
     knowledge = frozenset({"provider"})
 
     def __init__(

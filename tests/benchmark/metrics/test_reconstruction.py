@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from benchmark.metrics.reconstruction import score_reconstruction
+from benchmark.settings.threat import Floor, judged
+from benchmark.threats.gradient_leakage.dlg import DLG
 
 RNG = torch.Generator().manual_seed(0)
 X = torch.rand((4, 3, 1, 8, 8), generator=RNG)
@@ -70,3 +72,14 @@ def test_shapes_must_agree():
         score_reconstruction(X[:, :2], None, X, LABELS)
     with pytest.raises(ValueError, match="guessed labels"):
         score_reconstruction(None, LABELS[:, :2], X, LABELS)
+
+
+def test_tables_are_judged_by_the_share_of_values_that_are_close():
+    truth = torch.full((2, 1, 10), 0.5)
+    guess = truth.clone()
+    guess[0, 0, :3] += 0.04
+    guess[1, 0, :6] -= 0.06
+    scores, _ = score_reconstruction(guess, None, truth, LABELS[:2, :1])
+    assert scores["values_recovered"] == pytest.approx(14 / 20) and "ssim" not in scores
+    assert judged(DLG, "tabular") == ("values_recovered", Floor("values_recovered", DLG.floor.at_least))
+    assert judged(DLG, "image") == ("ssim", DLG.floor)

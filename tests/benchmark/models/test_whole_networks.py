@@ -165,4 +165,4 @@ def test_weights_that_do_not_fit_are_told(tmp_path: Path):
     save_file({name: tensor for name, tensor in state.items() if name != "3.bias"}, file)
     refused("they have no 3.bias")
     save_file(state, file)
-    refused("not the file that model.sha256 names", sha256="0" * 64)
+    refused("not the file that model.content names", content="0" * 64)

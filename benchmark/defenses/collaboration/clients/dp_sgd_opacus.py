@@ -1,16 +1,15 @@
-"""Differentially private SGD by Opacus: its engine clips and adds noise, and its accountant tells epsilon.
+"""Differentially private SGD by Opacus: its engine clips and adds noise, and its accountant tells what users publish.
 
 Yousefpour et al., *Opacus: User-Friendly Differential Privacy Library in PyTorch*, 2021 (arXiv 2109.12298). The engine
 is attached to a copy of the parties' model, whose gradient it makes private in every local step; the step itself is the
 setting's. Deviation: batches have a fixed size and are drawn without replacement, while Opacus' accountants assume
-Poisson sampling at the same rate, and neighbours that differ by one record more or less. So epsilon is the number that
-Opacus' users publish and no bound for this very run; that of the suite's ``dp_sgd``, for the same noise, is one.
+Poisson sampling at the same rate, and neighbours that differ by one record more or less. What they tell is no bound for
+such a run and is reported as a claim; epsilon is that of the suite's ``dp_sgd``, whose clipping and noise are the same.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 import re
 import warnings
 from collections.abc import Iterator
@@ -22,16 +21,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from benchmark.defenses.collaboration.clients.dp_sgd import DPSGD
 from benchmark.errors import ConfigError
 from benchmark.libraries import OPACUS
 from benchmark.parameters import NonNegative, Positive, Rate
 from benchmark.seeds import child, isolated
-from benchmark.settings.collaboration.defense import FederatedDefense, LocalStep
+from benchmark.settings.collaboration.defense import LocalStep
 
-VERSION = 1
+VERSION = 2
 
 
-class DPSGDOpacus(FederatedDefense):
+class DPSGDOpacus(DPSGD):
     """Client defense with Opacus' ``PrivacyEngine`` in every local step.
 
     Args:
@@ -51,16 +51,9 @@ class DPSGDOpacus(FederatedDefense):
         delta: Rate = 0.001,
         accountant: Literal["prv", "rdp", "gdp"] = "prv",
     ) -> None:
-        self.max_norm, self.noise_multiplier, self.delta, self.accountant = (
-            max_norm,
-            noise_multiplier,
-            delta,
-            accountant,
-        )
+        super().__init__(max_norm=max_norm, noise_multiplier=noise_multiplier, delta=delta)
+        self.accountant = accountant
         self.engines: dict[tuple[int, torch.Size], Engine] = {}
-
-    def facts(self) -> dict[str, Any]:
-        return {"clip_norm": self.max_norm}
 
     def local_step(self, step: LocalStep) -> Tensor:
         key = id(step.net.module), step.x.shape
@@ -68,14 +61,14 @@ class DPSGDOpacus(FederatedDefense):
             self.engines[key] = Engine(step, self.max_norm, self.noise_multiplier)
         return self.engines[key].gradient(step)
 
-    def epsilon(self, *, samples: int, batch_size: int, steps: int) -> tuple[float, float]:
+    def claims(self, *, samples: int, batch_size: int, steps: int) -> dict[str, float]:
         if self.noise_multiplier == 0:
-            return math.inf, self.delta
+            return {}
         accountant = OPACUS.load("accountants").create_accountant(self.accountant)
         accountant.history = [(self.noise_multiplier, batch_size / samples, steps)]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return float(accountant.get_epsilon(delta=self.delta)), self.delta
+            return {"epsilon_by_opacus": float(accountant.get_epsilon(delta=self.delta))}
 
 
 class Engine:

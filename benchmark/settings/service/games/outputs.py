@@ -199,7 +199,7 @@ def supplied(
 ) -> tuple[nn.Module, nn.Module]:
     """Return the model that a dishonest provider supplies, and what it keeps; ``member``: of the population."""
     suffix = f" {member}" if member else ""
-    model = context.fresh_model("model.init" + suffix)
+    model = context.fresh_model("model.init" + suffix, owners=True)
     seed = derive(context.seed, f"provider{suffix}") if member else context.seed
     secret, work = threat.supply(model, view, seed=seed)
     pair = nn.ModuleDict({"model": model, "secret": secret}).to(context.device)
