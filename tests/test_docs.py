@@ -279,6 +279,7 @@ OTHERWISE = (
     Otherwise(r"^pip install (.*'&&' |.*)", "", "the environment stays as it is; what it lacks is refused"),
     Otherwise(r".* dataset\.download=true .*", None, "needs a network"),
     Otherwise(r".* hydra/launcher=submitit_slurm .*", None, "needs a cluster"),
+    Otherwise(r".* (--device |device=)cuda.*", None, "needs a GPU"),
     Otherwise(r"^GAUNTLET_DATA=\S+ ", "", "the plan of a sweep needs no data"),
     Otherwise(r"\bsweep sweep=(papers/\w+|catalogue)", r"plan sweep=\1", "takes hours"),
     Otherwise(r"--minutes \d+", "--minutes 0.5", "shows as much"),
