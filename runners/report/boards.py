@@ -27,8 +27,6 @@ Cell = tuple[Any, ...]
 
 ALONE = "single_cells"
 """Name of the board of cells that no sweep played, or that a board does not plan any more."""
-FOLDER = "boards/"
-"""Begins the names of sweeps that have a face."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +96,8 @@ def of_store(store: Path) -> list[Board]:
 
 def of_records(records: Sequence[Record]) -> list[Board]:
     """Return the boards of ``records``, as :func:`runners.report.source.compact` returns them; see :func:`of_store`."""
-    played = {str(record["sweep"]) for record in records}
-    planned = {name: (face, members(name)) for name, face in faces().items() if FOLDER + name in played}
+    played = {_sweep(record) for record in records}
+    planned = {name: (face, members(name)) for name, face in faces().items() if name in played}
     return build(records, planned)
 
 
@@ -110,7 +108,7 @@ def named(name: str, store: Path) -> Board:
         GauntletError: there is no such board; the message names those there are.
     """
     known = faces()
-    short = name.removeprefix(FOLDER)
+    short = name.removeprefix("boards/")
     if short in known:
         return build(source.read(store), {short: (known[short], members(short))})[0]
     found = {board.name: board for board in of_store(store)}
@@ -155,16 +153,21 @@ def build(records: Iterable[Record], planned: Mapping[str, Faced] | None = None)
     wanted = {member.key for _, cells in planned.values() for member in cells}
     sweeps: dict[str, list[Record]] = defaultdict(list)
     for record in every:
-        sweep = record["sweep"] or ALONE
-        if sweep.startswith(FOLDER) and sweep.removeprefix(FOLDER) in planned:
+        sweep = _sweep(record)
+        if sweep in planned:
             if record["key"] in wanted:
                 continue  # it stands on the boards that plan it
             sweep = ALONE
-        sweeps[sweep.rpartition("/")[2]].append(record)  # the sweep's file without its folder
+        sweeps[sweep].append(record)
     undefended = {_cell(record): record for record in every if _is_undefended(record)}
     boards = [_board(name, _members(cells, every), undefended, face) for name, (face, cells) in sorted(planned.items())]
     names = sorted(sweeps, key=lambda name: (name == ALONE, name))
     return boards + [_board(name, sweeps[name], undefended) for name in names]
+
+
+def _sweep(record: Record) -> str:
+    """Return the name of the sweep that played a record: of its file, without the folder."""
+    return str(record["sweep"] or ALONE).rpartition("/")[2]
 
 
 def _board(name: str, own: list[Record], undefended: dict[Cell, Record], face: Face | None = None) -> Board:

@@ -118,7 +118,7 @@ def test_membership_goes_by_key_and_missing_cells_are_counted() -> None:
     records = played()
     for one in records[:9]:
         one["sweep"] = "elsewhere"
-    stray = record("leakage_dlg", "dp_sgd", risk=0.0) | {"sweep": "boards/leakage_test"}
+    stray = record("leakage_dlg", "dp_sgd", risk=0.0) | {"sweep": "leakage_test"}
     missing = [HOLE, record("leakage_ggl", "strong", seed=0)]
     planned = [Member(one["key"], one["seed"], one["config"]) for one in (*records, *missing)]
     everything = boards.build(list(compact([*records, stray])), {"leakage_test": (FACE, planned)})
