@@ -132,5 +132,11 @@ def test_every_number_has_an_annotation_that_is_checked(group: str) -> None:
     for component in targets:
         hints = constructor_hints(component)
         for name, parameter in inspect.signature(component).parameters.items():
-            if parameter.kind is not parameter.VAR_KEYWORD and name not in ("of", "measures", "shape", "function"):
+            if parameter.kind is not parameter.VAR_KEYWORD and name not in (
+                "of",
+                "measures",
+                "recipe",
+                "shape",
+                "function",
+            ):
                 assert described(hints[name]), f"{component.__name__}.{name}"

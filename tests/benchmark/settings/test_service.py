@@ -256,7 +256,7 @@ def test_the_papers_risk_measures_by_the_whole_training_pool():
 def test_the_batch_size_is_the_honest_and_the_dishonest_providers():
     dishonest = Lazy()
     service(batch_size=11).play(context(dishonest))
-    assert dishonest.view.budget == {"epochs": 15, "lr": 1e-3, "batch_size": 11}
+    assert dishonest.view.budget == {"epochs": 15, "lr": 1e-3, "batch_size": 11, "recipe": None}
     answers = []
     for size in (11, 11, 200):
         threat = Looker()
