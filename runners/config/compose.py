@@ -19,7 +19,7 @@ from runners.config.identity import SINGLE, canonical, described, digest_of, tar
 from runners.store.place import place
 
 PARTS = (*SINGLE, "defense", "scale", "seed")
-"""What a cell consists of, in the order of a record's ``config``."""
+"""Parts of a cell, in the order of a record's ``config``."""
 
 
 @dataclass(frozen=True)

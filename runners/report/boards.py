@@ -42,6 +42,11 @@ class Board:
         """Return what its ranking depends on; None without a face, by whose headline it is ranked."""
         return contest(self.sections, self.face.headline) if self.face else None
 
+    @cached_property
+    def standings(self) -> list[Standing]:
+        """Return its ranking over all threats; empty without a face."""
+        return rank(self.contest) if self.contest else []
+
     @property
     def slug(self) -> str:
         """Return its name in file names."""

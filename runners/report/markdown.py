@@ -24,7 +24,7 @@ from runners.report.board_text import (
     worst_of,
 )
 from runners.report.boards import Board
-from runners.report.ranking import headline, rank
+from runners.report.ranking import headline
 from runners.report.sections import Column, Section
 
 LEGEND = """\
@@ -102,7 +102,7 @@ def _boards(boards: Iterable[Board]) -> list[str]:
     for board in boards:
         if board.face is None or board.contest is None:
             continue
-        found = headline(rank(board.contest))
+        found = headline(board.standings)
         front = ", ".join(one.entrant.defense for one in found.front)
         numbers = ["–"] * 3
         if found.best:
@@ -170,7 +170,7 @@ def _faced(board: Board) -> list[str]:
         f"# {escaped(face.title)}",
         f"**{escaped(face.question)}** `{board.name}`, version {face.version}. "
         f"Ranked by the worst {face.headline} over {over}. {cells}",
-        table(*ranking(found, rank(found))),
+        table(*ranking(found, board.standings)),
         f"Protocol: {escaped(face.protocol)}",
         f"To play it: `gauntlet sweep sweep=boards/{board.name}`; for other threats or a limit of utility: "
         f"`gauntlet board {board.name} --threats ... --max-utility-loss ...`.",

@@ -7,7 +7,7 @@ The page of a board computes the same ranking from the same :class:`Contest` whe
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runners.report.sections import Cell, Row, Section
 from runners.report.statistics import Sample, ties
@@ -55,7 +55,6 @@ class Entrant:
     defense: str
     name: str
     kind: str
-    utility: float | None
     lost: float | None
     lost_half: float | None
     met: dict[int, Met]
@@ -134,12 +133,10 @@ def _entrant(label: str, name: str, rows: Sequence[Row], cells: Sequence[Mapping
     plain = any(row.plain for row in rows)
     prices = [row.price for row in rows if row.price]
     price = max(prices, key=lambda one: one.mean, default=None)
-    utilities = [row.utility.mean for row in rows if row.utility]
     return Entrant(
         defense=label,
         name=name,
         kind=PLAIN if plain else DEFENSE,
-        utility=min(utilities, default=None),
         lost=0.0 if plain else price.mean if price else None,
         lost_half=price.half_width if price else None,
         met={index: _met(of[label]) for index, of in enumerate(cells) if label in of and of[label].runs},
@@ -162,7 +159,7 @@ def _controls(found: Iterable[tuple[str, str, str, Cell]], attacks: Sequence[Att
         names[label] = name
         own = met.setdefault(label, {})
         own |= {index: _met(cell) for index, attack in enumerate(attacks) if attack.protocol == protocol}
-    return [Entrant(label, names[label], CONTROL, None, None, None, met[label]) for label in names]
+    return [Entrant(label, names[label], CONTROL, None, None, met[label]) for label in names]
 
 
 def short_titles(sections: Sequence[Section]) -> list[str]:
@@ -177,45 +174,30 @@ def rank(
     found: Contest,
     threats: Collection[str] | None = None,
     most_lost: float | None = None,
-    protocols: Collection[str] | None = None,
 ) -> list[Standing]:
     """Return the entrants from the least to the greatest worst case, then those without all numbers, then the dear.
 
     Args:
         threats: options of the threats that the reader faces, None for all of them; adaptive forms go with the plain.
         most_lost: utility that he can lose at most, in the unit of the utility metric; None for any.
-        protocols: titles of the protocols that concern him, None for all.
     """
-    faced = [
-        index
-        for index, attack in enumerate(found.attacks)
-        if (threats is None or attack.threat in threats) and (protocols is None or attack.protocol in protocols)
-    ]
+    faced = [index for index, attack in enumerate(found.attacks) if threats is None or attack.threat in threats]
     judged = [_judged(entrant, faced, found.attacks, most_lost) for entrant in found.entrants]
     judged.sort(key=_order)
-    best = next((one for one in judged if one.entrant.kind == DEFENSE and one.complete and one.affordable), None)
-    if best is None:
+    ranked = [one.entrant for one in judged if one.entrant.kind == DEFENSE and one.complete and one.affordable]
+    if not ranked:
         return judged
-    samples = {one.entrant.defense: _risks(one.entrant, faced) for one in judged if one.complete and one.affordable}
-    tied = ties(best.entrant.defense, samples)
-    placed, place = [], 0
-    for one in judged:
-        ranks = one.entrant.kind == DEFENSE and one.complete and one.affordable
-        place += ranks
-        placed.append(
-            Standing(
-                one.entrant,
-                place if ranks else None,
-                one.worst,
-                one.attack,
-                one.met,
-                one.complete,
-                one.affordable,
-                tied=ranks and one.entrant.defense in tied,
-                front=_on_front(one, judged),
-            )
+    places = {entrant.defense: place for place, entrant in enumerate(ranked, start=1)}
+    tied = ties(ranked[0].defense, {entrant.defense: _risks(entrant, faced) for entrant in ranked})
+    return [
+        replace(
+            one,
+            place=places.get(one.entrant.defense),
+            tied=one.entrant.defense in tied,
+            front=_on_front(one, judged),
         )
-    return placed
+        for one in judged
+    ]
 
 
 @dataclass(frozen=True)

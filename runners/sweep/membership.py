@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import ConfigError
+from runners.config.faces import FOLDER
 from runners.config.identity import SINGLE, canonical
 from runners.config.remembered import ROOT, remembered
 
@@ -31,7 +32,7 @@ class Member:
 def members(board: str) -> list[Member]:
     """Return the cells that the sweep ``boards/<board>`` plans; the answer is kept until a source changes."""
     sources = b"".join(path.read_bytes() for path in sorted((ROOT / "conf").glob("*.yaml")))
-    sources += (ROOT / "conf" / "sweep" / "boards" / f"{board}.yaml").read_bytes()
+    sources += (FOLDER / f"{board}.yaml").read_bytes()
     name = f"board-{board}-{hashlib.sha256(sources).hexdigest()[:8]}"
     kept = remembered(name, lambda: _compact(_planned(board)))
     return [Member(key, seed, {**config, "seed": seed}) for config, seeds in kept for key, seed in seeds]

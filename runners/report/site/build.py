@@ -10,7 +10,6 @@ from runners.config.catalogue import options
 from runners.config.pairs import derive
 from runners.report import latex, output, tables
 from runners.report.leaderboard import Contents, contents
-from runners.report.ranking import rank
 from runners.report.site import pages
 from runners.report.site.model import Answered, Site, blocks
 
@@ -51,7 +50,7 @@ def files(shown: Contents, store: str, media: str = "") -> dict[str, str]:
         made[f"boards/{board.slug}.csv"] = tables.board(board)
         made[f"boards/{board.slug}.tex"] = latex.board(board)
         if board.contest:
-            made[f"boards/{board.slug}-ranking.csv"] = tables.ranking(rank(board.contest))
+            made[f"boards/{board.slug}-ranking.csv"] = tables.ranking(board.standings)
     return made | {"matrix.csv": _matrix(site), "claims.csv": tables.claims(shown.papers)}
 
 

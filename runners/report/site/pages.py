@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 from runners.claims.claim_evaluation import STATES, measured
 from runners.report import board_text
 from runners.report.pictures import slug
-from runners.report.ranking import CONTROL, DEFENSE, Contest, Standing, headline, rank
+from runners.report.ranking import CONTROL, DEFENSE, Contest, Standing, headline
 from runners.report.sections import Row, Section
 from runners.report.site.model import Entry, Site, shade
 from runners.report.statistics import EXACT_UP_TO, stretch
@@ -59,8 +59,8 @@ def render(site: Site, store: str, media: str = "") -> dict[str, str]:
     page("index.html", "index.html", title="Boards")
     page("pairs.html", "pairs.html", title="All pairs")
     for board in site.boards:
-        title, standings = (board.face.title, rank(board.contest)) if board.face and board.contest else (board.name, [])
-        page(f"boards/{board.slug}.html", "board.html", title=title, board=board, standings=standings)
+        title = board.face.title if board.face else board.name
+        page(f"boards/{board.slug}.html", "board.html", title=title, board=board)
     for defense in site.defenses:
         page(f"defenses/{slug(defense)}.html", "defense.html", title=defense, **defended(site, defense))
     for threat, (attack, block, entries) in site.threats.items():
@@ -107,7 +107,6 @@ def environment(store: str, media: str) -> Environment:
         "shade": shade,
         "pictures_of": pictures_of,
         "css": _class,
-        "rank": rank,
         "headline": headline,
         "dots": dots,
         "limit": limit,
