@@ -59,12 +59,12 @@ class ModelBuild:
             return {name: tensor.detach().cpu() for name, tensor in self.train(self.model).state_dict().items()}
 
     def fits(self, found: Artifact) -> bool:
-        """Return whether ``found`` is the state of a model like this one."""
-        return _kinds(found) == _kinds(self.model.state_dict())
-
-
-def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
-    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+        """Return whether ``found`` is the state of a model like this one; training may fill empty tensors."""
+        own = self.model.state_dict()
+        return own.keys() == found.keys() and all(
+            found[name].dtype == tensor.dtype and (tensor.numel() == 0 or found[name].shape == tensor.shape)
+            for name, tensor in own.items()
+        )
 
 
 @dataclass(frozen=True)

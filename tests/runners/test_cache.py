@@ -1,5 +1,3 @@
-"""None"""
-
 from __future__ import annotations
 
 import json
@@ -19,6 +17,9 @@ from filelock import FileLock
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from benchmark.models.boosted_trees import BoostedTrees
+from benchmark.models.shallow import Shallow
+from benchmark.seeds import generator
 from benchmark.settings.base import ModelBuild
 from runners.cli import main as cli
 from runners.config.catalogue import target
@@ -263,6 +264,17 @@ def test_a_state_of_another_model_is_built_again(tmp_path: Path, capsys: pytest.
     assert cache(KEY, build(3))["weight"].shape == (3, 2) and cache.hits == 1
     assert cache(KEY, build(4))["weight"].shape == (4, 2) and cache.misses == 2
     assert "does not have the tensors that are asked for" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model", [BoostedTrees, Shallow])
+def test_a_model_that_is_empty_until_it_is_fitted_comes_out_of_the_cache(tmp_path: Path, model: type) -> None:
+    def train(module: BoostedTrees | Shallow) -> torch.nn.Module:
+        return module.fit(torch.rand(40, 3), torch.arange(40) % 2, generator(0, "test"))
+
+    cache = Cache(tmp_path, CONFIG, "cpu")
+    built = cache(KEY, ModelBuild(model(shape=(3,), num_classes=2), train, 0, "test"))
+    found = cache(KEY, ModelBuild(model(shape=(3,), num_classes=2), train, 0, "test"))
+    assert cache.hits == 1 and all(torch.equal(found[name], tensor) for name, tensor in built.items())
 
 
 # -- cache_admin

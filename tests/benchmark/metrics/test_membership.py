@@ -1,5 +1,3 @@
-"""None"""
-
 import math
 from functools import cache
 
