@@ -119,6 +119,7 @@ def play(
             "operation of this model; put another one in its place, e.g. nn.ReLU."
         ) from error
     outcome.diagnostics["adaptive"] = "yes" if cell.threat.adaptive else "no"
+    outcome.diagnostics["majority_share"] = data.test.y.bincount().max().item() / len(data.test.y)
     if notes := told(data):
         outcome.diagnostics["data_notes"] = notes
     return outcome, data.digest

@@ -28,6 +28,9 @@ from runners.sweep.worker_lifetime import end_with_parent
 
 compose.register()
 
+LEARNED = 0.02
+"""Accuracy by which a model that has learned something exceeds the share of the most frequent class."""
+
 
 def task(config: DictConfig) -> dict[str, Any] | None:
     """Play one cell; Hydra calls this in whatever process its launcher chose.
@@ -68,6 +71,8 @@ def single(cell: ComposedCell) -> None:
     _print_numbers(record)
     if told := _judged(record):
         print(f"judged   {told}")
+    if told := _untrained(record):
+        print(f"note     {told}")
     if record.reason:  # numbers that are not finite and so are missing above
         print(f"note     {visible(record.reason)}")
     if notes := record.diagnostics.get("data_notes"):
@@ -119,6 +124,17 @@ def _judged(record: Record) -> str:
     if [part["name"] for part in record.config["defense"]] == ["none"] and (reached is None or reached < least):
         told += ". It does not work here without a defense, so that it shows nothing, of the data or of a defense"
     return told
+
+
+def _untrained(record: Record) -> str:
+    """Return that the model has learned nothing, where its accuracy is that of the most frequent class."""
+    accuracy, majority = record.utility.get("test_accuracy"), record.diagnostics.get("majority_share")
+    if accuracy is None or not isinstance(majority, float) or accuracy > majority + LEARNED:
+        return ""
+    return (
+        f"The model learned nothing: the most frequent class is {majority:.4g} of the test part. What it leaks or "
+        "withstands says little; train longer (setting.local_steps, setting.epochs) or in other steps (setting.lr)."
+    )
 
 
 def application(config_name: str) -> int:

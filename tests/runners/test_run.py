@@ -114,6 +114,14 @@ def test_a_planted_nan_becomes_null_with_a_reason(command: Command, tmp_path: Pa
     assert (code, record["status"], record["risk"], record["reason"]) == (0, "ok", {"ssim": None}, "risk.ssim is nan")
 
 
+def test_a_model_that_learned_nothing_is_told_so(command: Command) -> None:
+    cell = ("threat=leakage_labels", "setting.victims=1", "setting.rounds=1")
+    _, idle, _ = command("run", *cell, "setting.lr=1e-6")
+    _, busy, _ = command("run", *cell, "setting.lr=0.2", "setting.rounds=20", "model=mlp")
+    assert "The model learned nothing: the most frequent class is 0.10" in idle
+    assert "learned nothing" not in busy
+
+
 def test_a_long_cell_says_that_it_is_played(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "SAY_SECONDS", 0.2)
     code, _, told = command("run", *FAKE_CELL, "threat.sleep=1")
