@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmark.seeds import normal_like
+from benchmark.training.accounting import renyi_accountant
 
 
 def clip_block(block: Tensor, bound: float) -> Tensor:
@@ -41,9 +42,8 @@ def poisson_epsilon(*, noise_multiplier: float, rate: float, steps: int, delta: 
     if steps == 0:
         return 0.0
     from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
-    from dp_accounting.rdp import RdpAccountant
 
-    accountant = RdpAccountant()
+    accountant = renyi_accountant()
     accountant.compose(SelfComposedDpEvent(PoissonSampledDpEvent(rate, GaussianDpEvent(noise_multiplier)), steps))
     return float(accountant.get_epsilon(delta))
 

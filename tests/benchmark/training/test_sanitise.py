@@ -38,6 +38,11 @@ def test_epsilon_of_no_noise_and_of_no_steps() -> None:
     assert poisson_epsilon(noise_multiplier=1.0, rate=0.1, steps=0, delta=1e-5) == 0.0
 
 
+def test_an_order_that_does_not_converge_is_left_out_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
+    assert 10 < poisson_epsilon(noise_multiplier=1.1, rate=0.202532, steps=100, delta=1e-3) < 11
+    assert "converge" not in capfd.readouterr().err
+
+
 def test_most_steps_stop_short_of_the_budget() -> None:
     run = {"noise_multiplier": 1.1, "rate": 0.02, "delta": 1e-4}
 
