@@ -91,7 +91,7 @@ class Standing:
         complete: every attack that the board plays against it has all its numbers.
         affordable: it loses no more utility than the reader allows.
         tied: it cannot be told from the best defense.
-        front: no other is at least as good in both risk and utility, and better in one.
+        front: no other is at least as good in both risk and utility, and better in one; nor is no defense as good.
     """
 
     entrant: Entrant
@@ -245,11 +245,14 @@ def _risks(entrant: Entrant, faced: Sequence[int]) -> list[Sample]:
 
 
 def _on_front(one: Standing, others: Sequence[Standing]) -> bool:
-    """Return whether nobody, no defense included, is as good in risk and utility and better in one of them."""
-    point = _point(one)
-    rivals = [rival for other in others if other is not one and (rival := _point(other))]
-    return point is not None and not any(
-        risk <= point[0] and lost <= point[1] and (risk, lost) != point for risk, lost in rivals
+    """Return whether nobody is as good in risk and utility and better in one of them.
+
+    A defense that is no better than none in either is not on the front.
+    """
+    own = _point(one)
+    rivals = [(other.entrant.kind, point) for other in others if other is not one and (point := _point(other))]
+    return own is not None and not any(
+        point[0] <= own[0] and point[1] <= own[1] and (point != own or kind == PLAIN) for kind, point in rivals
     )
 
 

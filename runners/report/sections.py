@@ -263,10 +263,16 @@ def _invalid(threat: Line, plain: list[Line]) -> str | None:
     return f"attack reaches {metric} {mean:.3g} < {least:g} without defense" if metric and mean < least else None
 
 
+UNWATCHED = frozenset({"missed"})
+"""Risks that are 1 without a defense, whatever happens, so that no control tells what chance is: nobody watches."""
+
+
 def _chances(columns: Iterable[Column], plain: Mapping[str, list[Line]]) -> dict[str, float]:
     """Return, by metric, the mean risk of the strongest negative control without a defense."""
     found: dict[str, float] = {}
     for column in columns:
+        if column.metric in UNWATCHED:
+            continue
         if column.control == "negative" and (reached := _numbers(plain.get(column.threat, []), "headline_value")):
             found[column.metric] = max(fmean(reached), found.get(column.metric, fmean(reached)))
     return found

@@ -136,6 +136,14 @@ def test_an_attack_no_better_than_a_control_proves_nothing(tmp_path: Path) -> No
     assert "Below half way" not in markdown
 
 
+def test_a_control_of_shifts_is_no_measure_of_chance_for_nobody_watches(tmp_path: Path) -> None:
+    shift = {"metric": "missed", "floor": {"metric": "missed", "at_least": 0.5}}
+    none = record("shift_control_none", risk=1.0, control="negative", **shift)
+    attacks = [record("shift_natural", risk=1.0, **shift), record("shift_natural", "bbsd", risk=0.2, **shift)]
+    markdown = text(tmp_path, [none, *attacks])
+    assert "half way is 0.500" in markdown and "Below half way against every attack: bbsd" in markdown
+
+
 def test_boards_that_are_no_more_leave_no_file(tmp_path: Path) -> None:
     leaderboard.write(store(tmp_path, [record(), record(model="mlp") | {"sweep": "other"}]))
     (tmp_path / "boards" / "notes.md").write_text("mine")

@@ -81,6 +81,12 @@ def test_rows_are_ranked_by_their_worst_case_and_holes_are_told() -> None:
     assert not standings["holey"].complete and board_text.worst_of(standings["holey"]).startswith("≥ ")
 
 
+def test_a_defense_that_changes_nothing_is_not_on_the_front() -> None:
+    records = [row for name in ("none", "idle") for row in cells("leakage_dlg", name, [0.9] * 3)]
+    standings = boards.ranked(board([*records, *cells("leakage_dlg", "real", [0.5] * 3, accuracy=0.9)], missing=()))
+    assert [one.entrant.defense for one in standings if one.front] == ["real", "none"]
+
+
 def test_a_reader_chooses_threats_and_the_utility_that_he_can_lose() -> None:
     found = board(played())
     assert order(found, threats={"leakage_dlg"})[1:4] == ["holey", "strong", "cheap"]

@@ -57,7 +57,7 @@ function rank(contest, threats, mostLost) {
     const own = point(one);
     one.front = own !== null && !all.some(other => {
       const rival = other === one ? null : point(other);
-      return rival && rival[0] <= own[0] && rival[1] <= own[1] && (rival[0] !== own[0] || rival[1] !== own[1]);
+      return rival && rival[0] <= own[0] && rival[1] <= own[1] && (rival[0] !== own[0] || rival[1] !== own[1] || other.entrant.kind === "none");
     });
   }
   return all;
