@@ -73,7 +73,7 @@ class Data:
         return f"{found} {self.notes}".strip()
 
     def overrides(self) -> list[str]:
-        """Return overrides of sizes that these data can give, and one of a model that takes them.
+        """Return overrides of sizes that these data can give.
 
         Where the pools are too small, all roles shrink alike; of a large test pool a thousand samples are used.
         """
@@ -83,13 +83,10 @@ class Data:
         test = self.sizes.get("test") or self.test
         if (most := min(test, self.test, MOST_TESTED)) != self.sizes.get("test") and most < max(test, self.test):
             lines.append(f"dataset.sizes.test={most}")
-        if self.kind != "image" or min(self.shape[-2:]) < SMALLEST_IMAGE:
-            lines.append("model=mlp")
         return lines
 
 
 MOST_TESTED = 1000
-SMALLEST_IMAGE = 8  # pixels, of a convolutional model
 
 
 def look(cell: ComposedCell) -> Data:

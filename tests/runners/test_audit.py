@@ -166,8 +166,7 @@ def test_a_file_is_no_folder_for_a_report(command: Command, tmp_path: Path) -> N
     [
         (Data("image", (1, 28, 28), 10, 60000, 500, SIZES), []),
         (Data("image", (1, 28, 28), 10, 60000, 10000, SIZES), ["dataset.sizes.test=1000"]),
-        (Data("image", (3, 4, 4), 2, 5000, 10, SIZES), ["model=mlp"]),
-        (Data("tabular", (9,), 2, 5000, 10, {**SIZES, "test": 10}), ["model=mlp"]),
+        (Data("tabular", (9,), 2, 5000, 10, {**SIZES, "test": 10}), []),
         (
             Data("image", (1, 8, 8), 10, 875, 400, {**SIZES, "test": 600}),
             [
@@ -250,11 +249,11 @@ def test_brought_data_are_looked_at_and_refuse_what_only_they_can_tell(tmp_path:
     """The class of a data set in a file does not know whether there is a sensitive attribute, or an image."""
     y = np.arange(60) % 2
     np.savez(tmp_path / "mine.npz", x=np.random.default_rng(0).random((60, 5)), y=y)
-    lines = ("dataset=arrays", f"dataset.path={tmp_path / 'mine.npz'}", "model=mlp")
+    lines = ("dataset=arrays", f"dataset.path={tmp_path / 'mine.npz'}")
     cells = [composed(*lines, f"threat={name}") for name in ("leakage_idlg", "attribute_strongest")]
     data = audits.look(cells[0])
     assert (data.kind, data.shape, data.classes, data.train, data.test) == ("tabular", (5,), 2, 42, 18)
-    assert data.overrides() == ["model=mlp"], "its sizes are shares of what there is"
+    assert data.overrides() == [], "its sizes are shares of what there is"
     refused: Counter[str] = Counter()
     left = list(audits._fitting([Planned(cell, ()) for cell in cells], data, refused))
     assert [audits.threat_of(planned) for planned in left] == ["leakage_idlg"]
