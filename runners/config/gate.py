@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from functools import cache, wraps
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -140,9 +141,11 @@ def check_search_path(arguments: Sequence[str]) -> None:
     places, prefixes = search_places(arguments), trusted_of(arguments)
     for place in places:
         scheme, _, rest = place.rpartition("://")
+        top = rest.partition(".")[0]
         if scheme == "pkg" and not f"{rest}.".startswith(prefixes or ("/",)):
-            top = rest.partition(".")[0]
             raise ConfigError(f"{place} imports the package {top}; if you trust it, say so: trusted=[{top}.].")
+        if scheme == "pkg" and find_spec(top) is None:
+            raise ConfigError(f"{place}: no package {top} is installed here; install it, e.g. pip install -e {top}.")
         if scheme in ("", "file") and not Path(rest).is_dir():
             raise ConfigError(f"The folder {rest} of hydra.searchpath does not exist.")
 

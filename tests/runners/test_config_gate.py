@@ -212,14 +212,19 @@ def test_the_code_of_a_search_path_runs_only_when_it_is_trusted(evil: Path) -> N
     assert (evil / "ran").exists()
 
 
-def test_a_package_of_options_is_imported_only_when_it_is_trusted(evil: Path) -> None:
+def test_a_package_of_options_is_imported_only_when_it_is_trusted(evil: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = "hydra.searchpath=[pkg://evil_package.conf]"
     refused(evil, start(evil, "runners.cli.main plan", "sweep=demo", place, search=False), "trusted=[evil_package.]")
     refused(
         evil, start(evil, "runners.run", place, "trusted=[evil.]", search=False), "imports the package evil_package"
     )
+    with pytest.raises(
+        ConfigError, match="no package nobodys is installed here; install it, e.g. pip install -e nobodys"
+    ):
+        check_search_path(["hydra.searchpath=[pkg://nobodys.conf]", "trusted=[nobodys.]"])
     with pytest.raises(ConfigError, match="does not exist"):
         check_search_path([f"hydra.searchpath=[file://{evil}/typo]"])
+    monkeypatch.syspath_prepend(evil)
     check_search_path([place, "trusted=[evil_package.]"])
 
 
