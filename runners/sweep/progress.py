@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Protocol
 
 from rich.console import Console
@@ -14,6 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from runners.store.records import FINISHED, Store
 
+BEGAN = time.time()
+"""When this process, just started, came to import this module."""
 POLL_SECONDS = 0.5
 SAY_SECONDS = 15.0  # between lines on one cell; most are done sooner
 QUIET_SECONDS = 10.0  # between lines where there is no terminal
@@ -28,6 +31,7 @@ class Tally:
         self.waiting = {key: store.stamp(key) for key in keys}
         self.failed = 0
         self.started = time.monotonic()
+        self.first: str | None = None  # when the first of these records was begun
 
     @property
     def done(self) -> int:
@@ -37,8 +41,9 @@ class Tally:
         """Read what is new."""
         for key in [key for key, stamp in self.waiting.items() if self.store.stamp(key) != stamp]:
             del self.waiting[key]
-            record = self.store.read(key)
-            self.failed += record is not None and record["status"] not in FINISHED
+            if record := self.store.read(key):
+                self.failed += record["status"] not in FINISHED
+                self.first = min(filter(None, (self.first, record["started"])))
 
     def text(self) -> str:
         """Return text such as ``3 failed, about 2 min left``."""
@@ -47,6 +52,14 @@ class Tally:
             rate = (time.monotonic() - self.started) / self.done
             parts.append(f"about {duration(rate * len(self.waiting))} left")
         return ", ".join(parts)
+
+    def summary(self) -> str:
+        """Return a sentence on what was done, and on how long the command took to come to its first cell."""
+        took = f"{self.done} of {self.total} cells done in {duration(time.monotonic() - self.started)}"
+        if self.first is None:
+            return f"{took}."
+        waited = max(0.0, datetime.fromisoformat(self.first).timestamp() - BEGAN)
+        return f"{took}; the first began {duration(waited)} after the command."
 
 
 class Counted(Protocol):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -120,7 +119,7 @@ def launch(console: Console, launcher: Launcher, plan: Plan, store: Store, confi
             again=name in LOCAL_LAUNCHERS,
             say=lambda line: console.print(line, highlight=False, soft_wrap=True),
         )
-    console.print(f"{tally.done} of {tally.total} cells done in {duration(time.monotonic() - tally.started)}.")
+    console.print(tally.summary())
     return answers
 
 
