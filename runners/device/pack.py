@@ -63,7 +63,7 @@ def full_sweeps() -> list[str]:
 
 def plan(sweep: str) -> dict[str, Any]:
     """Return the plan of a sweep as plain data, of the seeds that make a row."""
-    from runners.cli.main import plan as command
+    from runners.cli.commands import plan as command
 
     words, told = sys.argv, io.StringIO()
     try:
