@@ -16,7 +16,7 @@ from runners.config.identity import SINGLE, canonical
 from runners.config.remembered import ROOT, remembered
 
 if TYPE_CHECKING:
-    from runners.config.loader import Cells
+    from runners.config.cells import Cells
     from runners.sweep.plan import Judge
 
 
@@ -110,7 +110,8 @@ def options(extra: Sequence[str]) -> Iterator[Options]:
     from hydra.core.global_hydra import GlobalHydra
 
     from runners.config import compose as composition
-    from runners.config.loader import Cells, SweepLoader
+    from runners.config.cells import Cells
+    from runners.config.loader import SweepLoader
     from runners.sweep.plan import Judge
 
     composition.register()

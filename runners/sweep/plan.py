@@ -23,10 +23,11 @@ from omegaconf import DictConfig, OmegaConf
 from benchmark.errors import ConfigError
 from runners.config.build import check, locate, nearest
 from runners.config.catalogue import components
+from runners.config.cells import Cells
 from runners.config.compose import ComposedCell
 from runners.config.gate import resolved, trusted_prefixes
 from runners.config.identity import SINGLE, canonical
-from runners.config.loader import Cells, SweepLoader
+from runners.config.loader import SweepLoader
 from runners.config.pairs import derive
 from runners.config.remembered import keep, recall
 from runners.store.records import FINISHED, Store

@@ -19,9 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from benchmark.errors import ConfigError
 from runners.config import catalogue
+from runners.config import cells as joiner
 from runners.config import loader as loaders
+from runners.config.cells import Cells
 from runners.config.compose import SINGLE, ComposedCell, cell_of, part_of, register
-from runners.config.loader import Cells, SweepLoader
+from runners.config.loader import SweepLoader
 from tests.runners.conftest import FAKE_CELL, composed
 
 CELLS = [
@@ -143,7 +145,7 @@ def test_components_are_composed_once_each(
         for seed in (1, 2)
     ]
     cells, parts = Cells(loader, master), list[str]()
-    monkeypatch.setattr(loaders, "part_of", lambda *given: parts.append(given[1]) or part_of(*given))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(joiner, "part_of", lambda *given: parts.append(given[1]) or part_of(*given))  # type: ignore[func-returns-value]
     made = [cells(own) for own in lines]
     assert len({cell.key for cell in made}) == len(lines)
     assert sorted(parts) == sorted(["dataset", "model", "setting", "scale", *["threat", "defense", "seed"] * 2])

@@ -21,8 +21,9 @@ from hydra.core.global_hydra import GlobalHydra
 from benchmark.libraries import Library
 from benchmark.threats.evasion.libraries import Foolbox
 from runners.config import catalogue
+from runners.config.cells import Cells
 from runners.config.compose import register
-from runners.config.loader import Cells, SweepLoader
+from runners.config.loader import SweepLoader
 from runners.store.records import Store
 from runners.sweep.plan import make_plan
 from tests.runners.conftest import SEARCH, Command, composed, records, start
