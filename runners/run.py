@@ -20,7 +20,7 @@ from runners.store.gate import visible
 from runners.store.place import writable
 from runners.store.records import Record, Store
 from runners.sweep import tracking
-from runners.sweep.execute import execute
+from runners.sweep.execute import OUT_OF_MEMORY, execute
 from runners.sweep.plan import deferred
 from runners.sweep.process import end_process, keep_plugins, leave_out_of_collection
 from runners.sweep.progress import saying_so
@@ -86,7 +86,7 @@ def job(cell: ComposedCell) -> dict[str, Any]:
     """Play the cell for a sweep unless it was finished meanwhile; never raises, so that any launcher goes on.
 
     Returns:
-        ``key``, ``status``, and the ``hits`` and ``misses`` of the artifact cache.
+        ``key``, ``status``, whether it ran ``short`` of memory, and the artifact cache's ``hits`` and ``misses``.
     """
     store = Store(cell.options.store)
     try:
@@ -99,7 +99,9 @@ def job(cell: ComposedCell) -> dict[str, Any]:
         tracking.log(cell.options.logger, store.root, path)
         if played.device_lost:
             end_process(f"{cell.options.device}: the GPU reported an error that stays with the process, which ends.")
-        return {"key": cell.key, "status": played.record.status, "hits": played.hits, "misses": played.misses}
+        short = played.record.reason.startswith(OUT_OF_MEMORY)
+        told = {"key": cell.key, "status": played.record.status, "short": short}
+        return told | {"hits": played.hits, "misses": played.misses}
     except Exception as error:  # the record itself could not be made or written: the sweep reports it as missing
         return {"key": cell.key, "status": "unrecorded", "reason": sentence(error) or repr(error)}
 

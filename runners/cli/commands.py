@@ -1,4 +1,4 @@
-"""What each sub-command of ``gauntlet`` does. Imports stay inside, so that none pays for another's."""
+"""Sub-commands of ``gauntlet``. Imports stay inside, so that none pays for another's."""
 
 from __future__ import annotations
 

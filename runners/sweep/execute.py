@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported, which nothing above does
 
+OUT_OF_MEMORY = "out of memory"
+"""Beginning of the reason of a cell that failed for it."""
 LESS_MEMORY = "lower the batch size, restarts or victims, or run fewer cells at once"
 SECTIONS = ("utility", "risk", "cost", "diagnostics", "curves")
 
@@ -277,5 +279,5 @@ def _explained(error: Exception) -> str:
 
     trace = "".join(traceback.format_exception(error)).rstrip()
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-        return f"out of memory: {LESS_MEMORY}\n{trace}"
+        return f"{OUT_OF_MEMORY}: {LESS_MEMORY}\n{trace}"
     return trace

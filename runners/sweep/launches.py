@@ -23,17 +23,20 @@ def launch_all(
     *,
     at_once: int | None,
     again: bool,
+    side_by_side: bool,
     say: Callable[[str], None],
 ) -> Answers:
     """Have every cell played; gives what the jobs answered, as far as the launcher told.
 
     The cells whose workers died are launched again, one at a time: one that loses its worker again, all alone, is
     recorded as failed, and the others are none the worse for it. Some launchers stop as a whole when they lose a
-    worker; the cells that were being played are then treated so.
+    worker; the cells that were being played are then treated so. A cell that ran out of memory beside others is
+    played again alone, for memory may have been short only because they had it.
 
     Args:
         at_once: how many cells the launcher is given at a time; None for all.
         again: whether to launch again after the launcher stopped. Not where jobs may still wait in a cluster's queue.
+        side_by_side: whether the launcher plays several cells at a time.
         say: prints a line.
     """
     answers: Answers = []
@@ -46,6 +49,10 @@ def launch_all(
         if dead := [planned for planned in dead if store.stamp(planned.cell.key) == before[planned.cell.key]]:
             say(f"A worker died {len(dead)} times; its cells are played again, one by one.")
             answers += _one_by_one(launcher, dead, store, say)
+        starved = {answer["key"] for answer in told if answer.get("short")} if side_by_side else set()
+        if short := [planned for planned in batch if planned.cell.key in starved]:
+            say(f"Out of memory {len(short)} times, beside other cells; they are played again, one by one.")
+            answers += _one_by_one(launcher, short, store, say)
         if error is not None:
             say(f"The launcher stopped: {error}")
             missing = [planned for planned in batch if store.stamp(planned.cell.key) == before[planned.cell.key]]

@@ -117,6 +117,7 @@ def launch(console: Console, launcher: Launcher, plan: Plan, store: Store, confi
             store,
             at_once=OmegaConf.select(config, "jobs") if name == "submitit_local" else None,  # it starts all it is given
             again=name in LOCAL_LAUNCHERS,
+            side_by_side=name != "basic" and OmegaConf.select(config, "jobs") != 1,
             say=lambda line: console.print(line, highlight=False, soft_wrap=True),
         )
     console.print(tally.summary())

@@ -30,10 +30,20 @@ SMALL = ("sweep=fake", "seed=0", "threat.adaptive=false,true", "defense=none,gra
 
 
 class Workers:
-    """Launcher that breaks down at the cells with these seeds; those before them in a batch are played."""
+    """Launcher that breaks down at the cells with these seeds; those before them in a batch are played.
 
-    def __init__(self, store: Store, deadly: set[int], *, whole: bool = True) -> None:
-        self.store, self.deadly, self.whole = store, deadly, whole
+    Cells with ``large`` seeds run out of memory beside others.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        deadly: frozenset[int] | set[int] = frozenset(),
+        *,
+        whole: bool = True,
+        large: frozenset[int] | set[int] = frozenset(),
+    ) -> None:
+        self.store, self.deadly, self.whole, self.large = store, deadly, whole, large
         self.batches: list[list[int]] = []
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[Any]:
@@ -49,14 +59,16 @@ class Workers:
                     raise RuntimeError("a worker was killed")
                 self.store.path(cell.key).parent.mkdir(parents=True, exist_ok=True)
                 self.store.path(cell.key).write_text('{"status": "ok"}')
-            answers.append(SimpleNamespace(return_value={"key": cell.key, "status": "ok"}))
+            short = seed in self.large and len(seeds) > 1
+            told = {"key": cell.key, "status": "failed" if short else "ok", "short": short}
+            answers.append(SimpleNamespace(return_value=told))
         return answers
 
 
 def play(launcher: Workers, **options: Any) -> tuple[list[dict[str, Any]], list[str]]:
     cells = [Planned(composed(*FAKE_CELL, f"seed={seed}"), (f"seed={seed}",)) for seed in range(4)]
     said: list[str] = []
-    given = {"at_once": None, "again": True} | options
+    given = {"at_once": None, "again": True, "side_by_side": True} | options
     return launch_all(launcher, cells, launcher.store, say=said.append, **given), said  # type: ignore[arg-type]
 
 
@@ -70,6 +82,16 @@ def test_a_cell_that_kills_its_worker_is_recorded_and_the_others_are_played(tmp_
     assert failed["seed"] == 1 and "its worker process died, twice" in failed["reason"]
     assert failed["facts"]["headline"] == "ssim"
     assert "a worker was killed" in said[0] and "seed 1" in said[1]
+
+
+def test_a_cell_that_ran_out_of_memory_beside_others_is_played_alone(tmp_path: Path) -> None:
+    launcher = Workers(Store(tmp_path), large={1, 3})
+    answers, said = play(launcher)
+    assert launcher.batches == [[0, 1, 2, 3], [1], [3]]
+    assert [answer["status"] for answer in answers[4:]] == ["ok", "ok"] and "Out of memory 2 times" in said[0]
+    launcher = Workers(Store(tmp_path), large={1})
+    play(launcher, side_by_side=False)
+    assert launcher.batches == [[0, 1, 2, 3]], "it was alone"
 
 
 def test_a_launcher_that_begins_nothing_is_not_asked_again(tmp_path: Path) -> None:
