@@ -19,7 +19,7 @@ import secrets
 import stat
 import time
 from bisect import bisect_left
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,23 +30,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from runners.store import gate
+from runners.store import columns, gate
+from runners.store.columns import DERIVED, FLOAT, NULL, SPREAD, TEXT, TRUTH, Record
 from runners.store.errors import StoreError
 from runners.store.gate import Fault, Gate
-
-Record = dict[str, Any]
-
-SECTIONS = ("utility", "risk", "cost", "diagnostics")
-SPREAD = (*SECTIONS, "config")
-"""Fields with a column for each entry, ``risk.ssim``."""
-NESTED = ("facts", "versions", "curves", "captions", "media")
-"""Fields with one column of JSON text."""
-SCALARS = ("key", "sweep", "status", "reason", "seed")
-LATER = ("seconds", "peak_memory_mb", "device", "started", "data", "schema")
-DERIVED = ("dataset", "model", "setting", "threat", "defense", "scale", "adaptive", "family", "surface", "headline")
-"""Columns for readers of the table; the record holds the same in ``config`` and ``facts``."""
-WHOLE = ("seed", "schema")
-"""Columns of integers; other numbers are 64-bit floats."""
 
 TYPED: dict[str, Callable[[pa.DataType], bool]] = {
     **dict.fromkeys(("key", "status", "layout", "config.seed"), pa.types.is_string),
@@ -59,12 +46,8 @@ ROWS = 4096
 """Rows of a row group, the part of a table that is decoded for a single record."""
 BATCH = 512
 KEPT_GROUPS = 4
-LARGEST = 2**53  # integers up to here are exact as floats
 MOST_ROWS, MOST_BYTES = 5_000_000, 4 << 30  # of a table, as its footer promises
 RACY = 100_000_000  # ns: a folder that changed so lately may change again without a new time stamp
-
-# Types in a layout: float, integer, text, truth value, null, JSON text, and a field with a column for each entry.
-FLOAT, INTEGER, TEXT, TRUTH, NULL, JSON, ENTRIES = "f", "i", "s", "b", "n", "j", "d"
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
@@ -79,7 +62,7 @@ def write(path: Path, records: Callable[[], Iterable[Record]]) -> None:
         StoreError: the disk is full or the folder cannot be written, or a record does not survive.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    schema = _schema(records())
+    schema = columns.schema(records())
     temporary = path.with_name(f".{path.stem[:16]}-{secrets.token_hex(4)}")
     try:
         with pq.ParquetWriter(
@@ -87,7 +70,7 @@ def write(path: Path, records: Callable[[], Iterable[Record]]) -> None:
         ) as writer:
             source = iter(records())
             while chunk := list(itertools.islice(source, ROWS)):
-                writer.write_table(_table(chunk, schema))
+                writer.write_table(columns.table(chunk, schema))
         _verify(temporary, records())
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -107,94 +90,6 @@ def _verify(path: Path, records: Iterable[Record]) -> None:
     for packed, record in itertools.zip_longest(Table(path).records(), records):
         if json.dumps(packed) != json.dumps(record):
             raise StoreError(f"The record {record['key']} cannot be packed without loss; it stays as it is.")
-
-
-def _schema(records: Iterable[Record]) -> pa.Schema:
-    """Return the columns for all of ``records``, in an order and of types that depend on them alone."""
-    types: dict[str, set[str]] = defaultdict(set)
-    for record in records:
-        for column, kind, _ in _cells(record):
-            types[column].add(kind)
-    spread = [column for field in SECTIONS for column in sorted(types) if column.startswith(f"{field}.")]
-    config = sorted(column for column in types if column.startswith("config."))
-    names = [*SCALARS, *DERIVED, *spread, *LATER, *config, *NESTED]
-    names += sorted(types.keys() - set(names))  # fields that a later version of the suite may add
-    return pa.schema([*((name, _type(name, types[name])) for name in names), ("layout", pa.string())])
-
-
-def _type(column: str, kinds: set[str]) -> pa.DataType:
-    known = kinds - {NULL}
-    if column == "adaptive" or known == {TRUTH}:
-        return pa.bool_()
-    if column in WHOLE and known <= {INTEGER}:
-        return pa.int64()
-    number = known <= {FLOAT, INTEGER} if known else column.partition(".")[0] in (*SECTIONS, *LATER[:2])
-    return pa.float64() if number else pa.string()
-
-
-def _table(records: Sequence[Record], schema: pa.Schema) -> pa.Table:
-    columns: dict[str, list[Any]] = {name: [None] * len(records) for name in schema.names}
-    numbers = {field.name for field in schema if not pa.types.is_string(field.type)}
-    for i, record in enumerate(records):
-        for name, value in _derived(record).items():
-            columns[name][i] = value
-        for name, kind, value in _cells(record):
-            as_is = name in numbers or kind in (TEXT, NULL)
-            columns[name][i] = value if as_is else _dumped(value)
-        columns["layout"][i] = _dumped(_layout(record))
-    return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema)
-
-
-def _cells(record: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Yield every column that ``record`` has an entry in, the entry's type and its value."""
-    for field, value in record.items():
-        kind = _kind(field, value)
-        if kind == ENTRIES:
-            for name, entry in value.items():
-                yield f"{field}.{name}", _kind(f"{field}.", entry), entry
-        else:
-            yield field, kind, value
-
-
-def _layout(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the type of each field, or for a field with a column an entry the type of each entry."""
-    return {
-        field: {name: _kind(f"{field}.", entry) for name, entry in value.items()} if kind == ENTRIES else kind
-        for field, value in record.items()
-        for kind in [_kind(field, value)]
-    }
-
-
-def _kind(field: str, value: Any) -> str:
-    if field in SPREAD and isinstance(value, dict):
-        return ENTRIES
-    if field == "config." or field in NESTED or isinstance(value, dict | list):
-        return JSON
-    if value is None:
-        return NULL
-    if isinstance(value, bool):
-        return TRUTH
-    if isinstance(value, int):
-        return INTEGER if abs(value) <= LARGEST else JSON
-    return FLOAT if isinstance(value, float) else TEXT
-
-
-def flat(record: Mapping[str, Any]) -> Record:
-    """Return the value of ``record`` for each column, nested fields as they are."""
-    return _derived(record) | {column: value for column, _, value in _cells(record)}
-
-
-def _derived(record: Mapping[str, Any]) -> Record:
-    config, facts = record.get("config") or {}, record.get("facts") or {}
-    row = {part: (config.get(part) or {}).get("name") for part in ("dataset", "model", "setting", "threat", "scale")}
-    row["defense"] = "+".join(node["name"] for node in config.get("defense") or [])
-    row |= {name: facts.get(name) for name in ("family", "surface", "headline")}
-    row["adaptive"] = bool(facts.get("adaptive", (config.get("threat") or {}).get("adaptive", False)))
-    return row
-
-
-def _dumped(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------

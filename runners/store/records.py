@@ -212,14 +212,14 @@ class Store:
         loose, faults = self._loose()
         if not (loose or faults or any((self.root / "records").glob("*.parquet"))):  # pyarrow is not imported in vain
             return {name: [] for name in names}
-        from runners.store import packed
+        from runners.store.columns import flat
 
         tables = self.packed()
         rows = tables.rows(names)
         for key in loose:
             for record in self._picked(key, (), faults):
-                flat = packed.flat(record)
-                rows[key] = tuple(flat.get(name) for name in names)
+                values = flat(record)
+                rows[key] = tuple(values.get(name) for name in names)
         gate.tell(self.root, [*faults, *tables.faults])
         ordered = [rows[key] for key in sorted(rows)]
         return {name: [row[i] for row in ordered] for i, name in enumerate(names)}

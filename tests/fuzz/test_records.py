@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from benchmark.errors import GauntletError
 from runners.cli.difference import differences
 from runners.config.identity import digest
-from runners.store import gate, packed, table
+from runners.store import columns, gate, table
 from runners.store.merge import merge
 from runners.store.pack import pack
 from runners.store.records import Damaged, Store, StoreError, read_loose
@@ -179,7 +179,7 @@ def test_a_record_is_read_whole_or_named(tier: str, sandbox: Sandbox) -> None:
         assert found["key"] == path.stem == digest(found["config"])
         assert gate.Gate().fault(found, found["key"]) is None
         differences(found, sound)
-        packed.flat(found)
+        columns.flat(found)
         json.dumps(found, allow_nan=False)
 
     hold(tier, (60, 6000), read, mutated())
@@ -298,9 +298,9 @@ def tables(draw: st.DrawFn) -> bytes:
     """A table with values or types of columns changed, or with damaged bytes."""
     rows = sorted([record(seed=7), base(), draw(mutated())], key=lambda one: str(one.get("key")))
     try:
-        made = packed._table(rows, packed._schema(rows))
+        made = columns.table(rows, columns.schema(rows))
     except Exception:  # no table at all can be made of it
-        made = packed._table(rows := [base()], packed._schema(rows))
+        made = columns.table(rows := [base()], columns.schema(rows))
     for _ in range(draw(st.integers(0, 2))):
         name = draw(st.sampled_from([*made.column_names, "layout", "layout"]))
         place = made.column_names.index(name)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from runners.config.identity import digest
-from runners.store import packed
+from runners.store import columns, packed
 from runners.store.records import Store
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +56,7 @@ def _turned(template: Mapping[str, Any], turn: int) -> dict[str, Any]:
 def _varied(template: Mapping[str, Any], key: str, turn: int) -> dict[str, Any]:
     noise, config = random.Random(key), _turned(template, turn)
     made = {**template, "key": key, "seed": config["seed"], "config": config, "media": {}}
-    for section in packed.SECTIONS if turn else ():
+    for section in columns.SECTIONS if turn else ():
         made[section] = {
             name: value * (1 - 1e-3 * noise.random()) if isinstance(value, float) else value
             for name, value in template[section].items()

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from runners.cli import main as cli
-from runners.store import gate, packed, table
+from runners.store import columns, gate, packed, table
 from runners.store import pack as packing
 from runners.store.merge import PNG, merge
 from runners.store.pack import pack
@@ -294,7 +294,7 @@ def test_a_hundred_thousand_records(tmp_path: Path) -> None:
 
 def test_a_table_whose_one_key_is_null_is_named(tmp_path: Path) -> None:
     (tmp_path / "records").mkdir()
-    made = packed._table([one := record()], packed._schema([one]))
+    made = columns.table([one := record()], columns.schema([one]))
     nothing = pa.array([None], pa.string())
     pq.write_table(made.set_column(made.column_names.index("key"), "key", nothing), tmp_path / "records/test.parquet")
     assert list(Store(tmp_path).all()) == []
