@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from benchmark.errors import ConfigError
+from benchmark.models.any_shape import AnyShape
 from benchmark.models.base import ACTIVATIONS, activation
 from benchmark.models.by_shape import network_for
 from benchmark.models.conv1d import Conv1d
@@ -26,6 +27,7 @@ from benchmark.models.shallow import KINDS, Shallow
 from benchmark.models.standardised import CIFAR10, MNIST, Standardised
 from benchmark.models.vgg16 import VGG16, Repeated
 from benchmark.models.wide_resnet import WideResNet28
+from benchmark.seeds import generator, isolated
 from benchmark.training.functional import Net
 from benchmark.training.loop import predict, train
 
@@ -333,3 +335,17 @@ def test_standardisation_by_channel():
 def test_images_too_small_are_refused(model, shape):
     with pytest.raises(ConfigError, match="pixels are too few"):
         model(shape=shape, num_classes=10)
+
+
+def test_the_default_network_learns_a_signal_that_hardly_varies_in_few_steps() -> None:
+    rng = generator(0, "test")
+    y = torch.arange(120) % 2
+    x = 0.5 + 0.02 * (y[:, None, None] - 0.5) + 0.03 * torch.randn(120, 3, 64, generator=rng)
+    with isolated(0, "test"):
+        model = AnyShape(shape=(3, 64), num_classes=2)
+    steps = torch.optim.SGD(model.parameters(), lr=0.2)
+    for _ in range(40):
+        steps.zero_grad()
+        torch.nn.functional.cross_entropy(model(x), y).backward()
+        steps.step()
+    assert (model(x).argmax(dim=1) == y).float().mean() > 0.95
