@@ -8,7 +8,6 @@ although their keys are current.
 
 from __future__ import annotations
 
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -40,11 +39,11 @@ from runners.claims.claim_evaluation import (
 )
 from runners.claims.claims import Paper, load
 from runners.claims.verdicts import verdict_on
+from runners.cli import streams
 from runners.store.parts import PerCell
 from runners.store.records import Store
 from runners.store.staleness import edited, moved_on, unknown_sources
 from runners.store.table import READ, frame_of
-from runners.sweep.sweep import LOG_WIDTH
 
 COLOURS = dict.fromkeys(FAULTS, "bold red") | {INSIDE: "green", UNDECIDED: "magenta", MISSED: "yellow"}
 COLOURS |= {NOT_RUN: "cyan", UNAVAILABLE: "dim", TESTED: "blue"}
@@ -63,7 +62,7 @@ def run(store: Path, *, reported: Path, baseline: Path, scale: str | None, syste
     Returns:
         1 when a claim is at fault or an accepted number drifted, else 0.
     """
-    console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+    console = streams.console()
     records = list(Store(store).all(*READ, "versions"))
     faults = _claims(console, records, reported, scale, system)
     if system is None:

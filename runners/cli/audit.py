@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import shlex
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from benchmark.errors import ConfigError
+from runners.cli import streams
 from runners.cli.problems import guarded
 from runners.sweep.progress import duration
 
@@ -29,7 +29,6 @@ TEXT = "play the threats that apply to your own data within a time, and write a 
 SETTINGS = ("collaboration", "release", "deployment", "service")
 RESERVE, RESERVED_SHARE = 10.0, 0.5
 """For the report: seconds at least, and a share of what the plan took, which tells how busy the machine is."""
-LOG_WIDTH = 120
 NONE = "none"
 OF_CELLS = ("dataset", "model", "setting", "threat", "defense", "scale", "seed")
 
@@ -87,9 +86,7 @@ def run(arguments: Sequence[str]) -> None:
     own = [line for line in options.overrides if not line.startswith(("store=", "sweep=", "seed="))]
     own += [f"seed={given.get('seed', f'range(0,{options.seeds})')}", f"store={_quoted(out)}"]
 
-    from rich.console import Console
-
-    console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+    console = streams.console()
     span = begun, begun + 60 * options.minutes
     audit, facts, jobs = _planned(
         console, own, sweep=given.get("sweep", "audit"), settings=settings, out=out, span=span

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from runners.cli import streams
 from runners.config import catalogue
 
 
@@ -224,14 +225,12 @@ def leaderboard(arguments: argparse.Namespace) -> int | None:
 
 
 def board(arguments: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from runners.config.faces import faces
     from runners.report import boards, tables, terminal
     from runners.store.place import existing
 
     if arguments.name is None:
-        terminal.show_faces(Console(), faces())
+        terminal.show_faces(streams.console(), faces())
         return
     existing(arguments.store)
     shown = boards.named(arguments.name, arguments.store)
@@ -240,7 +239,7 @@ def board(arguments: argparse.Namespace) -> None:
     if arguments.csv:
         print(tables.ranking(standings), end="")
     else:
-        terminal.show_ranking(Console(), shown, standings)
+        terminal.show_ranking(streams.console(), shown, standings)
 
 
 def _strips(arguments: argparse.Namespace) -> int:

@@ -7,9 +7,15 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PIPE_CLOSED = 141
 """Exit code of a program that writes to a pipe which nobody reads any more: 128 + SIGPIPE, as of every Unix tool."""
+LOG_WIDTH = 120
+"""Characters of a line where there is no terminal to ask."""
 
 
 def prepare() -> None:
@@ -33,3 +39,10 @@ def quiet_pipe() -> Iterator[None]:
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(PIPE_CLOSED)
+
+
+def console() -> Console:
+    """Return a console as wide as the terminal, or of :data:`LOG_WIDTH` where there is none to ask."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else LOG_WIDTH)

@@ -18,6 +18,9 @@ from runners.report.ranking import Standing
 from runners.report.sections import Row, Section
 from runners.store.gate import visible
 
+WIDE = 100
+"""Characters of a line in which a ranking has room for all columns."""
+
 
 def show(console: Console, boards: Iterable[Board]) -> None:
     """Print every board: its findings, and a line for each defense."""
@@ -84,11 +87,16 @@ def show_ranking(console: Console, board: Board, standings: Sequence[Standing]) 
     assert board.face is not None and board.contest is not None
     console.print(_text(f"{board.face.title}: {board.face.question}"), style="bold")
     head, lines = ranking(board.contest, standings)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in head:
-        table.add_column(_text(name), overflow="fold")
-    for line in lines:
-        table.add_row(*map(_text, line))
+    rows = [dict(zip(head, line, strict=True)) for line in lines]
+    for row in rows:
+        row["by"] = "\n".join(dict.fromkeys((row["by"], row["under"])))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    hidden = {"under"} if console.width >= WIDE else {"under", "by", "undefended", "left"}
+    shown = [name for name in head if name not in hidden]
+    for name in shown:
+        table.add_column(_text(name.replace(" ", "\n")), overflow="fold", no_wrap=name != "by")
+    for row in rows:
+        table.add_row(*(_text(row[name]) for name in shown))
     console.print(table)
     console.print(
         f"{board.played} of {board.planned} planned cells were played. ≈ cannot be told from the best; ≥ some attacks "

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmark.errors import ConfigError
+from runners.cli import streams
 from runners.cli.problems import CellsFailed
 from runners.config.compose import store_of
 from runners.config.loader import SweepLoader
@@ -35,7 +36,6 @@ from runners.sweep.tracking import check as check_logger
 LOCAL_LAUNCHERS = ("basic", "joblib", "local")
 ENTRANCES = ("boards/README.md", "site/index.html")
 PICTURES_SHOWN = 5
-LOG_WIDTH = 120  # where there is no terminal to ask
 
 
 def sweep(
@@ -53,7 +53,7 @@ def sweep(
     Raises:
         CellsFailed: some cells have no finished record at the end.
     """
-    console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+    console = streams.console()
     store = Store(store_of(config))
     if not plan_only:
         writable(store.root)
