@@ -31,11 +31,16 @@ ALONE = "single_cells"
 
 @dataclass(frozen=True)
 class Board:
-    """Results of a sweep. Numbers of different protocols stand in different sections and are never averaged."""
+    """Results of a sweep. Numbers of different protocols stand in different sections and are never averaged.
+
+    Attributes:
+        seconds: that its cells took, each of them on one core.
+    """
 
     name: str
     sections: list[Section]
     face: Face | None = None
+    seconds: float = 0.0
 
     @cached_property
     def contest(self) -> Contest | None:
@@ -82,6 +87,11 @@ class Board:
     def played(self) -> int:
         """Return the number of its cells that have a record, whatever became of them."""
         return self.planned - self.runs[NOT_RUN]
+
+    @property
+    def progress(self) -> str:
+        """Return how many of its cells were played, and what they cost."""
+        return f"{self.played} of {self.planned} planned cells were played, in {self.seconds / 3600:.1f} core-hours"
 
     @cached_property
     def runs(self) -> Counter[str]:
@@ -176,7 +186,8 @@ def _sweep(record: Record) -> str:
 
 
 def _board(name: str, own: list[Record], undefended: dict[Cell, Record], face: Face | None = None) -> Board:
-    return Board(name, sections.build(name, lines([*own, *_missing(own, undefended)]), planned=face is not None), face)
+    made = sections.build(name, lines([*own, *_missing(own, undefended)]), planned=face is not None)
+    return Board(name, made, face, sum(record["seconds"] or 0.0 for record in own))
 
 
 def _members(planned: Sequence[Member], every: Iterable[Record]) -> list[Record]:

@@ -97,7 +97,16 @@ def index(boards: Sequence[Board], papers: Sequence[tuple[Paper, Sequence[Answer
 
 def _boards(boards: Iterable[Board]) -> list[str]:
     """Return a line for each board with a face: its question, who is on the front, and what the best one leaves."""
-    head = ["board", "question", "on the front", "least worst case", "undefended", "utility lost", "cells"]
+    head = [
+        "board",
+        "question",
+        "on the front",
+        "least worst case",
+        "undefended",
+        "utility lost",
+        "cells",
+        "core-hours",
+    ]
     lines = []
     for board in boards:
         if board.face is None or board.contest is None:
@@ -109,7 +118,8 @@ def _boards(boards: Iterable[Board]) -> list[str]:
             bare = worst_of(found.bare) if found.bare else "–"
             numbers = [worst_of(found.best), bare, lost_of(board.contest, found.best)]
         link = Ready(f"[{escaped(board.face.title)}]({board.slug}.md)")
-        lines.append([link, board.face.question, front, *numbers, f"{board.played} of {board.planned}"])
+        cells = [f"{board.played} of {board.planned}", f"{board.seconds / 3600:.1f}"]
+        lines.append([link, board.face.question, front, *numbers, *cells])
     return [table(head, lines)] if lines else []
 
 
@@ -165,7 +175,7 @@ def _faced(board: Board) -> list[str]:
         return [f"# {escaped(board.name)}"]
     face, found = board.face, board.contest
     over = f"{len(found.attacks)} attacks and {len(found.protocols)} protocols"
-    cells = f"{board.played} of {board.planned} planned cells were played; seeds: {escaped(face.seeds)}."
+    cells = f"{board.progress}; seeds: {escaped(face.seeds)}."
     return [
         f"# {escaped(face.title)}",
         f"**{escaped(face.question)}** `{board.name}`, version {face.version}. "

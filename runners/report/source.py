@@ -17,7 +17,7 @@ Record = dict[str, Any]
 Line = Mapping[str, Any]
 
 NUMBERS = ("utility", "risk", "cost", "diagnostics")
-PLAIN = ("key", "status", "sweep", "seed")
+PLAIN = ("key", "status", "sweep", "seed", "seconds")
 NAMED = (
     *("key", "status", "reason", "dataset", "model", "setting", "threat", "defense", "scale"),
     *("dataset_label", "model_label", "setting_label", "threat_label", "defense_label"),

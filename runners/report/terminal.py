@@ -99,7 +99,7 @@ def show_ranking(console: Console, board: Board, standings: Sequence[Standing]) 
         table.add_row(*(_text(row[name]) for name in shown))
     console.print(table)
     console.print(
-        f"{board.played} of {board.planned} planned cells were played. ≈ cannot be told from the best; ≥ some attacks "
+        f"{board.progress}. ≈ cannot be told from the best; ≥ some attacks "
         "have no number yet; front: nobody has both less risk and less loss.",
         highlight=False,
     )

@@ -81,6 +81,11 @@ def test_rows_are_ranked_by_their_worst_case_and_holes_are_told() -> None:
     assert not standings["holey"].complete and board_text.worst_of(standings["holey"]).startswith("≥ ")
 
 
+def test_a_board_tells_what_was_played_and_what_it_cost() -> None:
+    hours = [row | {"seconds": 1800.0} for row in cells("leakage_dlg", "none", [0.9] * 3)]
+    assert board(hours).progress == "3 of 4 planned cells were played, in 1.5 core-hours"
+
+
 def test_a_defense_that_changes_nothing_is_not_on_the_front() -> None:
     records = [row for name in ("none", "idle") for row in cells("leakage_dlg", name, [0.9] * 3)]
     standings = boards.ranked(board([*records, *cells("leakage_dlg", "real", [0.5] * 3, accuracy=0.9)], missing=()))
