@@ -34,7 +34,9 @@ OUTSIDE = re.compile(
     r"\b(?:RE)?DESIGN\b|\bSTYLE\.md|\b[Ss]pecs?\b(?!\.|\()|\bspecification's?\b|\bM\d{1,2}\b|\bissues? #?\d+"
 )
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)")
-EXAMPLES = frozenset({"x", "mine", "leakage_mine", "public_lookup", "leakage_public_lookup", "sign_upload", "rounding"})
+EXAMPLES = frozenset(
+    {"x", "mine", "leakage_mine", "leakage_yours", "public_lookup", "leakage_public_lookup", "sign_upload", "rounding"}
+)
 """Names of components that the docs make up, or that live in ``examples``."""
 MADE = ("results/records", "results/boards", "results/media", "results/claims.csv")
 """Paths that commands make, or that a checkout need not have."""

@@ -189,6 +189,7 @@ REFUSED = "gauntlet run threat=evasion_jsma defense=krum"
 MADE_UP = {
     "leakage_public_lookup": "needs the two files of the page",
     "leakage_mine": "needs the files that `gauntlet new` writes",
+    "leakage_yours": "needs the files that `gauntlet new` writes",
     "my_package": "is a package of the reader's own",
     "mine.safetensors": "is a file of the reader's own",
     "trained.safetensors": "is a file of the reader's own",
