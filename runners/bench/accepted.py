@@ -56,7 +56,7 @@ def accept(names: Sequence[str], paths: Mapping[str, Callable[[], HotPath]], fil
     """Measure the paths ``names`` and write their ratios on this processor, for review: the lowest of two rounds each.
 
     Raises:
-        ConfigError: there is no such path.
+        ConfigError: there is no such path, or it has no plain form.
     """
     if strange := [name for name in names if name not in paths]:
         raise ConfigError(f"There is no hot path {strange[0]!r}; the paths are {', '.join(paths)}.")
@@ -98,5 +98,7 @@ def ratio(name: str, path: HotPath, wanted: float) -> float:
 
 
 def _once(name: str, path: HotPath, repeats: int) -> float:
+    if path.plain is None:
+        raise ConfigError(f"{name} has no plain form, so there is no ratio of it to accept or to check.")
     give_back_memory()
     return float(measure(name, replace(path, peer=None), repeats=repeats, at_least=BRIEF)["plain_over_fast"])

@@ -1,6 +1,7 @@
 """Timing of a hot path: interleaved in one process, one intra-op thread, medians of CPU seconds.
 
-On a GPU, whose work no CPU time tells, they are seconds of the clock, read when the work is done.
+On a GPU, whose work no CPU time tells, they are seconds of the clock, read when the work is done. Seconds of the clock
+are told beside those of the CPU everywhere.
 """
 
 from __future__ import annotations
@@ -54,32 +55,42 @@ class HotPath:
     """A fast and a plain way to do the same work; ``difference`` says how far their results are apart.
 
     Attributes:
-        plain: the reference, written as in the formula.
-        tolerance: on ``difference(fast's result, plain's)``.
+        plain: the reference, written as in the formula; None where only a peer does the same work.
+        tolerance: on ``difference(fast's result, plain's)``; without a plain form, nothing.
         work: what one call does, in a few words.
         peer: another library that does the same work.
+        repeats: of each form, at least; a whole job takes seconds and has fewer.
+
+    Raises:
+        ValueError: there is neither a plain form nor a peer.
     """
 
     fast: Callable[[], Any]
-    plain: Callable[[], Any]
+    plain: Callable[[], Any] | None
     tolerance: float
     work: str
     difference: Callable[[Any, Any], float] = largest_relative
     peer: Peer | None = None
+    repeats: int = REPEATS
+
+    def __post_init__(self) -> None:
+        if self.plain is None and self.peer is None:
+            raise ValueError("a path needs a plain form or a peer: there is nothing to hold it against.")
 
 
 def measure(
-    name: str, path: HotPath, device: str = "cpu", repeats: int = REPEATS, at_least: float = AT_LEAST_SECONDS
+    name: str, path: HotPath, device: str = "cpu", repeats: int | None = None, at_least: float = AT_LEAST_SECONDS
 ) -> dict[str, Any]:
     """Time one path, built for ``device``; ``plain_over_fast`` above 1 means that the fast form is faster.
 
     Args:
-        repeats: of each form, at least; more where those of the fast form take less than ``at_least`` seconds.
+        repeats: of each form, at least, by default the path's own; more where those of the fast form take less than
+            ``at_least`` seconds.
 
     Raises:
         AssertionError: the results disagree, so their times mean nothing.
     """
-    contenders = {"fast": path.fast, "plain": path.plain}
+    contenders = {"fast": path.fast} | ({} if path.plain is None else {"plain": path.plain})
     result: dict[str, Any] = {"path": name, "work": path.work, "peer": None}
     if path.peer is not None:
         result["peer"] = path.peer.package
@@ -88,31 +99,37 @@ def measure(
             contenders["peer"] = path.peer.prepare()
 
     clock = time.process_time if device == "cpu" else _clock()
-    ours, seconds = _timed(path.fast, clock)
-    result["difference"] = _agreed(name, "plain", path.difference(ours, path.plain()), path.tolerance)
+    ours, seconds, _ = _timed(path.fast, clock)
+    if path.plain is not None:
+        result["difference"] = _agreed(name, "plain", path.difference(ours, path.plain()), path.tolerance)
     if "peer" in contenders and path.peer is not None:
         difference = path.peer.difference(ours, contenders["peer"]())
         result["peer_difference"] = _agreed(name, path.peer.package, difference, path.peer.tolerance)
 
-    repeats = min(MOST_REPEATS, max(repeats, math.ceil(at_least / max(seconds, 1e-9))))
+    wanted = path.repeats if repeats is None else repeats
+    repeats = min(MOST_REPEATS, max(wanted, math.ceil(at_least / max(seconds, 1e-9))))
     spent: dict[str, list[float]] = {kind: [] for kind in contenders}
+    waited: dict[str, list[float]] = {kind: [] for kind in contenders}
     for _ in range(repeats):
         for kind, run in contenders.items():
-            spent[kind].append(_timed(run, clock)[1])
+            _, seconds, wall = _timed(run, clock)
+            spent[kind].append(seconds)
+            waited[kind].append(wall)
     medians = {kind: statistics.median(taken) for kind, taken in spent.items()}
     result["repeats"] = repeats
     for kind, median in medians.items():
         result[f"{kind}_seconds"], result[f"{kind}_seconds_least"] = median, min(spent[kind])
+        result[f"{kind}_wall_seconds"] = statistics.median(waited[kind])
     for kind in medians.keys() - {"fast"}:
         result[f"{kind}_over_fast"] = medians[kind] / medians["fast"]
     return result
 
 
-def _timed(run: Callable[[], Any], clock: Callable[[], float]) -> tuple[Any, float]:
-    """Return the result of ``run`` and its seconds."""
-    started = clock()
+def _timed(run: Callable[[], Any], clock: Callable[[], float]) -> tuple[Any, float, float]:
+    """Return the result of ``run``, its seconds by ``clock`` and those of the wall's clock."""
+    begun, started = time.perf_counter(), clock()
     result = run()
-    return result, clock() - started
+    return result, clock() - started, time.perf_counter() - begun
 
 
 def _clock() -> Callable[[], float]:
@@ -160,12 +177,13 @@ def run_all(
 
 def line(result: Mapping[str, Any]) -> str:
     """Return the figures of one path as a line of text."""
-    against = f"plain {result['plain_over_fast']:5.2f}x"
+    against = [f"plain {result['plain_over_fast']:5.2f}x"] if "plain_over_fast" in result else []
     if result["peer"]:
         times = f"{result['peer_over_fast']:5.2f}x" if result["peer_installed"] else "not installed"
-        against += f"  {result['peer']} {times}"
-    milliseconds = result["fast_seconds"] * 1e3
-    return f"{result['path']:>24}  {against:34}  fast {milliseconds:8.2f} ms; {result['work']}"
+        against.append(f"{result['peer']} {times}")
+    spent, waited = result["fast_seconds"] * 1e3, result["fast_wall_seconds"] * 1e3
+    took = f"fast {spent:8.2f} ms, {waited:8.2f} by the clock"
+    return f"{result['path']:>24}  {'  '.join(against):34}  {took}; {result['work']}"
 
 
 def processor() -> str:

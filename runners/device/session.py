@@ -162,7 +162,10 @@ class Session:
         for work, (kernels, waits) in tests["waits"].items():
             print(f"waits     {work}: {kernels} kernels, {waits} waits")
         for name, path in self.state.get("bench", {}).items():
-            print(f"bench     {name}: plain {path['plain_over_fast']:.2f}x on {path['machine']['device']}")
+            # A job without a plain form has only its own seconds where no peer is installed.
+            lead = path.get("plain_over_fast")
+            told = f"plain {lead:.2f}x" if lead else f"{path['fast_seconds']:.2f} s"
+            print(f"bench     {name}: {told} on {path['machine']['device']}")
         for log in sorted(self.into.glob("cells-*.log")):
             print("".join(f"cells     {line}\n" for line in log.read_text(errors="replace").splitlines()), end="")
         print(f"results   {self.into / RESULTS}; unpacked, `gauntlet merge {PACKED}` takes its records")

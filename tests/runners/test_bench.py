@@ -13,7 +13,7 @@ import pytest
 
 from benchmark.errors import ConfigError
 from runners import bench
-from runners.bench import accepted
+from runners.bench import accepted, evasion_jobs, jobs
 from runners.cli import main as cli
 from tests.accelerator.pretended_device import PretendedDevice
 from tests.runners.conftest import ROOT
@@ -56,6 +56,47 @@ def test_a_peer_that_is_not_installed_is_said_to_be_missing(tmp_path: Path, caps
     assert "no_such_library not installed" in capsys.readouterr().out
     (result,) = json.loads((tmp_path / "bench.json").read_text())["paths"]
     assert result["peer"] == "no_such_library" and "peer_over_fast" not in result
+
+
+def job(package: str = "json", value: float = 1.0, **other: Any) -> bench.HotPath:
+    """Return a path without a plain form."""
+    return bench.HotPath(lambda: 1.0, None, 0.0, "nothing", peer=peer(value, package), **other)
+
+
+def test_a_job_is_held_against_its_peer_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.run_all([], {"it": job, "alone": lambda: job("no_such_library")}, tmp_path)
+    held, alone = json.loads((tmp_path / "bench.json").read_text())["paths"]
+    assert held["peer_over_fast"] == held["peer_seconds"] / held["fast_seconds"]
+    assert alone["fast_seconds"] > 0 and "peer_over_fast" not in alone
+    assert not any("plain" in key for result in (held, alone) for key in result)
+    out = capsys.readouterr().out
+    assert "no_such_library not installed" in out and "plain" not in out
+    with pytest.raises(AssertionError, match="fast and json differ by 1"):
+        bench.measure("it", job(value=2.0))
+
+
+def test_a_path_is_held_against_something() -> None:
+    with pytest.raises(ValueError, match="needs a plain form or a peer"):
+        bench.HotPath(lambda: 1.0, None, 0.0, "nothing")
+
+
+def test_a_job_without_a_plain_form_has_no_ratio_to_accept(tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    with pytest.raises(ConfigError, match="it has no plain form"):
+        bench.accept(["it"], {"it": job}, file)
+    assert not file.exists()
+
+
+def test_a_job_is_repeated_as_often_as_it_says() -> None:
+    assert bench.measure("it", job(repeats=2), at_least=0.0)["repeats"] == 2
+    assert bench.measure("it", job(), at_least=0.0)["repeats"] == 5
+    assert bench.measure("it", job(repeats=2), repeats=3, at_least=0.0)["repeats"] == 3
+
+
+def test_waiting_counts_by_the_clock_alone() -> None:
+    waiting = bench.HotPath(lambda: time.sleep(0.02), lambda: None, 0.0, "nothing", lambda *_: 0.0)
+    result = bench.measure("it", waiting, repeats=1, at_least=0.0)
+    assert result["fast_seconds"] < 0.02 <= result["fast_wall_seconds"]
 
 
 def test_an_unknown_path_is_answered_with_the_known_ones(tmp_path: Path) -> None:
@@ -120,8 +161,40 @@ def test_what_ci_measures_is_accepted() -> None:
 
 
 @pytest.mark.parametrize("name", bench.HOT_PATHS)
-def test_a_path_states_its_floor(name: str) -> None:
-    assert "Floor: " in (bench.HOT_PATHS[name].__doc__ or "")
+def test_a_path_states_its_floor_and_a_job_what_it_compares(name: str) -> None:
+    jobs = {family.__name__ for family in bench.JOBS}
+    stated = "Compares " if bench.HOT_PATHS[name].__module__ in jobs else "Floor: "
+    assert stated in (bench.HOT_PATHS[name].__doc__ or "")
+
+
+def test_shadow_models_of_both_forms_give_the_same_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    for constant, smaller in {"PEOPLE": 40, "SHADOWS": 4, "SHADOW_EPOCHS": 2}.items():
+        monkeypatch.setattr(jobs, constant, smaller)
+    small = jobs.job_shadow_membership()
+    scores = small.fast()
+    assert len(scores) == 40 and scores.std() > 0
+    assert small.plain is not None and small.difference(scores, small.plain()) <= small.tolerance
+
+
+def test_a_poisoned_job_is_poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "ROUNDS", 3)
+    poisoned = jobs.job_poisoning().fast()
+    monkeypatch.setattr(jobs, "TAU", -1.0)  # malicious parties upload the honest mean
+    assert (poisoned.weights - jobs.job_poisoning().fast().weights).norm() > 1e-3
+
+
+@pytest.mark.crosscheck
+@pytest.mark.parametrize("name", [name for family in bench.JOBS for name in family.PATHS])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_job_agrees_with_its_peer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for constant, smaller in {"ROUNDS": 10, "SHADOW_EPOCHS": 2}.items():
+        monkeypatch.setattr(jobs, constant, smaller)
+    for constant, smaller in {"IMAGES": 40, "STEPS": 20, "SEARCHES": 2}.items():
+        monkeypatch.setattr(evasion_jobs, constant, smaller)
+    path = bench.HOT_PATHS[name]()
+    if path.peer is not None:
+        pytest.importorskip(path.peer.package, reason="pip install -e .[bench]")
+    bench.measure(name, path, repeats=1, at_least=0.0)
 
 
 @pytest.mark.slow
@@ -129,6 +202,8 @@ def test_a_path_states_its_floor(name: str) -> None:
 def test_a_path_computes_on_its_device(name: str) -> None:
     with PretendedDevice() as device:
         path = bench.HOT_PATHS[name]("cuda")
-        path.fast(), path.plain()
+        path.fast()
+        if path.plain is not None:
+            path.plain()
     assert not device.faults, {f"{fault.place}: {fault.message}" for fault in device.faults}
     assert device.kernels > 10

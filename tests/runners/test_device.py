@@ -93,24 +93,28 @@ def test_a_child_ends_with_its_time() -> None:
     assert time.monotonic() - started < 30
 
 
-def test_a_call_goes_on_where_the_last_one_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_goes_on_where_the_last_one_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     lines: dict[str, list[str]] = {}
 
     def child(self: Session, name: str, line: list[str], seconds: float) -> int | None:
         lines[name] = line
         (self.into / "tests.log").write_text(LOG)
         if name == "bench":
-            told = [{"path": "krum", "plain_over_fast": 2.0}]
+            told = [{"path": "krum", "plain_over_fast": 2.0}, {"path": "job_pgd", "fast_seconds": 1.5}]
             (self.into / "bench.json").write_text(json.dumps({"machine": {"device": "cpu"}, "paths": told}))
         return None if name == "tests" else 0
 
     monkeypatch.setattr(Session, "child", child)
-    monkeypatch.setattr(session, "HOT_PATHS", dict.fromkeys(["krum", "jsma"]))
+    monkeypatch.setattr(session, "HOT_PATHS", dict.fromkeys(["krum", "jsma", "job_pgd"]))
     for call in range(2):
         assert Session("cpu", 1.0, tmp_path, tmp_path / "none", None).run() == 1, "a test failed"
         deselected = [word for word in lines["tests"] if word.startswith("--deselect")]
         assert len(deselected) == (3 if call else 0), "what passed is not run again"
         assert ("krum" in lines["bench"]) is (call == 0)
+    told = capsys.readouterr().out
+    assert "krum: plain 2.00x on cpu" in told and "job_pgd: 1.50 s on cpu" in told
     assert not json.loads((tmp_path / STATE).read_text())["tests"]["complete"]
     assert (tmp_path / RESULTS).exists()
 

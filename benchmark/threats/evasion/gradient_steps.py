@@ -60,16 +60,20 @@ class PGD(InputThreat):
 
     def descend(self, logits: Logits, clean: Tensor, start: Tensor, targets: Tensor) -> AdversarialExamples:
         """Return every input as it was when it first met its target, or else after the last step."""
-        x, stalled = start.clone(), torch.zeros(len(start), dtype=torch.bool, device=start.device)
+        found, stalled = start.clone(), torch.zeros(len(start), dtype=torch.bool, device=start.device)
+        rows = torch.arange(len(start), device=start.device)  # of inputs that have not met their target yet
         for _ in range(self.steps):
-            x.requires_grad_()
+            x, wanted = found[rows].requires_grad_(), targets[rows]
             outputs = logits(x)
-            (slope,) = torch.autograd.grad(self.loss(outputs, targets).sum(), x)
-            aiming = outputs.argmax(dim=1) != targets
-            stalled = aiming & (slope.flatten(1).abs().amax(dim=1) == 0)
+            (slope,) = torch.autograd.grad(self.loss(outputs, wanted).sum(), x)
+            aiming = outputs.argmax(dim=1) != wanted
+            stalled[rows] = aiming & (slope.flatten(1).abs().amax(dim=1) == 0)
             step = self.step_size * slope.sign() * aiming.view(-1, *[1] * (x.ndim - 1))
-            x = project(x.detach() - step, clean, self.eps)
-        return AdversarialExamples(x.detach(), stalled)
+            found[rows] = project(x.detach() - step, clean[rows], self.eps)
+            rows = rows[aiming]
+            if not len(rows):
+                break
+        return AdversarialExamples(found, stalled)
 
 
 def project(x: Tensor, clean: Tensor, eps: float) -> Tensor:

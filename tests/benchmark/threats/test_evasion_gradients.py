@@ -59,6 +59,28 @@ def test_one_step_of_the_whole_size_is_fgsm(loss):
     assert not guess.stalled.any()
 
 
+def test_inputs_that_met_their_target_are_left_out_of_further_passes():
+    surface, passed = linear(), []
+    near, far = surface.x
+    surface = replace(surface, x=torch.stack([near, far + 0.1]))
+
+    def logits(x):
+        passed.append(len(x))
+        return surface.model(x)
+
+    attack = pgd(eps=0.5, steps=40, step_size=0.01)
+    guess = attack.descend(logits, surface.x, surface.x, surface.targets)
+    x = surface.x.clone()
+    for _ in range(40):  # all inputs in every pass
+        x.requires_grad_()
+        outputs = surface.model(x)
+        (slope,) = torch.autograd.grad(attack.loss(outputs, surface.targets).sum(), x)
+        aiming = (outputs.argmax(dim=1) != surface.targets).view(-1, 1, 1, 1)
+        x = torch.where(aiming, x - 0.01 * slope.sign(), x).detach()
+    assert torch.equal(guess.x, x)
+    assert passed[0] == 2 and 1 in passed and len(passed) < 40
+
+
 def test_steps_stay_in_the_box_and_stop_at_success():
     surface = linear()
     guess = pgd(eps=0.12, steps=20, step_size=0.01, random_start=True)(surface, seed=0)
