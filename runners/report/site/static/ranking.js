@@ -128,13 +128,13 @@ function plot(contest, standings) {
     { type: "scatter", mode: "lines", x: front.map(one => one.worst), y: front.map(one => -scale * one.entrant.lost), line: { color: "#1a6b36", width: 1, dash: "dot", shape: "hv" }, hoverinfo: "skip", showlegend: false },
     {
       type: "scatter", mode: "markers+text", showlegend: false, x: shown.map(one => one.worst), y: shown.map(one => -scale * one.entrant.lost),
-      text: shown.map(one => marked.includes(one) ? (one.entrant.kind === "none" ? "no defense" : one.entrant.defense) : ""), textposition: "top center", textfont: { size: 10 },
+      text: shown.map(one => marked.includes(one) ? (one.entrant.kind === "none" ? "no defense" : one.entrant.defense) : ""), textposition: shown.map((_, index) => index % 2 ? "bottom center" : "top center"), textfont: { size: 10 }, cliponaxis: false,
       customdata: shown.map(one => [one.entrant.defense, contest.attacks[one.index].label]),
       hovertemplate: `<b>%{customdata[0]}</b><br>${contest.metric} %{x:.3f} by %{customdata[1]}<br>%{y:.3g} ${contest.utility}<extra></extra>`,
       marker: { size: 11, color: shown.map(one => looks(one)[0]), symbol: shown.map(one => looks(one)[1]), line: { width: 1.5 } },
     },
   ], {
-    margin: { l: 60, r: 20, t: 20, b: 50 }, hovermode: "closest", font: { family: "inherit" },
+    margin: { l: 60, r: 70, t: 20, b: 50 }, hovermode: "closest", font: { family: "inherit" },
     xaxis: { title: { text: `worst-case ${contest.metric} (left is private)` }, zeroline: false },
     yaxis: { title: { text: `change of ${contest.utility}${contest.fraction ? " in points" : ""} (up is useful)` }, zeroline: false },
   }, { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] });
