@@ -281,6 +281,8 @@ OTHERWISE = (
     Otherwise(r".* dataset\.download=true .*", None, "needs a network"),
     Otherwise(r".* hydra/launcher=submitit_slurm .*", None, "needs a cluster"),
     Otherwise(r".* (--device |device=)cuda.*", None, "needs a GPU"),
+    Otherwise(r"^python -m runners\.device .*", None, "needs data sets; the tests of the device play it"),
+    Otherwise(r".* FOUND/packed .*", None, "needs what a device has played; its tests do the same"),
     Otherwise(r"^GAUNTLET_DATA=\S+ ", "", "the plan of a sweep needs no data"),
     Otherwise(r"\bsweep sweep=(papers/\w+|catalogue)", r"plan sweep=\1", "takes hours"),
     Otherwise(r"--minutes \d+", "--minutes 0.5", "shows as much"),
