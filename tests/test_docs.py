@@ -283,6 +283,7 @@ OTHERWISE = (
     Otherwise(r".* (--device |device=)cuda.*", None, "needs a GPU"),
     Otherwise(r"^python -m runners\.device .*", None, "needs data sets; the tests of the device play it"),
     Otherwise(r".* FOUND/packed .*", None, "needs what a device has played; its tests do the same"),
+    Otherwise(r".*pkg://my_package.conf.*", None, "is a package of the reader's own; the example's test plays one"),
     Otherwise(r"^GAUNTLET_DATA=\S+ ", "", "the plan of a sweep needs no data"),
     Otherwise(r"\bsweep sweep=(papers/\w+|catalogue)", r"plan sweep=\1", "takes hours"),
     Otherwise(r"--minutes \d+", "--minutes 0.5", "shows as much"),

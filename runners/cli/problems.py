@@ -56,6 +56,9 @@ def sentence(error: BaseException) -> str | None:
         group, _, name = error.missing_cfg_file.rpartition("/")
         if deeper := [option.name for option in catalogue.options(group) if option.name.endswith(f"/{name}")]:
             return f"There is no {group} {name!r}; did you mean {' or '.join(deeper)}?"
+        extra = EXTRAS.get(str(name).partition("_")[0]) if group == "hydra/launcher" else None
+        if extra:
+            return f"hydra/launcher={name} needs a package which is not installed: pip install -e '.[{extra}]'."
         return f"There is no {group} {name!r}{nearest(name, error.options)}"
     if isinstance(error, OverrideParseException):
         return (
@@ -70,6 +73,8 @@ def sentence(error: BaseException) -> str | None:
     return of_the_system(error) if isinstance(error, OSError) else None
 
 
+EXTRAS = {"submitit": "slurm", "ray": "ray"}
+"""Beginning of a launcher's name -> the extra that brings it."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSED = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP),

@@ -6,6 +6,7 @@ import os
 import platform
 import resource
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +24,7 @@ from runners.sweep import devices
 from runners.sweep.launches import launch_all
 from runners.sweep.plan import Planned
 from runners.sweep.process import give_back_memory, keep_plugins, prepare_torch
-from tests.runners.conftest import FAKE_CELL, composed, records, start
+from tests.runners.conftest import FAKE_CELL, Command, composed, records, start
 from tests.runners.test_sweep import numbers
 
 SMALL = ("sweep=fake", "seed=0", "threat.adaptive=false,true", "defense=none,gradient_noise", "threat=fake")
@@ -111,6 +112,13 @@ def test_some_launchers_get_a_few_cells_at_a_time(tmp_path: Path) -> None:
     answers, _ = play(launcher, at_once=2)
     assert launcher.batches == [[0, 1], [2, 3]]
     assert len(answers) == 4
+
+
+def test_a_launcher_that_is_not_installed_is_told_with_its_extra(command: Command) -> None:
+    if find_spec("hydra_plugins.hydra_ray_launcher"):
+        pytest.skip("it is installed")
+    code, _, error = command("sweep", "sweep=fake", "hydra/launcher=ray")
+    assert code == 2 and "needs a package which is not installed: pip install -e '.[ray]'" in error
 
 
 def test_the_preset_for_slurm_composes() -> None:
