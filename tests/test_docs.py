@@ -286,6 +286,7 @@ OTHERWISE = (
     Otherwise(r".*pkg://my_package.conf.*", None, "is a package of the reader's own; the example's test plays one"),
     Otherwise(r"^GAUNTLET_DATA=\S+ ", "", "the plan of a sweep needs no data"),
     Otherwise(r"\bsweep sweep=(papers/\w+|catalogue)", r"plan sweep=\1", "takes hours"),
+    Otherwise(r"pack outputs --into results", "pack outputs --into packed", "what is published was played elsewhere"),
     Otherwise(r"--minutes \d+", "--minutes 0.5", "shows as much"),
     Otherwise(r"range\(0,5\)", "range(0,2)", "shows as much"),
     Otherwise(r"jobs=8", "jobs=2", "there are two cores"),

@@ -15,18 +15,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from runners.store.records import FINISHED, Store
 
-BEGAN = time.time()
-"""When this process, just started, came to import this module."""
 POLL_SECONDS = 0.5
 SAY_SECONDS = 15.0  # between lines on one cell; most are done sooner
 QUIET_SECONDS = 10.0  # between lines where there is no terminal
 
 
 class Tally:
-    """Counter of the records of ``keys`` that appear, or are replaced, after construction."""
+    """Counter of the records of ``keys`` that appear, or are replaced, after construction.
 
-    def __init__(self, store: Store, keys: Sequence[str]) -> None:
-        self.store = store
+    Args:
+        begun: when the sweep was asked for, in seconds of ``time.time()``.
+    """
+
+    def __init__(self, store: Store, keys: Sequence[str], begun: float) -> None:
+        self.store, self.begun = store, begun
         self.total = len(keys)
         self.waiting = {key: store.stamp(key) for key in keys}
         self.failed = 0
@@ -54,12 +56,12 @@ class Tally:
         return ", ".join(parts)
 
     def summary(self) -> str:
-        """Return a sentence on what was done, and on how long the command took to come to its first cell."""
+        """Return a sentence on what was done, and on how long the sweep took to come to its first cell."""
         took = f"{self.done} of {self.total} cells done in {duration(time.monotonic() - self.started)}"
         if self.first is None:
             return f"{took}."
-        waited = max(0.0, datetime.fromisoformat(self.first).timestamp() - BEGAN)
-        return f"{took}; the first began {duration(waited)} after the command."
+        waited = max(0.0, datetime.fromisoformat(self.first).timestamp() - self.begun)
+        return f"{took}; the first began after {duration(waited)}."
 
 
 class Counted(Protocol):

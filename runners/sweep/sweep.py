@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ def sweep(
     Raises:
         CellsFailed: some cells have no finished record at the end.
     """
+    begun = time.time()
     console = streams.console()
     store = Store(store_of(config))
     if not plan_only:
@@ -75,7 +77,7 @@ def sweep(
     answers: list[dict[str, Any]] = []
     if plan.to_run:
         with loader.handed_over():
-            answers = launch(console, launcher, plan, store, config)
+            answers = launch(console, launcher, plan, store, config, begun)
     report(console, plan, store, answers, print_board=bool(OmegaConf.select(config, "sweep.print_leaderboard")))
 
 
@@ -104,12 +106,18 @@ def cost_of(plan: Plan) -> Forecast | None:
     return costs.forecast([planned.cell.config for planned in plan.to_run]) if costs else None
 
 
-def launch(console: Console, launcher: Launcher, plan: Plan, store: Store, config: DictConfig) -> list[dict[str, Any]]:
-    """Run the plan's cells; return the answers of the jobs, none if the launcher itself broke down."""
+def launch(
+    console: Console, launcher: Launcher, plan: Plan, store: Store, config: DictConfig, begun: float
+) -> list[dict[str, Any]]:
+    """Run the plan's cells; return the answers of the jobs, none if the launcher itself broke down.
+
+    Args:
+        begun: when the sweep was asked for, in seconds of ``time.time()``.
+    """
     name = config.hydra.runtime.choices["hydra/launcher"]
     if name == "local" and (warning := memory_warning(plan, int(config.jobs), free_memory_mb())):
         console.print(warning, highlight=False, soft_wrap=True)
-    tally = Tally(store, [planned.cell.key for planned in plan.to_run])
+    tally = Tally(store, [planned.cell.key for planned in plan.to_run], begun)
     with watch(tally, console):
         answers = launch_all(
             launcher,
