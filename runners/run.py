@@ -100,8 +100,13 @@ def job(cell: ComposedCell) -> dict[str, Any]:
         if played.device_lost:
             end_process(f"{cell.options.device}: the GPU reported an error that stays with the process, which ends.")
         short = played.record.reason.startswith(OUT_OF_MEMORY)
-        told = {"key": cell.key, "status": played.record.status, "short": short}
-        return told | {"hits": played.hits, "misses": played.misses}
+        return {
+            "key": cell.key,
+            "status": played.record.status,
+            "short": short,
+            "hits": played.hits,
+            "misses": played.misses,
+        }
     except Exception as error:  # the record itself could not be made or written: the sweep reports it as missing
         return {"key": cell.key, "status": "unrecorded", "reason": sentence(error) or repr(error)}
 

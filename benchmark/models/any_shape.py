@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
 from benchmark.models.base import Classifier
+from benchmark.models.standardised import Standardised
 from benchmark.parameters import Positive
 
 VERSION = 2  # 2: strided convolutions with tanh on centred inputs, which learn in few rounds and let gradients through
@@ -33,8 +34,11 @@ class AnyShape(Classifier):
         inputs, size = shape[0], list(shape[1:])
         layers: list[nn.Module] = []
         if size:
-            convolution, kernel, left, gain = (nn.Conv1d, 9, 16, 16.0) if len(size) == 1 else (nn.Conv2d, 5, 8, 4.0)
-            layers.append(Centred(gain))
+            # a signal seldom leaves a small part of its range
+            convolution, kernel, left, spread = (
+                (nn.Conv1d, 9, 16, 1 / 16) if len(size) == 1 else (nn.Conv2d, 5, 8, 1 / 4)
+            )
+            layers.append(Standardised([0.5], [spread], inputs))
             for number in range(max(1, math.ceil(math.log2(max(size) / left)))):
                 outputs = wide(32 if number else 16)
                 layers += [convolution(inputs, outputs, kernel, stride=2, padding=kernel // 2), nn.Tanh()]
@@ -42,14 +46,3 @@ class AnyShape(Classifier):
         hidden = wide(64 if size else 128)
         layers += [nn.Flatten(), nn.Linear(inputs * math.prod(size), hidden), nn.Tanh() if size else nn.ReLU()]
         super().__init__(nn.Sequential(*layers), nn.Linear(hidden, num_classes))
-
-
-class Centred(nn.Module):
-    """Values in [0, 1] moved to the middle and spread by ``gain``; a signal seldom leaves a small part of its range."""
-
-    def __init__(self, gain: float) -> None:
-        super().__init__()
-        self.gain = gain
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x - 0.5) * self.gain

@@ -18,7 +18,7 @@ class Standardised(nn.Module):
     """Images (n, c, h, w) less the mean of each channel, over its deviation.
 
     Args:
-        means, deviations: one a channel; a single one serves all channels.
+        means, deviations: one a channel; a single one serves all channels, of signals (n, c, steps) too.
         channels: c.
 
     Raises:

@@ -153,8 +153,6 @@ def job_dp_sgd(device: str = "cpu") -> HotPath:
     (they spread by .05 over seeds), and the epsilon of equal noise by either's Renyi accountant, to 2 %. Ours draws
     batches of a fixed size, whose own epsilon it computes as well.
     """
-    import logging
-
     import torch
 
     from benchmark.metrics.classification import accuracy
@@ -167,7 +165,6 @@ def job_dp_sgd(device: str = "cpu") -> HotPath:
 
     train, test = digits(device)
     train = train[:SAMPLES]
-    logging.getLogger("absl").setLevel(logging.ERROR)  # it tells of orders that the accountant leaves out
 
     def fresh() -> ConvNet:
         with isolated(SEED, "job.model"):

@@ -42,7 +42,7 @@ ENDINGS = ("_epochs", "_steps", "_rounds")
 USUAL_SAMPLES = 2000
 
 FORWARD = {
-    "any_shape": 6.1,
+    "any_shape": 1.3,
     "conv1d": 0.49,
     "conv1d_half": 0.13,
     "convnet": 6.1,

@@ -49,7 +49,8 @@ def launch_all(
         if dead := [planned for planned in dead if store.stamp(planned.cell.key) == before[planned.cell.key]]:
             say(f"A worker died {len(dead)} times; its cells are played again, one by one.")
             answers += _one_by_one(launcher, dead, store, say)
-        starved = {answer["key"] for answer in told if answer.get("short")} if side_by_side else set()
+        crowded = side_by_side and len(batch) > 1
+        starved = {answer["key"] for answer in told if answer.get("short")} if crowded else set()
         if short := [planned for planned in batch if planned.cell.key in starved]:
             say(f"Out of memory {len(short)} times, beside other cells; they are played again, one by one.")
             answers += _one_by_one(launcher, short, store, say)
