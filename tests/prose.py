@@ -35,7 +35,10 @@ OUTSIDE = re.compile(
 )
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)")
 EXAMPLES = frozenset(
-    {"x", "mine", "leakage_mine", "leakage_yours", "public_lookup", "leakage_public_lookup", "sign_upload", "rounding"}
+    {
+        *("x", "mine", "leakage_mine", "leakage_yours", "public_lookup", "leakage_public_lookup", "rounding"),
+        *("sign_upload", "step_back", "poison_step_back", "wine_cultivars"),
+    }
 )
 """Names of components that the docs make up, or that live in ``examples``."""
 MADE = ("results/records", "results/boards", "results/media", "results/claims.csv")

@@ -1,7 +1,8 @@
-"""Tests of a third party's defense in its own package: played, attacked adaptively, refused, on the leaderboard."""
+"""Tests of the examples, components in packages of their own: played, attacked adaptively, refused, submitted."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -9,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+import gauntlet
 from runners.cli import main as cli
 from runners.cli import submission
 from runners.config.faces import Face
@@ -19,6 +22,7 @@ from runners.sweep.membership import Member
 from tests.runners.conftest import ROOT
 
 PACKAGE = ROOT / "examples" / "sign_upload"
+OTHERS = ("step_back", "wine_cultivars")
 OURS = ("defense=sign_upload", "hydra.searchpath=[pkg://sign_upload.conf]")
 TRUSTED = "trusted=[sign_upload.]"
 FACE = Face("Leaks", "Who sees what?", 1, "ssim", "test_accuracy", "one", "Digits.")
@@ -89,3 +93,24 @@ def test_a_wrong_parameter_is_told(play: Play) -> None:
     code, error = play(*CELL, *OURS, TRUSTED, "defense.sign_upload.share=0")
     assert code == 2
     assert "must be in (0, 1]" in error
+
+
+def test_a_threat_on_a_dataset_each_in_its_own_package_reaches_its_floor(monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in OTHERS:
+        monkeypatch.syspath_prepend(PACKAGE.parent / package)
+    search = ",".join(f"pkg://{package}.conf" for package in OTHERS)
+    trusted = ",".join(f"{package}." for package in OTHERS)
+    chosen = ("threat=poison_step_back", "dataset=wine_cultivars", "model=mlp")
+    outcome = gauntlet.cell(*chosen, f"hydra.searchpath=[{search}]", f"trusted=[{trusted}]").play()
+    assert outcome.utility["test_accuracy"] > 0.9
+    assert outcome.risk["accuracy_drop"] >= importlib.import_module("step_back.threat").StepBack.floor.at_least
+
+
+def test_the_wines_are_cut_into_disjoint_roles_in_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(PACKAGE.parent / "wine_cultivars")
+    data = importlib.import_module("wine_cultivars.dataset").WineCultivars().load(None, seed=0)
+    roles = [data.owner, data.attacker, data.public, data.calibration, data.test]
+    rows = torch.cat([role.x for role in roles])
+    assert len(rows.unique(dim=0)) == len(rows) == 178
+    assert rows.min() >= 0 and rows.max() <= 1
+    assert all(set(role.y.tolist()) == {0, 1, 2} for role in roles)

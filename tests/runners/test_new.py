@@ -21,6 +21,8 @@ from tests.runners.conftest import ROOT
 from tests.test_catalogue import parameters
 from tests.test_extension import Copy
 
+EXAMPLES = ("sign_upload", "step_back", "wine_cultivars")
+
 KINDS = [
     *(("threat", f"new_{surface}", "--surface", surface) for surface in SURFACES),
     *(("defense", f"guard_{setting}", "--setting", setting) for setting in SETTINGS),
@@ -178,7 +180,9 @@ def test_every_beginning_passes_its_own_test_and_the_catalogues_in_a_checkout(co
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_package_of_ones_own_plays_from_wheels_outside_any_checkout(copy: Copy, tmp_path: Path) -> None:
+def test_packages_of_ones_own_and_the_examples_play_from_wheels_outside_any_checkout(
+    copy: Copy, tmp_path: Path
+) -> None:
     pytest.importorskip("setuptools")
     home = tmp_path / "home"
     home.mkdir()
@@ -191,7 +195,8 @@ def test_a_package_of_ones_own_plays_from_wheels_outside_any_checkout(copy: Copy
         return done.stdout
 
     build = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
-    ran(sys.executable, "-c", build, tmp_path, cwd=copy.root)
+    for package in (copy.root, *(copy.root / "examples" / name for name in EXAMPLES)):
+        ran(sys.executable, "-c", build, tmp_path, cwd=package)
     shutil.rmtree(copy.root)
     venv.create(tmp_path / "venv", with_pip=True, symlinks=True)
     python = tmp_path / "venv" / "bin" / "python"
@@ -200,20 +205,25 @@ def test_a_package_of_ones_own_plays_from_wheels_outside_any_checkout(copy: Copy
     others = [path for path in sys.path if path.endswith("site-packages")]
     (packages / "others.pth").write_text("\n".join(others))
     install = (python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index")
-    ran(*install, *tmp_path.glob("gauntlet-*.whl"))
+    ran(*install, *tmp_path.glob("gauntlet*.whl"))
     gauntlet = tmp_path / "venv" / "bin" / "gauntlet"
     for kind, name in (("threat", "leakage_mine"), ("defense", "guard"), ("dataset", "patterns"), ("model", "little")):
         ran(gauntlet, "new", kind, name, "--package", "ours")
     ran(sys.executable, "-c", build, tmp_path, cwd=home / "ours")
     ran(*install, *tmp_path.glob("ours-*.whl"))
     shutil.rmtree(home / "ours")
-    where = ran(python, "-c", "import benchmark, ours, conf; print(benchmark.__file__, ours.__file__, conf.__file__)")
+    packages_of_it = ", ".join(("benchmark", "conf", "ours", *EXAMPLES))
+    where = ran(python, "-c", f"import {packages_of_it}; print(*(it.__file__ for it in ({packages_of_it})))")
     assert all(path.startswith(str(packages)) for path in where.split())
-    told = ran(
-        gauntlet,
-        "run",
-        *("threat=leakage_mine", "defense=guard", "dataset=patterns", "model=little"),
-        *("hydra.searchpath=[pkg://ours.conf]", "trusted=[ours.]", "store=store"),
-    )
+
+    def record(name: str, *chosen: str) -> str:
+        search = ",".join(f"pkg://{package}.conf" for package in ("ours", *EXAMPLES))
+        trusted = ",".join(f"{package}." for package in ("ours", *EXAMPLES))
+        told = ran(gauntlet, "run", *chosen, f"hydra.searchpath=[{search}]", f"trusted=[{trusted}]", f"store={name}")
+        assert len(list((home / name).glob("records/*/*.json"))) == 1
+        return told
+
+    told = record("ours", "threat=leakage_mine", "defense=guard", "dataset=patterns", "model=little")
     assert "leakage_mine vs guard on patterns/little/smoke" in told and "ssim" in told
-    assert len(list((home / "store").glob("records/*/*.json"))) == 1
+    told = record("examples", "threat=poison_step_back", "defense=sign_upload", "dataset=wine_cultivars", "model=mlp")
+    assert "poison_step_back vs sign_upload on wine_cultivars/mlp/smoke" in told and "accuracy_drop" in told

@@ -1,0 +1,1 @@
+"""A threat that lives outside the suite."""

@@ -1,0 +1,1 @@
+"""A dataset that lives outside the suite."""
