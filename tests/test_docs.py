@@ -324,6 +324,7 @@ def scratch(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     folder = tmp_path / "here"
     for name in ("records", "baseline", "reported"):
         shutil.copytree(ROOT / "results" / name, folder / "results" / name)
+    shutil.copy(ROOT / "results" / "bench.json", folder / "results")
     x, y = load_digits(return_X_y=True)
     images = (x / 16).reshape(-1, 8, 8).astype("float32")
     for name in ("my_images.npz", "my_data.npz"):

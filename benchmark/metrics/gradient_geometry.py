@@ -24,6 +24,13 @@ def push_forward(function: Callable[[Tensor], Tensor], x: Tensor, along: Tensor)
     return value, change
 
 
+def push_forward_each(
+    function: Callable[[Tensor], Tensor], x: Float[Tensor, "*x"], along: Float[Tensor, " probes *x"]
+) -> tuple[Float[Tensor, "*y"], Float[Tensor, " probes *y"]]:
+    """Return ``function(x)`` and its Jacobian at ``x`` times each of the ``along``; the function is evaluated once."""
+    return vmap(lambda one: push_forward(function, x, one), out_dims=(None, 0))(along)  # type: ignore[no-any-return]
+
+
 CHUNK = 128  # columns of a Jacobian at a time
 
 GradientOf = Callable[[Tensor, Tensor], Tensor]

@@ -12,9 +12,11 @@ from benchmark.defenses.collaboration.clients.gradient_pruning import GradientPr
 from benchmark.defenses.collaboration.clients.gradient_quantisation import GradientQuantisation
 from benchmark.defenses.collaboration.clients.layer_encryption import LayerEncryption
 from benchmark.defenses.collaboration.clients.layer_withholding import LayerWithholding
-from benchmark.defenses.collaboration.clients.soteria import Soteria, representation_scores
+from benchmark.defenses.collaboration.clients.soteria import Soteria, _representation, representation_scores
 from benchmark.errors import ConfigError
+from benchmark.metrics.gradient_geometry import push_forward
 from benchmark.models.strided_convnet import StridedConvNet
+from benchmark.seeds import normal_like
 from benchmark.settings.collaboration.defense import LocalStep, Round
 from benchmark.settings.stack import Stack
 from benchmark.threats.gradient_leakage.dlg import DLG
@@ -82,6 +84,21 @@ def test_soteria_ranks_units_as_the_exact_jacobian_does():
     exact = body(x)[0].abs() / rows
     scores = representation_scores(model, model.initial(), x, True, 400, torch.Generator().manual_seed(1))
     torch.testing.assert_close(scores, exact, rtol=0.25, atol=0)
+
+
+@pytest.mark.parametrize(("architecture", "by_rows"), [(two_stage, True), (TinyNet, False)])
+def test_soteria_scores_of_all_probes_at_once_are_those_of_one_after_the_other(architecture, by_rows):
+    torch.manual_seed(0)
+    model, x = Net(architecture()), torch.rand(5, 1, 8, 8)
+    scores = representation_scores(model, model.initial(), x, by_rows, 8, torch.Generator().manual_seed(1))
+
+    def represent(x: torch.Tensor) -> torch.Tensor:
+        return _representation(model, model.initial(), x, by_rows)
+
+    rng = torch.Generator().manual_seed(1)
+    changes = [push_forward(represent, x, normal_like(x, rng))[1] for _ in range(8)]
+    norms = (sum(change.square() for change in changes) / 8).sqrt().clamp_min(1e-12)
+    assert torch.equal(scores, (represent(x).abs() / norms).mean(dim=0))
 
 
 def test_soteria_cuts_the_columns_of_a_head_that_is_alone():

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from benchmark.errors import ConfigError
-from benchmark.metrics.gradient_geometry import push_forward
+from benchmark.metrics.gradient_geometry import push_forward_each
 from benchmark.parameters import BelowOne, Count
 from benchmark.seeds import normal_like
 from benchmark.settings.collaboration.defense import FederatedDefense, LocalStep
@@ -80,11 +80,9 @@ def representation_scores(
     def represent(x: Tensor) -> Tensor:
         return _representation(net, params, x, by_rows)
 
-    squares = torch.zeros(())
-    for _ in range(probes):
-        h, change = push_forward(represent, x, normal_like(x, rng))
-        squares = squares.to(change) + change.square()
-    return (h.abs() / (squares / probes).sqrt().clamp_min(1e-12)).mean(dim=0)
+    along = torch.stack([normal_like(x, rng) for _ in range(probes)])
+    h, changes = push_forward_each(represent, x, along)
+    return (h.abs() / changes.square().mean(dim=0).sqrt().clamp_min(1e-12)).mean(dim=0)
 
 
 def _representation(net: Net, params: Tensor, x: Tensor, use_output: bool) -> Tensor:
