@@ -30,17 +30,42 @@ ALONE = "single_cells"
 
 
 @dataclass(frozen=True)
-class Board:
-    """Results of a sweep. Numbers of different protocols stand in different sections and are never averaged.
+class Spent:
+    """Time of cells, each of them on one core, in seconds.
 
     Attributes:
-        seconds: that its cells took, each of them on one core.
+        shared: of the cells that tell it, spent in making what other cells use as well; attack: in the threat.
+        told: all that these cells took.
     """
+
+    total: float = 0.0
+    shared: float = 0.0
+    attack: float = 0.0
+    told: float = 0.0
+
+    @property
+    def hours(self) -> str:
+        return f"{self.total / 3600:.1f}"
+
+    def __str__(self) -> str:
+        """Return the hours and, if most cells tell them, the parts."""
+        if self.told < self.total / 2 or not self.told:
+            return f"{self.hours} core-hours"
+        shared, attack = self.shared / self.told, self.attack / self.told
+        return (
+            f"{self.hours} core-hours ({shared:.0%} in training that cells share, {attack:.0%} in attacks, "
+            f"{1 - shared - attack:.0%} in what else a cell does)"
+        )
+
+
+@dataclass(frozen=True)
+class Board:
+    """Results of a sweep. Numbers of different protocols stand in different sections and are never averaged."""
 
     name: str
     sections: list[Section]
     face: Face | None = None
-    seconds: float = 0.0
+    spent: Spent = Spent()
 
     @cached_property
     def contest(self) -> Contest | None:
@@ -91,7 +116,7 @@ class Board:
     @property
     def progress(self) -> str:
         """Return how many of its cells were played, and what they cost."""
-        return f"{self.played} of {self.planned} planned cells were played, in {self.seconds / 3600:.1f} core-hours"
+        return f"{self.played} of {self.planned} planned cells were played, in {self.spent}"
 
     @cached_property
     def runs(self) -> Counter[str]:
@@ -187,7 +212,19 @@ def _sweep(record: Record) -> str:
 
 def _board(name: str, own: list[Record], undefended: dict[Cell, Record], face: Face | None = None) -> Board:
     made = sections.build(name, lines([*own, *_missing(own, undefended)]), planned=face is not None)
-    return Board(name, made, face, sum(record["seconds"] or 0.0 for record in own))
+    return Board(name, made, face, _spent(own))
+
+
+def _spent(records: Iterable[Record]) -> Spent:
+    total = shared = attack = told = 0.0
+    for record in records:
+        seconds, parts = record["seconds"] or 0.0, record["diagnostics"] or {}
+        total += seconds
+        if parts.get("shared_seconds") is not None:
+            told += seconds
+            shared += parts["shared_seconds"]
+            attack += parts.get("attack_seconds") or 0.0
+    return Spent(total, shared, attack, told)
 
 
 def _members(planned: Sequence[Member], every: Iterable[Record]) -> list[Record]:

@@ -118,7 +118,7 @@ def _boards(boards: Iterable[Board]) -> list[str]:
             bare = worst_of(found.bare) if found.bare else "–"
             numbers = [worst_of(found.best), bare, lost_of(board.contest, found.best)]
         link = Ready(f"[{escaped(board.face.title)}]({board.slug}.md)")
-        cells = [f"{board.played} of {board.planned}", f"{board.seconds / 3600:.1f}"]
+        cells = [f"{board.played} of {board.planned}", board.spent.hours]
         lines.append([link, board.face.question, front, *numbers, *cells])
     return [table(head, lines)] if lines else []
 

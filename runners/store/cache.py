@@ -36,6 +36,7 @@ class Cache:
 
     Attributes:
         hits, misses: artifacts found and built so far.
+        seconds: that building them took, those that others are built from counted once.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Cache:
         self.device = device.partition(":")[0]
         self.data: str | None = None
         self.hits = self.misses = 0
+        self.seconds = 0.0
 
     def on_data(self, digest: str) -> Cache:
         """Return this cache for a cell on the data of this digest."""
@@ -58,6 +60,8 @@ class Cache:
         return self
 
     def __call__(self, key: tuple[str, ...], build: Callable[[], Artifact]) -> Artifact:
+        from benchmark.clock import now
+
         name = self.name(key)
         label = {"artifact": key[0], "parts": json.dumps(key[1:]), "device": self.device}
         path = self.root / "cache" / name[:2] / f"{name}.safetensors"
@@ -73,7 +77,9 @@ class Cache:
                 os.utime(path)  # the time of its last use, for pruning
                 return found
             self.misses += 1
+            began, inner = now(), self.seconds
             artifact = build()
+            self.seconds = inner + now() - began
             try:
                 _write(path, artifact, label)
             except OSError as error:

@@ -197,6 +197,8 @@ class _Attempt:
             self.cache = Cache(options.store, composed.config, self.device, composed.targets(), self.waiting)
         try:
             outcome, data = play(cell, root=options.data_root, device=self.device, cache=self.cache or no_cache)
+            if self.cache:
+                outcome.diagnostics["shared_seconds"] = self.cache.seconds
         finally:
             self.facts = threat_facts(composed, cell.threat, cell.dataset)  # whose kind may be known now
         sections, lost = _sections(outcome)

@@ -89,6 +89,15 @@ def test_an_artifact_is_shared_by_what_it_is_made_from(tmp_path: Path, change: d
     assert (first.name(KEY) == second.name(KEY)) is shared
 
 
+def test_time_of_builds_inside_builds_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 1.0, 3.0, 10.0])
+    monkeypatch.setattr("benchmark.clock.now", lambda: next(clock))
+    cache = Cache(tmp_path, CONFIG, "cpu")
+    for _ in range(2):  # what is found costs nothing
+        cache(("outer", "model"), lambda: cache(KEY, artifact))
+    assert cache.seconds == 10.0 and (cache.misses, cache.hits) == (2, 1)
+
+
 def test_devices_of_a_kind_share() -> None:
     names = {device: Cache(Path(), CONFIG, device).name(KEY) for device in ("cpu", "cuda:0", "cuda:1")}
     assert names["cuda:0"] == names["cuda:1"] != names["cpu"]

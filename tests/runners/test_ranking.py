@@ -84,6 +84,10 @@ def test_rows_are_ranked_by_their_worst_case_and_holes_are_told() -> None:
 def test_a_board_tells_what_was_played_and_what_it_cost() -> None:
     hours = [row | {"seconds": 1800.0} for row in cells("leakage_dlg", "none", [0.9] * 3)]
     assert board(hours).progress == "3 of 4 planned cells were played, in 1.5 core-hours"
+    told = [row | {"diagnostics": {"shared_seconds": 900.0, "attack_seconds": 450.0}} for row in hours]
+    parts = "(50% in training that cells share, 25% in attacks, 25% in what else a cell does)"
+    assert board([*told[:2], hours[2]]).progress == f"3 of 4 planned cells were played, in 1.5 core-hours {parts}"
+    assert board([told[0], *hours[1:]]).progress.endswith("in 1.5 core-hours")
 
 
 def test_a_defense_that_changes_nothing_is_not_on_the_front() -> None:
