@@ -28,7 +28,7 @@ def push_forward_each(
     function: Callable[[Tensor], Tensor], x: Float[Tensor, "*x"], along: Float[Tensor, " probes *x"]
 ) -> tuple[Float[Tensor, "*y"], Float[Tensor, " probes *y"]]:
     """Return ``function(x)`` and its Jacobian at ``x`` times each of the ``along``; the function is evaluated once."""
-    return vmap(lambda one: push_forward(function, x, one), out_dims=(None, 0))(along)  # type: ignore[no-any-return]
+    return vmap(lambda one: push_forward(function, x, one), out_dims=(None, 0))(along)  # type: ignore[arg-type]
 
 
 CHUNK = 128  # columns of a Jacobian at a time
