@@ -31,7 +31,13 @@ class LocalLauncher(Launcher):
 
         given = self.hydra_context, self.config, self.task_function, Singleton.get_state()
         jobs = enumerate(job_overrides, start=initial_job_idx)
-        return call_all([(_play, (number, list(overrides), *given)) for number, overrides in jobs], self.jobs)
+        calls = [(_play, (number, list(overrides), *given)) for number, overrides in jobs]
+        return call_all(calls, self.jobs, [_but_the_threat(overrides) for overrides in job_overrides])
+
+
+def _but_the_threat(overrides: Sequence[str]) -> tuple[str, ...]:
+    """Return what cells have in common that share models, releases and federations."""
+    return tuple(line for line in overrides if not line.startswith(("threat=", "threat.")))
 
 
 def _play(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -17,18 +16,19 @@ class Lost:
     """Stands in the place of what a call would have returned, had its worker lived."""
 
 
-def call_all(calls: Sequence[Call], at_once: int) -> list[Any]:
+def call_all(calls: Sequence[Call], at_once: int, kinds: Sequence[Hashable] | None = None) -> list[Any]:
     """Return what each of ``calls`` returned, in their order, or :class:`Lost`.
 
     There are never more workers than calls that wait for one. A worker that dies is replaced, and the calls of the
-    others go on.
+    others go on. Where a call has one of ``kinds``, a worker stays with the kind that it is at, and then takes one that
+    no other is at: what calls of a kind share is not waited for, and a process can keep it.
 
     Raises:
         ChildDied: workers die one after the other before they are ready for anything.
         Exception: what a call raised; the workers are then killed.
     """
     results: list[Any] = [Lost] * len(calls)
-    waiting = deque(range(len(calls)))
+    waiting = _Waiting(kinds or [None] * len(calls))
     workers: dict[Any, tuple[Child, int | None]] = {}  # by its line: the worker and the call that it is at
     died_early = 0
     try:
@@ -55,7 +55,7 @@ def call_all(calls: Sequence[Call], at_once: int) -> list[Any]:
                         del workers[line]
                         worker.end()
                         continue
-                    index = waiting.popleft()
+                    index = waiting.take(index, {at for _, at in workers.values() if at is not None})
                     workers[line] = worker, index
                     worker.send(calls[index][0], *calls[index][1])
                 except ChildDied:
@@ -67,3 +67,30 @@ def call_all(calls: Sequence[Call], at_once: int) -> list[Any]:
         for worker, _ in workers.values():
             worker.kill()
     return results
+
+
+class _Waiting:
+    """Numbers of the calls that nobody has taken, by kind."""
+
+    def __init__(self, kinds: Sequence[Hashable]) -> None:
+        self.kinds = kinds
+        self.calls: dict[Hashable, list[int]] = {}
+        for index in reversed(range(len(kinds))):
+            self.calls.setdefault(kinds[index], []).append(index)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.calls.values()))
+
+    def take(self, last: int | None, at_work: Collection[int]) -> int:
+        """Return the call that a worker does after the call ``last``, while calls ``at_work`` are being done."""
+        taken = {self.kinds[index] for index in at_work}
+        if last is not None and self.kinds[last] in self.calls:
+            kind = self.kinds[last]
+        elif free := [kind for kind in self.calls if kind not in taken]:
+            kind = min(free, key=lambda kind: self.calls[kind][-1])
+        else:  # help where most is left
+            kind = max(self.calls, key=lambda kind: len(self.calls[kind]))
+        index = self.calls[kind].pop()
+        if not self.calls[kind]:
+            del self.calls[kind]
+        return index

@@ -51,6 +51,29 @@ def test_what_a_call_raises_is_raised_here() -> None:
         call_all([(double, (13,))], 1)
 
 
+def done(kinds: str, workers: int) -> list[str]:
+    """Return the kinds that each of ``workers`` does in turn, all calls taking as long."""
+    waiting, last = pool._Waiting(kinds), dict.fromkeys(range(workers))
+    did = [""] * workers
+    while waiting:
+        for worker in range(min(workers, len(waiting))):
+            others = {index for who, index in last.items() if who != worker and index is not None}
+            last[worker] = waiting.take(last[worker], others)
+            did[worker] += kinds[last[worker]]
+    return did
+
+
+def test_a_worker_stays_with_a_kind_and_helps_where_most_is_left() -> None:
+    assert done("abcabc", 1) == ["aabbcc"]
+    assert done("abcabc", 2) == ["aac", "bbc"]
+    assert done("ababababb", 2) == ["aaaab", "bbbb"]
+    assert done("aaab", 3) == ["aa", "b", "a"]
+
+
+def test_calls_with_kinds_return_in_their_order() -> None:
+    assert call_all([(double, (number,)) for number in range(6)], 2, "ababab") == [0, 2, 4, 6, 8, 10]
+
+
 class Counted(Child):
     """A child of which the first ``doomed`` are killed before they are ready."""
 
