@@ -16,7 +16,7 @@ from benchmark.data.brought import told
 from benchmark.errors import ConfigError, Refused
 from benchmark.models.whole_networks import newly_initialised
 from benchmark.outcome import Outcome
-from benchmark.settings.base import Artifact, ArtifactCache, CacheOfData, CellContext, Setting, no_cache
+from benchmark.settings.base import Artifact, ArtifactCache, CacheOfData, CellContext, Setting, nameless, no_cache
 from benchmark.settings.defense import Defense
 from benchmark.settings.release.defense import MechanismContext
 from benchmark.settings.stack import Stack
@@ -106,6 +106,7 @@ def play(
         seed=cell.seed,
         device=torch.device(device),
         cache=placed,
+        artifact_name=shared.name if isinstance(shared, CacheOfData) else nameless,
         trained_architecture=cell.architecture,
     )
     context.defense.enter(MechanismContext(context.data.public, data.num_classes, architecture))

@@ -27,10 +27,13 @@ the seed always counts. A ``build`` with a method ``fits(artifact)`` is asked wh
 
 @runtime_checkable
 class CacheOfData(Protocol):
-    """A cache that has to know the data which artifacts are made from."""
+    """A cache that has to know the data which artifacts are made from, and calls them by their content."""
 
     def on_data(self, digest: str) -> ArtifactCache:
         """Return the cache of cells on these data."""
+
+    def name(self, key: tuple[str, ...]) -> str:
+        """Return what tells the artifact from all others."""
 
 
 PARTS = ("dataset", "model", "setting", "threat", "defense", "scale")
@@ -39,6 +42,11 @@ PARTS = ("dataset", "model", "setting", "threat", "defense", "scale")
 def no_cache(key: tuple[str, ...], build: Callable[[], Artifact]) -> Artifact:
     """Build the artifact anew: the cache that remembers nothing."""
     return build()
+
+
+def nameless(key: tuple[str, ...]) -> str:
+    """Return "": nothing tells the artifact from others."""
+    return ""
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,7 @@ class CellContext:
         seed: the cell's; random streams are derived from it by purpose.
         device: where tensors live.
         cache: shares expensive artifacts between cells.
+        artifact_name: what tells an artifact of this cell from all others, by its key; "" where nothing does.
         trained_architecture: the same as ``architecture``, but the module starts from weights that its owner has
             trained; None: there are none.
     """
@@ -89,6 +98,7 @@ class CellContext:
     seed: int
     device: torch.device
     cache: ArtifactCache = no_cache
+    artifact_name: Callable[[tuple[str, ...]], str] = nameless
     trained_architecture: Callable[..., nn.Module] | None = None
 
     def rng(self, purpose: str) -> torch.Generator:

@@ -22,6 +22,10 @@ from benchmark.settings.release.defense import MechanismContext, Release, Releas
 PARTS = ("dataset", "model", "defense", "scale")
 ROLES = ("test", "calibration", "attacker")
 """Held-out people whose encodings are kept with the owner's fit, in the order in which they are encoded."""
+FIT = ("release.fit", *PARTS)
+
+_last: dict[str, tuple[MechanismContext, ReleaseMechanism]] = {}
+"""The fitted defense of this process's last cell, by the name of its artifact: the next cell has mostly the same."""
 
 
 class Mechanism:
@@ -67,21 +71,37 @@ class Fitted:
 
     def __init__(self, mechanism: Mechanism) -> None:
         self.mechanism, self.context = mechanism, mechanism.context
-        artifact = self.context.cache(("release.fit", *PARTS), self._build)
+        artifact = self.context.cache(FIT, self._build)
         self.release = _unpack(artifact, self.context.device)
         self.seconds = float(artifact["seconds"])
         self.encoded = {role: self._people(artifact, role) for role in ROLES}
 
     @cached_property
     def live(self) -> ReleaseMechanism:
-        """Return the fitted defense, for surfaces that hand out the map or its networks; fitted anew if necessary."""
-        return self._encode_all(self.mechanism.fit(self.context.data.owner, self.NAME)[0])[0]
+        """Return the fitted defense, for surfaces that hand out the map or its networks; fitted anew if necessary.
+
+        It draws fresh noise wherever it encodes, so the one that is kept for the next cell is never used itself.
+        """
+        name = self.context.artifact_name(FIT)
+        if name not in _last:
+            return self._kept(self._encode_all(self.mechanism.fit(self.context.data.owner, self.NAME)[0])[0])
+        former, defense = _last[name]
+        return copy.deepcopy(defense, {id(former): self.mechanism.mechanism_context})
+
+    def _kept(self, defense: ReleaseMechanism) -> ReleaseMechanism:
+        """Return ``defense``, of which a copy is kept in the place of the last one."""
+        if name := self.context.artifact_name(FIT):
+            here = self.mechanism.mechanism_context
+            _last.clear()
+            _last[name] = here, copy.deepcopy(defense, {id(here): here})
+        return defense
 
     def _build(self) -> Artifact:
         started = clock.now()
         defense, release = self.mechanism.fit(self.context.data.owner, self.NAME)
         seconds = clock.now() - started
-        self.live, encoded = self._encode_all(defense)
+        defense, encoded = self._encode_all(defense)
+        self.live = self._kept(defense)
         artifact = _pack(release) | {"seconds": torch.tensor(seconds, dtype=torch.float64)}
         for role, people in encoded.items():
             artifact |= {f"{role}.x": people.x.cpu(), f"{role}.y": people.y.cpu()}

@@ -10,6 +10,8 @@ from benchmark.data.base import Split
 from benchmark.defenses.release.memoriser import Memoriser
 from benchmark.defenses.release.rmt import RMT
 from benchmark.errors import Refused
+from benchmark.seeds import isolated
+from benchmark.settings.release import mechanism
 from benchmark.settings.release.defense import Release, ReleaseMechanism
 from benchmark.settings.release.games.base import people
 from benchmark.settings.release.mechanism import Fitted, Mechanism
@@ -58,6 +60,30 @@ def test_a_fit_is_shared_and_the_same_however_it_was_got():
         assert torch.equal(first.live.members[0].offset, other.live.members[0].offset)
     assert again.release.epsilon == 1.5 and again.release.delta == pytest.approx(1e-5)
     assert again.seconds == first.seconds
+
+
+def test_the_next_cell_of_a_process_gets_the_fitted_defense_as_it_was(monkeypatch):
+    monkeypatch.setattr(mechanism, "_last", {})
+    kept = Kept()
+    Keyed.fits = 0
+
+    def encoded(name="one"):
+        cell = replace(context(KnowsMembers(), Keyed(), cache=kept), artifact_name=lambda key: name)
+        fitted = Fitted(Mechanism(cell))
+        with isolated(0, "encode"):
+            return fitted.live, fitted.live.encode(digits_like(20, 5).x)
+
+    (one, first), (two, second) = encoded(), encoded()
+    assert Keyed.fits == 1 and torch.equal(first, second)
+    one.members[0].offset += 1
+    assert torch.equal(encoded()[1], first) and Keyed.fits == 1
+    assert one.members[0].context is not two.members[0].context
+    mechanism._last.clear()
+    assert torch.equal(encoded()[1], first) and Keyed.fits == 2  # fitted anew, it is the same
+    encoded("another")
+    assert Keyed.fits == 3 and list(mechanism._last) == ["another"]
+    encoded("")
+    assert Keyed.fits == 4 and list(mechanism._last) == ["another"]  # nothing tells whose it is
 
 
 def test_refits_have_keys_of_their_own_by_purpose_and_are_shared_by_content():
