@@ -17,10 +17,13 @@ from filelock import FileLock
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+import gauntlet
+from benchmark.cell import play
 from benchmark.models.boosted_trees import BoostedTrees
 from benchmark.models.shallow import Shallow
 from benchmark.seeds import generator
 from benchmark.settings.base import ModelBuild
+from benchmark.settings.release import mechanism
 from runners.cli import main as cli
 from runners.config.catalogue import target
 from runners.config.identity import labelled
@@ -368,3 +371,33 @@ def test_the_command_lists_and_prunes(
         assert cli.main() == 0
         assert words in capsys.readouterr().out
     assert not list(tmp_path.glob("cache/??/*.safetensors"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("threat", "defense", "adaptive"),
+    [
+        ("member_generator", "dp_sinkhorn", False),
+        ("reconstruction_chosen_plaintext", "instahide", False),
+        ("reconstruction_features", "ip_sanitize", True),
+        ("identity_handed_networks", "anonymous_stimuli", False),
+    ],
+)
+def test_a_release_kept_by_the_process_gives_the_numbers_of_one_fitted_anew(
+    tmp_path: Path, threat: str, defense: str, adaptive: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mechanism, "_last", {})
+    chosen = [f"threat={threat}", f"defense={defense}", *(["threat.adaptive=true"] if adaptive else [])]
+    cell = gauntlet.cell(*chosen)
+
+    def numbers() -> dict[str, float]:
+        cache = Cache(tmp_path, cell.composed.config, "cpu", cell.composed.targets())
+        outcome, _ = play(cell.build(), device="cpu", cache=cache)
+        return outcome.risk | outcome.utility
+
+    made = numbers()
+    (kept,) = mechanism._last
+    assert numbers() == made and list(mechanism._last) == [kept]
+    mechanism._last.clear()
+    assert numbers() == made
