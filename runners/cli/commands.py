@@ -81,17 +81,13 @@ def explain(arguments: argparse.Namespace) -> None:
 
 
 def again(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from runners.cli.again import again as played
     from runners.store.records import Store
 
-    return played(Console(), Store(arguments.store), arguments.key, arguments.overrides)
+    return played(streams.console(), Store(arguments.store), arguments.key, arguments.overrides)
 
 
 def submit(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from benchmark.errors import ConfigError
     from runners.cli import submission
     from runners.store.records import Store
@@ -102,26 +98,24 @@ def submit(arguments: argparse.Namespace) -> int:
         raise ConfigError("Say what you bring to the board: --defense NAME, --threat NAME, or both.")
     named = "-".join([arguments.name, *(option for _, option in brought.options())])
     to = arguments.to or Path(f"{named}.zip")
-    return submission.submit(Console(), arguments.name, Store(arguments.store), brought, to, arguments.overrides)
+    return submission.submit(
+        streams.console(), arguments.name, Store(arguments.store), brought, to, arguments.overrides
+    )
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from runners.cli import submission
 
     path = arguments.bundle.expanduser().resolve()
-    return submission.verify(Console(), path, arguments.sample, arguments.tolerance, arguments.overrides)
+    return submission.verify(streams.console(), path, arguments.sample, arguments.tolerance, arguments.overrides)
 
 
 def diff(arguments: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from runners.cli import difference
     from runners.store.records import Store
 
     store = Store(arguments.store)
-    difference.show(Console(), store.find(arguments.key), store.find(arguments.other))
+    difference.show(streams.console(), store.find(arguments.key), store.find(arguments.other))
 
 
 def matrix(arguments: argparse.Namespace) -> None:
@@ -131,9 +125,7 @@ def matrix(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(derived.summary(), indent=1))
         return
-    from rich.console import Console
-
-    matrices.show(Console(), derived)
+    matrices.show(streams.console(), derived)
 
 
 def merge(arguments: argparse.Namespace) -> int:
