@@ -21,6 +21,7 @@ from benchmark.settings.collaboration.defense import LocalStep, Round
 from benchmark.settings.stack import Stack
 from benchmark.threats.gradient_leakage.dlg import DLG
 from benchmark.threats.gradient_leakage.matching import average_rounds, targets_of
+from benchmark.threats.gradient_leakage.trap import Trap
 from benchmark.training.functional import Net
 from benchmark.training.layers import layer_mask, layer_slices, select_layers
 from tests.benchmark.helpers import TinyNet, observe
@@ -106,6 +107,18 @@ def test_soteria_cuts_the_columns_of_a_head_that_is_alone():
     step = LocalStep(model, model.initial(), torch.rand(1, 1, 8, 8), torch.tensor([1]), torch.Generator())
     weight = model.layout.split(Soteria(ratio=0.25, probes=2).local_step(step))["layers.5.weight"]
     assert (weight == 0).all(dim=0).sum() == 32
+
+
+def test_soteria_ranks_the_rows_of_a_layer_that_a_server_put_in_front():
+    model = Net(Trap(TinyNet(), pixels=64, rows=6, ceiling=1.0, readout=1e-3))
+    step = LocalStep(model, model.initial(), torch.rand(4, 1, 8, 8), torch.arange(4), torch.Generator().manual_seed(1))
+    trap = model.module.trap
+    distances = (trap(step.x.flatten(1)).abs() / trap.weight.norm(dim=1)).mean(dim=0)
+    plain, cut = (model.layout.split(g) for g in (step.gradient(), Soteria(ratio=0.5, probes=400).local_step(step)))
+    farthest = distances.topk(3).indices
+    assert (cut["trap.weight"][farthest] == 0).all() and (cut["trap.bias"][farthest] == 0).all()
+    kept = [row for row in range(6) if row not in farthest]
+    assert torch.equal(cut["trap.weight"][kept], plain["trap.weight"][kept])
 
 
 def test_leaving_the_layer_out_sees_through_soteria():

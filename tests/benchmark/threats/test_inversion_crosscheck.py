@@ -1,12 +1,16 @@
 """Our gradient inversion against breaching's, on the same uploads and with the same number of gradients and starts.
 
-``python -m tests.benchmark.threats.test_inversion_crosscheck [WORDS]`` prints the table of all cases whose name has all
-words.
+``python -m tests.benchmark.threats.test_inversion_crosscheck [WORDS] [starts=N]`` prints the table of all cases whose
+name has all words; with numbers of starts, what each library takes to reach breaching's quality.
 """
 
 import itertools
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -26,6 +30,8 @@ pytestmark = [pytest.mark.crosscheck, pytest.mark.slow]
 EVALUATIONS, STARTS = 300, len(TOTAL_VARIATION)
 IN_ONE_STEP = 20  # most gradients in one iteration of its L-BFGS
 MARGIN_DB = 0.5
+SHARES = (0.1, 0.25, 0.5, 1.0)
+"""Of breaching's gradients, with which ours are tried in turn."""
 THEIRS = ("deepleakage", "invertinggradients", "modern")
 CASES = [
     *itertools.product(("lenet",), ("relu", "tanh"), ("untrained", "trained"), (1, 4, 8), ("mnist", "cifar10_subset")),
@@ -62,31 +68,42 @@ def observed(case, victims: int = 1) -> UploadSurface:
     return onlooker.seen
 
 
-def ours(surface: UploadSurface):
-    """Yield the name and the guess of each of our attacks."""
+Attack = Callable[[], torch.Tensor]
+
+
+def ours(surface: UploadSurface, evaluations: int = EVALUATIONS, starts: int = STARTS) -> dict[str, Attack]:
+    """Return our attacks by name; ``starts`` of each, as many for every weight of the prior as can be."""
+    weights = TOTAL_VARIATION[-starts:]
+    each = {"restarts": starts // len(weights), "observations": 1, "adaptive": False}
     # A search takes up to 12 gradients an iteration where it fails, which it does once: 100 are set aside for it.
-    newton = {"iterations": STARTS * EVALUATIONS - 100, "restarts": 1, "observations": 1, "adaptive": False}
-    first = {"iterations": EVALUATIONS, "step": 0.1, "total_variation": TOTAL_VARIATION, "restarts": 1}
-    modern = {"warmup": 30, "soft_sign": True, "distance": "cosine", "l2": 0.0, "features": 0.1, "langevin": 0.0}
-    yield "dlg", DLG(labels="joint", **newton)(surface, seed=0).x
-    yield "idlg", DLG(labels="restored", **newton)(surface, seed=0).x
-    yield "inverting_gradients", InvertingGradients(**first)(surface, seed=0).x
-    yield "modern", RegularisedInversion(**first, **modern)(surface, seed=0).x
+    newton = {"iterations": max(starts * evaluations - 100, 1), "restarts": 1, "observations": 1, "adaptive": False}
+    adam = {"iterations": evaluations, "step": 0.1, "total_variation": weights, **each}
+    modern = {"warmup": evaluations // 10, "soft_sign": True, "distance": "cosine", "l2": 0.0, "langevin": 0.0}
+    attacks = {
+        "dlg": DLG(labels="joint", **newton),
+        "idlg": DLG(labels="restored", **newton),
+        "inverting_gradients": InvertingGradients(**adam),
+        "modern": RegularisedInversion(**adam, **modern, features=0.1),
+    }
+    return {name: partial(lambda attack: attack(surface, seed=0).x, attack) for name, attack in attacks.items()}
 
 
-def theirs(surface: UploadSurface):
+def theirs(surface: UploadSurface, starts: int = STARTS) -> dict[str, Attack]:
+    found = {}
     for name in THEIRS:
         # L-BFGS gains nothing from restarts of a quarter of its length, so it gets all gradients in one trial.
         newton = name == "deepleakage"
-        gradients, starts = (EVALUATIONS * STARTS, 1) if newton else (EVALUATIONS, STARTS)
+        gradients, trials = (EVALUATIONS * starts, 1) if newton else (EVALUATIONS, starts)
         iterations = gradients // (IN_ONE_STEP if newton else 1)
-        config = Breaching(attack=name, iterations=iterations, restarts=starts).config
+        config = Breaching(attack=name, iterations=iterations, restarts=trials).config
         config.optim["warmup"] = min(config.optim.warmup, gradients // 10)
-        found = []
-        for upload in surface.uploads[0]:
+
+        def inverted(config=config) -> torch.Tensor:
             torch.manual_seed(0)
-            found.append(invert(surface, upload, config)[0])
-        yield name, torch.stack(found)
+            return torch.stack([invert(surface, upload, config)[0] for upload in surface.uploads[0]])
+
+        found[name] = inverted
+    return found
 
 
 def quality(surface: UploadSurface, x: torch.Tensor) -> float:
@@ -96,7 +113,36 @@ def quality(surface: UploadSurface, x: torch.Tensor) -> float:
 def compare(case) -> tuple[dict[str, float], dict[str, float]]:
     """Return the PSNR in dB of each of our attacks and of each of breaching's."""
     surface = observed(case)
-    return tuple({name: quality(surface, x) for name, x in attacks(surface)} for attacks in (ours, theirs))
+    return tuple({name: quality(surface, attack()) for name, attack in of(surface).items()} for of in (ours, theirs))
+
+
+class Run(NamedTuple):
+    psnr_db: float
+    seconds: float
+    name: str
+    """With the share of breaching's gradients where it is not all of them."""
+
+
+def timed(surface: UploadSurface, name: str, attack: Attack) -> Run:
+    """Return the quality and the CPU time of an attack."""
+    began = time.process_time()
+    x = attack()
+    return Run(quality(surface, x), time.process_time() - began, name)
+
+
+def race(case, starts: int) -> tuple[Run, Run | None, Run]:
+    """Return breaching's best run, our fastest one that is as good, if any, and our best with as many gradients."""
+    surface = observed(case)
+    there = max(timed(surface, *attack) for attack in theirs(surface, starts).items())
+    runs = []
+    for name in ours(surface):
+        for share in SHARES:
+            attack = ours(surface, int(share * EVALUATIONS), starts)[name]
+            runs.append(timed(surface, f"{name} {share:g}", attack))
+            if runs[-1].psnr_db >= there.psnr_db:
+                break
+    as_good = [run for run in runs if run.psnr_db >= there.psnr_db]
+    return there, min(as_good, key=lambda run: run.seconds, default=None), max(runs)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
@@ -107,9 +153,21 @@ def test_our_best_attack_is_at_least_as_strong_as_breachings(case):
 
 
 if __name__ == "__main__":
-    for case in CASES:
-        if set(sys.argv[1:]) <= set(map(str, case)):
+    torch.set_num_threads(1)
+    counts = [int(word.removeprefix("starts=")) for word in sys.argv[1:] if word.startswith("starts=")]
+    words = [word for word in sys.argv[1:] if not word.startswith("starts=")]
+    for case in [case for case in CASES if set(words) <= set(map(str, case))]:
+        told = "-".join(map(str, case))
+        for starts in counts:
+            best, fastest, strongest = race(case, starts)
+            line = f"{told}, {starts} starts: {best.name} {best.psnr_db:.1f} dB in {best.seconds:.1f} s; "
+            line += f"{strongest.name} {strongest.psnr_db:.1f} dB; "
+            if fastest:
+                line += f"{fastest.name} {fastest.psnr_db:.1f} dB in {fastest.seconds:.1f} s, "
+                line += f"{best.seconds / fastest.seconds:.1f} times faster"
+            print(line, flush=True)
+        if not counts:
             results = compare(case)
             row = "  ".join(f"{name} {value:.1f}" for part in results for name, value in part.items())
             difference = max(results[0].values()) - max(results[1].values())
-            print("-".join(map(str, case)), f"{difference:+.1f} dB:", row, flush=True)
+            print(told, f"{difference:+.1f} dB:", row, flush=True)

@@ -25,7 +25,7 @@ from benchmark.settings.collaboration.defense import FederatedDefense, LocalStep
 from benchmark.training.functional import Layout, Net
 from benchmark.training.layers import layer_mask, layer_slices
 
-VERSION = 1
+VERSION = 2
 
 
 class Soteria(FederatedDefense):
@@ -33,7 +33,7 @@ class Soteria(FederatedDefense):
 
     The protected layer is the first fully connected one and the representation is its output: rows of its gradient are
     zeroed. If the only such layer is the head, the representation is the head's input and columns are zeroed (as in the
-    paper's networks).
+    paper's networks). On a model that a malicious server has put a layer in front of, that layer is the first one.
 
     Args:
         ratio: share of the representation that is removed.
@@ -86,12 +86,15 @@ def representation_scores(
 
 
 def _representation(net: Net, params: Tensor, x: Tensor, use_output: bool) -> Tensor:
-    """Return the first fully connected layer's activated output, or else its input, (n, units) for x (n, ...)."""
+    """Return the first fully connected layer's output, activated, or else its input, (n, units) for x (n, ...)."""
     seen: list[Tensor] = []
-    linear = [module for module in net.module.modules() if isinstance(module, nn.Linear)]
-    # The layer after the protected one reads the activated output.
-    reader = linear[1] if use_output else linear[0]
-    handle = reader.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    layer, *others = [module for module in net.module.modules() if isinstance(module, nn.Linear)]
+    if use_output and others[0].in_features != layer.out_features:
+        # Nobody else reads it as it is, as where a server has put a layer in front: it counts without its activation.
+        handle = layer.register_forward_hook(lambda _, inputs, output: seen.append(output))
+    else:
+        reader = others[0] if use_output else layer
+        handle = reader.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:
         functional_call(net.module, net.layout.split(params), (x,))
     finally:
