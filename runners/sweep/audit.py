@@ -18,7 +18,7 @@ from benchmark.errors import ConfigError
 from runners.config.build import build, locate
 from runners.config.catalogue import CONF
 from runners.config.compose import ComposedCell
-from runners.config.identity import SINGLE
+from runners.config.identity import SINGLE, canonical
 from runners.config.pairs import Matrix
 from runners.store.records import FINISHED, Record, Store
 from runners.sweep.plan import Plan, Planned
@@ -408,13 +408,17 @@ def _fitting(cells: Iterable[Planned], data: Data, refused: Counter[str]) -> Ite
     from benchmark.cell import traits
     from benchmark.compatibility import refusal
 
+    misfits: dict[str, str | None] = {}
     for planned in cells:
         cell = planned.cell
         nodes = [*(cell.nodes[group] for group in SINGLE), *cell.nodes["defense"].values()]
         dataset, model, setting, threat, *defenses = (
             locate(node["_target_"], "audit", cell.options.trusted) for node in nodes
         )
-        if reason := refusal(setting, threat, defenses, {**traits(dataset, model), **data.traits}):
+        named = canonical(cell.config["model"])
+        if named not in misfits:
+            misfits[named] = _misfit(cell, data)
+        if reason := refusal(setting, threat, defenses, {**traits(dataset, model), **data.traits}) or misfits[named]:
             refused[reason] += 1
         else:
             yield planned
@@ -453,3 +457,16 @@ def folder_of(text: str) -> Path:
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; give a folder for the report with --out FOLDER.")
     return folder
+
+
+def _misfit(cell: ComposedCell, data: Data) -> str | None:
+    """Return why the cell's model cannot take samples of this shape, or None."""
+    from benchmark.seeds import isolated
+
+    architecture = build(cell.nodes["model"], "model", cell.options.trusted)
+    try:
+        with isolated(0, "audit.model"):
+            architecture(shape=data.shape, num_classes=data.classes)
+    except ConfigError as error:
+        return str(error)
+    return None

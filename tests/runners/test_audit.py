@@ -245,19 +245,23 @@ def test_no_family_is_left_out_and_cheap_defenses_come_first() -> None:
     assert last["dp_sgd"] < min(i for i, cell in enumerate(told) if cell[1] == "soteria")
 
 
-def test_brought_data_are_looked_at_and_refuse_what_only_they_can_tell(tmp_path: Path) -> None:
+def test_brought_data_and_models_refuse_what_only_the_data_can_tell(tmp_path: Path) -> None:
     """The class of a data set in a file does not know whether there is a sensitive attribute, or an image."""
     y = np.arange(60) % 2
     np.savez(tmp_path / "mine.npz", x=np.random.default_rng(0).random((60, 5)), y=y)
     lines = ("dataset=arrays", f"dataset.path={tmp_path / 'mine.npz'}")
     cells = [composed(*lines, f"threat={name}") for name in ("leakage_idlg", "attribute_strongest")]
+    cells.append(composed(*lines, "threat=leakage_idlg", "model=convnet_bn"))
     data = audits.look(cells[0])
     assert (data.kind, data.shape, data.classes, data.train, data.test) == ("tabular", (5,), 2, 42, 18)
     assert data.overrides() == [], "its sizes are shares of what there is"
     refused: Counter[str] = Counter()
     left = list(audits._fitting([Planned(cell, ()) for cell in cells], data, refused))
     assert [audits.threat_of(planned) for planned in left] == ["leakage_idlg"]
-    assert list(refused) == ["StrongestAttacker needs dataset.sensitive=yes, but here it is no."]
+    assert list(refused) == [
+        "StrongestAttacker needs dataset.sensitive=yes, but here it is no.",
+        "model=convnet_bn needs images, but a sample of this dataset has shape (5,); use model=mlp.",
+    ]
 
 
 # -- the page ---------------------------------------------------------------------------------------------------------
