@@ -108,9 +108,10 @@ class Brought(Source):
         """
         found = located(self.path, root)
         if found is None:
-            places = "in this folder" if root is None else f"in this folder or in the data root {root}"
+            places = " in this folder" if root is None else f" in this folder or in the data root {root}"
+            where = "" if Path(self.path).is_absolute() else places
             raise DataMissing(
-                f"dataset.path={self.path!r} names nothing {places}; give the path of your data, dataset.path=PATH."
+                f"dataset.path={self.path!r} names nothing{where}; give the path of your data, dataset.path=PATH."
             )
         if self.content is not None and content_digest(found) != self.content:
             raise DataMissing(

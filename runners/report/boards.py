@@ -34,8 +34,8 @@ class Spent:
     """Time of cells, each of them on one core, in seconds.
 
     Attributes:
-        shared: of the cells that tell it, spent in making what other cells use as well; attack: in the threat.
-        told: all that these cells took.
+        shared: of the cells that tell it, spent in making what other cells use as well; attack: in the threat, which
+            may make such things too. told: all that these cells took.
     """
 
     total: float = 0.0
@@ -52,10 +52,7 @@ class Spent:
         if self.told < self.total / 2 or not self.told:
             return f"{self.hours} core-hours"
         shared, attack = self.shared / self.told, self.attack / self.told
-        return (
-            f"{self.hours} core-hours ({shared:.0%} in training that cells share, {attack:.0%} in attacks, "
-            f"{1 - shared - attack:.0%} in what else a cell does)"
-        )
+        return f"{self.hours} core-hours ({shared:.0%} in training that cells share, {attack:.0%} in attacks)"
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def test_a_board_tells_what_was_played_and_what_it_cost() -> None:
     hours = [row | {"seconds": 1800.0} for row in cells("leakage_dlg", "none", [0.9] * 3)]
     assert board(hours).progress == "3 of 4 planned cells were played, in 1.5 core-hours"
     told = [row | {"diagnostics": {"shared_seconds": 900.0, "attack_seconds": 450.0}} for row in hours]
-    parts = "(50% in training that cells share, 25% in attacks, 25% in what else a cell does)"
+    parts = "(50% in training that cells share, 25% in attacks)"
     assert board([*told[:2], hours[2]]).progress == f"3 of 4 planned cells were played, in 1.5 core-hours {parts}"
     assert board([told[0], *hours[1:]]).progress.endswith("in 1.5 core-hours")
 
