@@ -5,6 +5,7 @@ name has all words; with numbers of starts, what each library takes to reach bre
 """
 
 import itertools
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -30,6 +31,8 @@ pytestmark = [pytest.mark.crosscheck, pytest.mark.slow]
 EVALUATIONS, STARTS = 300, len(TOTAL_VARIATION)
 IN_ONE_STEP = 20  # most gradients in one iteration of its L-BFGS
 MARGIN_DB = 0.5
+MIDDLE = 0.05
+"""Weight of the prior where there are fewer starts than weights: those nearest to it."""
 SHARES = (0.1, 0.25, 0.5, 1.0)
 """Of breaching's gradients, with which ours are tried in turn."""
 THEIRS = ("deepleakage", "invertinggradients", "modern")
@@ -73,7 +76,7 @@ Attack = Callable[[], torch.Tensor]
 
 def ours(surface: UploadSurface, evaluations: int = EVALUATIONS, starts: int = STARTS) -> dict[str, Attack]:
     """Return our attacks by name; ``starts`` of each, as many for every weight of the prior as can be."""
-    weights = TOTAL_VARIATION[-starts:]
+    weights = sorted(TOTAL_VARIATION, key=lambda weight: abs(math.log(weight / MIDDLE)))[:starts]
     each = {"restarts": starts // len(weights), "observations": 1, "adaptive": False}
     # A search takes up to 12 gradients an iteration where it fails, which it does once: 100 are set aside for it.
     newton = {"iterations": max(starts * evaluations - 100, 1), "restarts": 1, "observations": 1, "adaptive": False}
