@@ -265,7 +265,8 @@ def _refuse_too_few(found: Samples, rows: Mapping[str, Tensor]) -> None:
             raise DataMissing("All training samples have the same label, so there is nothing to tell apart.")
         if unseen := set(found.y[_training(found) :].tolist()) - set(known.tolist()):
             raise DataMissing(
-                f"The test part has {len(unseen)} classes that no training sample has; leave these samples out."
+                f"No training sample has {'this class' if len(unseen) == 1 else f'these {len(unseen)} classes'} of the "
+                "test part; leave its samples out."
             )
     if len(rows["test"]) == 0:
         raise ConfigError("No sample is left for testing; bring more samples.")
@@ -350,8 +351,8 @@ def attribute(values: np.ndarray, name: str) -> tuple[Tensor, list[str]]:
     codes, found, notes = coded(values, name)
     if not 2 <= len(found) <= MOST_ATTRIBUTES:
         raise DataMissing(
-            f"{name} has {len(found)} values; a sensitive attribute has 2 to {MOST_ATTRIBUTES}. Group its values, or "
-            "name another one."
+            f"{name} has {'one value' if len(found) == 1 else f'{len(found)} values'}; a sensitive attribute has 2 to "
+            f"{MOST_ATTRIBUTES}. Group its values, or name another one."
         )
     return codes, notes
 

@@ -140,8 +140,11 @@ IN_ARRAYS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a label not known": (lambda r: npz(r, y=np.where(Y == 1, np.nan, Y)), "y holds NaN"),
     "labels that are times": (lambda r: npz(r, y=Y.astype("M8[s]")), "y must hold whole numbers or texts"),
     "a class of one": (lambda r: npz(r, y=np.where(np.arange(N) == 5, 9, Y)), "one sample of the class 9"),
-    "a class only tested": (lambda r: parted(r, test_y=Y[40:] + 1), "classes that no training sample has"),
-    "a constant attribute": (lambda r: npz(r, sensitive=np.ones(N, int)), "sensitive has 1 values"),
+    "a class only tested": (
+        lambda r: parted(r, test_y=Y[40:] + 1),
+        "No training sample has this class of the test part",
+    ),
+    "a constant attribute": (lambda r: npz(r, sensitive=np.ones(N, int)), "sensitive has one value"),
     "persons of few samples": (lambda r: npz(r, group=np.arange(N) // 6), "No person has enough samples of a class"),
     "two persons": (lambda r: npz(r, group=np.arange(N) % 2), "The group names 2 persons"),
     "parts of two kinds": (
