@@ -93,8 +93,10 @@ def show_ranking(console: Console, board: Board, standings: Sequence[Standing]) 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     hidden = {"under"} if console.width >= WIDE else {"under", "by", "undefended", "left"}
     shown = [name for name in head if name not in hidden]
+    least = {"by": 26, "defense": 26} if "by" in shown else {}  # the two that may take several lines
     for name in shown:
-        table.add_column(_text(name.replace(" ", "\n")), overflow="fold", no_wrap=name != "by")
+        told = _text(name.replace(" ", "\n"))
+        table.add_column(told, overflow="fold", no_wrap=name not in least, min_width=least.get(name))
     for row in rows:
         table.add_row(*(_text(row[name]) for name in shown))
     console.print(table)
