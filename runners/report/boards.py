@@ -231,11 +231,12 @@ def _members(planned: Sequence[Member], every: Iterable[Record]) -> list[Record]
     empty: Record = {"status": NOT_RUN, "sweep": None, "reason": "", "media": {}} | {
         name: {} for name in source.NUMBERS
     }
-    missing = source.compact(
+    stand_ins = (
         empty | {"key": m.key, "seed": m.seed, "config": m.config, "facts": _facts(m, facts)}
         for m in planned
         if m.key not in by_key
     )
+    missing = source.compact(stand_ins, like=by_key.values())
     return [*(by_key[m.key] for m in planned if m.key in by_key), *missing]
 
 

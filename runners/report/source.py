@@ -31,13 +31,14 @@ def read(store: Path) -> list[Record]:
     return list(compact(_with_own_pictures(record, store) for record in table.read_all(store)))
 
 
-def compact(records: Iterable[Record]) -> Iterator[Record]:
+def compact(records: Iterable[Record], like: Iterable[Record] = ()) -> Iterator[Record]:
     """Yield each record without versions, curves and captions; equal parts of cells become one object.
 
-    Parts of ``config`` are equal exactly where they are identical, so that the ``id`` of a part stands for its content.
+    Parts of ``config`` are equal exactly where they are identical, so that the ``id`` of a part stands for its content;
+    so it does among them and the records ``like``, which were made compact before.
     """
-    shared: dict[str, Any] = {}
-    kept_alive: dict[int, Any] = {}
+    kept_alive = {id(part): part for record in like for part in record["config"].values()}
+    shared = {canonical(part): part for part in kept_alive.values()}
 
     def one(part: Any) -> Any:
         if kept_alive.get(id(part)) is not part:

@@ -90,6 +90,12 @@ def test_a_board_tells_what_was_played_and_what_it_cost() -> None:
     assert board([told[0], *hours[1:]]).progress.endswith("in 1.5 core-hours")
 
 
+def test_the_form_that_no_undefended_cell_was_played_of_counts_once() -> None:
+    records = [*cells("leakage_dlg", "none", [0.9] * 3), *cells("leakage_dlg", "strong", [0.2] * 3, adaptive=True)]
+    found = board(records, missing=cells("leakage_dlg", "none", [0.9] * 3, adaptive=True))
+    assert (found.planned, found.played) == (9, 6)
+
+
 def test_a_defense_that_changes_nothing_is_not_on_the_front() -> None:
     records = [row for name in ("none", "idle") for row in cells("leakage_dlg", name, [0.9] * 3)]
     standings = boards.ranked(board([*records, *cells("leakage_dlg", "real", [0.5] * 3, accuracy=0.9)], missing=()))
