@@ -198,6 +198,7 @@ def build(records: Iterable[Record], planned: Mapping[str, Faced] | None = None)
         sweeps[sweep].append(record)
     undefended = {_cell(record): record for record in every if _is_undefended(record)}
     boards = [_board(name, _members(cells, every), undefended, face) for name, (face, cells) in sorted(planned.items())]
+    boards.sort(key=lambda board: board.played < board.planned)  # those that are played to the end come first
     names = sorted(sweeps, key=lambda name: (name == ALONE, name))
     return boards + [_board(name, sweeps[name], undefended) for name in names]
 
