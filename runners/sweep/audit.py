@@ -424,6 +424,19 @@ def _fitting(cells: Iterable[Planned], data: Data, refused: Counter[str]) -> Ite
             yield planned
 
 
+def _misfit(cell: ComposedCell, data: Data) -> str | None:
+    """Return why the cell's model cannot take samples of this shape, or None."""
+    from benchmark.seeds import isolated
+
+    architecture = build(cell.nodes["model"], "model", cell.options.trusted)
+    try:
+        with isolated(0, "audit.model"):
+            architecture(shape=data.shape, num_classes=data.classes)
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
 def within(cell: ComposedCell, until: float) -> Record:
     """Play the cell in a process that is ended at ``until``, whatever it is at."""
     return play_within(cell, refuse=False, until=until).record
@@ -457,16 +470,3 @@ def folder_of(text: str) -> Path:
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; give a folder for the report with --out FOLDER.")
     return folder
-
-
-def _misfit(cell: ComposedCell, data: Data) -> str | None:
-    """Return why the cell's model cannot take samples of this shape, or None."""
-    from benchmark.seeds import isolated
-
-    architecture = build(cell.nodes["model"], "model", cell.options.trusted)
-    try:
-        with isolated(0, "audit.model"):
-            architecture(shape=data.shape, num_classes=data.classes)
-    except ConfigError as error:
-        return str(error)
-    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Hashable, Sequence
 from multiprocessing.connection import wait
 from typing import Any
@@ -70,27 +71,30 @@ def call_all(calls: Sequence[Call], at_once: int, kinds: Sequence[Hashable] | No
 
 
 class _Waiting:
-    """Numbers of the calls that nobody has taken, by kind."""
+    """Numbers of the calls that nobody has taken, by kind, in the order of the first call of each."""
 
     def __init__(self, kinds: Sequence[Hashable]) -> None:
-        self.kinds = kinds
-        self.calls: dict[Hashable, list[int]] = {}
-        for index in reversed(range(len(kinds))):
-            self.calls.setdefault(kinds[index], []).append(index)
+        self.kinds, self.left = kinds, len(kinds)
+        self.calls: dict[Hashable, deque[int]] = {}
+        for index, kind in enumerate(kinds):
+            self.calls.setdefault(kind, deque()).append(index)
 
     def __len__(self) -> int:
-        return sum(map(len, self.calls.values()))
+        return self.left
 
     def take(self, last: int | None, at_work: Collection[int]) -> int:
         """Return the call that a worker does after the call ``last``, while calls ``at_work`` are being done."""
         taken = {self.kinds[index] for index in at_work}
         if last is not None and self.kinds[last] in self.calls:
             kind = self.kinds[last]
-        elif free := [kind for kind in self.calls if kind not in taken]:
-            kind = min(free, key=lambda kind: self.calls[kind][-1])
-        else:  # help where most is left
-            kind = max(self.calls, key=lambda kind: len(self.calls[kind]))
-        index = self.calls[kind].pop()
+        else:
+            for kind in self.calls:
+                if kind not in taken:
+                    break
+            else:  # help where most is left
+                kind = max(self.calls, key=lambda kind: len(self.calls[kind]))
+        index = self.calls[kind].popleft()
+        self.left -= 1
         if not self.calls[kind]:
             del self.calls[kind]
         return index

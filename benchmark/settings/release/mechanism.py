@@ -10,6 +10,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import torch
 
@@ -41,9 +42,7 @@ class Mechanism:
 
     def fit(self, private: Split, name: str) -> tuple[ReleaseMechanism, Release]:
         """Return a fresh copy of the mechanism, fitted on ``private`` with the randomness of ``name``."""
-        defense = copy.deepcopy(
-            self.context.defense, {id(self.mechanism_context): self.mechanism_context}
-        )  # the mechanism_context itself is not copied
+        defense = _copied(self.context.defense, self.mechanism_context, self.mechanism_context)
         with isolated(self.context.seed, f"{name}.global"):
             release = defense.release(private, self.context.rng(name))
         return defense, release
@@ -86,14 +85,14 @@ class Fitted:
         if name not in _last:
             return self._kept(self._encode_all(self.mechanism.fit(self.context.data.owner, self.NAME)[0])[0])
         former, defense = _last[name]
-        return copy.deepcopy(defense, {id(former): self.mechanism.mechanism_context})
+        return _copied(defense, former, self.mechanism.mechanism_context)
 
     def _kept(self, defense: ReleaseMechanism) -> ReleaseMechanism:
         """Return ``defense``, of which a copy is kept in the place of the last one."""
         if name := self.context.artifact_name(FIT):
             here = self.mechanism.mechanism_context
             _last.clear()
-            _last[name] = here, copy.deepcopy(defense, {id(here): here})
+            _last[name] = here, _copied(defense, here, here)
         return defense
 
     def _build(self) -> Artifact:
@@ -115,6 +114,11 @@ class Fitted:
     def _people(self, artifact: Artifact, role: str) -> Split:
         plain: Split = getattr(self.context.data, role)
         return replace(plain, x=artifact[f"{role}.x"].to(plain.x.device), y=artifact[f"{role}.y"].to(plain.y.device))
+
+
+def _copied(defense: Any, context: MechanismContext, instead: MechanismContext) -> Any:
+    """Return a copy of a defense with ``instead`` in the place of ``context``, neither of which is copied."""
+    return copy.deepcopy(defense, {id(context): instead})
 
 
 def _encode(defense: ReleaseMechanism, people: Split) -> Split:

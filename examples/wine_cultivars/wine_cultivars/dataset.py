@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from benchmark.data.base import Source, Split, balanced_order
-from benchmark.parameters import Sizes
 from benchmark.seeds import generator
 
 VERSION = 1
@@ -24,9 +23,6 @@ class WineCultivars(Source):
 
     kind = "tabular"
     SIZES = {"owner": 60, "attacker": 30, "public": 14, "calibration": 24, "test": 50}
-
-    def __init__(self, *, sizes: Sizes | None = None) -> None:
-        super().__init__(sizes=sizes)
 
     def pools(self, root: Path | None) -> tuple[Split, Split, int]:
         """Return training pool and test pool, x (n, 13) in [0, 1], and the number of cultivars."""
