@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -11,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.errors import Diverged
+from benchmark.rendezvous import meet
 from benchmark.training.recipe import Recipe
+from benchmark.training.side_by_side import Training, train_side_by_side
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -21,12 +22,6 @@ class SelfFitting(Protocol):
     """A model with its own training, e.g. boosted trees."""
 
     def fit(self, x: Tensor, y: Tensor, rng: torch.Generator) -> object: ...
-
-
-def batches(count: int, batch_size: int, rng: torch.Generator, device: torch.device) -> Iterator[Tensor]:
-    """Yield shuffled index batches on ``device`` that cover ``count`` samples once; the last may be smaller."""
-    # One copy for all batches: an index that comes from the CPU makes the host wait for a GPU.
-    yield from torch.randperm(count, generator=rng).to(device, non_blocking=True).split(batch_size)
 
 
 def train(
@@ -56,12 +51,17 @@ def train(
     if isinstance(module, SelfFitting):
         module.fit(x, y, rng)
         return module.eval()
-    recipe = recipe or Recipe()
-    optimizer, schedule = recipe.prepare(module, lr=lr, steps=epochs * math.ceil(len(x) / batch_size))
+    job = Training(module, x, y, rng, epochs, lr, batch_size, loss, recipe or Recipe())
+    return meet(job, _train, train_side_by_side)
+
+
+def _train(job: Training) -> nn.Module:
+    module = job.module
+    optimizer, schedule = job.optimizer(module)
     module.train()
-    for _ in range(epochs):
-        for index in batches(len(x), batch_size, rng, x.device):
-            value = loss(module(recipe.augmented(x[index], rng)), y[index])
+    for _ in range(job.epochs):
+        for x, y in job.epoch():
+            value = job.loss(module(x), y)
             optimizer.zero_grad(set_to_none=True)
             value.backward()
             optimizer.step()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from hydra.plugins.launcher import Launcher
@@ -15,10 +16,11 @@ class LocalLauncher(Launcher):
 
     Args:
         jobs: workers at a time; there are never more of them than jobs.
+        together: cells that differ in the seed alone and are played as one batch, see :mod:`benchmark.rendezvous`.
     """
 
-    def __init__(self, jobs: int = 2) -> None:
-        self.jobs = jobs
+    def __init__(self, jobs: int = 2, together: int = 1) -> None:
+        self.jobs, self.together = jobs, together
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
@@ -27,17 +29,46 @@ class LocalLauncher(Launcher):
         """Return a ``JobReturn`` for each job, or :class:`runners.sweep.pool.Lost` where its worker died."""
         from hydra.core.singleton import Singleton
 
-        from runners.sweep.pool import call_all
+        from runners.sweep.pool import Lost, call_all
 
         given = self.hydra_context, self.config, self.task_function, Singleton.get_state()
-        jobs = enumerate(job_overrides, start=initial_job_idx)
-        calls = [(_play, (number, list(overrides), *given)) for number, overrides in jobs]
-        return call_all(calls, self.jobs, [_but_the_threat(overrides) for overrides in job_overrides])
+        batches = _batches(job_overrides, self.together)
+        calls = [
+            (_play_batch, ([(initial_job_idx + i, list(job_overrides[i])) for i in batch], *given)) for batch in batches
+        ]
+        kinds = [_but("threat", job_overrides[batch[0]]) for batch in batches]
+        played = call_all(calls, self.jobs, kinds)
+        returns: list[Any] = [Lost] * len(job_overrides)
+        for batch, answers in zip(batches, played, strict=True):
+            if answers is not Lost:
+                for index, answer in zip(batch, answers, strict=True):
+                    returns[index] = answer
+        return returns
 
 
-def _but_the_threat(overrides: Sequence[str]) -> tuple[str, ...]:
-    """Return what cells have in common that share models, releases and federations."""
-    return tuple(line for line in overrides if not line.startswith(("threat=", "threat.")))
+def _batches(job_overrides: Sequence[Sequence[str]], most: int) -> list[list[int]]:
+    """Return the numbers of the jobs in batches of at most ``most`` that differ in the seed alone, by their first."""
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for index, overrides in enumerate(job_overrides):
+        alike.setdefault(_but("seed", overrides), []).append(index)
+    return sorted(same[start : start + most] for same in alike.values() for start in range(0, len(same), most))
+
+
+def _but(part: str, overrides: Sequence[str]) -> tuple[str, ...]:
+    """Return the overrides of a cell but for those of one ``part``.
+
+    Cells that differ in the threat alone share models, releases and federations.
+    """
+    return tuple(line for line in overrides if not line.startswith((f"{part}=", f"{part}.")))
+
+
+def _play_batch(batch: list[tuple[int, list[str]]], *given: Any) -> list[Any]:
+    """Play jobs in a worker, which take turns where there are several."""
+    if len(batch) == 1:
+        return [_play(*batch[0], *given)]
+    from benchmark.rendezvous import in_turns
+
+    return in_turns([partial(_play, *job, *given) for job in batch])
 
 
 def _play(

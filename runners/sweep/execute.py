@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
-import time
 import traceback
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from benchmark import clock
 from benchmark.errors import Diverged, GauntletError
 from runners.config import brought
 from runners.config.build import build, locate
@@ -62,14 +62,14 @@ def execute(composed: ComposedCell, *, refuse: bool) -> Played:
 
 
 def play_here(
-    composed: ComposedCell, *, refuse: bool, waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+    composed: ComposedCell, *, refuse: bool, waiting: Callable[[], AbstractContextManager[None]] | None = None
 ) -> Played:
     """Build and play the cell in this process, whatever its time limit; see :func:`execute`.
 
     Args:
-        waiting: entered while the cell waits for another process.
+        waiting: entered while the cell waits for another process; None: other threads may run then.
     """
-    started, clock = datetime.now(UTC), time.perf_counter()
+    started, began = datetime.now(UTC), clock.read()
     attempt = _Attempt(composed, waiting)
     status, reason = "ok", ""
     try:
@@ -90,7 +90,7 @@ def play_here(
         composed,
         status,
         reason,
-        time.perf_counter() - clock,
+        clock.read() - began,
         facts=attempt.facts,
         started=started,
         peak_memory_mb=attempt.peak_memory(),
@@ -171,7 +171,7 @@ class _Attempt:
         measured: the fields of a record that come from the outcome.
     """
 
-    def __init__(self, composed: ComposedCell, waiting: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(self, composed: ComposedCell, waiting: Callable[[], AbstractContextManager[None]] | None) -> None:
         self.composed, self.waiting = composed, waiting
         self.device = self.device_name = composed.options.device
         self.memory: environment.PeakMemory | None = None
@@ -182,6 +182,7 @@ class _Attempt:
     def play(self) -> str:
         """Build and play the cell; return a text on numbers that were lost for not being finite."""
         from benchmark.cell import play
+        from benchmark.rendezvous import aside
         from benchmark.settings.base import no_cache
         from runners.report import charts, pictures
 
@@ -194,7 +195,7 @@ class _Attempt:
         cell = build_cell(composed)
         self.facts = threat_facts(composed, cell.threat, cell.dataset)
         if options.cache:
-            self.cache = Cache(options.store, composed.config, self.device, composed.targets(), self.waiting)
+            self.cache = Cache(options.store, composed.config, self.device, composed.targets(), self.waiting or aside)
         try:
             outcome, data = play(cell, root=options.data_root, device=self.device, cache=self.cache or no_cache)
             if self.cache:

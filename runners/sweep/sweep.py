@@ -125,7 +125,7 @@ def launch(
             store,
             at_once=OmegaConf.select(config, "jobs") if name == "submitit_local" else None,  # it starts all it is given
             again=name in LOCAL_LAUNCHERS,
-            side_by_side=name != "basic" and OmegaConf.select(config, "jobs") != 1,
+            side_by_side=name != "basic" and (config.jobs, config.together) != (1, 1),
             say=lambda line: console.print(line, highlight=False, soft_wrap=True),
         )
     console.print(tally.summary())
@@ -147,9 +147,15 @@ def memory_warning(plan: Plan, jobs: int, free: float | None) -> str | None:
 def check_limits(config: DictConfig) -> None:
     """Raise ConfigError where every cell would fail, or the sweep could not begin, for one of the command's options."""
     check_time_limit(config.time_limit)
-    jobs = OmegaConf.select(config, "jobs")
-    if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1):
-        raise ConfigError(f"jobs must be a whole number from 1 up, got {jobs!r}.")
+    for name in ("jobs", "together"):
+        count = OmegaConf.select(config, name)
+        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+            raise ConfigError(f"{name} must be a whole number from 1 up, got {count!r}.")
+    if OmegaConf.select(config, "together") not in (None, 1):
+        if config.hydra.runtime.choices["hydra/launcher"] != "local":
+            raise ConfigError("together=... is for hydra/launcher=local; others play each cell alone.")
+        if config.time_limit is not None:
+            raise ConfigError("A cell with a time limit is played alone: leave out time_limit or together.")
 
 
 def report(console: Console, plan: Plan, store: Store, answers: Sequence[dict[str, Any]], *, print_board: bool) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from benchmark.cell import Cell, play
 from benchmark.data.base import Split
@@ -34,6 +35,8 @@ from benchmark.threats.gradient_leakage.matching import Matcher
 from benchmark.training.adversarial import train_adversarially
 from benchmark.training.functional import Net
 from benchmark.training.loop import train
+from benchmark.training.recipe import Recipe
+from benchmark.training.side_by_side import Training, train_side_by_side
 from runners.config.build import build
 from runners.config.identity import SINGLE
 from tests.accelerator.pretended_device import PretendedDevice
@@ -54,6 +57,13 @@ def training(epochs: int) -> None:
     data = images(64 * BATCHES)
     module = LeNet(shape=SHAPE, num_classes=CLASSES).to("cuda")
     train(module, data.x, data.y, epochs=epochs, rng=generator(0, "batches"))
+
+
+def five_trainings(epochs: int) -> None:
+    data = images(64 * BATCHES)
+    same = {"epochs": epochs, "lr": 0.001, "batch_size": 64, "loss": F.cross_entropy, "recipe": Recipe()}
+    modules = [LeNet(shape=SHAPE, num_classes=CLASSES).to("cuda") for _ in range(5)]
+    train_side_by_side([Training(module, data.x, data.y, generator(0, "batches"), **same) for module in modules])
 
 
 def adversarial_training(epochs: int) -> None:
@@ -135,6 +145,7 @@ def gan_insider(rounds: int) -> None:
 # Work, how many units each further unit of the first argument adds, and the most waits of a unit.
 BUDGETS: dict[str, tuple[Callable[[int], None], int, float]] = {
     "epoch of training": (training, 1, 1),
+    "epoch of five trainings side by side": (five_trainings, 1, 1),
     "epoch of adversarial training": (adversarial_training, 1, 1),
     "federated round": (rounds_with(FederatedDefense, STEPS), 1, 4),
     "federated round with DP-SGD": (rounds_with(DPSGD, 1), 1, 4),

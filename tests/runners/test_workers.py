@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ import torch
 from filelock import FileLock
 
 from benchmark.errors import ConfigError
+from hydra_plugins.gauntlet_sweeper.local_launcher import _batches
 from runners.store.cache import Cache
 from runners.store.records import lock_path
 from runners.sweep import execute as execution
@@ -248,6 +250,47 @@ def test_jobs_are_a_number_of_workers(command: Command, jobs: str) -> None:
     assert code == 2 and "jobs must be a whole number from 1 up" in error and len(error.splitlines()) == 1
 
 
+# -- seeds played together --------------------------------------------------------------------------------------------
+def test_cells_that_differ_in_the_seed_alone_are_batches() -> None:
+    rows = [(threat, f"seed={seed}") for seed in range(3) for threat in ("threat=a", "threat=b")]
+    assert _batches(rows, 1) == [[0], [1], [2], [3], [4], [5]]
+    assert _batches(rows, 2) == [[0, 2], [1, 3], [4], [5]]
+    assert _batches(rows, 5) == [[0, 2, 4], [1, 3, 5]]
+
+
+ALIKE = ("sweep=fake", "threat=fake", "threat.adaptive=true", "defense=none")
+
+
+def test_seeds_played_together_give_the_records_of_those_alone(command: Command, tmp_path: Path) -> None:
+    def numbers(*lines: str) -> dict[str, tuple[str, dict[str, float]]]:
+        shutil.rmtree(tmp_path / "records", ignore_errors=True)
+        assert command("sweep", *ALIKE, "threat.does=succeed,fail", *lines)[0] == 1
+        return {record["key"]: (record["status"], record["risk"]) for record in records(tmp_path)}
+
+    assert numbers("jobs=1", "together=2") == numbers("hydra/launcher=basic")
+
+
+@pytest.mark.slow
+def test_a_batch_whose_worker_dies_is_played_one_by_one(command: Command, tmp_path: Path) -> None:
+    code, _, error = command("sweep", *ALIKE, "threat.does=succeed,die", "jobs=1", "together=2")
+    assert code == 1 and "2 of 4 cells failed" in error
+    assert sorted(record["status"] for record in records(tmp_path)) == ["failed", "failed", "ok", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (("together=0",), "together must be a whole number from 1 up"),
+        (("together=2", "hydra/launcher=basic"), "together=... is for hydra/launcher=local"),
+        (("together=2", "jobs=1", "time_limit=9"), "A cell with a time limit is played alone"),
+    ],
+)
+def test_what_cannot_be_played_together_is_refused(command: Command, lines: tuple[str, ...], reason: str) -> None:
+    code, _, error = command("sweep", "sweep=fake", *lines)
+    assert code == 2 and reason in error and len(error.splitlines()) == 1
+
+
+# -- memory -----------------------------------------------------------------------------------------------------------
 def test_short_memory_is_told() -> None:
     plan = Plan(memory=[900.0, 800.0, 100.0])
     assert memory_warning(plan, 2, 2000.0) is None and memory_warning(plan, 2, None) is None

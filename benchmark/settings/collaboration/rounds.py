@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -11,10 +12,12 @@ from torch import Tensor
 
 from benchmark import clock
 from benchmark.data.base import Split
+from benchmark.rendezvous import meet
 from benchmark.seeds import generator
 from benchmark.settings.collaboration.defense import FederatedDefense, Federation, LocalPlan, LocalStep, Round
 from benchmark.training.client_gradients import client_gradients
 from benchmark.training.functional import Net
+from benchmark.training.side_by_side import structure
 
 BYTES_PER_FLOAT = 4
 ADAM_BETAS, ADAM_EPS = (0.9, 0.999), 1e-8  # as in torch.optim.Adam
@@ -67,10 +70,40 @@ def local_updates(
     if defense.overrides("local_step"):
         starts = params.expand(len(x), -1)
         return torch.stack([_one_party(net, defense, *party, plan) for party in zip(starts, x, y, rngs, strict=True)])
+    return meet(_LocalWork(net, params, x, y, plan), _moved, _moved_together)
+
+
+@dataclass(frozen=True)
+class _LocalWork:
+    """What parties of one or several collaborations do in a round, as the arguments of :func:`local_updates`."""
+
+    net: Net
+    params: Tensor
+    x: Tensor
+    y: Tensor
+    plan: LocalPlan
+
+    def kind(self) -> Hashable:
+        architecture = structure(self.net.module)
+        samples = [(part.shape[1:], part.dtype, part.device) for part in (self.x, self.y)]
+        return architecture and (architecture, *samples, self.plan)
+
+
+def _moved(work: _LocalWork) -> Tensor:
+    """Return the updates (n, d) of :func:`local_updates`."""
+    x, y = work.x, work.y
     if len(x) == 1:  # the vectorised form of one party costs more than twice as much
-        return _alone(net, params.reshape(-1), x[0], y[0], plan)[None]
-    gradients = client_gradients(net, x[:, 0])
-    return _descend(lambda here, step: gradients(here, x[:, step], y[:, step]), params, x.shape[1], plan)
+        return _alone(work.net, work.params.reshape(-1), x[0], y[0], work.plan)[None]
+    gradients = client_gradients(work.net, x[:, 0])
+    return _descend(lambda here, step: gradients(here, x[:, step], y[:, step]), work.params, x.shape[1], work.plan)
+
+
+def _moved_together(works: Sequence[_LocalWork]) -> Sequence[Tensor]:
+    """Return the updates of each of several works of one kind: all their parties move side by side."""
+    params = torch.cat([work.params.expand(len(work.x), -1) for work in works])
+    x, y = torch.cat([work.x for work in works]), torch.cat([work.y for work in works])
+    updates = _moved(_LocalWork(works[0].net, params, x, y, works[0].plan))
+    return updates.split([len(work.x) for work in works])
 
 
 def _alone(net: Net, params: Tensor, x: Tensor, y: Tensor, plan: LocalPlan) -> Tensor:

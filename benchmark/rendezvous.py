@@ -1,0 +1,219 @@
+"""Calls that take turns, and do as one batch what all of them come to.
+
+Cells that differ in the seed alone spend most of their time in the same operations on tensors of the same shapes, of
+which a GPU does several in the time of one. Each cell is played as it stands, by a thread of its own. One thread runs
+at a time; one that comes to a joint operation waits for the others there. When none can go on, what they wait for is
+done, operations of a kind as one batch, and they go on in turn. So nothing that plays a cell has to know of others.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import warnings
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+
+from benchmark import clock
+
+
+class Joinable(Protocol):
+    """Work of an operation that can be done for several at once."""
+
+    def kind(self) -> Hashable: ...
+
+
+Work = TypeVar("Work", bound=Joinable)
+Result = TypeVar("Result")
+Batch = Callable[[Sequence[Work]], Sequence[Result]]
+
+
+def in_turns(calls: Sequence[Callable[[], Result]]) -> list[Result]:
+    """Return what each call returns, in their order; those of their operations that can be are done together.
+
+    Raises:
+        BaseException: the first that a call raised, when all have ended.
+    """
+    company, outcomes = _Company(len(calls)), [_Outcome() for _ in calls]
+    threads = [
+        threading.Thread(target=company.attend, args=(number, call, outcome), daemon=True)
+        for number, (call, outcome) in enumerate(zip(calls, outcomes, strict=True))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [outcome.get() for outcome in outcomes]
+
+
+def meet(work: Work, alone: Callable[[Work], Result], together: Batch[Work, Result]) -> Result:
+    """Return ``alone(work)``, or what ``together`` makes of it where other threads come with work of its kind.
+
+    Args:
+        work: its ``kind()`` is equal for works that can be done together, and None for one that never can.
+        together: takes works and returns their results, equal to ``alone``'s but for rounding. Where it raises, each
+            work is done alone, so it must have changed nothing then.
+    """
+    member: _Member | None = getattr(_here, "member", None)
+    if member is None or (kind := work.kind()) is None:
+        return alone(work)
+    return member.meet(_Request((together, kind), work, alone, together))
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Let other threads run meanwhile: this one waits for something outside."""
+    member: _Member | None = getattr(_here, "member", None)
+    if member is None:
+        yield
+        return
+    with member.away():
+        yield
+
+
+_here = threading.local()
+
+
+@dataclass
+class _Outcome:
+    """What a call gave: a value, or an error."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+    def get(self) -> Any:
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+    def fill(self, call: Callable[..., Any], *arguments: Any) -> None:
+        try:
+            self.value = call(*arguments)
+        except BaseException as error:
+            self.error = error
+
+
+@dataclass
+class _Request:
+    """Work that waits.
+
+    Attributes:
+        seconds: its share of the time that a batch took.
+    """
+
+    kind: Hashable
+    work: Any
+    alone: Callable[[Any], Any]
+    together: Batch[Any, Any]
+    seconds: float = 0.0
+    outcome: _Outcome = field(default_factory=_Outcome)
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+class _Company:
+    """Threads of which the one with the baton runs.
+
+    Attributes:
+        able: how many could go on if they had the baton.
+        waiting: by the number of the member, what it waits for.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.baton = threading.Lock()
+        self.able = count
+        self.waiting: dict[int, _Request] = {}
+
+    def attend(self, number: int, call: Callable[[], Any], outcome: _Outcome) -> None:
+        """Make ``call`` as member ``number``."""
+        _here.member = _Member(self, number)
+        with self.baton:
+            with _chance_kept():
+                outcome.fill(call)
+            self.leave()
+
+    def leave(self) -> None:
+        """Say that the member with the baton cannot go on; the last one who says so does what all wait for."""
+        self.able -= 1
+        if self.able or not self.waiting:
+            return
+        kinds: dict[Hashable, list[_Request]] = {}
+        for number in sorted(self.waiting):  # a batch is the same whoever came first
+            request = self.waiting[number]
+            kinds.setdefault(request.kind, []).append(request)
+        self.able, self.waiting = len(self.waiting), {}
+        for requests in kinds.values():
+            served = _Outcome()
+            served.fill(_serve, requests)
+            for request in requests:
+                request.outcome.error = request.outcome.error or served.error
+        for requests in kinds.values():  # when all is done: they draw from the same global generators
+            for request in requests:
+                request.done.set()
+
+
+def _serve(requests: Sequence[_Request]) -> None:
+    began, first = time.perf_counter(), requests[0]
+    if len(requests) > 1:
+        together = _Outcome()
+        together.fill(first.together, [request.work for request in requests])
+        if together.error is None:
+            share = (time.perf_counter() - began) / len(requests)
+            for request, value in zip(requests, together.value, strict=True):
+                request.outcome.value, request.seconds = value, share
+            return
+        warnings.warn(f"Work of {len(requests)} cells is done one by one: {together.error!r}", stacklevel=1)
+    for request in requests:
+        began = time.perf_counter()
+        request.outcome.fill(request.alone, request.work)
+        request.seconds = time.perf_counter() - began
+
+
+@dataclass(frozen=True)
+class _Member:
+    company: _Company
+    number: int
+
+    def meet(self, request: _Request) -> Any:
+        self.company.waiting[self.number] = request
+        with self.away(back=request.done):
+            pass
+        clock.leave_out(-request.seconds)
+        return request.outcome.get()
+
+    @contextmanager
+    def away(self, back: threading.Event | None = None) -> Iterator[None]:
+        """Hand the baton on, and take it again at the end; ``back``: who sets it counts this member as able."""
+        began = time.perf_counter()
+        with _chance_kept():
+            self.company.leave()
+            self.company.baton.release()
+            try:
+                yield
+                if back is not None:
+                    back.wait()
+            finally:
+                self.company.baton.acquire()
+                if back is None:
+                    self.company.able += 1
+        clock.leave_out(time.perf_counter() - began)
+
+
+@contextmanager
+def _chance_kept() -> Iterator[None]:
+    """Put the global generators back as they were: others draw from them meanwhile."""
+    state, python, numpy = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    cards = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+        random.setstate(python)
+        np.random.set_state(numpy)
+        if cards:
+            torch.cuda.set_rng_state_all(cards)
