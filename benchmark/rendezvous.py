@@ -9,9 +9,9 @@ done, operations of a kind as one batch, and they go on in turn. So nothing that
 from __future__ import annotations
 
 import random
+import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -63,7 +63,8 @@ def meet(work: Work, alone: Callable[[Work], Result], together: Batch[Work, Resu
     member: _Member | None = getattr(_here, "member", None)
     if member is None or (kind := work.kind()) is None:
         return alone(work)
-    return member.meet(_Request((together, kind), work, alone, together))
+    result = member.meet(_Request((together, kind), work, together))
+    return alone(work) if result is None else result
 
 
 @contextmanager
@@ -92,27 +93,20 @@ class _Outcome:
             raise self.error
         return self.value
 
-    def fill(self, call: Callable[..., Any], *arguments: Any) -> None:
-        try:
-            self.value = call(*arguments)
-        except BaseException as error:
-            self.error = error
-
 
 @dataclass
 class _Request:
     """Work that waits.
 
     Attributes:
-        seconds: its share of the time that a batch took.
+        result: of a batch, None where it has to be done alone; seconds: its share of the batch's.
     """
 
     kind: Hashable
     work: Any
-    alone: Callable[[Any], Any]
     together: Batch[Any, Any]
+    result: Any = None
     seconds: float = 0.0
-    outcome: _Outcome = field(default_factory=_Outcome)
     done: threading.Event = field(default_factory=threading.Event)
 
 
@@ -134,7 +128,10 @@ class _Company:
         _here.member = _Member(self, number)
         with self.baton:
             with _chance_kept():
-                outcome.fill(call)
+                try:
+                    outcome.value = call()
+                except BaseException as error:
+                    outcome.error = error
             self.leave()
 
     def leave(self) -> None:
@@ -148,30 +145,23 @@ class _Company:
             kinds.setdefault(request.kind, []).append(request)
         self.able, self.waiting = len(self.waiting), {}
         for requests in kinds.values():
-            served = _Outcome()
-            served.fill(_serve, requests)
-            for request in requests:
-                request.outcome.error = request.outcome.error or served.error
-        for requests in kinds.values():  # when all is done: they draw from the same global generators
+            if len(requests) > 1:
+                _serve(requests)
             for request in requests:
                 request.done.set()
 
 
 def _serve(requests: Sequence[_Request]) -> None:
-    began, first = time.perf_counter(), requests[0]
-    if len(requests) > 1:
-        together = _Outcome()
-        together.fill(first.together, [request.work for request in requests])
-        if together.error is None:
-            share = (time.perf_counter() - began) / len(requests)
-            for request, value in zip(requests, together.value, strict=True):
-                request.outcome.value, request.seconds = value, share
-            return
-        warnings.warn(f"Work of {len(requests)} cells is done one by one: {together.error!r}", stacklevel=1)
-    for request in requests:
-        began = time.perf_counter()
-        request.outcome.fill(request.alone, request.work)
-        request.seconds = time.perf_counter() - began
+    """Do the work of the requests as one batch, if that can be done."""
+    began = time.perf_counter()
+    try:
+        results = requests[0].together([request.work for request in requests])
+    except Exception as error:
+        print(f"The work of {len(requests)} cells is done one by one: {error!r}", file=sys.stderr, flush=True)
+        return
+    share = (time.perf_counter() - began) / len(requests)
+    for request, result in zip(requests, results, strict=True):
+        request.result, request.seconds = result, share
 
 
 @dataclass(frozen=True)
@@ -180,11 +170,12 @@ class _Member:
     number: int
 
     def meet(self, request: _Request) -> Any:
+        """Return what a batch made of the request, None where there was none."""
         self.company.waiting[self.number] = request
         with self.away(back=request.done):
             pass
         clock.leave_out(-request.seconds)
-        return request.outcome.get()
+        return request.result
 
     @contextmanager
     def away(self, back: threading.Event | None = None) -> Iterator[None]:

@@ -62,12 +62,12 @@ class Training:
 def structure(module: nn.Module) -> Hashable:
     """Return what modules have in common that are one function of their weights and buffers; None for what may be more.
 
-    Attributes that are no plain numbers and texts may hold what those of another module do not.
+    Attributes that are no plain numbers and texts may hold what those of another module do not, and dropout draws.
     """
     layers = []
     for name, layer in module.named_modules():
         own = {key: value for key, value in vars(layer).items() if key not in MACHINERY}
-        if not all(map(_is_plain, own.values())):
+        if isinstance(layer, nn.modules.dropout._DropoutNd) or not all(map(_is_plain, own.values())):
             return None
         state = [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]
         shapes = [(key, tensor.shape, tensor.dtype, tensor.requires_grad) for key, tensor in state]
