@@ -83,7 +83,7 @@ _here = threading.local()
 
 @dataclass
 class _Outcome:
-    """What a call gave: a value, or an error."""
+    """Value that a call gave, or its error."""
 
     value: Any = None
     error: BaseException | None = None

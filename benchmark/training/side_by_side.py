@@ -23,7 +23,7 @@ MACHINERY = frozenset(vars(nn.Module()))
 
 @dataclass(frozen=True)
 class Training:
-    """What :func:`benchmark.training.loop.train` is asked for.
+    """One call of :func:`benchmark.training.loop.train`.
 
     Attributes:
         module, x, y, rng, epochs, lr, batch_size, loss, recipe: as its arguments.

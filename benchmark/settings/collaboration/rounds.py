@@ -75,7 +75,7 @@ def local_updates(
 
 @dataclass(frozen=True)
 class _LocalWork:
-    """What parties of one or several collaborations do in a round, as the arguments of :func:`local_updates`."""
+    """Local steps of parties of one or several collaborations, as the arguments of :func:`local_updates`."""
 
     net: Net
     params: Tensor
