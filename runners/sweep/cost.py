@@ -3,7 +3,8 @@
 The logarithm of a cell's seconds, and of its peak memory, is a linear function of :func:`features` with a Gaussian
 prior on each coefficient (Bayesian linear regression: Bishop, Pattern Recognition and Machine Learning, 2006, section
 3.3). So a component that was never measured counts as an average one of its group, with the uncertainty that this
-brings, and a count that was never varied scales by its prior.
+brings, and a count that was never varied scales by its prior. What a component does is counted from what it usually
+does in the records: how long an epoch of a generator takes says nothing about an epoch of an attack.
 
 A cell that finds a trained model in the artifact cache costs less than the one that trained it. Both are among the
 records, so the model says nothing about which of the cells it is.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -70,35 +72,50 @@ PRIORS = {
     "always": (0.0, 5.0),
     "forward": (0.6, 0.2),
     "samples": (0.6, 0.2),
-    "work": (0.5, 0.2),
+    "work": (0.8, 0.07),
     "setting": (0.0, 1.0),
     "threat": (0.0, 0.8),
     "dataset": (0.0, 0.6),
     "model": (0.0, 0.6),
     "defense": (0.0, 0.6),
 }
-NOISE = {"seconds": 1.5, "peak_memory_mb": 0.2}
+NOISE = {"seconds": 1.5, "peak_memory_mb": 0.25}
 """Standard deviation of the logarithm of a cell about its mean; wide, for cells of one kind depend on each other."""
-NARROWER = {"seconds": 1.0, "peak_memory_mb": 0.3}
+NARROWER = {"seconds": 1.0, "peak_memory_mb": 0.1}
 """Factor on all priors: what doubles the time of a cell seldom doubles its memory."""
 
 
-def features(config: Mapping[str, Any]) -> dict[str, float]:
-    """Return what drives the cost of a cell: ``kind:name`` -> value, the kinds being those of ``PRIORS``."""
+Component = tuple[str, str]
+"""Group and name."""
+
+
+def features(config: Mapping[str, Any], usual: Mapping[Component, float]) -> dict[str, float]:
+    """Return what drives the cost of a cell: ``kind:name`` -> value, the kinds being those of ``PRIORS``.
+
+    Args:
+        usual: logarithm of the :func:`work` of components; others count as usual.
+    """
     found = {"always:": 1.0}
     named = [(group, config[group]) for group in SINGLE] + [("defense", member) for member in config["defense"]]
-    for group, node in named:
-        found[f"{group}:{node['name']}"] = 1.0
-        if group in ("setting", "threat", "defense"):
-            owner = node["name"] if group == "setting" else group
-            # An epoch takes the same time whatever its batches are; a round's local steps do not.
-            in_batches = group == "setting" and "rounds" not in node
-            work = sum(map(math.log, _counts(node, ("batch_size",) if in_batches else ())))
-            found[f"work:{owner}"] = found.get(f"work:{owner}", 0.0) + work
+    found |= {f"{group}:{node['name']}": 1.0 for group, node in named}
+    for (group, name), amount in work(config).items():
+        owner = name if group == "setting" else group
+        found[f"work:{owner}"] = found.get(f"work:{owner}", 0.0) + amount - usual.get((group, name), amount)
     found["forward:"] = math.log(FORWARD.get(config["model"]["name"], SMALLEST))
     sizes = config["dataset"].get("sizes")
     samples = sum(size for size in sizes.values() if size) if isinstance(sizes, Mapping) else 0
     found["samples:"] = math.log((samples or USUAL_SAMPLES) / USUAL_SAMPLES)
+    return found
+
+
+def work(config: Mapping[str, Any]) -> dict[Component, float]:
+    """Return the logarithm of how often each component does what it does: the product of its counts."""
+    found: dict[Component, float] = defaultdict(float)
+    nodes = [("setting", config["setting"]), ("threat", config["threat"])]
+    for group, node in [*nodes, *(("defense", member) for member in config["defense"])]:
+        # An epoch takes the same time whatever its batches are; a round's local steps do not.
+        in_batches = group == "setting" and "rounds" not in node
+        found[group, node["name"]] += sum(map(math.log, _counts(node, ("batch_size",) if in_batches else ())))
     return found
 
 
@@ -156,7 +173,12 @@ class CostModel:
         known = [cell for cell in cells if cell.device == CPU and getattr(cell, target)]
         self.count = sum(cell.count for cell in known)
         self.noise, self.narrower = NOISE[target], NARROWER[target]
-        rows = [features(cell.config) for cell in known]
+        amounts: dict[Component, list[float]] = defaultdict(list)
+        for cell in known:
+            for component, amount in work(cell.config).items():
+                amounts[component].append(amount)
+        self.usual = {component: statistics.fmean(found) for component, found in amounts.items()}
+        rows = [features(cell.config, self.usual) for cell in known]
         self.columns = {name: number for number, name in enumerate(sorted({name for row in rows for name in row}))}
         mean, deviation = np.array([self._prior(name) for name in self.columns]).T.reshape(2, -1)
         x, _, _ = self._matrix(rows)
@@ -170,7 +192,7 @@ class CostModel:
         """Return the expected logarithm of each cell's cost, and the standard deviation of the cell about it."""
         import numpy as np
 
-        x, expected, variance = self._matrix([features(config) for config in configs])
+        x, expected, variance = self._matrix([features(config, self.usual) for config in configs])
         spread = variance + ((x @ self.covariance) * x).sum(axis=1) + self.noise**2
         return x @ self.coefficients + expected, np.sqrt(spread)
 
