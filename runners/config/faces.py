@@ -26,6 +26,8 @@ class Face:
         utility: metric of utility.
         seeds: how many there are, and where fewer.
         protocol: data, model, training, attacks, and what counts as the same row.
+        unranked: threats whose numbers are shown and that no row is ranked by, e.g. those without any bound, which
+            always win; the protocol says why.
     """
 
     title: str
@@ -35,6 +37,7 @@ class Face:
     utility: str
     seeds: str
     protocol: str
+    unranked: tuple[str, ...] = ()
 
 
 def faces(folder: Path = FOLDER) -> dict[str, Face]:
@@ -49,6 +52,6 @@ def faces(folder: Path = FOLDER) -> dict[str, Face]:
 def _face(path: Path) -> Face:
     node: dict[str, Any] = yaml.safe_load(path.read_text("utf-8")).get("board") or {}
     wanted = {field.name for field in fields(Face)}
-    if wrong := sorted(wanted ^ node.keys()):
+    if wrong := sorted(wanted ^ {"unranked", *node}):
         raise ConfigError(f"The board {path.stem} needs exactly the entries {', '.join(sorted(wanted))}; see {wrong}.")
-    return Face(**node)
+    return Face(**node | {"unranked": tuple(node.get("unranked", ()))})

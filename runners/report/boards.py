@@ -67,7 +67,7 @@ class Board:
     @cached_property
     def contest(self) -> Contest | None:
         """Return what its ranking depends on; None without a face, by whose headline it is ranked."""
-        return contest(self.sections, self.face.headline) if self.face else None
+        return contest(self.sections, self.face.headline, self.face.unranked) if self.face else None
 
     @cached_property
     def standings(self) -> list[Standing]:

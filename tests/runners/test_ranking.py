@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,10 @@ def played() -> list[dict[str, Any]]:
 HOLE = record("leakage_idlg", "holey", seed=2)
 
 
-def board(records: list[dict[str, Any]], missing: Sequence[dict[str, Any]] = (HOLE,)) -> Board:
+def board(records: list[dict[str, Any]], missing: Sequence[dict[str, Any]] = (HOLE,), face: Face = FACE) -> Board:
     """Return a board that plans ``records`` and the ``missing`` ones, which were not played."""
     planned = [Member(one["key"], one["seed"], one["config"]) for one in (*records, *missing)]
-    return boards.build(list(compact(records)), {"leakage_test": (FACE, planned)})[0]
+    return boards.build(list(compact(records)), {"leakage_test": (face, planned)})[0]
 
 
 def order(found: Board, **chosen: Any) -> list[str]:
@@ -172,10 +173,18 @@ def test_every_output_tells_the_same_ranking() -> None:
     assert "Who sees what?" in files["index.html"] and "cheap" in files["index.html"]
 
 
+def test_threats_that_are_unranked_are_shown_and_rank_nobody() -> None:
+    found = board(played(), face=replace(FACE, unranked=("leakage_idlg",)))
+    assert found.threats == {"leakage_dlg", "leakage_idlg"} and found.contest.threats == ["leakage_dlg"]
+    assert [one.entrant.defense for one in found.standings if one.place == 1] == ["holey"]
+    assert not found.standings[0].tied and all(one.complete for one in found.standings)
+
+
 @pytest.mark.slow
 def test_sweeps_of_boards_can_be_planned() -> None:
-    for name in faces():
-        assert membership.members(name), name
+    for name, face in faces().items():
+        planned = {member.config["threat"]["name"] for member in membership.members(name)}
+        assert planned and planned >= set(face.unranked), name
 
 
 def test_boards_have_whole_faces(tmp_path: Path) -> None:
