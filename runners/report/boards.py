@@ -67,7 +67,7 @@ class Board:
     @cached_property
     def contest(self) -> Contest | None:
         """Return what its ranking depends on; None without a face, by whose headline it is ranked."""
-        return contest(self.sections, self.face.headline, self.face.unranked) if self.face else None
+        return contest(self.sections, self.face.headline) if self.face else None
 
     @cached_property
     def standings(self) -> list[Standing]:
@@ -209,7 +209,8 @@ def _sweep(record: Record) -> str:
 
 
 def _board(name: str, own: list[Record], undefended: dict[Cell, Record], face: Face | None = None) -> Board:
-    made = sections.build(name, lines([*own, *_missing(own, undefended)]), planned=face is not None)
+    told = lines([*own, *_missing(own, undefended)])
+    made = sections.build(name, told, planned=face is not None, unranked=face.unranked if face else ())
     return Board(name, made, face, _spent(own))
 
 

@@ -251,7 +251,7 @@ def _every_threat(section: Section) -> list[str]:
 
 def _least(section: Section, column: Column) -> set[str]:
     """Return the defenses with the least risk of an attack that works here, as shown."""
-    if not column.counts:
+    if not column.works:
         return set()
     means = {r.defense: number(s.mean) for r in section.rows if not r.plain and (s := r.cells[column.threat].summary)}
     least = min(means.values(), key=float, default=None)
@@ -259,8 +259,8 @@ def _least(section: Section, column: Column) -> set[str]:
 
 
 def _heading(column: Column) -> str:
-    control = f"{column.control} control, " if column.control else ""
-    return f"{column.threat} ({control}{column.metric})"
+    role = f"{column.control} control, " if column.control else "unranked, " if column.unranked else ""
+    return f"{column.threat} ({role}{column.metric})"
 
 
 def _galleries(section: Section) -> list[str]:

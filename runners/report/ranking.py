@@ -106,13 +106,13 @@ class Standing:
 
 
 # -- from the sections of a board -------------------------------------------------------------------------------------
-def contest(sections: Sequence[Section], metric: str, unranked: Collection[str] = ()) -> Contest:
-    """Return what the ranking by ``metric`` over all ``sections`` depends on, all threats but the ``unranked`` ones."""
+def contest(sections: Sequence[Section], metric: str) -> Contest:
+    """Return what the ranking by ``metric`` over all ``sections`` depends on."""
     titles = short_titles(sections)
     attacks, cells, controls = [], [], []
     for section, title in zip(sections, titles, strict=True):
         for column in section.columns:
-            if column.metric == metric and column.counts and column.name not in unranked:
+            if column.metric == metric and column.counts:
                 attacks.append(Attack(column.name, column.threat, title))
                 cells.append({row.defense: row.cells[column.threat] for row in section.rows})
             if column.metric == metric and column.control and (bare := section.undefended):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
@@ -27,7 +27,8 @@ PLACE = ("setting_label", "dataset_label", "model_label", "scale")
 class Column:
     """A threat under one protocol. ``invalid`` says why nothing may be concluded from it; None: it works here.
 
-    ``threat`` is its label, with parameters that tell it from others; ``name`` that of its option.
+    ``threat`` is its label, with parameters that tell it from others; ``name`` that of its option. An ``unranked`` one
+    is shown and never a worst case.
     """
 
     threat: str
@@ -37,11 +38,17 @@ class Column:
     adaptive: bool
     control: str | None
     invalid: str | None
+    unranked: bool = False
+
+    @property
+    def works(self) -> bool:
+        """Return whether this is an attack that works here."""
+        return self.control is None and self.invalid is None
 
     @property
     def counts(self) -> bool:
-        """Return whether this is an attack that works here, and so may be a worst case."""
-        return self.control is None and self.invalid is None
+        """Return whether this may be a worst case."""
+        return self.works and not self.unranked
 
 
 @dataclass(frozen=True)
@@ -177,26 +184,29 @@ class Section:
         return self.chances.get(metric, 0.0)
 
 
-def build(board: str, lines: Iterable[Line], *, planned: bool = False) -> list[Section]:
+def build(board: str, lines: Iterable[Line], *, planned: bool = False, unranked: Collection[str] = ()) -> list[Section]:
     """Return the sections of one board, one for each protocol, in the order of their labels.
 
     Args:
         lines: as :func:`runners.report.source.lines` returns them.
         planned: ``lines`` hold every planned cell. Otherwise a seed of any run of a threat is expected of all defenses.
+        unranked: options of threats that are no worst case.
     """
     places: dict[tuple[str, ...], list[Line]] = defaultdict(list)
     for line in lines:
         places[tuple(str(line[name]) for name in PLACE)].append(line)
-    return [_section(board, place, places[place], planned) for place in sorted(places)]
+    return [_section(board, place, places[place], planned, unranked) for place in sorted(places)]
 
 
-def _section(board: str, place: tuple[str, ...], lines: list[Line], planned: bool) -> Section:
+def _section(
+    board: str, place: tuple[str, ...], lines: list[Line], planned: bool, unranked: Collection[str]
+) -> Section:
     finished = [line for line in lines if line["status"] == "ok"]
     utility = next((str(line["utility_metric"]) for line in finished if line["utility_metric"]), "utility")
     by_threat, by_defense = _grouped(lines, "threat_label"), _grouped(finished, "defense_label")
     plain = [line for line in finished if line["defense"] == NONE]
     plain_by_threat = _grouped(plain, "threat_label")
-    columns = [_column(t, of_it, plain_by_threat.get(t, [])) for t, of_it in sorted(by_threat.items())]
+    columns = [_column(t, of_it, plain_by_threat.get(t, []), unranked) for t, of_it in sorted(by_threat.items())]
     attacks = Counter(column.metric for column in columns if column.control is None)
     metrics = sorted(attacks, key=lambda metric: (-attacks[metric], metric))
     columns.sort(key=lambda c: (c.control is not None, [*metrics, c.metric].index(c.metric), c.threat))
@@ -238,7 +248,7 @@ def _numbers(lines: Iterable[Line], name: str) -> list[float]:
 
 
 # -- columns ----------------------------------------------------------------------------------------------------------
-def _column(threat: str, lines: list[Line], plain: list[Line]) -> Column:
+def _column(threat: str, lines: list[Line], plain: list[Line], unranked: Collection[str]) -> Column:
     """Return the column of a threat from its lines and the finished ones among them without a defense."""
     # A cell that failed may not have read its data, on whose kind the headline depends.
     first = min(lines, key=lambda line: (line["status"] != "ok", line["headline"] is None, line["headline"] or ""))
@@ -250,6 +260,7 @@ def _column(threat: str, lines: list[Line], plain: list[Line]) -> Column:
         adaptive=bool(first["adaptive"]),
         control=first["control"],
         invalid=None if first["control"] else _invalid(first, plain),
+        unranked=first["threat"] in unranked,
     )
 
 
@@ -299,7 +310,7 @@ def _cells(
             column.threat: _cell(
                 pairs.get((defense, column.threat), []),
                 seeds[column.threat],
-                bare.get(column.threat, {}) if column.counts else None,
+                bare.get(column.threat, {}) if column.works else None,
                 chances.get(column.metric, 0.0),
             )
             for column in columns
