@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LAYERS = (
-    {"clock", "errors", "libraries", "seeds", "outcome", "parameters"},
+    {"clock", "errors", "libraries", "seeds", "outcome", "parameters", "rendezvous"},
     {"data", "models", "metrics"},
     {"training", "crypto"},
     {"settings"},
@@ -24,6 +24,7 @@ BESIDE = {
     ("libraries", "errors"),
     ("parameters", "errors"),
     ("parameters", "libraries"),
+    ("rendezvous", "clock"),
     ("data", "seeds"),
     ("models", "data"),
     ("models", "seeds"),
