@@ -9,11 +9,11 @@ done, operations of a kind as one batch, and they go on in turn. So nothing that
 from __future__ import annotations
 
 import random
-import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -157,7 +157,8 @@ def _serve(requests: Sequence[_Request]) -> None:
     try:
         results = requests[0].together([request.work for request in requests])
     except Exception as error:
-        print(f"The work of {len(requests)} cells is done one by one: {error!r}", file=sys.stderr, flush=True)
+        with suppress(Warning):  # where warnings are errors, others would wait for ever
+            warnings.warn(f"The work of {len(requests)} cells is done one by one: {error!r}", stacklevel=1)
         return
     share = (time.perf_counter() - began) / len(requests)
     for request, result in zip(requests, results, strict=True):
