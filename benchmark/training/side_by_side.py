@@ -94,8 +94,10 @@ def train_side_by_side(jobs: Sequence[Training]) -> list[nn.Module]:
         for job, state in zip(jobs, chance, strict=True):
             job.rng.set_state(state)
         raise
-    for number, job in enumerate(jobs):
-        job.module.load_state_dict({name: values[number] for name, values in states.items()})
+    with torch.no_grad():
+        for number, job in enumerate(jobs):
+            for name, own in (*job.module.named_parameters(), *job.module.named_buffers()):
+                own.copy_(states[name][number])
     return [job.module.eval() for job in jobs]
 
 
@@ -104,7 +106,7 @@ def _trained(jobs: Sequence[Training]) -> dict[str, Tensor]:
     first = jobs[0]
     modules = [job.module.train() for job in jobs]
     stacked, buffers = stack_module_state(modules)
-    weights = {name: nn.Parameter(values.detach()) for name, values in stacked.items()}
+    weights = {name: nn.Parameter(values.detach(), values.requires_grad) for name, values in stacked.items()}
     optimizer, schedule = first.optimizer(nn.ParameterList(weights.values()))
     logits = vmap(partial(functional_call, first.module))
     for _ in range(first.epochs):

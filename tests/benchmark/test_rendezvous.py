@@ -23,6 +23,9 @@ from benchmark.errors import Diverged
 from benchmark.outcome import Outcome
 from benchmark.rendezvous import aside, in_turns, meet
 from benchmark.seeds import generator
+from benchmark.settings.collaboration.defense import FederatedDefense, LocalPlan
+from benchmark.settings.collaboration.rounds import local_updates
+from benchmark.training.functional import Net
 from benchmark.training.loop import train
 from benchmark.training.recipe import Recipe
 from benchmark.training.side_by_side import structure
@@ -165,6 +168,18 @@ class Normalised(nn.Sequential):
         super().__init__(nn.Flatten(), nn.Linear(64, 16, bias=False), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 10))
 
 
+class HalfFrozen(nn.Sequential):
+    """A network whose first layer is not trained, and that has a constant of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 10))
+        self[1].requires_grad_(False)
+        self.register_buffer("scale", torch.rand(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * super().forward(x)
+
+
 def trained(number: int, make: Callable[[], nn.Module], recipe: Recipe) -> tuple[dict[str, Tensor], Tensor]:
     """Return the state of a network after three epochs, and of the generator."""
     torch.manual_seed(number)
@@ -174,7 +189,7 @@ def trained(number: int, make: Callable[[], nn.Module], recipe: Recipe) -> tuple
     return net.state_dict(), rng.get_state()
 
 
-@pytest.mark.parametrize("make", [TinyNet, Normalised])
+@pytest.mark.parametrize("make", [TinyNet, Normalised, HalfFrozen])
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_trainings_side_by_side_are_those_alone(
     make: Callable[[], nn.Module], recipe: Recipe, served: list[int]
@@ -218,6 +233,20 @@ def test_what_may_hold_more_than_weights_is_trained_alone() -> None:
     assert structure(Scaled(torch.ones(2))) is None and structure(Scaled(lambda x: x)) is None
     assert structure(nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))) is None
     assert structure(Normalised()) == structure(Normalised()) is not None
+
+
+def test_local_steps_are_joined_but_for_networks_with_constants(served: list[int]) -> None:
+    def moved(number: int, make: Callable[[], nn.Module]) -> Tensor:
+        torch.manual_seed(number)
+        net, data, plan = Net(make()), digits_like(24, seed=number), LocalPlan(batch_size=4, local_steps=2, lr=0.1)
+        x, y = data.x.view(3, 2, 4, 1, 8, 8), data.y.view(3, 2, 4)
+        return local_updates(net, FederatedDefense(), net.initial(), x, y, plan, [])
+
+    for make, sizes in ((TinyNet, [2]), (HalfFrozen, [])):
+        served.clear()
+        together = in_turns([partial(moved, number, make) for number in range(2)])
+        assert served == sizes
+        torch.testing.assert_close(together, [moved(number, make) for number in range(2)])
 
 
 # -- whole cells ------------------------------------------------------------------------------------------------------

@@ -84,7 +84,8 @@ class _LocalWork:
     plan: LocalPlan
 
     def kind(self) -> Hashable:
-        architecture = structure(self.net.module)
+        buffers = any(True for _ in self.net.module.buffers())  # which one collaboration may have other than another
+        architecture = None if buffers else structure(self.net.module)
         samples = [(part.shape[1:], part.dtype, part.device) for part in (self.x, self.y)]
         return architecture and (architecture, *samples, self.plan)
 
