@@ -125,7 +125,7 @@ def launch(
             store,
             at_once=OmegaConf.select(config, "jobs") if name == "submitit_local" else None,  # it starts all it is given
             again=name in LOCAL_LAUNCHERS,
-            side_by_side=name != "basic" and (config.jobs, config.together) != (1, 1),
+            side_by_side=name != "basic" and any(OmegaConf.select(config, what) != 1 for what in ("jobs", "together")),
             say=lambda line: console.print(line, highlight=False, soft_wrap=True),
         )
     console.print(tally.summary())
