@@ -21,6 +21,8 @@ def refusal(
     threat: type[Threat],
     defenses: Iterable[type[Defense]],
     traits: Mapping[str, str] | None = None,
+    *,
+    anywhere: bool = False,
 ) -> str | None:
     """Return why these do not meet, in one sentence, or None when they do. Nothing is built or loaded.
 
@@ -28,6 +30,7 @@ def refusal(
         traits: ``model.*`` and ``dataset.*`` facts to hold against the ``needs`` of threat and defenses, beside
             ``defense.*``; None leaves those out, and whether the libraries are installed that components adapt. A need
             may name several values: ``"image|signal"``.
+        anywhere: do not ask for libraries: another machine may have them.
     """
     if threat.setting != setting.name:
         return (
@@ -50,7 +53,7 @@ def refusal(
             if present.get(trait) not in (UNREAD, *wanted.split("|")):
                 return f"{name} needs {trait}={wanted}, but here it is {present.get(trait)}."
     for part in (threat, *defenses):
-        if part.library and (lacking := part.library.missing()):
+        if not anywhere and part.library and (lacking := part.library.missing()):
             return f"{part.__name__} {lacking}."
     return None
 

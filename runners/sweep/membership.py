@@ -30,7 +30,10 @@ class Member:
 
 
 def members(board: str) -> list[Member]:
-    """Return the cells that the sweep ``boards/<board>`` plans; the answer is kept until a source changes."""
+    """Return the cells that the sweep ``boards/<board>`` plans, whatever libraries are installed.
+
+    The answer is kept until a source changes.
+    """
     sources = b"".join(path.read_bytes() for path in sorted((ROOT / "conf").glob("*.yaml")))
     sources += (FOLDER / f"{board}.yaml").read_bytes()
     name = f"board-{board}-{hashlib.sha256(sources).hexdigest()[:8]}"
@@ -61,7 +64,7 @@ def _planned(board: str) -> Iterator[Member]:
     with _hydra(), TemporaryDirectory() as empty:
         loader = SweepLoader(GlobalHydra.instance().config_loader())
         config = compose("sweeps", [f"sweep=boards/{board}"], return_hydra_config=True)
-        cells = make_plan(loader, config, [], Store(Path(empty))).to_run
+        cells = make_plan(loader, config, [], Store(Path(empty)), anywhere=True).to_run
         if len({planned.cell.config["seed"] for planned in cells}) > EXACT_UP_TO:
             raise ConfigError(f"The board {board} has more than {EXACT_UP_TO} seeds, which its page cannot resample.")
         for planned in cells:

@@ -96,7 +96,9 @@ class Plan:
         }
 
 
-def make_plan(loader: SweepLoader, config: DictConfig, arguments: Sequence[str], store: Store) -> Plan:
+def make_plan(
+    loader: SweepLoader, config: DictConfig, arguments: Sequence[str], store: Store, *, anywhere: bool = False
+) -> Plan:
     """Plan the sweep that ``config`` names, with the command line's ``arguments`` on top.
 
     Args:
@@ -104,6 +106,7 @@ def make_plan(loader: SweepLoader, config: DictConfig, arguments: Sequence[str],
         config: the composed master config, with its ``hydra`` node.
         arguments: task overrides in Hydra's sweep grammar; each replaces the axis of the same name in every block. One
             that begins with ``only.`` keeps those cells of the blocks that have one of its values, and adds none.
+        anywhere: plan cells that want a library which is not installed here as well.
 
     Raises:
         ConfigError: a block or an argument cannot be expanded.
@@ -111,7 +114,7 @@ def make_plan(loader: SweepLoader, config: DictConfig, arguments: Sequence[str],
     """
     past = store.columns("key", "status", "seconds", "peak_memory_mb", "device", *KIND)
     statuses = dict(zip(past["key"], past["status"], strict=True))
-    judge, plan = Judge(), Plan()
+    judge, plan = Judge(anywhere=anywhere), Plan()
     filters = [line.removeprefix(ONLY) for line in arguments if line.startswith(ONLY)]
     others = [line for line in arguments if not line.startswith(ONLY)]
     cells = Cells(loader, config)
@@ -394,9 +397,13 @@ class Judge:
     """Judge of cells by their classes: each component's arguments once, each combination of classes once.
 
     What it found of the suite's own classes is remembered, so that the next plan need not import them.
+
+    Args:
+        anywhere: refuse nothing for a library that is not installed here.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, anywhere: bool = False) -> None:
+        self.anywhere = anywhere
         found = recall("judged") or {"checked": [], "known": {}}
         self.checked: set[str] = set(found["checked"])
         self.known: dict[str, str | None] = found["known"]
@@ -431,9 +438,10 @@ class Judge:
                 the defenses.
             trusted: prefixes allowed beside the suite's own.
         """
-        combination = " ".join(targets.values())
+        combination = " ".join([*targets.values(), *(["anywhere"] if self.anywhere else [])])
         if combination not in self.known:
-            self.known[combination] = _refusal(*(locate(target, path, trusted) for path, target in targets.items()))
+            classes = [locate(target, path, trusted) for path, target in targets.items()]
+            self.known[combination] = _refusal(*classes, anywhere=self.anywhere)
             self._mark(combination, targets.values())
         return self.known[combination]
 
@@ -450,11 +458,11 @@ class Judge:
             self.strange.add(name)
 
 
-def _refusal(dataset: Any, model: Any, setting: Any, threat: Any, *defenses: Any) -> str | None:
+def _refusal(dataset: Any, model: Any, setting: Any, threat: Any, *defenses: Any, anywhere: bool) -> str | None:
     from benchmark.cell import traits
     from benchmark.compatibility import refusal
 
-    return refusal(setting, threat, defenses, traits(dataset, model))
+    return refusal(setting, threat, defenses, traits(dataset, model), anywhere=anywhere)
 
 
 def _kept_apart(cells: Iterable[Planned]) -> list[Planned]:

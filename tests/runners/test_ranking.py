@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from benchmark.errors import ConfigError, GauntletError
+from benchmark.libraries import Library
 from gauntlet import ranking as ranking_of
 from runners.config.faces import Face, faces
 from runners.report import board_text, boards, leaderboard, markdown, tables
@@ -178,6 +179,12 @@ def test_threats_that_are_unranked_are_shown_and_rank_nobody() -> None:
     assert found.threats == {"leakage_dlg", "leakage_idlg"} and found.contest.threats == ["leakage_dlg"]
     assert [one.entrant.defense for one in found.standings if one.place == 1] == ["holey"]
     assert not found.standings[0].tied and all(one.complete for one in found.standings)
+
+
+def test_a_board_has_the_same_cells_whatever_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Library, "missing", lambda library: "needs something, which is not installed")
+    planned = [member.config["threat"]["name"] for member in membership._planned("evasion_mnist")]
+    assert len(planned) == 162 and planned.count("evasion_autoattack") == 12
 
 
 @pytest.mark.slow

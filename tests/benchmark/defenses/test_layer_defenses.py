@@ -99,7 +99,8 @@ def test_soteria_scores_of_all_probes_at_once_are_those_of_one_after_the_other(a
     rng = torch.Generator().manual_seed(1)
     changes = [push_forward(represent, x, normal_like(x, rng))[1] for _ in range(8)]
     norms = (sum(change.square() for change in changes) / 8).sqrt().clamp_min(1e-12)
-    assert torch.equal(scores, (represent(x).abs() / norms).mean(dim=0))
+    # On an AMD processor they are equal to the last bit, on an Intel one but for the last.
+    torch.testing.assert_close(scores, (represent(x).abs() / norms).mean(dim=0), rtol=1e-6, atol=0)
 
 
 def test_soteria_cuts_the_columns_of_a_head_that_is_alone():
