@@ -8,19 +8,16 @@ done, operations of a kind as one batch, and they go on in turn. So nothing that
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
-import torch
-
 from benchmark import clock
+from benchmark.seeds import kept
 
 
 class Joinable(Protocol):
@@ -60,7 +57,7 @@ def meet(work: Work, alone: Callable[[Work], Result], together: Batch[Work, Resu
         together: takes works and returns their results, equal to ``alone``'s but for rounding. Where it raises, each
             work is done alone, so it must have changed nothing then.
     """
-    member: _Member | None = getattr(_here, "member", None)
+    member = _here.member
     if member is None or (kind := work.kind()) is None:
         return alone(work)
     result = member.meet(_Request((together, kind), work, together))
@@ -70,15 +67,17 @@ def meet(work: Work, alone: Callable[[Work], Result], together: Batch[Work, Resu
 @contextmanager
 def aside() -> Iterator[None]:
     """Let other threads run meanwhile: this one waits for something outside."""
-    member: _Member | None = getattr(_here, "member", None)
-    if member is None:
-        yield
-        return
-    with member.away():
+    with _here.member.away() if _here.member else nullcontext():
         yield
 
 
-_here = threading.local()
+class _Here(threading.local):
+    """Of this thread: the member that it is, if any."""
+
+    member: _Member | None = None
+
+
+_here = _Here()
 
 
 @dataclass
@@ -127,7 +126,7 @@ class _Company:
         """Make ``call`` as member ``number``."""
         _here.member = _Member(self, number)
         with self.baton:
-            with _chance_kept():
+            with kept():  # others draw from the same global generators
                 try:
                     outcome.value = call()
                 except BaseException as error:
@@ -182,7 +181,7 @@ class _Member:
     def away(self, back: threading.Event | None = None) -> Iterator[None]:
         """Hand the baton on, and take it again at the end; ``back``: who sets it counts this member as able."""
         began = time.perf_counter()
-        with _chance_kept():
+        with kept():  # others draw from the same global generators
             self.company.leave()
             self.company.baton.release()
             try:
@@ -194,18 +193,3 @@ class _Member:
                 if back is None:
                     self.company.able += 1
         clock.leave_out(time.perf_counter() - began)
-
-
-@contextmanager
-def _chance_kept() -> Iterator[None]:
-    """Put the global generators back as they were: others draw from them meanwhile."""
-    state, python, numpy = torch.get_rng_state(), random.getstate(), np.random.get_state()
-    cards = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)
-        random.setstate(python)
-        np.random.set_state(numpy)
-        if cards:
-            torch.cuda.set_rng_state_all(cards)

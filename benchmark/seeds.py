@@ -47,22 +47,29 @@ def random_bytes(count: int, rng: torch.Generator) -> bytes:
 
 
 @contextmanager
-def isolated(seed: int, purpose: str) -> Iterator[None]:
-    """Return seed the global generators of torch, numpy and Python inside the block, and put them back afterwards.
-
-    For code that can only draw from global state (layer initialisation, dropout, scikit-learn).
-    """
-    value = derive(seed, purpose)
+def kept() -> Iterator[None]:
+    """Put the global generators of torch, numpy and Python back at the end of the block, as they were before it."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
-        _seed_torch(value)
-        random.seed(value)
-        np.random.seed(value % 2**32)
         try:
             yield
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)
+
+
+@contextmanager
+def isolated(seed: int, purpose: str) -> Iterator[None]:
+    """Seed the global generators of torch, numpy and Python inside the block, and put them back afterwards.
+
+    For code that can only draw from global state (layer initialisation, dropout, scikit-learn).
+    """
+    value = derive(seed, purpose)
+    with kept():
+        _seed_torch(value)
+        random.seed(value)
+        np.random.seed(value % 2**32)
+        yield
 
 
 def _seed_torch(value: int) -> None:

@@ -33,7 +33,8 @@ from benchmark.models.library_networks import TorchvisionNet
 from benchmark.settings.collaboration.setting import Collaboration
 from runners.cli import audit, main
 from runners.store.records import Store
-from runners.sweep.plan import Judge, _in_grammar
+from runners.sweep.judge import Judge
+from runners.sweep.plan import _in_grammar
 from tests import prose
 from tests.options import cell
 from tests.test_sweeps import globbed, problems

@@ -17,7 +17,8 @@ from omegaconf import OmegaConf
 from benchmark.errors import ConfigError
 from runners.config.identity import SINGLE
 from runners.sweep.blocks import blocks as flat
-from runners.sweep.plan import Judge, _in_grammar, threats_of
+from runners.sweep.judge import Judge
+from runners.sweep.plan import _in_grammar, threats_of
 from tests.runners.conftest import ROOT, composed
 
 CONF = ROOT / "conf"

@@ -17,7 +17,7 @@ from runners.config.remembered import ROOT, remembered
 
 if TYPE_CHECKING:
     from runners.config.cells import Cells
-    from runners.sweep.plan import Judge
+    from runners.sweep.judge import Judge
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def options(extra: Sequence[str]) -> Iterator[Options]:
     from runners.config import compose as composition
     from runners.config.cells import Cells
     from runners.config.loader import SweepLoader
-    from runners.sweep.plan import Judge
+    from runners.sweep.judge import Judge
 
     composition.register()
     with _hydra():

@@ -21,7 +21,7 @@ from rich.text import Text
 from benchmark.errors import ConfigError
 from runners.cli import streams
 from runners.cli.problems import CellsFailed
-from runners.config.compose import store_of
+from runners.config.compose import at_least_one, store_of
 from runners.config.loader import SweepLoader
 from runners.run import application
 from runners.store.place import writable
@@ -148,9 +148,8 @@ def check_limits(config: DictConfig) -> None:
     """Raise ConfigError where every cell would fail, or the sweep could not begin, for one of the command's options."""
     check_time_limit(config.time_limit)
     for name in ("jobs", "together"):
-        count = OmegaConf.select(config, name)
-        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
-            raise ConfigError(f"{name} must be a whole number from 1 up, got {count!r}.")
+        if (count := OmegaConf.select(config, name)) is not None:
+            at_least_one(name, count)
     if OmegaConf.select(config, "together") not in (None, 1):
         if config.hydra.runtime.choices["hydra/launcher"] != "local":
             raise ConfigError("together=... is for hydra/launcher=local; others play each cell alone.")

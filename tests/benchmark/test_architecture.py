@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LAYERS = (
-    {"clock", "errors", "libraries", "seeds", "outcome", "parameters", "rendezvous"},
-    {"data", "models", "metrics"},
+    {"clock", "errors", "libraries", "seeds", "outcome", "parameters"},
+    {"data", "models", "metrics", "rendezvous"},
     {"training", "crypto"},
     {"settings"},
     {"defenses", "threats"},
@@ -24,7 +24,6 @@ BESIDE = {
     ("libraries", "errors"),
     ("parameters", "errors"),
     ("parameters", "libraries"),
-    ("rendezvous", "clock"),
     ("data", "seeds"),
     ("models", "data"),
     ("models", "seeds"),

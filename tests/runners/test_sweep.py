@@ -209,8 +209,8 @@ def test_a_cell_whose_library_is_absent_is_refused_with_the_command_that_install
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Foolbox, "library", Library("extra", "nowhere", "gauntlet-nowhere"))
-    monkeypatch.setattr("runners.sweep.plan.recall", lambda name: None)  # not what was found before
-    monkeypatch.setattr("runners.sweep.plan.keep", lambda name, answer: None)
+    monkeypatch.setattr("runners.sweep.judge.recall", lambda name: None)  # not what was found before
+    monkeypatch.setattr("runners.sweep.judge.keep", lambda name, answer: None)
     code, out, _ = command("run", "--multirun", "threat=evasion_foolbox,evasion_pgd", "hydra.sweeper.plan_only=text")
     assert code == 0 and "1 │ to run" in out
     assert "1 │ refused: Foolbox needs gauntlet-nowhere, which is not installed: pip install -e '.[extra]'." in out

@@ -301,5 +301,5 @@ def test_short_memory_is_told() -> None:
 
 
 def test_the_command_of_one_cell_is_one_that_run_takes(command: Command) -> None:
-    lines = ("sweep=fake", *FAKE_CELL, "seed=0", "jobs=2")
+    lines = ("sweep=fake", *FAKE_CELL, "seed=0", "jobs=2", "together=2")
     assert Planned(composed(*FAKE_CELL), lines).command() == f"python -m runners.run {' '.join(FAKE_CELL)} seed=0"
