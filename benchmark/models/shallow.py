@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,9 @@ VERSION = 1
 
 KINDS = ("random_forest", "svm", "knn")
 MIN_PROBABILITY = 1e-6  # lower bound of a probability before its logarithm
+KEPT = 8
+_fitted: dict[str, Any] = {}
+"""The last fitted estimators of this process, oldest first, by what they were fitted on: cells share trainings."""
 
 
 class Shallow(Checked, nn.Module):
@@ -75,9 +79,19 @@ class Shallow(Checked, nn.Module):
             logits[:, known] = 0.0
             return logits.to(x.device)
         if self.estimator is None:
-            self.estimator = self._estimator().fit(self.x.cpu().numpy(), self.y.cpu().numpy())
+            self.estimator = self._fit(self.x.cpu().numpy(), self.y.cpu().numpy())
         logits[:, known] = torch.from_numpy(self._scores(x.detach().flatten(1).cpu().numpy())).float()
         return logits.to(x.device)
+
+    def _fit(self, x: np.ndarray, y: np.ndarray) -> Any:
+        """Return an estimator fitted on (n, features) and int64 (n,), or the one that was fitted so before."""
+        told = f"{self.kind} {self.trees} {self.neighbours} {int(self.seed)} {x.shape} {x.dtype}"
+        name = hashlib.sha256(told.encode() + x.tobytes() + y.tobytes()).hexdigest()
+        if name not in _fitted:
+            while len(_fitted) >= KEPT:
+                del _fitted[next(iter(_fitted))]
+            _fitted[name] = self._estimator().fit(x, y)
+        return _fitted[name]
 
     def _estimator(self) -> Any:
         if self.kind == "random_forest":

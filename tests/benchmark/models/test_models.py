@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from benchmark.errors import ConfigError
+from benchmark.models import shallow
 from benchmark.models.any_shape import AnyShape
 from benchmark.models.base import ACTIVATIONS, activation
 from benchmark.models.by_shape import network_for
@@ -279,6 +281,25 @@ def test_one_class_is_always_the_answer(kind):
     assert model(torch.rand(2, 4)).shape == (2, 3)
     train(model, torch.rand(6, 4), torch.ones(6, dtype=torch.int64), epochs=1, rng=rng)
     assert (model(torch.rand(5, 4)).argmax(dim=1) == 1).all()
+
+
+def test_a_forest_is_fitted_once_for_the_same_training_and_anew_for_another():
+    y = torch.arange(60) % 3
+    x = torch.randn(60, 4) + 5 * y.view(-1, 1)
+
+    def answers(x: torch.Tensor, seed: int, trees: int = 10) -> tuple[Any, torch.Tensor]:
+        model = Shallow(shape=(4,), num_classes=3, trees=trees)
+        train(model, x, y, epochs=1, rng=torch.Generator().manual_seed(seed))
+        logits = model(x)
+        return model.estimator, logits
+
+    (first, logits), (again, same) = answers(x, 0), answers(x.clone(), 0)
+    others = [answers(x + 1, 0), answers(x, 1), answers(x, 0, trees=5)]
+    assert first is again and torch.equal(logits, same)
+    assert len({id(first), *(id(other) for other, _ in others)}) == 4
+    for seed in range(20):
+        answers(x, seed)
+    assert len(shallow._fitted) == shallow.KEPT
 
 
 # -- Networks of fragmented federated learning: their sizes, their fixed standardisation, and images that they refuse
