@@ -269,8 +269,8 @@ class $Class(OutputThreat):
     """Guesses the provider's sample whose outputs are most like those of the private input."""
 
     family = "reconstruction"
-    headline = "r_ridge"
-    floor = Floor("r_ridge", 0.5)
+    headline = "explained_variance"
+    floor = Floor("explained_variance", 0.1)
     knowledge = frozenset({"provider"})
 
     def attack(self, surface: OutputSurface, rng: torch.Generator) -> Reconstruction:

@@ -38,7 +38,7 @@ MEANING = {
     "retrieval_top1": "share of the published rows that lead to the right private sample",
     "attribute_accuracy": "share of the persons whose sensitive attribute the attacker tells rightly",
     "missed": "share of the harmful batches that raise no alarm",
-    "r_ridge": "how much better than a linear guess the private inputs are recovered; 1 is no better",
+    "explained_variance": "share of what sets a private input apart from the mean that the attacker recovers",
     "class_recovery": "how well the attacker's pictures show the private class",
 }
 GUESS = "the best control that knows nothing, or a guess, reaches"

@@ -15,7 +15,7 @@ class MeanImage(OutputThreat):
     """Negative control: the mean of the public samples for every input."""
 
     family = "reconstruction"
-    headline = "r_ridge"
+    headline = "explained_variance"
     control = "negative"
     knowledge = frozenset({"public"})
 
@@ -27,7 +27,7 @@ class ClassMeanImage(OutputThreat):
     """Negative control: the provider's mean image of the predicted class, which any useful output reveals."""
 
     family = "reconstruction"
-    headline = "r_ridge"
+    headline = "explained_variance"
     control = "negative"
     knowledge = frozenset({"provider"})
 
@@ -40,7 +40,7 @@ class Copy(OutputThreat):
     """Positive control: the private inputs themselves, which no treatment of outputs can change."""
 
     family = "reconstruction"
-    headline = "r_ridge"
+    headline = "explained_variance"
     control = "positive"
     knowledge = frozenset({"truth"})
 

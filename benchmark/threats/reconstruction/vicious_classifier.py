@@ -47,8 +47,8 @@ class ViciousClassifier(ProviderThreat):
     """
 
     family = "reconstruction"
-    headline = "r_ridge"
-    floor = Floor("r_ridge", 1.25)
+    headline = "explained_variance"
+    floor = Floor("explained_variance", 0.5)
     needs = {"dataset.kind": "image"}
 
     def __init__(
@@ -109,8 +109,8 @@ class HonestPosthoc(OutputThreat):
     """
 
     family = "reconstruction"
-    headline = "r_ridge"
-    floor = Floor("r_ridge", 1.1)
+    headline = "explained_variance"
+    floor = Floor("explained_variance", 0.5)
     needs = {"dataset.kind": "image"}
     knowledge = frozenset({"provider"})
 

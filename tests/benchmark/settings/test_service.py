@@ -268,6 +268,8 @@ def test_the_batch_size_is_the_honest_and_the_dishonest_providers():
 def test_controls_bound_the_scale():
     mean, by_class, copy = (service().play(context(threat())).risk for threat in (MeanImage, ClassMeanImage, Copy))
     assert mean["r_ridge"] == pytest.approx(1, abs=0.1)
+    assert mean["explained_variance"] == pytest.approx(0, abs=0.1) and copy["explained_variance"] == pytest.approx(1)
+    assert 0.1 < by_class["explained_variance"] < 0.9
     assert mean["psnr_db"] + 3 < by_class["psnr_db"] < copy["psnr_db"] == 60
     assert copy["ssim"] == pytest.approx(1) and copy["label_accuracy"] == 1
 
