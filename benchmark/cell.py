@@ -16,6 +16,7 @@ from benchmark.data.brought import told
 from benchmark.errors import ConfigError, Refused
 from benchmark.models.whole_networks import newly_initialised
 from benchmark.outcome import Outcome
+from benchmark.precision import FULL, computing_in
 from benchmark.settings.base import Artifact, ArtifactCache, CacheOfData, CellContext, Setting, nameless, no_cache
 from benchmark.settings.defense import Defense
 from benchmark.settings.release.defense import MechanismContext
@@ -27,7 +28,7 @@ NO_DERIVATIVE = re.compile(r"derivative for aten::(\w+?)(?:_backward)? is not im
 
 @dataclass(frozen=True)
 class Cell:
-    """One (dataset, model, setting, threat, defense, seed).
+    """One (dataset, model, setting, threat, defense, seed); ``precision`` is as of :mod:`benchmark.precision`.
 
     >>> # cell = Cell(Digits(...), partial(LeNet), Collaboration(...), DLG(...), [GradientNoise(std=0.01)], seed=0)
     >>> # play(cell).risk["ssim"]
@@ -39,6 +40,7 @@ class Cell:
     threat: Threat
     defenses: Sequence[Defense]
     seed: int
+    precision: str = FULL
 
 
 def traits(dataset: type[Source], model: object) -> dict[str, str]:
@@ -80,9 +82,17 @@ def play(
     Raises:
         Refused: threat and defense do not meet.
         DataMissing: the data set is not under ``root``.
-        ConfigError: the threat aims at a class that the data set does not have, or cannot work with the model.
+        ConfigError: the threat aims at a class that the data set does not have, or cannot work with the model, or the
+            device lacks the precision.
         Diverged: training failed numerically.
     """
+    with computing_in(cell.precision, device):
+        return _play(cell, root, device, cache)
+
+
+def _play(
+    cell: Cell, root: Path | None, device: str | torch.device, cache: ArtifactCache | CacheOfData
+) -> tuple[Outcome, str]:
     model = getattr(cell.architecture, "func", cell.architecture)
     known = traits(type(cell.dataset), model)
     _refuse(cell, known)

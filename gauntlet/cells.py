@@ -103,7 +103,7 @@ class PlayableCell:
         names = {group: part["name"] for group, part in self.config.items() if group in SINGLE}
         names["defense"] = "+".join(part["name"] for part in self.config["defense"])
         names |= {group: _name(value) for group, value in self.objects.items()}
-        place = f"{names['dataset']}/{names['model']}"
+        place = f"{names['dataset']}/{names['model']}{self.composed.reduced}"
         return f"{names['threat']} vs {names['defense']} on {place}, seed {self.config['seed']}"
 
     def build(self) -> Cell:

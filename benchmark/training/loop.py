@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.errors import Diverged
+from benchmark.precision import trains_in_bf16
 from benchmark.rendezvous import meet
 from benchmark.training.recipe import Recipe
 from benchmark.training.side_by_side import Training, train_side_by_side
@@ -38,7 +39,8 @@ def train(
 ) -> nn.Module:
     """Fit ``module`` to (x, y) and return it in eval mode.
 
-    A model with its own ``fit(x, y, rng)`` is trained by that instead, without the other arguments.
+    A model with its own ``fit(x, y, rng)`` is trained by that instead, without the other arguments. In a cell of
+    ``precision=bf16`` forward passes are in bfloat16; see :mod:`benchmark.precision`.
 
     Args:
         x: (n, ...) inputs.
@@ -51,17 +53,18 @@ def train(
     if isinstance(module, SelfFitting):
         module.fit(x, y, rng)
         return module.eval()
-    job = Training(module, x, y, rng, epochs, lr, batch_size, loss, recipe or Recipe())
+    job = Training(module, x, y, rng, epochs, lr, batch_size, loss, recipe or Recipe(), trains_in_bf16())
     return meet(job, _train, train_side_by_side)
 
 
 def _train(job: Training) -> nn.Module:
     module = job.module
+    forward = job.forward(module)
     optimizer, schedule = job.optimizer(module)
     module.train()
     for _ in range(job.epochs):
         for x, y in job.epoch():
-            value = job.loss(module(x), y)
+            value = job.loss(forward(x), y)
             optimizer.zero_grad(set_to_none=True)
             value.backward()
             optimizer.step()

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from benchmark.errors import Diverged
+from benchmark.precision import in_bf16
 from benchmark.training.recipe import Recipe
 
 MACHINERY = frozenset(vars(nn.Module()))
@@ -27,6 +29,7 @@ class Training:
 
     Attributes:
         module, x, y, rng, epochs, lr, batch_size, loss, recipe: as its arguments.
+        bf16: forward passes are in bfloat16.
     """
 
     module: nn.Module
@@ -38,6 +41,7 @@ class Training:
     batch_size: int
     loss: Callable[[Tensor, Tensor], Tensor]
     recipe: Recipe
+    bf16: bool = False
 
     def optimizer(self, module: nn.Module) -> tuple[Optimizer, LRScheduler | None]:
         """Return the optimiser of ``module`` and what changes its rate after each step."""
@@ -50,13 +54,17 @@ class Training:
         for index in order.to(self.x.device, non_blocking=True).split(self.batch_size):
             yield self.recipe.augmented(self.x[index], self.rng), self.y[index]
 
+    def forward(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """Return ``call``, a forward pass, in the precision of this training."""
+        return in_bf16(call, self.x.device) if self.bf16 else call
+
     def kind(self) -> Hashable:
         """Return what trainings have in common that can be done side by side; None where this one cannot."""
         architecture = structure(self.module)
         if architecture is None or self.loss not in (F.cross_entropy, F.mse_loss) or not self.x.is_floating_point():
             return None
         samples = [(part.shape, part.dtype, part.device) for part in (self.x, self.y)]
-        return architecture, *samples, self.epochs, self.lr, self.batch_size, repr(vars(self.recipe))
+        return architecture, *samples, self.epochs, self.lr, self.batch_size, repr(vars(self.recipe)), self.bf16
 
 
 def structure(module: nn.Module) -> Hashable:
@@ -108,7 +116,7 @@ def _trained(jobs: Sequence[Training]) -> dict[str, Tensor]:
     stacked, buffers = stack_module_state(modules)
     weights = {name: nn.Parameter(values.detach(), values.requires_grad) for name, values in stacked.items()}
     optimizer, schedule = first.optimizer(nn.ParameterList(weights.values()))
-    logits = vmap(partial(functional_call, first.module))
+    logits = first.forward(vmap(partial(functional_call, first.module)))
     for _ in range(first.epochs):
         for batches in zip(*(job.epoch() for job in jobs), strict=True):
             x, y = zip(*batches, strict=True)

@@ -163,8 +163,9 @@ def measured(answer: Answer) -> str:
 
 # -- from cells to numbers --------------------------------------------------------------------------------------------
 def matching(scale: str | None, cells: Cells, groups: Iterable[Group]) -> tuple[list[Group], str]:
-    """Return the groups of ``scale`` that ``cells`` names, and why there is none."""
-    left = [group for group in groups if group.config["scale"]["name"] == scale]
+    """Return the groups of ``scale``, in full precision, that ``cells`` names, and why there is none."""
+    alike = (group for group in groups if "precision" not in group.config)  # claims are about full precision
+    left = [group for group in alike if group.config["scale"]["name"] == scale]
     if not left:
         return [], f"no record of scale={scale}"
     for path, wanted in sorted(cells.items(), key=lambda item: item[0].count(".")):

@@ -30,7 +30,7 @@ SETTINGS = ("collaboration", "release", "deployment", "service")
 RESERVE, RESERVED_SHARE = 10.0, 0.5
 """For the report: seconds at least, and a share of what the plan took, which tells how busy the machine is."""
 NONE = "none"
-OF_CELLS = ("dataset", "model", "setting", "threat", "defense", "scale", "seed")
+OF_CELLS = ("dataset", "model", "setting", "threat", "defense", "scale", "precision", "seed")
 
 
 class _Parser(argparse.ArgumentParser):

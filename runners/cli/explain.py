@@ -12,6 +12,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
 from benchmark.errors import ConfigError
+from benchmark.precision import FULL
 from runners.cli.problems import sentence
 from runners.config.brought import is_named_by_content
 from runners.config.compose import cell_of, register
@@ -77,6 +78,7 @@ def _leaves(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield from _flat(group, config[group])
     for part in config["defense"]:
         yield from _flat(f"defense.{part['name']}", part)
+    yield "precision", config.get("precision", FULL)
 
 
 def _flat(path: str, node: Any) -> Iterator[tuple[str, Any]]:

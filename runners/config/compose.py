@@ -13,13 +13,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmark.errors import ConfigError
+from benchmark.precision import FULL, check
 from runners.config import gate
 from runners.config.brought import with_digest
 from runners.config.identity import SINGLE, canonical, described, digest_of, targets
 from runners.store.place import place
 
-PARTS = (*SINGLE, "defense", "scale", "seed")
-"""Parts of a cell, in the order of a record's ``config``."""
+PARTS = (*SINGLE, "defense", "scale", "precision", "seed")
+"""Parts of a cell, in the order of a record's ``config``, which tells no precision but for a reduced one."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,16 @@ class ComposedCell:
         defense = "+".join(part["name"] for part in self.config["defense"])
         threat = self.config["threat"]["name"] + (" (adaptive)" if self.config["threat"].get("adaptive") else "")
         place = "/".join(self.config[group]["name"] for group in ("dataset", "model", "scale"))
-        return f"{threat} vs {defense} on {place}, seed {self.config['seed']}"
+        return f"{threat} vs {defense} on {place}{self.reduced}, seed {self.config['seed']}"
+
+    @property
+    def precision(self) -> str:
+        return str(self.config.get("precision", FULL))
+
+    @property
+    def reduced(self) -> str:
+        """Return the precision for a label; nothing for full precision."""
+        return f" in {self.precision}" if self.precision != FULL else ""
 
     def targets(self) -> dict[str, str]:
         """Return the dotted name of each component by ``group/option``, of nested ones by their class."""
@@ -93,7 +103,7 @@ def register() -> None:
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a cell: a component, the stack of defenses, the scale or the seed.
+    """One part of a cell: a component, the stack of defenses, the scale, the precision or the seed.
 
     Attributes:
         node: what is to be instantiated.
@@ -122,7 +132,11 @@ def cell_of(config: DictConfig, choices: Mapping[str, Any]) -> ComposedCell:
 
 def part_of(config: DictConfig, name: str, choices: Mapping[str, Any], data_root: Path | None) -> Part:
     """Return the part ``name`` (one of :data:`PARTS`) of the cell that ``config`` describes; see :func:`cell_of`."""
-    node: Any = _whole(config.seed) if name == "seed" else _plain(config, name)
+    node: Any
+    if name == "precision":
+        check(node := config.precision)
+    else:
+        node = _whole(config.seed) if name == "seed" else _plain(config, name)
     science = node
     if name in SINGLE:
         _refuse_classless(name, node)
@@ -141,8 +155,9 @@ def part_of(config: DictConfig, name: str, choices: Mapping[str, Any], data_root
 def joined(parts: Mapping[str, Part], options: Options) -> ComposedCell:
     """Return the cell of these parts, one for each of :data:`PARTS`."""
     nodes = {name: parts[name].node for name in (*SINGLE, "defense")}
-    science = {name: parts[name].science for name in PARTS}
-    return ComposedCell(science, nodes, options, digest_of({name: part.text for name, part in parts.items()}))
+    told = [name for name in PARTS if name != "precision" or parts[name].science != FULL]  # as before there were others
+    science = {name: parts[name].science for name in told}
+    return ComposedCell(science, nodes, options, digest_of({name: parts[name].text for name in told}))
 
 
 def _refuse_classless(name: str, node: Any) -> None:

@@ -261,7 +261,7 @@ def _missing(own: Sequence[Record], undefended: dict[Cell, Record]) -> list[Reco
         if cell in undefended:
             found.append(undefended[cell])
         elif record["facts"].get("adaptive"):
-            played = undefended.get((*cell[:4], plain.get(_plain_form(record)), cell[5]))
+            played = undefended.get((*cell[:4], plain.get(_plain_form(record)), *cell[5:]))
             if played is not None:
                 config = {**played["config"], "threat": record["config"]["threat"]}
                 found.append({**played, "config": config, "facts": record["facts"]})
@@ -276,7 +276,8 @@ def _plain_form(record: Record) -> str:
 def _cell(record: Record) -> Cell:
     """Return what the undefended and the defended form of a cell share: the protocol, the threat and the seed."""
     config = record["config"]
-    return (*(id(config[part]) for part in ("setting", "dataset", "model", "scale", "threat")), record["seed"])
+    parts = (id(config[part]) for part in ("setting", "dataset", "model", "scale", "threat"))
+    return (*parts, record["seed"], config.get("precision"))
 
 
 def _is_undefended(record: Record) -> bool:

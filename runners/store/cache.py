@@ -26,8 +26,9 @@ class Cache:
     """Cache of one cell, kept in ``<store>/cache``; a setting calls the instance as ``cache(key, build)``.
 
     An artifact's name is the SHA-256 of what it is made from: its own name, the parts of the cell's config that the
-    key lists, the code of these parts and of the setting, the data, the seed and the kind of device. What is read is
-    held against what was promised when it was written; an artifact that is not as promised is built again.
+    key lists, the code of these parts and of the setting, the data, the seed, the precision and the kind of device.
+    What is read is held against what was promised when it was written; an artifact that is not as promised is built
+    again.
 
     Args:
         config: the cell's identity.
@@ -121,6 +122,8 @@ def artifact_name(
     """
     made_from = {part: config[part] for part in parts}
     told = {"artifact": artifact, "seed": config["seed"], "device": device, "data": data, "code": dict(code)}
+    if "precision" in config:  # a reduced one, whatever the key lists
+        told["precision"] = config["precision"]
     return digest({**told, "from": made_from})
 
 

@@ -127,6 +127,7 @@ _SHARED: dict[str, TypeAdapter[Any]] = {
     **dict.fromkeys(SINGLE, TypeAdapter(_Component)),
     "defense": TypeAdapter(Annotated[list[_Component], Field(max_length=50)]),
     "scale": TypeAdapter(_Scale),
+    "precision": TypeAdapter(Literal["tf32", "bf16"]),
     "facts": TypeAdapter(_Facts),
     "versions": TypeAdapter(_Versions),
 }

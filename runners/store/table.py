@@ -196,6 +196,8 @@ def _named(record: Record, labels: Labels) -> dict[str, Any]:
     config, facts = record["config"], record["facts"]
     row = {kind: config[kind]["name"] for kind in (*COMPONENTS, "scale")}
     row |= {f"{kind}_label": labels.of(config, kind) for kind in (*COMPONENTS, "defense")}
+    if precision := config.get("precision"):
+        row["model_label"] = f"{row['model_label']} · {precision}"
     # A cell that failed before its threat could be imported has no facts.
     row["adaptive"] = bool(facts.get("adaptive", config["threat"].get("adaptive", False)))
     if row["adaptive"]:

@@ -278,7 +278,9 @@ def _place(planned: Planned) -> str:
     """Return what a cell shares with its undefended form."""
     config = planned.cell.config
     threat = {name: value for name, value in config["threat"].items() if name != "adaptive"}
-    return repr([config["setting"], config["dataset"], config["model"], config["scale"], threat])
+    return repr(
+        [config["setting"], config["dataset"], config["model"], config["scale"], config.get("precision"), threat]
+    )
 
 
 # -- playing ----------------------------------------------------------------------------------------------------------

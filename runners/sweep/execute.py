@@ -232,6 +232,7 @@ def build_cell(composed: ComposedCell) -> Cell:
         threat=parts["threat"],
         defenses=[build(node, f"defense.{name}", trusted) for name, node in nodes["defense"].items()],
         seed=composed.config["seed"],
+        precision=composed.precision,
     )
 
 

@@ -37,7 +37,7 @@ ONLY = "only."
 """Begins an argument that is a filter."""
 MOST_CELLS = 1_000_000
 """Of one block, by far more than can be played: a mistake of a digit ends in a sentence and not in swapping."""
-CELL = (*SINGLE, "defense", "scale", "seed")
+CELL = (*SINGLE, "defense", "scale", "precision", "seed")
 """Keys that blocks of a sweep may set, with all entries below them."""
 ON = re.compile(r"on\((\w+)(?:\.(\w+))?\)")
 

@@ -30,6 +30,7 @@ def prepare_torch(threads: int, device: str) -> None:
         torch.backends.cudnn.deterministic = True
         torch.use_deterministic_algorithms(True, warn_only=True)
         # Convolutions would by default round their inputs to 10 bits (TF32), which costs an inversion decibels.
+        # A cell of precision=tf32 allows it while it is played.
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
 

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmark.errors import ConfigError
+from benchmark.precision import check
 from runners.cli import streams
 from runners.cli.problems import CellsFailed
 from runners.config.compose import at_least_one, store_of
@@ -61,9 +62,11 @@ def sweep(
         writable(store.root)
     check_logger(str(config.logger))
     check_limits(config)
-    if not plan_only and config.hydra.runtime.choices["hydra/launcher"] in LOCAL_LAUNCHERS:
-        resolve_device(str(config.device))  # a mistake here would fail every cell
+    local = not plan_only and config.hydra.runtime.choices["hydra/launcher"] in LOCAL_LAUNCHERS
+    device = resolve_device(str(config.device)) if local else None  # a mistake here would fail every cell
     plan = make_plan(loader, config, arguments, store)
+    for precision in sorted({planned.cell.precision for planned in plan.to_run}):
+        check(precision, device)
     if plan_only:
         expected = cost_of(plan)
         if plan_only == "json":

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LAYERS = (
     {"clock", "errors", "libraries", "seeds", "outcome", "parameters"},
-    {"data", "models", "metrics", "rendezvous"},
+    {"data", "models", "metrics", "precision", "rendezvous"},
     {"training", "crypto"},
     {"settings"},
     {"defenses", "threats"},

@@ -34,6 +34,7 @@ KEYS = [
     *("setting.rounds", "setting.lr", "setting.fraction", "setting.victims", "setting.momentum", "setting.partition"),
     *("dataset.sizes", "dataset.sizes.owner", "dataset.sizes.test", "dataset.path", "dataset.sha256", "model.hidden"),
     *("defense.dp_sgd.delta", "defense.krum.f_assumed", "defense.gradient_noise.std", "defense.dp_sgd.max_norm"),
+    "precision",
     *("seed", "device", "threads", "time_limit", "logger", "cache", "data.root", "trusted", "jobs", "scale.name"),
 ]
 STRANGE = [

@@ -83,6 +83,7 @@ def test_what_was_built_is_found_bit_for_bit(tmp_path: Path) -> None:
     [
         ({"threat": {"name": "other"}}, True),
         ({"seed": 1}, False),
+        ({"precision": "bf16"}, False),
         ({"model": {"name": "net", "width": 3}}, False),
         ({"defense": [{"name": "none", "version": 2}]}, False),
     ],

@@ -94,6 +94,7 @@ DAMAGES: dict[str, tuple[Mutation, str]] = {
     "call": (component(_target_="os.system"), "_target_"),
     "no config": (lambda one: {name: one[name] for name in one if name != "config"}, "config"),
     "no stack": (cell(defense="none"), "defense"),
+    "full precision told": (cell(precision="full"), "precision"),
     "seconds": (changed(seconds=-1.0), "seconds"),
     **{
         f"no {name}": (lambda one, name=name: {key: one[key] for key in one if key != name}, f"lacks {name}")

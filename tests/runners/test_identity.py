@@ -54,6 +54,8 @@ def test_the_machine_is_not_in_the_key(override: str) -> None:
     [
         "seed=1",
         "scale=cpu",
+        "precision=bf16",
+        "precision=tf32",
         "threat.risk=0.25",
         "threat.adaptive=true",
         "dataset.sizes.owner=3",
@@ -64,6 +66,20 @@ def test_the_machine_is_not_in_the_key(override: str) -> None:
 )
 def test_every_parameter_is_in_the_key(override: str) -> None:
     assert composed(*NOISY, override).key != composed(*NOISY).key
+
+
+def test_full_precision_has_the_keys_of_before_there_was_another() -> None:
+    plain, said, half = (composed(*NOISY, *line) for line in ((), ("precision=full",), ("precision=bf16",)))
+    assert said.key == plain.key == digest(plain.config) and "precision" not in plain.config
+    assert half.config == {**plain.config, "precision": "bf16"} and half.key == digest(half.config)
+    assert composed(*NOISY, "precision=tf32").key not in (plain.key, half.key)
+    assert half.label == plain.label.replace(", seed", " in bf16, seed")
+
+
+@pytest.mark.parametrize("value", ["fp16", "null", "16", "true", "[bf16]", "BF16"])
+def test_an_unknown_precision_is_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match="precision must be full, tf32 or bf16, got"):
+        composed(*NOISY, f"precision={value}")
 
 
 def test_the_order_of_a_stack_is_in_the_key() -> None:

@@ -148,7 +148,9 @@ def test_components_are_composed_once_each(
     monkeypatch.setattr(joiner, "part_of", lambda *given: parts.append(given[1]) or part_of(*given))  # type: ignore[func-returns-value]
     made = [cells(own) for own in lines]
     assert len({cell.key for cell in made}) == len(lines)
-    assert sorted(parts) == sorted(["dataset", "model", "setting", "scale", *["threat", "defense", "seed"] * 2])
+    assert sorted(parts) == sorted(
+        ["dataset", "model", "setting", "scale", "precision", *["threat", "defense", "seed"] * 2]
+    )
     for path in ("threat/leakage_dlg", "threat/poison_alie", "defense/dp_sgd", "defense/krum", "sweep/check"):
         assert read.count(path) == 1, path
 
