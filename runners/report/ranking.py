@@ -17,11 +17,15 @@ DEFENSE, PLAIN, CONTROL = "defense", "none", "control"
 
 @dataclass(frozen=True)
 class Attack:
-    """An attack that works without a defense under one protocol; ``threat`` is its option, ``label`` its full name."""
+    """An attack that works without a defense under one protocol; ``threat`` is its option, ``label`` its full name.
+
+    An ``open`` one has no number without a defense yet: whoever meets it cannot be placed.
+    """
 
     threat: str
     label: str
     protocol: str
+    open: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,10 @@ class Met:
     bare: float | None
     share: float | None
     whole: bool
+
+
+UNKNOWN = Met({}, None, None, None, whole=False)
+"""Of an attack that may turn out not to count."""
 
 
 @dataclass(frozen=True)
@@ -112,14 +120,14 @@ def contest(sections: Sequence[Section], metric: str) -> Contest:
     attacks, cells, controls = [], [], []
     for section, title in zip(sections, titles, strict=True):
         for column in section.columns:
-            if column.metric == metric and column.counts:
-                attacks.append(Attack(column.name, column.threat, title))
+            if column.metric == metric and (column.counts or column.open):
+                attacks.append(Attack(column.name, column.threat, title, column.open))
                 cells.append({row.defense: row.cells[column.threat] for row in section.rows})
             if column.metric == metric and column.control and (bare := section.undefended):
                 controls.append((column.threat, column.name, title, bare.cells[column.threat]))
     defenses = {row.defense: row.name for section in sections for row in section.rows}
     entrants = [
-        _entrant(label, name, [row for s in sections for row in s.rows if row.defense == label], cells)
+        _entrant(label, name, [row for s in sections for row in s.rows if row.defense == label], attacks, cells)
         for label, name in defenses.items()
     ]
     entrants += _controls(controls, attacks)
@@ -129,7 +137,9 @@ def contest(sections: Sequence[Section], metric: str) -> Contest:
     )
 
 
-def _entrant(label: str, name: str, rows: Sequence[Row], cells: Sequence[Mapping[str, Cell]]) -> Entrant:
+def _entrant(
+    label: str, name: str, rows: Sequence[Row], attacks: Sequence[Attack], cells: Sequence[Mapping[str, Cell]]
+) -> Entrant:
     plain = any(row.plain for row in rows)
     prices = [row.price for row in rows if row.price]
     price = max(prices, key=lambda one: one.mean, default=None)
@@ -139,7 +149,11 @@ def _entrant(label: str, name: str, rows: Sequence[Row], cells: Sequence[Mapping
         kind=PLAIN if plain else DEFENSE,
         lost=0.0 if plain else price.mean if price else None,
         lost_half=price.half_width if price else None,
-        met={index: _met(of[label]) for index, of in enumerate(cells) if label in of and of[label].runs},
+        met={
+            index: UNKNOWN if attack.open else _met(of[label])
+            for index, (attack, of) in enumerate(zip(attacks, cells, strict=True))
+            if label in of and of[label].runs
+        },
     )
 
 

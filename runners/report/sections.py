@@ -28,7 +28,7 @@ class Column:
     """A threat under one protocol. ``invalid`` says why nothing may be concluded from it; None: it works here.
 
     ``threat`` is its label, with parameters that tell it from others; ``name`` that of its option. An ``unranked`` one
-    is shown and never a worst case.
+    is shown and never a worst case. An ``awaited`` one has cells without a defense, none of which has a number yet.
     """
 
     threat: str
@@ -39,6 +39,7 @@ class Column:
     control: str | None
     invalid: str | None
     unranked: bool = False
+    awaited: bool = False
 
     @property
     def works(self) -> bool:
@@ -49,6 +50,11 @@ class Column:
     def counts(self) -> bool:
         """Return whether this may be a worst case."""
         return self.works and not self.unranked
+
+    @property
+    def open(self) -> bool:
+        """Return whether this is an attack of which nobody knows yet if it counts."""
+        return self.control is None and self.awaited and not self.unranked
 
 
 @dataclass(frozen=True)
@@ -185,7 +191,7 @@ class Section:
 
 
 def build(board: str, lines: Iterable[Line], *, planned: bool = False, unranked: Collection[str] = ()) -> list[Section]:
-    """Return the sections of one board, one for each protocol, in the order of their labels.
+    """Return the sections of one board, one for each protocol, by their labels, those without any number last.
 
     Args:
         lines: as :func:`runners.report.source.lines` returns them.
@@ -195,7 +201,8 @@ def build(board: str, lines: Iterable[Line], *, planned: bool = False, unranked:
     places: dict[tuple[str, ...], list[Line]] = defaultdict(list)
     for line in lines:
         places[tuple(str(line[name]) for name in PLACE)].append(line)
-    return [_section(board, place, places[place], planned, unranked) for place in sorted(places)]
+    order = sorted(places, key=lambda place: (all(line["status"] != "ok" for line in places[place]), place))
+    return [_section(board, place, places[place], planned, unranked) for place in order]
 
 
 def _section(
@@ -261,6 +268,7 @@ def _column(threat: str, lines: list[Line], plain: list[Line], unranked: Collect
         control=first["control"],
         invalid=None if first["control"] else _invalid(first, plain),
         unranked=first["threat"] in unranked,
+        awaited=not plain and any(line["defense"] == NONE for line in lines),
     )
 
 

@@ -19,7 +19,7 @@ from gauntlet import ranking as ranking_of
 from runners.config.faces import Face, faces
 from runners.report import board_text, boards, leaderboard, markdown, tables
 from runners.report.boards import Board
-from runners.report.ranking import rank
+from runners.report.ranking import Standing, rank
 from runners.report.site import build
 from runners.report.source import compact
 from runners.sweep import membership
@@ -96,6 +96,21 @@ def test_the_form_that_no_undefended_cell_was_played_of_counts_once() -> None:
     records = [*cells("leakage_dlg", "none", [0.9] * 3), *cells("leakage_dlg", "strong", [0.2] * 3, adaptive=True)]
     found = board(records, missing=cells("leakage_dlg", "none", [0.9] * 3, adaptive=True))
     assert (found.planned, found.played) == (9, 6)
+
+
+def test_nobody_has_a_place_while_an_attack_has_no_number_without_a_defense() -> None:
+    here = cells("leakage_dlg", "none", [0.9] * 3) + cells("leakage_dlg", "strong", [0.2] * 3)
+    bare = cells("leakage_dlg", "none", [0.9] * 3, model="mlp")
+    defended = cells("leakage_dlg", "strong", [1.0] * 3, model="mlp")
+
+    def strong(played: list[dict[str, Any]], missing: list[dict[str, Any]]) -> Standing:
+        return next(one for one in boards.ranked(board(played, missing)) if one.entrant.defense == "strong")
+
+    for one in (strong(here, bare + defended), strong(here + defended, bare)):
+        assert (one.place, one.front, one.complete, one.worst) == (None, False, False, pytest.approx(0.2))
+        assert board_text.worst_of(one).startswith("≥ ")
+    assert strong(here + bare + defended, []).place == 1
+    assert strong(here + bare + defended, []).worst == 1
 
 
 def test_a_defense_that_changes_nothing_is_not_on_the_front() -> None:
