@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import subprocess
@@ -25,22 +24,15 @@ from runners.store.cache import Cache
 from runners.store.records import lock_path
 from runners.sweep import execute as execution
 from runners.sweep import pool
-from runners.sweep.child import Child, ChildDied, Note
+from runners.sweep.child import Child, ChildDied
 from runners.sweep.execute import Played, execute
 from runners.sweep.plan import Plan, Planned
 from runners.sweep.pool import Lost, call_all
 from runners.sweep.sweep import memory_warning
+from tests.runners.calls import double
 from tests.runners.conftest import FAKE_CELL, Command, composed, records, start
 
 VICTIM = ("victim", "dataset", "model", "setting", "defense", "scale")
-
-
-def double(number: int, note: Note) -> int:
-    if number < 0:
-        os._exit(9)
-    if number == 13:
-        raise ConfigError("thirteen")
-    return 2 * number
 
 
 def test_a_call_whose_worker_dies_is_lost_and_the_others_are_not() -> None:
