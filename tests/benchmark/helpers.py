@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.data.base import Dataset, Split
-from benchmark.settings.base import CellContext
+from benchmark.settings.base import Artifact, ArtifactCache, CellContext
 from benchmark.settings.collaboration.defense import LocalPlan
 from benchmark.settings.collaboration.games.uploads import UploadsGame, UploadSurface
 from benchmark.settings.collaboration.setting import Collaboration
@@ -110,6 +111,30 @@ def context(
         device=torch.device("cpu"),
         **extra,
     )
+
+
+def kept(store: dict[tuple[str, ...], Artifact], **parts: object) -> ArtifactCache:
+    """Return a cache for cells of one module, which differ in ``parts`` alone: what they share is made once.
+
+    Args:
+        store: of all these caches.
+        parts: those of an artifact's key, by name, and anything else of the setting; all others are the same.
+    """
+    told = {name: _described(part) for name, part in parts.items()}
+
+    def cache(key: tuple[str, ...], build: Callable[[], Artifact]) -> Artifact:
+        whole = (*key, *(told[part] for part in told if part in key))
+        if whole not in store:
+            store[whole] = build()
+        return {name: tensor.clone() for name, tensor in store[whole].items()}
+
+    return cache
+
+
+def _described(part: object) -> str:
+    text = f"{type(part).__name__} {sorted(vars(part).items())}" if hasattr(part, "__dict__") else repr(part)
+    assert " object at 0x" not in text, "it would be told by an address, which another may have later"
+    return text
 
 
 def observe(

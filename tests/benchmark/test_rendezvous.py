@@ -251,7 +251,7 @@ def test_local_steps_are_joined_but_for_networks_with_constants(served: list[int
 
 # -- whole cells ------------------------------------------------------------------------------------------------------
 CELLS = {
-    "collaboration": ("setting=collaboration", "threat=poison_sign_flip", "model=mlp"),
+    "collaboration": ("setting=collaboration", "threat=poison_sign_flip", "model=mlp", "setting.rounds=10"),
     "deployment": ("setting=deployment", "threat=evasion_fgsm", "model=mlp"),
     "release": ("setting=release", "threat=statistical_train_on_release"),
     "service": ("setting=service", "threat=reconstruction_honest_posthoc"),

@@ -23,13 +23,16 @@ from benchmark.defenses.none import NoDefense
 from benchmark.errors import ConfigError
 from benchmark.models.mlp import MLP
 from benchmark.outcome import Outcome
+from benchmark.settings.base import Artifact, ArtifactCache
 from benchmark.settings.defense import Defense
 from benchmark.settings.deployment.games.batches import DetectorContext, ShiftThreat, suspicions
 from benchmark.settings.deployment.setting import Deployment
 from benchmark.threats.shift.controls import NoShift, Shuffled
 from benchmark.threats.shift.corruption import Darker, RotationNoise
 from benchmark.threats.shift.evasive import Evasive
+from tests.benchmark.helpers import kept
 
+KEPT: dict[tuple[str, ...], Artifact] = {}
 SIZES = {"owner": 400, "attacker": 0, "public": 0, "calibration": 150, "test": 300}
 HARM = partial(RotationNoise, share=1.0, degrees=25, noise=0.2)
 
@@ -41,7 +44,7 @@ def watched(
     batch: int = 20,
     draws: int = 10,
     usual_draws: int | None = None,
-    cache: Callable[..., object] | None = None,
+    cache: ArtifactCache | None = None,
 ) -> Outcome:
     setting = Deployment(
         epochs=15,
@@ -56,7 +59,8 @@ def watched(
     )
     model = partial(MLP, hidden=[64], activation="relu")
     cell = Cell(Digits(sizes=SIZES), model, setting, threat, [defense], seed=0)
-    return play(cell, **({"cache": cache} if cache else {}))[0]
+    together = kept(KEPT, setting=(batch, draws, usual_draws), threat=threat, defense=defense)
+    return play(cell, cache=cache or together)[0]
 
 
 def detectron(test: str = "disagreement") -> Detectron:

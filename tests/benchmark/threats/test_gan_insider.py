@@ -190,9 +190,10 @@ def test_impossible_parameters_are_refused():
 
 def test_the_attack_recovers_a_class_that_it_never_saw():
     setting = collaboration(
-        parties=2, rounds=30, local_steps=5, lr=0.1, partition="by_class", order="roundrobin", batch_size=32
+        parties=2, rounds=10, local_steps=5, lr=0.1, partition="by_class", order="roundrobin", batch_size=32
     )
-    active = setting.play(context(insider(steps=20, hidden=64, fakes=20, samples=200)))
+    # Class 2: what an untrained generator draws counts as class 1 anyway.
+    active = setting.play(context(insider(target=2, steps=10, hidden=64, fakes=20, samples=200)))
     assert active.risk["asr"] > 0.5
     assert active.utility["attacked_accuracy"] > 0.9
     assert active.diagnostics["attack_seconds"] > 0

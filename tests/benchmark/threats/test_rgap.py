@@ -34,7 +34,7 @@ def sigmoid(**_: object) -> StridedConvNet:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "iterations"), [(TinyMLP, 1), (TinyNet, 200), (sigmoid, 1500)], ids=["mlp", "conv", "sigmoid"]
+    ("architecture", "iterations"), [(TinyMLP, 1), (TinyNet, 200), (sigmoid, 700)], ids=["mlp", "conv", "sigmoid"]
 )
 def test_rgap_recovers_single_images(architecture, iterations):
     surface = observe(architecture=lambda **_: architecture(), victims=2)
@@ -106,7 +106,7 @@ def test_the_class_mean_control_knows_labels_and_averages():
 
 
 # -- Attacks on uploads in which two parties exchanged coordinates
-ATTACK = dict(iterations=300, step=0.1, total_variation=1e-4, restarts=2)
+ATTACK = dict(iterations=150, step=0.1, total_variation=1e-4, restarts=1)
 
 
 def mixed() -> FragmentedFL:

@@ -18,7 +18,7 @@ from benchmark.threats.reconstruction.output_controls import ClassMeanImage
 from benchmark.threats.reconstruction.vicious_classifier import HonestPosthoc, ViciousClassifier, trainable
 from benchmark.threats.reconstruction.vicious_evasive import Carrier, HiddenCarrier, HonestFinish, SpreadPenalty
 from benchmark.training.reconstruction_loss import reconstruction_loss
-from tests.benchmark.helpers import context
+from tests.benchmark.helpers import context, kept
 
 SETTING = {"lr": 1e-3, "victims": None, "references": 3, "population": 1, "false_alarm_rate": 0.25}
 REBUILDING = {"mse_weight": 5.0, "ssim_weight": 1.0, "width": 16, "blocks": 0}
@@ -29,8 +29,12 @@ def vicious(adaptive: bool = False, class_weight: float = 1.0, **changes) -> Vic
     return ViciousClassifier(class_weight=class_weight, adaptive=adaptive, **options)
 
 
+KEPT = {}
+
+
 def play(threat, defense=None, epochs: int = 40):
-    return Service(epochs=epochs, **SETTING).play(context(threat, defense))
+    cache = kept(KEPT, setting=epochs, threat=threat, defense=defense)
+    return Service(epochs=epochs, **SETTING).play(context(threat, defense, cache=cache))
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 9, 13), (1, 3, 3)])
@@ -66,13 +70,14 @@ def test_a_vicious_provider_reconstructs_more_than_the_posthoc_decoder_and_keeps
     sizes = {"owner": 600, "public": 50, "calibration": 50, "test": 150}
 
     def measure(threat):
+        cache = kept(KEPT, setting="real digits", threat=threat)
         cell = replace(
-            context(threat, architecture=partial(ConvNetBN, channels=[16, 32, 32])),
+            context(threat, architecture=partial(ConvNetBN, channels=[16, 32, 32]), cache=cache),
             data=Digits(sizes=sizes).load(None, seed=0),
         )
-        return Service(epochs=25, **SETTING | {"lr": 3e-3}).play(cell)
+        return Service(epochs=18, **SETTING | {"lr": 3e-3}).play(cell)
 
-    attacked, honest = measure(vicious(width=64)), measure(HonestPosthoc(adaptive=False, **REBUILDING | {"width": 64}))
+    attacked, honest = measure(vicious(width=48)), measure(HonestPosthoc(adaptive=False, **REBUILDING | {"width": 48}))
     assert attacked.utility["attacked_accuracy"] > honest.utility["test_accuracy"] - 0.05
     assert attacked.risk["psnr_db"] > honest.risk["psnr_db"] + 1
     assert attacked.risk["r_ridge"] > honest.risk["r_ridge"] > measure(ClassMeanImage()).risk["r_ridge"]
