@@ -199,6 +199,7 @@ def prototype_accuracy(x: torch.Tensor, y: torch.Tensor, private: Split) -> floa
     return (torch.cdist(x.flatten(1), means).argmin(1) == y).double().mean().item()
 
 
+@pytest.mark.slow
 def test_without_noise_the_shards_critics_teach_the_classes() -> None:
     private = digits_like(400)
     torch.manual_seed(0)

@@ -35,7 +35,7 @@ from tests.benchmark.helpers import TinyMLP, TinyNet, observe
 
 
 def idlg(adaptive: bool = False, observations: int = 50) -> DLG:
-    return DLG(iterations=80, restarts=2, labels="restored", observations=observations, adaptive=adaptive)
+    return DLG(iterations=50, restarts=2, labels="restored", observations=observations, adaptive=adaptive)
 
 
 def quality(threat: Threat, surface) -> float:
@@ -298,7 +298,7 @@ def test_an_adaptive_adversary_keeps_the_plain_result_where_it_explains_the_uplo
 
     surface = observe(BatchAggregation(batch_size=1, local_steps=2), victims=2)
     plain = quality(idlg(), surface)
-    stuck = Stuck(iterations=80, restarts=2, labels="restored", observations=1, adaptive=True)(surface, seed=0)
+    stuck = Stuck(iterations=50, restarts=2, labels="restored", observations=1, adaptive=True)(surface, seed=0)
     assert stuck.diagnostics["plain_kept"] == 1.0
     assert likeness(stuck, surface) == pytest.approx(plain, abs=1e-3)
     assert idlg(adaptive=True)(surface, seed=0).diagnostics["plain_kept"] == 0.0
