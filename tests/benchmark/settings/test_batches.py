@@ -90,7 +90,9 @@ def test_without_a_watcher_all_harm_is_missed() -> None:
 @pytest.mark.parametrize("name", DETECTORS)
 def test_every_detector_finds_a_gross_shift_and_keeps_its_level(name: str) -> None:
     outcome = watched(DETECTORS[name](), Shuffled())
+    unshifted = watched(DETECTORS[name](), NoShift())
     assert outcome.diagnostics["power"] >= 0.5, "five times the level"
+    assert outcome.diagnostics["power"] >= unshifted.diagnostics["power"] + 0.4
     assert outcome.diagnostics["false_alarms"] <= 0.1
     assert outcome.utility["test_accuracy"] <= outcome.diagnostics["accuracy_usual"]
 
