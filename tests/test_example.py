@@ -19,7 +19,7 @@ from runners.config.faces import Face
 from runners.config.identity import digest
 from runners.report.site import build as site
 from runners.sweep.membership import Member
-from tests.runners.conftest import ROOT
+from tests.runners.conftest import ROOT, main
 
 PACKAGE = ROOT / "examples" / "sign_upload"
 OTHERS = ("step_back", "wine_cultivars")
@@ -37,11 +37,7 @@ def play(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp
     monkeypatch.syspath_prepend(PACKAGE)
 
     def call(*overrides: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["gauntlet", "run", *overrides, f"store={tmp_path}"])
-        try:
-            code = cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
+        code = main(monkeypatch, "run", *overrides, f"store={tmp_path}")
         return code, capfd.readouterr().err
 
     return call

@@ -17,15 +17,11 @@ DEFENSE, PLAIN, CONTROL = "defense", "none", "control"
 
 @dataclass(frozen=True)
 class Attack:
-    """An attack that works without a defense under one protocol; ``threat`` is its option, ``label`` its full name.
-
-    An ``open`` one has no number without a defense yet: whoever meets it cannot be placed.
-    """
+    """An attack that works, or may work, under one protocol; ``threat`` is its option, ``label`` its full name."""
 
     threat: str
     label: str
     protocol: str
-    open: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ class Met:
 
 
 UNKNOWN = Met({}, None, None, None, whole=False)
-"""Of an attack that may turn out not to count."""
+"""Of an attack that has no number without a defense yet, and may turn out not to count."""
 
 
 @dataclass(frozen=True)
@@ -117,17 +113,18 @@ class Standing:
 def contest(sections: Sequence[Section], metric: str) -> Contest:
     """Return what the ranking by ``metric`` over all ``sections`` depends on."""
     titles = short_titles(sections)
-    attacks, cells, controls = [], [], []
+    attacks, met, controls = [], [], []
     for section, title in zip(sections, titles, strict=True):
         for column in section.columns:
             if column.metric == metric and (column.counts or column.open):
-                attacks.append(Attack(column.name, column.threat, title, column.open))
-                cells.append({row.defense: row.cells[column.threat] for row in section.rows})
+                attacks.append(Attack(column.name, column.threat, title))
+                cells = {row.defense: row.cells[column.threat] for row in section.rows}
+                met.append({name: UNKNOWN if column.open else _met(cell) for name, cell in cells.items() if cell.runs})
             if column.metric == metric and column.control and (bare := section.undefended):
                 controls.append((column.threat, column.name, title, bare.cells[column.threat]))
     defenses = {row.defense: row.name for section in sections for row in section.rows}
     entrants = [
-        _entrant(label, name, [row for s in sections for row in s.rows if row.defense == label], attacks, cells)
+        _entrant(label, name, [row for s in sections for row in s.rows if row.defense == label], met)
         for label, name in defenses.items()
     ]
     entrants += _controls(controls, attacks)
@@ -137,9 +134,7 @@ def contest(sections: Sequence[Section], metric: str) -> Contest:
     )
 
 
-def _entrant(
-    label: str, name: str, rows: Sequence[Row], attacks: Sequence[Attack], cells: Sequence[Mapping[str, Cell]]
-) -> Entrant:
+def _entrant(label: str, name: str, rows: Sequence[Row], met: Sequence[Mapping[str, Met]]) -> Entrant:
     plain = any(row.plain for row in rows)
     prices = [row.price for row in rows if row.price]
     price = max(prices, key=lambda one: one.mean, default=None)
@@ -149,11 +144,7 @@ def _entrant(
         kind=PLAIN if plain else DEFENSE,
         lost=0.0 if plain else price.mean if price else None,
         lost_half=price.half_width if price else None,
-        met={
-            index: UNKNOWN if attack.open else _met(of[label])
-            for index, (attack, of) in enumerate(zip(attacks, cells, strict=True))
-            if label in of and of[label].runs
-        },
+        met={index: of[label] for index, of in enumerate(met) if label in of},
     )
 
 

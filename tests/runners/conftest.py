@@ -29,15 +29,20 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], 
     def call(name: str, *arguments: str) -> tuple[int, str, str]:
         if name == "sweep" and not any(line.startswith(("jobs=", "hydra/launcher=")) for line in arguments):
             arguments = (*arguments, "hydra/launcher=basic")  # no workers, whose start takes seconds
-        monkeypatch.setattr(sys, "argv", ["gauntlet", name, *arguments, f"store={tmp_path}", *SEARCH])
         monkeypatch.setenv("COLUMNS", "200")
-        try:
-            code = cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
+        code = main(monkeypatch, name, *arguments, f"store={tmp_path}", *SEARCH)
         return code, *capfd.readouterr()
 
     return call
+
+
+def main(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    """Call ``gauntlet`` with these words in this process; return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["gauntlet", *words])
+    try:
+        return cli.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
 
 
 def start(name: str, store: Path, *arguments: str, quiet: bool = False) -> subprocess.Popen[str]:

@@ -16,14 +16,13 @@ import pytest
 from hydra import compose, initialize_config_module
 
 from benchmark.errors import ConfigError, GauntletError
-from runners.cli import main as cli
 from runners.cli.explain import command as explained
 from runners.cli.problems import sentence
 from runners.config.build import build
 from runners.config.compose import ComposedCell, cell_of, register
 from runners.config.gate import check_search_path, trusted_prefixes
 from runners.config.yaml_limits import expanded
-from tests.runners.conftest import FAKE_CELL, ROOT, Command, composed, records
+from tests.runners.conftest import FAKE_CELL, ROOT, Command, composed, main, records
 from tests.runners.synthetic import keyed, store
 
 Inside = Callable[..., subprocess.CompletedProcess[str]]
@@ -66,11 +65,7 @@ def inside(evil: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFix
     monkeypatch.chdir(ROOT)
 
     def call(*words: str) -> subprocess.CompletedProcess[str]:
-        monkeypatch.setattr(sys, "argv", ["gauntlet", *words])
-        try:
-            code = cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
+        code = main(monkeypatch, *words)
         return subprocess.CompletedProcess(words, code, *capfd.readouterr())
 
     return call

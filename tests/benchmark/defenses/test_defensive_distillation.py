@@ -15,7 +15,7 @@ from benchmark.settings.deployment.setting import Deployment
 from benchmark.settings.stack import UniversalDefense
 from benchmark.threats.evasion.jsma import JSMA
 from benchmark.threats.gradient_leakage.dlg import DLG
-from tests.benchmark.helpers import TinyMLP, context, digits_like
+from tests.benchmark.helpers import TinyMLP, context, digits_like, kept
 
 DISTILLED = partial(DefensiveDistillation, warmup_epochs=1, student=True)
 
@@ -85,13 +85,7 @@ def outcomes():
     attacks = {"jsma": jsma(), "logits": jsma(saliency_on="logits"), "jsma_t": jsma(adaptive=True)}
 
     def play(defense):
-        kept = {}
-
-        def cache(key, build):
-            if key not in kept:
-                kept[key] = build()
-            return kept[key]
-
+        cache = kept({})
         cells = [context(threat, defense, architecture=model, cache=cache) for threat in attacks.values()]
         return [setting.play(replace(cell, data=data)) for cell in cells]
 

@@ -30,7 +30,7 @@ from benchmark.threats.poisoning.label_flip_filtered import LabelFlipFiltered
 from benchmark.threats.poisoning.sybils import Sybils
 from benchmark.threats.poisoning.validation_poison import ValidationPoison
 from benchmark.training.functional import Net
-from tests.benchmark.helpers import collaboration, context, digits_like
+from tests.benchmark.helpers import collaboration, context, digits_like, kept
 
 COURSE = dict(optimizer="adam", lr=0.02, batch_size=16, epochs=10, body_epochs=None, mpc=False)
 SAFE = dict(
@@ -63,17 +63,6 @@ def played(threat, defense, parties: int = 8, **overrides):
     play = context(threat, defense, architecture=architecture)
     play = replace(play, data=replace(play.data, owner=digits_like(400, 0)))
     return collaboration(parties=parties, **overrides).play(play)
-
-
-def memory() -> tuple[dict, object]:
-    kept: dict = {}
-
-    def cache(key, build):
-        if key not in kept:
-            kept[key] = build()
-        return kept[key]
-
-    return kept, cache
 
 
 # -- training ----------------------------------------------------------------------------------------------------------
@@ -238,9 +227,9 @@ def test_update_attacks_and_leakage_do_not_apply():
 
 
 def test_the_honest_ensemble_is_shared_between_threats():
-    kept, cache = memory()
-    play = context(BadNets(**BACKDOOR), safenet(), architecture=architecture, cache=cache)
+    store: dict = {}
+    play = context(BadNets(**BACKDOOR), safenet(), architecture=architecture, cache=kept(store))
     first = collaboration(parties=8).play(play)
     again = collaboration(parties=8).play(replace(play, defense=Stack([safenet()])))
     fresh = collaboration(parties=8).play(replace(play, cache=no_cache))
-    assert len(kept) == 1 and first.utility == again.utility == fresh.utility and first.risk == fresh.risk
+    assert len(store) == 1 and first.utility == again.utility == fresh.utility and first.risk == fresh.risk
