@@ -36,8 +36,10 @@ class LocalLauncher(Launcher):
         calls = [
             (_play_batch, ([(initial_job_idx + i, list(job_overrides[i])) for i in batch], *given)) for batch in batches
         ]
-        kinds = [_but("threat", job_overrides[batch[0]]) for batch in batches]
-        played = call_all(calls, self.jobs, kinds)
+        firsts = [job_overrides[batch[0]] for batch in batches]
+        kinds = [_without(("threat",), overrides) for overrides in firsts]
+        families = [_without(("threat", "defense"), overrides) for overrides in firsts]
+        played = call_all(calls, self.jobs, kinds, families)
         returns: list[Any] = [Lost] * len(job_overrides)
         for batch, answers in zip(batches, played, strict=True):
             if answers is not Lost:
@@ -50,16 +52,18 @@ def _batches(job_overrides: Sequence[Sequence[str]], most: int) -> list[list[int
     """Return the numbers of the jobs in batches of at most ``most`` that differ in the seed alone, by their first."""
     alike: dict[tuple[str, ...], list[int]] = {}
     for index, overrides in enumerate(job_overrides):
-        alike.setdefault(_but("seed", overrides), []).append(index)
+        alike.setdefault(_without(("seed",), overrides), []).append(index)
     return sorted(same[start : start + most] for same in alike.values() for start in range(0, len(same), most))
 
 
-def _but(part: str, overrides: Sequence[str]) -> tuple[str, ...]:
-    """Return the overrides of a cell but for those of one ``part``.
+def _without(parts: Sequence[str], overrides: Sequence[str]) -> tuple[str, ...]:
+    """Return the overrides of a cell but for those of some ``parts``.
 
-    Cells that differ in the threat alone share models, releases and federations.
+    Cells that differ in the threat alone share models, releases and federations; those that differ in the defense as
+    well still share what the undefended side of each makes: an honest model, the batches of a screen.
     """
-    return tuple(line for line in overrides if not line.startswith((f"{part}=", f"{part}.")))
+    begins = tuple(f"{part}{sign}" for part in parts for sign in "=.")
+    return tuple(line for line in overrides if not line.startswith(begins))
 
 
 def _play_batch(batch: list[tuple[int, list[str]]], *given: Any) -> list[Any]:

@@ -17,19 +17,26 @@ class Lost:
     """Stands in the place of what a call would have returned, had its worker lived."""
 
 
-def call_all(calls: Sequence[Call], at_once: int, kinds: Sequence[Hashable] | None = None) -> list[Any]:
+def call_all(
+    calls: Sequence[Call],
+    at_once: int,
+    kinds: Sequence[Hashable] | None = None,
+    families: Sequence[Hashable] | None = None,
+) -> list[Any]:
     """Return what each of ``calls`` returned, in their order, or :class:`Lost`.
 
     There are never more workers than calls that wait for one. A worker that dies is replaced, and the calls of the
     others go on. Where a call has one of ``kinds``, a worker stays with the kind that it is at, and then takes one that
-    no other is at: what calls of a kind share is not waited for, and a process can keep it.
+    no other is at, if there is one of a family that no other is at: what calls of a kind or, to a lesser part, of a
+    family share is not waited for, and a process can keep it.
 
     Raises:
         ChildDied: workers die one after the other before they are ready for anything.
         Exception: what a call raised; the workers are then killed.
     """
     results: list[Any] = [Lost] * len(calls)
-    waiting = _Waiting(kinds or [None] * len(calls))
+    kinds = kinds or [None] * len(calls)
+    waiting = _Waiting(kinds, families or kinds)
     workers: dict[Any, tuple[Child, int | None]] = {}  # by its line: the worker and the call that it is at
     died_early = 0
     try:
@@ -73,8 +80,8 @@ def call_all(calls: Sequence[Call], at_once: int, kinds: Sequence[Hashable] | No
 class _Waiting:
     """Numbers of the calls that nobody has taken, by kind, in the order of the first call of each."""
 
-    def __init__(self, kinds: Sequence[Hashable]) -> None:
-        self.kinds, self.left = kinds, len(kinds)
+    def __init__(self, kinds: Sequence[Hashable], families: Sequence[Hashable]) -> None:
+        self.kinds, self.families, self.left = kinds, families, len(kinds)
         self.calls: dict[Hashable, deque[int]] = {}
         for index, kind in enumerate(kinds):
             self.calls.setdefault(kind, deque()).append(index)
@@ -84,17 +91,19 @@ class _Waiting:
 
     def take(self, last: int | None, at_work: Collection[int]) -> int:
         """Return the call that a worker does after the call ``last``, while calls ``at_work`` are being done."""
-        taken = {self.kinds[index] for index in at_work}
-        if last is not None and self.kinds[last] in self.calls:
-            kind = self.kinds[last]
-        else:
-            for kind in self.calls:
-                if kind not in taken:
-                    break
-            else:  # help where most is left
-                kind = max(self.calls, key=lambda kind: len(self.calls[kind]))
+        kind = self._next(last, at_work)
         index = self.calls[kind].popleft()
         self.left -= 1
         if not self.calls[kind]:
             del self.calls[kind]
         return index
+
+    def _next(self, last: int | None, at_work: Collection[int]) -> Hashable:
+        if last is not None and self.kinds[last] in self.calls:
+            return self.kinds[last]
+        for groups in self.families, self.kinds:
+            taken = {groups[index] for index in at_work}
+            for kind, calls in self.calls.items():
+                if groups[calls[0]] not in taken:
+                    return kind
+        return max(self.calls, key=lambda kind: len(self.calls[kind]))  # help where most is left

@@ -45,9 +45,9 @@ def test_what_a_call_raises_is_raised_here() -> None:
         call_all([(double, (13,))], 1)
 
 
-def done(kinds: str, workers: int) -> list[str]:
+def done(kinds: str, workers: int, families: str | None = None) -> list[str]:
     """Return the kinds that each of ``workers`` does in turn, all calls taking as long."""
-    waiting, last = pool._Waiting(kinds), dict.fromkeys(range(workers))
+    waiting, last = pool._Waiting(kinds, families or kinds), dict.fromkeys(range(workers))
     did = [""] * workers
     while waiting:
         for worker in range(min(workers, len(waiting))):
@@ -62,6 +62,12 @@ def test_a_worker_stays_with_a_kind_and_helps_where_most_is_left() -> None:
     assert done("abcabc", 2) == ["aac", "bbc"]
     assert done("ababababb", 2) == ["aaaab", "bbbb"]
     assert done("aaab", 3) == ["aa", "b", "a"]
+
+
+def test_workers_are_at_different_families_while_there_are_several() -> None:
+    assert done("aabbccdd", 2) == ["aacc", "bbdd"]
+    assert done("aabbccdd", 2, "11112222") == ["aabb", "ccdd"]
+    assert done("aabbccdd", 2, "11111122") == ["aabb", "ddcc"]
 
 
 def test_calls_with_kinds_return_in_their_order() -> None:

@@ -34,10 +34,12 @@ def sigmoid(**_: object) -> StridedConvNet:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "iterations"), [(TinyMLP, 1), (TinyNet, 200), (sigmoid, 700)], ids=["mlp", "conv", "sigmoid"]
+    ("architecture", "victims", "iterations"),
+    [(TinyMLP, 2, 1), (TinyNet, 2, 200), (sigmoid, 1, 450)],
+    ids=["mlp", "conv", "sigmoid"],
 )
-def test_rgap_recovers_single_images(architecture, iterations):
-    surface = observe(architecture=lambda **_: architecture(), victims=2)
+def test_rgap_recovers_single_images(architecture, victims, iterations):
+    surface = observe(architecture=lambda **_: architecture(), victims=victims)
     guess = RGAP(iterations=iterations, observations=1, adaptive=False)
     assert quality(guess, surface) > 25
     assert torch.equal(guess(surface, seed=0).labels, surface.labels)
