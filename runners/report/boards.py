@@ -117,9 +117,12 @@ class Board:
 
     @cached_property
     def runs(self) -> Counter[str]:
-        """Return the number of cells by status; of a board with a face also those that were not run."""
+        """Return the number of cells by status; of a board with a face also those that were not run.
+
+        What an attack does without a defense may stand in two columns, beside its plain and its adaptive form.
+        """
         every = (cell for section in self.sections for row in section.rows for cell in row.cells.values())
-        return Counter(run.status for cell in every for run in cell.runs)
+        return Counter({run.key: run.status for cell in every for run in cell.runs}.values())
 
 
 Faced = tuple[Face, Sequence[Member]]

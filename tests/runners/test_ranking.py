@@ -98,6 +98,12 @@ def test_the_form_that_no_undefended_cell_was_played_of_counts_once() -> None:
     assert (found.planned, found.played) == (9, 6)
 
 
+def test_an_undefended_cell_beside_both_forms_counts_once() -> None:
+    both = [one for adaptive in (False, True) for one in cells("leakage_dlg", "strong", [0.2] * 3, adaptive=adaptive)]
+    found = board([*cells("leakage_dlg", "none", [0.9] * 3), *both], missing=())
+    assert (found.planned, found.played) == (9, 9)
+
+
 def test_nobody_has_a_place_while_an_attack_has_no_number_without_a_defense() -> None:
     here = cells("leakage_dlg", "none", [0.9] * 3) + cells("leakage_dlg", "strong", [0.2] * 3)
     bare = cells("leakage_dlg", "none", [0.9] * 3, model="mlp")
