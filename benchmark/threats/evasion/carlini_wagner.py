@@ -10,10 +10,11 @@ batch, and the search for c stops early by the total loss of the batch.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmark.parameters import Count, NonNegative, Positive
 from benchmark.settings.deployment.games.inputs import AdversarialExamples, InputSurface, InputThreat
@@ -21,7 +22,7 @@ from benchmark.settings.threat import Floor
 from benchmark.threats.evasion.controls import never
 from benchmark.threats.evasion.objectives import Logits, logits_at_temperature, margin
 
-VERSION = 2
+VERSION = 3
 EDGE = 1 - 1e-6  # keeps atanh finite at pixels of 0 and 1
 UNBOUNDED = 1e10
 CHECKS = 10
@@ -39,6 +40,16 @@ def to_unit_interval(w: Tensor) -> Tensor:
 def from_unit_interval(x: Tensor) -> Tensor:
     """Return the inverse of :func:`to_unit_interval`, with features moved slightly off the bounds."""
     return ((2 * x - 1) * EDGE).atanh()
+
+
+@contextmanager
+def channels_last(model: nn.Module) -> Iterator[None]:
+    """Keep the weights in the order in which convolutions of few channels pass a quarter faster."""
+    model.to(memory_format=torch.channels_last)
+    try:
+        yield
+    finally:
+        model.to(memory_format=torch.contiguous_format)
 
 
 class CarliniWagner(InputThreat):
@@ -63,7 +74,9 @@ class CarliniWagner(InputThreat):
         self.iterations, self.lr, self.initial_c, self.confidence = iterations, lr, initial_c, confidence
 
     def attack(self, surface: InputSurface, rng: torch.Generator) -> AdversarialExamples:
-        best = self.search(logits_at_temperature(surface, adaptive=self.adaptive), surface.x, surface.targets)
+        logits = logits_at_temperature(surface, adaptive=self.adaptive)
+        with channels_last(surface.model):
+            best = self.search(logits, surface.x, surface.targets)
         return AdversarialExamples(best, never(surface.x))
 
     @abstractmethod

@@ -17,7 +17,7 @@ from benchmark.parameters import Count, NonNegative, Positive, Rate
 from benchmark.threats.evasion.carlini_wagner import CarliniWagner
 from benchmark.threats.evasion.objectives import Logits, margin
 
-VERSION = 2
+VERSION = 3
 CHANGED = 1e-3  # L0 freezes features that changed by less than this at once
 
 

@@ -113,6 +113,17 @@ def test_the_adaptive_l2_attack_is_independent_of_the_scale_of_logits():
     torch.testing.assert_close(told.x, CarliniWagnerL2(searches=5, **CW)(plain, seed=0).x, atol=1e-3, rtol=0)
 
 
+def test_the_order_in_memory_changes_neither_the_result_nor_the_classifier():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 6 * 6, 2)).requires_grad_(False)
+    surface = replace(linear(), model=model, x=torch.rand(2, 3, 8, 8))
+    attack = CarliniWagnerL2(searches=3, **CW | {"iterations": 30})
+    plain = attack.search(model, surface.x, surface.targets)
+    torch.testing.assert_close(attack(surface, seed=0).x, plain, atol=1e-4, rtol=0)
+    assert (plain != surface.x).any()
+    assert model[0].weight.is_contiguous()
+
+
 def test_the_l2_attack_reaches_the_confidence_asked_for():
     surface = linear()
     guess = CarliniWagnerL2(searches=6, **CW | {"confidence": 0.3})(surface, seed=0)
