@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from runners.config.compose import ComposedCell, cell_of, register
+from runners.config.compose import ComposedCell, cell_of, options_of, part_of, register
 from runners.config.loader import SweepLoader
 from runners.store.records import write_atomically
 
@@ -40,16 +40,24 @@ def need_library(kind: Any) -> None:
 
 def cell(*choices: str, scale: str = "smoke") -> ComposedCell:
     """Return the cell of these choices at ``scale``, which is the last word on numbers ``${by_scale:...}``."""
-    register()  # the resolvers; another worker may have composed these choices
-    config = pickle.loads(composition(choices))
-    config.scale.name = scale
+    config = at(scale, choices)
     return cell_of(config, config.hydra.runtime.choices)
 
 
 def node(group: str, option: str, *choices: str, scale: str = "smoke") -> dict[str, Any]:
     """Return the resolved node of one option."""
-    found = cell(f"{group}={option}", *choices, scale=scale).nodes[group]
+    config = at(scale, (f"{group}={option}", *choices))
+    chosen = config.hydra.runtime.choices
+    found = part_of(config, group, chosen, options_of(config, chosen).data_root).node
     return dict(found[option] if group == "defense" else found)
+
+
+def at(scale: str, choices: tuple[str, ...]) -> DictConfig:
+    """Return the config of these choices, with nothing resolved yet."""
+    register()  # the resolvers; another worker may have composed these choices
+    config: DictConfig = pickle.loads(composition(choices))
+    config.scale.name = scale
+    return config
 
 
 def configured(*overrides: str) -> DictConfig:

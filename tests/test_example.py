@@ -43,6 +43,7 @@ def play(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp
     return call
 
 
+@pytest.mark.ci
 def test_it_is_played_against_an_adaptive_threat_has_a_page_and_is_submitted(
     play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -77,6 +77,7 @@ def test_a_dataset_that_is_no_name_is_refused():
         gauntlet.cell(seed={1: 2})
 
 
+@pytest.mark.ci
 def test_a_sweep_leaves_a_table(tmp_path):
     lines = ("threat=leakage_analytic", "defense=none", "seed=0", "threat.adaptive=false", *QUICK[1:])
     lines += ("hydra/launcher=basic",)  # the sweep has a process of its own, and its workers are tested elsewhere

@@ -61,6 +61,7 @@ class Links(HTMLParser):
 
 
 # -- the command ------------------------------------------------------------------------------------------------------
+@pytest.mark.ci
 def test_an_audit_plays_reports_and_goes_on_where_it_stopped(
     command: Command, at_once: list[str], tmp_path: Path
 ) -> None:

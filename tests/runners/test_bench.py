@@ -28,6 +28,7 @@ def peer(value: float, package: str = "json") -> bench.Peer:
     return bench.Peer(package, lambda: lambda: value, 0.1, lambda a, b: abs(a - b))
 
 
+@pytest.mark.ci
 def test_a_path_is_timed_against_its_oracle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bench.run_all(["inversion_1"], bench.HOT_PATHS, tmp_path)
     stored = json.loads((tmp_path / "bench.json").read_text())
@@ -126,6 +127,7 @@ def spin(seconds: float) -> Callable[[], float]:
     return run
 
 
+@pytest.mark.ci
 def test_a_path_that_lost_its_lead_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     apart = lambda a, b: abs(a - b)  # noqa: E731
     lead = {"it": lambda: bench.HotPath(spin(5e-4), spin(2e-3), 0, "nothing", apart, peer(9.0))}

@@ -37,6 +37,7 @@ def root(tmp_path: Path) -> Path:
     return found
 
 
+@pytest.mark.ci
 def test_a_replaced_file_uses_neither_an_old_record_nor_an_old_artifact(
     command: Command, tmp_path: Path, root: Path
 ) -> None:
@@ -91,6 +92,7 @@ def arrays(file: Path, seed: int) -> Path:
     return file
 
 
+@pytest.mark.ci
 def test_moved_data_keep_their_records_and_replaced_ones_do_not(command: Command, tmp_path: Path) -> None:
     file = arrays(tmp_path / "a/mine.npz", 0)
     code, out, error = command("run", *MINE, f"dataset.path={file}")

@@ -154,7 +154,9 @@ def test_the_reader_of_a_board_chooses_what_he_faces_and_can_lose(page: Any, sit
     assert ranking(page) == board_text.ranking(found.contest, boards.ranked(found))[1]
 
 
-@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize(
+    "path", [BOARD, *(pytest.param(path, marks=pytest.mark.ci) for path in PAGES if path != BOARD)]
+)
 def test_axe_finds_nothing_that_keeps_anybody_from_reading(page: Any, site: Path, path: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed (extra `dev`)")
     page.goto((site / path).as_uri())

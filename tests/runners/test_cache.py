@@ -140,6 +140,7 @@ def build_slowly(root: Path, log: Path) -> None:
     Cache(root, CONFIG, "cpu")(KEY, build)
 
 
+@pytest.mark.ci
 def test_two_processes_build_once(tmp_path: Path) -> None:
     log = tmp_path / "log"
     context = multiprocessing.get_context("spawn")

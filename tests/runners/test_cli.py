@@ -107,6 +107,7 @@ def test_reading_commands_start_in_a_second(tmp_path: Path) -> None:
         assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 1, name
 
 
+@pytest.mark.ci
 def test_a_plan_of_known_components_does_not_import_torch(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +153,7 @@ def test_diff_takes_the_beginnings_of_keys(
     assert "+0.25" in out and "seed" in out and "The same code and machine." in out
 
 
+@pytest.mark.ci
 def test_a_cell_is_played_again_and_compared(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -221,6 +221,7 @@ def test_a_block_of_a_sweep_has_not_endlessly_many_cells(command: Command) -> No
     assert code == 2 and "has more than 1000000 cells: " in error and "seed (2000)" in error
 
 
+@pytest.mark.ci
 def test_the_code_of_a_search_path_runs_only_when_it_is_trusted(evil: Path, inside: Inside) -> None:
     option(evil, "threat/evil", "_target_: evil_package.Evil\n")
     place = f"hydra.searchpath=[file://{evil}/conf]"

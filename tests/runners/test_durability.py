@@ -39,7 +39,7 @@ def writer(store: Path) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", WRITER, store], cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("pairs", [3, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("pairs", [pytest.param(3, marks=pytest.mark.ci), pytest.param(10, marks=pytest.mark.slow)])
 def test_writers_killed_at_random_instants_leave_whole_records_and_no_locks(pairs: int, tmp_path: Path) -> None:
     chance, store, before = random.Random(0), Store(tmp_path), {}
     for _ in range(pairs):

@@ -179,6 +179,7 @@ def test_nothing_but_regular_files_is_read(tmp_path: Path, capsys: pytest.Captur
     assert list(Store(tmp_path / "s").all()) == []
 
 
+@pytest.mark.ci
 def test_every_reading_command_goes_on_and_the_one_about_the_record_does_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,6 +199,7 @@ def test_every_reading_command_goes_on_and_the_one_about_the_record_does_not(
     assert "1 added" in capsys.readouterr().out
 
 
+@pytest.mark.ci
 def test_a_sweep_plays_its_damaged_cells_again(command: Command, tmp_path: Path) -> None:
     overrides = ("sweep=fake", "hydra/launcher=basic")
     assert command("sweep", *overrides)[0] == 0

@@ -344,6 +344,7 @@ def test_a_parameter_and_a_version_make_another_key(tree: Path) -> None:
     assert raised["every"] == before["every"], "a VERSION alone is no edit"
 
 
+@pytest.mark.ci
 def test_an_edit_below_a_component_is_told_of_all_that_use_it(tree: Path) -> None:
     before = told(tree)
     edit(tree / ROUNDS, "from __future__ import annotations\n", "from __future__ import annotations\n\nROUNDING = 2\n")

@@ -142,7 +142,16 @@ def test_a_terminal_without_utf_8_gets_escapes(
         assert r"collaboration \xb7 uploads" in out
 
 
-@pytest.mark.parametrize("words", [("list",), ("table",), ("pack",), ("matrix", "--json"), ("plan", *SWEEP[1:])])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("list",),
+        ("table",),
+        ("pack",),
+        ("matrix", "--json"),
+        pytest.param(("plan", *SWEEP[1:]), marks=pytest.mark.ci),
+    ],
+)
 def test_a_reader_that_is_gone_ends_a_command_quietly(tmp_path: Path, words: tuple[str, ...]) -> None:
     ones = [record(seed=seed) for seed in range(3)]
     there = store(tmp_path / "store", ones)

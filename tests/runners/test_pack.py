@@ -275,6 +275,7 @@ print(len(records), tracemalloc.get_traced_memory()[0] / len(records))
 """
 
 
+@pytest.mark.ci
 def test_a_read_record_takes_little_memory(tmp_path: Path) -> None:
     folder = fill(tmp_path, 2000, heavy(20))
     words = [sys.executable, "-c", MEMORY_OF_READING, str(folder)]

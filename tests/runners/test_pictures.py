@@ -155,6 +155,7 @@ def test_a_board_without_pictures_has_no_strip(tmp_path: Path) -> None:
     assert not (tmp_path / "media").exists()
 
 
+@pytest.mark.ci
 def test_a_strip_is_neither_too_wide_nor_too_high(tmp_path: Path) -> None:
     many = dict.fromkeys(["none", *(f"defense_{i}" for i in range(30))], RED)
     strip = strips.compose(board(tmp_path, many, size=(3000, 900)), tmp_path)

@@ -33,6 +33,7 @@ def test_it_is_set_on_the_command_line_and_told_in_the_record(command: Command, 
     assert len(list(tmp_path.glob("cache/*/*.safetensors"))) == 2, "they share no model"
 
 
+@pytest.mark.ci
 def test_a_sweep_has_it_as_an_axis(command: Command, tmp_path: Path) -> None:
     code, out, _ = command("sweep", *FAKE_CELL, "precision=full,bf16", "~sweep")
     assert code == 0, out

@@ -34,6 +34,7 @@ def papers() -> dict[str, Paper]:
     return {paper.system: paper for paper in load(RESULTS / "reported")}
 
 
+@pytest.mark.ci
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(not BOARDS.is_dir(), reason="no boards are committed yet")
 def test_the_committed_boards_are_made_from_the_committed_records() -> None:

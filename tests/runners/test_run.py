@@ -101,6 +101,7 @@ def test_divergence_has_its_own_status(command: Command, tmp_path: Path) -> None
     assert (code, record["status"], record["reason"]) == (1, "diverged", "told to diverge")
 
 
+@pytest.mark.ci
 def test_a_cell_has_a_time_limit(command: Command, tmp_path: Path) -> None:
     code, _, _ = command("run", *FAKE_CELL, "threat.sleep=60", "time_limit=0.3")
     (record,) = records(tmp_path)
@@ -137,6 +138,7 @@ def test_what_is_no_override_is_told_with_the_remedy(command: Command, line: str
     assert error.startswith(f"{line!r} is not an override") and "key=value" in error
 
 
+@pytest.mark.ci
 def test_a_process_of_its_own_says_no_more_than_the_sentence(tmp_path: Path) -> None:
     process = start("run", tmp_path, "threat=leakage_analytic")
     _, error = process.communicate()

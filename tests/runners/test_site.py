@@ -230,6 +230,7 @@ def test_equal_records_give_equal_bytes(files: dict[str, str], tmp_path: Path) -
     assert one == other
 
 
+@pytest.mark.ci
 def test_pictures_are_copied_into_a_site_elsewhere_and_referred_to_from_one_in_the_store(tmp_path: Path) -> None:
     home = store(tmp_path / "results", [one := with_pictures(record(), "grid")])
     path = one["media"]["grid"]

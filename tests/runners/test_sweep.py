@@ -117,6 +117,7 @@ def test_a_parameter_of_a_component_that_is_replaced_falls_away() -> None:
     assert {planned.cell.config["threat"]["adaptive"] for planned in threats.to_run} == {False, True}
 
 
+@pytest.mark.ci
 def test_a_filter_chooses_among_the_cells_of_a_sweep_and_adds_none(command: Command) -> None:
     whole, _ = labels(command, "sweep=fake")
     kept, notes = labels(command, "sweep=fake", "only.threat=fake_input")
@@ -175,6 +176,7 @@ def test_globs_and_stacks_expand(command: Command) -> None:
     assert sum("vs gradient_noise+gradient_clipping on" in label for label in labels) == len(controls)
 
 
+@pytest.mark.ci
 def test_multirun_of_run_is_a_sweep_without_a_name(command: Command, tmp_path: Path) -> None:
     cell = ("dataset=fake", "model=fake", "setting=fake", "threat=fake")
     code, out, _ = command("run", "--multirun", *cell, "seed=0,1")
@@ -183,6 +185,7 @@ def test_multirun_of_run_is_a_sweep_without_a_name(command: Command, tmp_path: P
     assert [record["sweep"] for record in records(tmp_path)] == [None, None]
 
 
+@pytest.mark.ci
 def test_a_threat_belongs_to_the_first_block_that_has_it(command: Command) -> None:
     code, out, error = command("plan", "sweep=catalogue", "threat=leakage_rgap", "defense=none,krum", "--json")
     assert code == 0, error
@@ -326,8 +329,11 @@ def wait_for_a_record(process: subprocess.Popen[str], store: Path) -> None:
 
 
 @pytest.mark.timeout(400)
-def test_a_killed_sweep_is_finished_by_the_same_command(tmp_path: Path) -> None:
-    kill_and_finish(tmp_path, ["basic", "worker"], seed=0)  # the latter kills its sweep too
+@pytest.mark.parametrize(
+    "victim", [pytest.param("basic", marks=pytest.mark.ci), "worker"]
+)  # the latter kills its sweep too
+def test_a_killed_sweep_is_finished_by_the_same_command(tmp_path: Path, victim: str) -> None:
+    kill_and_finish(tmp_path, [victim], seed=0)
 
 
 @pytest.mark.slow
@@ -337,6 +343,7 @@ def test_twenty_one_kills(tmp_path: Path, seed: int) -> None:
     kill_and_finish(tmp_path, ["basic", "worker", "parent"], seed)
 
 
+@pytest.mark.ci
 @pytest.mark.timeout(300)
 def test_workers_end_with_their_sweep(tmp_path: Path) -> None:
     process = start("sweep", tmp_path, "sweep=fake", "threat.sleep=60", "hydra/launcher=local")
@@ -385,6 +392,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", tmp_path], check=True)
 
 
+@pytest.mark.ci
 def test_a_full_disk_is_told_and_loses_nothing(command: Command, small_disk: Path) -> None:
     arguments = ("sweep=fake", "hydra/launcher=basic")
     code, _, error = command("sweep", *arguments)

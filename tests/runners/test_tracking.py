@@ -109,6 +109,7 @@ def test_wandb_is_told_nothing_of_the_machine(command: Command, tmp_path: Path) 
         assert name.encode() not in written, name
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("init", "limit", "words"),
     [

@@ -193,6 +193,7 @@ def test_a_limit_holds_in_any_thread(tmp_path: Path) -> None:
     assert [played.record.status for played in cells] == ["timeout"]
 
 
+@pytest.mark.ci
 def test_a_process_serves_one_cell_after_the_other_and_is_replaced_when_it_dies(tmp_path: Path) -> None:
     assert played_within(60, tmp_path).record.status == "ok"
     assert played_within(60, tmp_path, "seed=1").record.status == "ok"
@@ -259,6 +260,7 @@ def test_cells_that_differ_in_the_seed_alone_are_batches() -> None:
 ALIKE = ("sweep=fake", "threat=fake", "threat.adaptive=true", "defense=none")
 
 
+@pytest.mark.ci
 def test_seeds_played_together_give_the_records_of_those_alone(command: Command, tmp_path: Path) -> None:
     def numbers(*lines: str) -> dict[str, tuple[str, dict[str, float]]]:
         shutil.rmtree(tmp_path / "records", ignore_errors=True)

@@ -100,6 +100,7 @@ def success(outcomes, attack):
     return tuple(outcome.risk["attack_success"] for outcome in outcomes[attack])
 
 
+@pytest.mark.ci
 def test_it_stops_the_attack_on_probabilities_by_hiding_the_gradient(outcomes):
     bare, distilled = success(outcomes, "jsma")
     assert bare > 0.5
@@ -110,15 +111,18 @@ def test_it_stops_the_attack_on_probabilities_by_hiding_the_gradient(outcomes):
     assert masked["stalled"] > 0.5 > plain["stalled"]
 
 
+@pytest.mark.ci
 def test_dividing_by_its_temperature_breaks_it(outcomes):
     assert success(outcomes, "jsma_t")[1] >= success(outcomes, "jsma")[0] - 0.1
 
 
+@pytest.mark.ci
 def test_the_attack_on_logits_never_noticed_it(outcomes):
     bare, distilled = success(outcomes, "logits")
     assert distilled > 0.5 * bare
 
 
+@pytest.mark.ci
 def test_it_costs_little_accuracy(outcomes):
     bare, distilled = (outcome.utility["test_accuracy"] for outcome in outcomes["jsma"])
     assert distilled > bare - 0.05  # 0.02 in the mean over seeds; a seed's own difference has a spread of 0.01

@@ -104,6 +104,7 @@ def nearest_prototype_accuracy(x: torch.Tensor, y: torch.Tensor, private: Split)
     return (torch.cdist(x.flatten(1), means).argmin(1) == y).double().mean().item()
 
 
+@pytest.mark.ci
 def test_without_noise_both_learn_the_classes() -> None:
     private = digits_like(400)
     torch.manual_seed(0)

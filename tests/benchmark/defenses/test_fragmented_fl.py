@@ -143,6 +143,7 @@ def test_without_attack_it_costs_no_accuracy_and_under_gaussian_poison_it_holds(
     assert defended.risk["accuracy_drop"] < bare.risk["accuracy_drop"] / 2
 
 
+@pytest.mark.ci
 def test_mixed_uploads_do_not_invert_but_the_sum_of_the_pair_does():
     """Check that mixing takes at least 10 dB of PSNR, and that the adaptive attack gets most of it back."""
     setting = collaboration(victims=4)

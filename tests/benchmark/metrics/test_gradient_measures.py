@@ -119,6 +119,7 @@ def test_the_bootstrap_interval_holds_the_mean():
     assert high - low == pytest.approx(2 * 1.96 / math.sqrt(300), rel=0.25)
 
 
+@pytest.mark.ci
 def test_random_products_estimate_the_exact_jacobian():
     torch.manual_seed(0)
     net = Net(nn.Sequential(nn.Flatten(), nn.Linear(36, 10), nn.Tanh(), nn.Linear(10, 4)))

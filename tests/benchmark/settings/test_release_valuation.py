@@ -136,6 +136,7 @@ def measured(defense: Defense) -> Outcome:
     return play(Cell(PEOPLE, net, setting, Majority(), [defense], seed=0))[0]
 
 
+@pytest.mark.ci
 def test_without_a_map_all_scenarios_are_one() -> None:
     outcome = measured(NoDefense())
     names = ("baseline", "data_publishing", "fair_classifier", "soa", "local_sanitisation")
@@ -149,6 +150,7 @@ def test_without_a_map_all_scenarios_are_one() -> None:
     assert outcome.captions["quantiles"] == ["column 0"], "hair is what tells the groups apart"
 
 
+@pytest.mark.ci
 def test_a_map_that_rewrites_decisions_shows_by_the_labels_as_they_were() -> None:
     outcome = measured(Liar())
     for name in ("data_publishing", "fair_classifier"):  # trained on wrong labels

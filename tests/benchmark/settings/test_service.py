@@ -253,6 +253,7 @@ def test_the_papers_risk_measures_by_the_whole_training_pool():
     assert service().play(own).risk["r"] != pytest.approx(1, abs=1e-3), "the provider's own samples have another mean"
 
 
+@pytest.mark.ci
 def test_the_batch_size_is_the_honest_and_the_dishonest_providers():
     dishonest = Lazy()
     service(batch_size=11).play(context(dishonest))

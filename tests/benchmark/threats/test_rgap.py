@@ -124,6 +124,7 @@ def test_values_are_assigned_to_the_nearer_gradient():
     assert torch.equal(assign(*pairs)[:, :, :2], torch.stack([fitting, fitting.flip(0)])[:, :, :2])
 
 
+@pytest.mark.ci
 def test_unmixing_and_collusion_recover_images_from_mixed_uploads():
     setting = collaboration(victims=2, rounds=2)
     psnr = {

@@ -69,6 +69,7 @@ def test_batches_share_the_attribute_or_ask_about_their_first_member():
         draw_batches(data[data.sensitive == 0], 2, 1, "group", torch.Generator())
 
 
+@pytest.mark.ci
 def test_a_group_attribute_is_found_and_its_controls_bound_it():
     outcome = played(latent())
     assert outcome.risk["latent_bits"] > 0.3 and outcome.risk["attribute_accuracy"] > 0.75
@@ -86,6 +87,7 @@ def test_a_group_attribute_is_found_and_its_controls_bound_it():
     assert told.risk["latent_bits"] == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.ci
 def test_uploads_change_less_with_a_sample_once_it_is_aggregated_or_noise_is_added():
     def sensitivities(batch: int, defense=None) -> list[torch.Tensor]:
         smooth = partial(ARCHITECTURE, activation="tanh")  # a ReLU's gradient jumps
@@ -162,6 +164,7 @@ def test_bad_arguments_are_refused(overrides):
         latent(**overrides)
 
 
+@pytest.mark.ci
 def test_a_property_of_the_batch_is_inferred_unless_noise_is_strong():
     arguments = dict(families=["forest", "linear"], victims=80, auxiliary=160, trees=10, adaptive=True)
     seen = played(PropertyInference(**arguments))

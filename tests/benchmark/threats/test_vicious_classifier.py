@@ -83,15 +83,18 @@ def test_a_vicious_provider_reconstructs_more_than_the_posthoc_decoder_and_keeps
     assert attacked.risk["r_ridge"] > honest.risk["r_ridge"] > measure(ClassMeanImage()).risk["r_ridge"]
 
 
+@pytest.mark.ci
 def test_without_the_weight_on_classes_the_model_does_not_classify():
     assert play(vicious(class_weight=0.0)).utility["attacked_accuracy"] < 0.4
 
 
+@pytest.mark.ci
 def test_an_adaptive_provider_trains_for_what_the_user_reveals():
     naive, adaptive = play(vicious(), ArgmaxOnly()), play(vicious(adaptive=True), ArgmaxOnly())
     assert adaptive.risk["psnr_db"] > naive.risk["psnr_db"] + 1
 
 
+@pytest.mark.ci
 def test_an_adaptive_decoder_is_fitted_to_what_the_user_reveals():
     naive = play(HonestPosthoc(adaptive=False, **REBUILDING), ArgmaxOnly())
     adaptive = play(HonestPosthoc(adaptive=True, **REBUILDING), ArgmaxOnly())
@@ -149,6 +152,7 @@ def test_the_penalty_reduces_the_spread():
     assert hiding.diagnostics["attacked_accuracy_if_admitted"] > 0.5, "ten classes, after a short training"
 
 
+@pytest.mark.ci
 def test_an_honest_finish_leaves_a_working_classifier_and_a_decoder_for_it():
     outcome = play(evasive(HonestFinish, finish=0.5), epochs=20)
     assert outcome.utility["attacked_accuracy"] > 0.9
@@ -163,6 +167,7 @@ def test_each_carrier_reads_only_its_part():
 
 
 # A sawtooth has a poor gradient: at this size the digits after the point carry little.
+@pytest.mark.ci
 @pytest.mark.parametrize(("carrier", "at_least_db"), [("non_top", 1.0), ("low_order", 0.0)])
 def test_a_hidden_carrier_classifies_and_leaks(carrier, at_least_db):
     outcome = play(evasive(HiddenCarrier, carrier=carrier, step=1.0), epochs=30)
