@@ -70,6 +70,7 @@ def column(page: Any, table: str, number: int) -> list[str]:
     return page.locator(f"{table} tbody tr td:nth-child({number})").all_inner_texts()
 
 
+@pytest.mark.ci
 def test_a_table_sorts_by_its_numbers_and_tells_so(page: Any, site: Path) -> None:
     page.goto((site / "pairs.html").as_uri())
     head = page.locator("#defenses th", has_text="worst risk")

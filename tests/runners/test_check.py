@@ -151,6 +151,7 @@ CELL = (
 )
 
 
+@pytest.mark.ci
 def test_a_regression_planted_in_a_component_is_caught(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -315,6 +315,7 @@ def edit(path: Path, before: str, after: str) -> None:
     path.write_text(text.replace(before, after, 1))
 
 
+@pytest.mark.ci
 def test_a_module_that_moves_keeps_keys_and_digests(tree: Path) -> None:
     before = told(tree)
     new = tree / "benchmark" / "threats" / "elsewhere" / "selection.py"
@@ -380,6 +381,7 @@ def _file(tree: Path, name: str) -> Path | None:
     return None
 
 
+@pytest.mark.ci
 def test_prose_and_types_are_no_edit(tree: Path) -> None:
     before = told(tree)
     edit(tree / ROUNDS, '"""', '"""Another first line.\n\n')

@@ -116,6 +116,7 @@ def test_a_planted_nan_becomes_null_with_a_reason(command: Command, tmp_path: Pa
     assert (code, record["status"], record["risk"], record["reason"]) == (0, "ok", {"ssim": None}, "risk.ssim is nan")
 
 
+@pytest.mark.ci
 def test_a_model_that_learned_nothing_is_told_so(command: Command) -> None:
     cell = ("threat=leakage_labels", "setting.victims=1", "setting.rounds=1")
     _, idle, _ = command("run", *cell, "setting.lr=1e-6")

@@ -126,6 +126,7 @@ def good(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.ci
 def test_submit_bundles_failed_cells_and_names_missing_and_refused_ones(
     call: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:

@@ -55,6 +55,7 @@ def test_a_sweep_runs_what_can_be_run_and_nothing_twice(command: Command, tmp_pa
     assert stamps(tmp_path) == before
 
 
+@pytest.mark.ci
 def test_a_failed_cell_stops_nothing_and_is_run_again(command: Command, tmp_path: Path) -> None:
     code, _, error = command("sweep", "sweep=fake", "threat.does=succeed,fail", "seed=0", "defense=none")
     assert code == 1

@@ -98,6 +98,7 @@ def test_an_offline_run_holds_config_numbers_pictures_and_a_row(command: Command
     assert row["risk/ssim"] == pytest.approx(record["risk"]["ssim"])
 
 
+@pytest.mark.ci
 def test_wandb_is_told_nothing_of_the_machine(command: Command, tmp_path: Path) -> None:
     assert command("run", *FAKE_CELL, "logger=wandb")[0] == 0
     tracking._trackers[0].close()

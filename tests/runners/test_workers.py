@@ -185,6 +185,7 @@ def played_within(limit: float, store: Path, *overrides: str) -> Played:
     return execute(replace(cell, options=replace(cell.options, time_limit=limit)), refuse=False)
 
 
+@pytest.mark.ci
 def test_a_limit_holds_in_any_thread(tmp_path: Path) -> None:
     cells: list[Played] = []
     thread = threading.Thread(target=lambda: cells.append(played_within(0.2, tmp_path, "threat.sleep=60")))
@@ -215,6 +216,7 @@ def held(path: Path, seconds: float) -> Iterator[None]:
         timer.join()
 
 
+@pytest.mark.ci
 def test_the_clock_stands_while_a_neighbour_builds_an_artifact(tmp_path: Path) -> None:
     data = str(played_within(60, tmp_path, "threat.risk=0.7").record.data)  # of another cell on the same artifact
     cell = composed(*FAKE_CELL)
@@ -226,6 +228,7 @@ def test_the_clock_stands_while_a_neighbour_builds_an_artifact(tmp_path: Path) -
 
 
 # -- a GPU that is lost -----------------------------------------------------------------------------------------------
+@pytest.mark.ci
 def test_an_error_that_stays_with_the_gpu_loses_no_record(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

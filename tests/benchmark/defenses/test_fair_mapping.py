@@ -125,6 +125,7 @@ def test_the_same_randomness_gives_the_same_map(shared: bool) -> None:
     assert torch.equal(first, second)
 
 
+@pytest.mark.ci
 def test_attribute_editing_moves_groups_together_too() -> None:
     private = people()
     torch.manual_seed(0)
@@ -150,6 +151,7 @@ def crossed_people(count: int = 600) -> Split:
     return Split(x, (x[:, 1] > 0.5).long(), sensitive=s)
 
 
+@pytest.mark.ci
 def test_all_cells_of_two_attributes_are_mapped_onto_one_of_them() -> None:
     private = crossed_people()
     release = mapping(target=3, identity=5.0, steps=200).release(private, rng())

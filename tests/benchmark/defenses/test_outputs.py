@@ -99,6 +99,7 @@ def test_a_model_that_was_moved_after_training_is_more_suspicious(measure, train
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
+@pytest.mark.ci
 def test_an_audit_finds_the_image_in_outputs_that_hold_it():
     data = Digits(sizes={"calibration": 250}).load(None, seed=0).calibration
     audit = ReconstructionAudit(share=0.6, epochs=40, lr=5e-3, width=16, mse_weight=5.0, ssim_weight=1.0, ridge=1e-2)

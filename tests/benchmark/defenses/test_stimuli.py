@@ -145,6 +145,7 @@ def test_a_student_of_stimuli_meets_real_signals():
     assert (predict(student, test.x).argmax(dim=1) == test.y).double().mean() > 0.8
 
 
+@pytest.mark.ci
 def test_suppression_hides_people_from_a_network_of_another_kind():
     private = signals()
     attacker = train(NET(shape=(1, 48), num_classes=4), private.x, private.group, epochs=30, rng=rng(5))

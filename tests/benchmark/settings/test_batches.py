@@ -111,6 +111,7 @@ def test_a_smaller_share_is_harder_to_find() -> None:
     assert tenth.risk["accuracy_drop"] == pytest.approx(0.1 * whole.risk["accuracy_drop"])
 
 
+@pytest.mark.ci
 def test_an_evasive_shift_blinds_the_watcher_of_outputs_and_still_does_harm() -> None:
     plain = watched(BBSD(outputs="logits"), HARM(), usual_draws=60)
     threat = Evasive(share=1.0, degrees=25, noise=0.2, radius=0.2, steps=20)

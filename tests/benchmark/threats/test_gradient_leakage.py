@@ -175,6 +175,7 @@ def test_each_weight_gets_its_own_inversions_of_each_target():
     assert distance[:4].unique().numel() == 1 and distance[0] != distance[4]
 
 
+@pytest.mark.ci
 def test_the_weight_of_the_prior_is_chosen_from_the_uploads_alone():
     """These images are not smooth, so a strong prior is false: the gradient tells, clear or noisy."""
     for surface in (observe(victims=3), observe(GradientNoise(std=0.02, distribution="gaussian"), victims=3)):
@@ -263,6 +264,7 @@ def test_clipping_stops_matching_of_magnitudes_but_not_of_directions():
     assert quality(idlg(adaptive=True), surface) > 30
 
 
+@pytest.mark.ci
 def test_unrolling_local_steps_beats_taking_the_update_for_one_gradient():
     surface = observe(BatchAggregation(batch_size=1, local_steps=4), victims=2)
     assert quality(idlg(adaptive=True), surface) > quality(idlg(), surface) + 10
@@ -288,6 +290,7 @@ def test_the_sum_of_a_mixed_pair_is_inverted_as_one_batch():
     assert torch.equal(guess.groups, torch.tensor([0, 0, 1, 1]))
 
 
+@pytest.mark.ci
 def test_an_adaptive_adversary_keeps_the_plain_result_where_it_explains_the_uploads_better():
     class Stuck(DLG):
         """DLG whose search fails whenever it knows more than the plain attack."""

@@ -167,6 +167,7 @@ def fished():
     return tuple(played(fishing(), *defense, victims=8, victim_batch_size=8) for defense in ((), (secure(),)))
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("voiding", ["sybil", "inconsistency"])
 def test_fishing_needs_a_voided_sum_once_classes_repeat(voiding):
     alone, summed = fished()

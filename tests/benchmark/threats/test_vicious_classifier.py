@@ -65,6 +65,7 @@ def test_the_loss_is_half_the_squared_error_and_the_lack_of_likeness():
     assert reconstruction_loss(x, x, mse_weight=5.0, ssim_weight=1.0).item() == pytest.approx(0, abs=1e-4)
 
 
+@pytest.mark.ci
 def test_a_vicious_provider_reconstructs_more_than_the_posthoc_decoder_and_keeps_its_accuracy():
     """Uses real digits: synthetic ones differ from their class only by noise, which no decoder can reconstruct."""
     sizes = {"owner": 600, "public": 50, "calibration": 50, "test": 150}
@@ -135,6 +136,7 @@ def test_treatments_with_a_gradient_keep_it():
     assert trainable(reveal, 10) is reveal
 
 
+@pytest.mark.ci
 def test_the_detector_is_told_about_both_models():
     diagnostics = play(vicious(), LogitSpread()).diagnostics
     assert diagnostics["suspicion"] > 0 and diagnostics["suspicion_of_honest"] > 0
