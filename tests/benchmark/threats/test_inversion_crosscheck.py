@@ -31,8 +31,8 @@ pytestmark = [pytest.mark.crosscheck, pytest.mark.slow]
 EVALUATIONS, STARTS = 300, len(TOTAL_VARIATION)
 IN_ONE_STEP = 20  # most gradients in one iteration of its L-BFGS
 MARGIN_DB = 0.5
-MIDDLE = 0.05
-"""Weight of the prior where there are fewer starts than weights: those nearest to it."""
+MODERN = (0.05, 0.1, 0.2)
+"""Weights of the prior, the file's own."""
 SHARES = (0.1, 0.25, 0.5, 1.0)
 """Of breaching's gradients, with which ours are tried in turn."""
 THEIRS = ("deepleakage", "invertinggradients", "modern")
@@ -76,19 +76,25 @@ Attack = Callable[[], torch.Tensor]
 
 def ours(surface: UploadSurface, evaluations: int = EVALUATIONS, starts: int = STARTS) -> dict[str, Attack]:
     """Return our attacks by name; ``starts`` of each, as many for every weight of the prior as can be."""
-    weights = sorted(TOTAL_VARIATION, key=lambda weight: abs(math.log(weight / MIDDLE)))[:starts]
-    each = {"restarts": starts // len(weights), "observations": 1, "adaptive": False}
+    told = {"observations": 1, "adaptive": False}
     # A search takes up to 12 gradients an iteration where it fails, which it does once: 100 are set aside for it.
-    newton = {"iterations": max(starts * evaluations - 100, 1), "restarts": 1, "observations": 1, "adaptive": False}
-    adam = {"iterations": evaluations, "step": 0.1, "total_variation": weights, **each}
+    newton = {"iterations": max(starts * evaluations - 100, 1), "restarts": 1, **told}
+    adam = {"iterations": evaluations, "step": 0.1, **told}
     modern = {"warmup": evaluations // 10, "soft_sign": True, "distance": "cosine", "l2": 0.0, "langevin": 0.0}
     attacks = {
         "dlg": DLG(labels="joint", **newton),
         "idlg": DLG(labels="restored", **newton),
-        "inverting_gradients": InvertingGradients(**adam),
-        "modern": RegularisedInversion(**adam, **modern, features=0.1),
+        "inverting_gradients": InvertingGradients(**adam, **spread(TOTAL_VARIATION, starts)),
+        "modern": RegularisedInversion(**adam, **modern, features=0.1, **spread(MODERN, starts)),
     }
     return {name: partial(lambda attack: attack(surface, seed=0).x, attack) for name, attack in attacks.items()}
+
+
+def spread(weights: tuple[float, ...], starts: int) -> dict:
+    """Return how ``starts`` are shared by the weights; where there are fewer starts, those in the middle get them."""
+    middle = weights[len(weights) // 2]
+    used = sorted(weights, key=lambda weight: abs(math.log(weight / middle)))[:starts]
+    return {"total_variation": used, "restarts": starts // len(used)}
 
 
 def theirs(surface: UploadSurface, starts: int = STARTS) -> dict[str, Attack]:

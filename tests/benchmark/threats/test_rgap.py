@@ -11,6 +11,7 @@ from benchmark.errors import ConfigError, Refused
 from benchmark.models.convnet import ConvNet
 from benchmark.models.strided_convnet import StridedConvNet
 from benchmark.threats.gradient_leakage.controls import ClassMean
+from benchmark.threats.gradient_leakage.dlg import DLG
 from benchmark.threats.gradient_leakage.inverting_gradients import InvertingGradients
 from benchmark.threats.gradient_leakage.mixed_uploads import Collusion, Unmixing, assign
 from benchmark.threats.gradient_leakage.regularised_inversion import RegularisedInversion, patterned, smooth_variation
@@ -84,6 +85,25 @@ def test_activations_are_inverted(layer):
 )
 def test_regularised_inversions_recover_single_images(overrides):
     assert quality(inversion(**overrides), observe(victims=2)) > 20
+
+
+@pytest.mark.parametrize(
+    "threat",
+    [
+        inversion(iterations=5),
+        InvertingGradients(iterations=5),
+        DLG(labels="joint", iterations=3, restarts=1),
+        RGAP(iterations=5, observations=1, adaptive=False),
+    ],
+    ids=["modern", "inverting_gradients", "dlg", "rgap"],
+)
+def test_an_attack_reads_the_weights_that_were_sent_and_not_those_of_the_module(threat):
+    surface = observe(architecture=sigmoid, victims=1)
+    found = threat(surface, seed=0).x
+    with torch.no_grad():
+        for weight in surface.net.module.parameters():
+            weight.normal_()
+    assert torch.equal(threat(surface, seed=0).x, found)
 
 
 def test_starts_repeat_a_tile_and_variation_counts_edges():
