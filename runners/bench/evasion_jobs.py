@@ -43,7 +43,8 @@ def job_cw_l2(device: str = "cpu") -> HotPath:
 
     Compares foolbox's ``L2CarliniWagnerAttack`` with ours: the same searches and descents, none of which ends early.
     Shares of images that are taken for their targets and mean distances of these agree to .05. Of either's time nine
-    tenths are the network's passes; ours is faster by the weights' gradients alone, as in :func:`job_pgd`.
+    tenths are the network's passes; ours is faster by the weights' gradients, as in :func:`job_pgd`, and by the order
+    of the weights in memory.
     """
     from benchmark.threats.evasion.carlini_wagner import CarliniWagnerL2
 

@@ -330,9 +330,8 @@ def wait_for_a_record(process: subprocess.Popen[str], store: Path) -> None:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(
-    "victim", [pytest.param("basic", marks=pytest.mark.ci), "worker"]
-)  # the latter kills its sweep too
+# after the worker its sweep is killed too
+@pytest.mark.parametrize("victim", [pytest.param("basic", marks=pytest.mark.ci), "worker"])
 def test_a_killed_sweep_is_finished_by_the_same_command(tmp_path: Path, victim: str) -> None:
     kill_and_finish(tmp_path, [victim], seed=0)
 
