@@ -5,8 +5,8 @@ signs, patterned starts, warm-up and cosine decay, total variation that includes
 last layer's features). ``leakage_gradinversion``: after Yin et al., *See through Gradients: Image Batch Recovery via
 GradInversion*, CVPR 2021: Euclidean matching, small L2 and total-variation priors, Langevin noise. Deviations: the
 suite refuses batch normalisation in a collaboration, so the prior on its statistics is absent, and so is the
-consistency between groups of seeds; *breaching* has one weight of total variation, .1, ours choose among three around it,
-and theirs counts the image's right and lower edge as a step to black, which helps on digits and harms elsewhere.
+consistency between groups of seeds. *breaching* has one weight of total variation, .1; ours choose among three around
+it. Theirs counts the right and lower edge of an image as a step to black, which helps on digits and harms elsewhere.
 """
 
 from __future__ import annotations
