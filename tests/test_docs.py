@@ -113,6 +113,7 @@ def test_a_threat_says_what_it_attacks(catalogue: ModuleType) -> None:
         assert ("Floor without a defense" in said) == (cls.floor is not None), option.name
 
 
+@pytest.mark.ci
 def test_the_catalogue_is_made_without_torch() -> None:
     code = (
         "import sys; sys.path.insert(0, 'docs'); import catalogue; catalogue.pages(); assert 'torch' not in sys.modules"

@@ -334,6 +334,7 @@ def test_a_module_that_moves_keeps_keys_and_digests(tree: Path) -> None:
     assert after["edited"] == after["moved_on"] == []
 
 
+@pytest.mark.ci
 def test_a_parameter_and_a_version_make_another_key(tree: Path) -> None:
     before = told(tree)
     assert told(tree, "setting.rounds=3")["key"] != before["key"]

@@ -53,6 +53,7 @@ def test_no_published_claim_is_at_fault() -> None:
     assert {claim: state for claim, state in states.items() if state in FAULTS} == {}
 
 
+@pytest.mark.ci
 def test_no_published_parameter_is_out_of_bounds(groups: list[Group]) -> None:
     """A bound that a published cell breaks would make its record impossible to run again."""
     checked = {canonical(node): (label, node) for group in groups for label, node in labelled(group.config)}

@@ -78,6 +78,7 @@ print(json.dumps([config, history]))
     return config, history
 
 
+@pytest.mark.ci
 def test_an_offline_run_holds_config_numbers_pictures_and_a_row(command: Command, tmp_path: Path) -> None:
     code, _, error = command("run", *FAKE_CELL, "logger=wandb", "seed=3")
     assert (code, error) == (0, "")

@@ -122,6 +122,7 @@ def test_soteria_ranks_the_rows_of_a_layer_that_a_server_put_in_front():
     assert torch.equal(cut["trap.weight"][kept], plain["trap.weight"][kept])
 
 
+@pytest.mark.ci
 def test_leaving_the_layer_out_sees_through_soteria():
     surface = observe(Soteria(ratio=0.5, probes=8), architecture=two_stage, victims=2)
     naive, adaptive = quality(idlg(False), surface), quality(idlg(True), surface)

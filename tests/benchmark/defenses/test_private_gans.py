@@ -164,6 +164,7 @@ def test_unanimous_teachers_are_followed() -> None:
     assert answer.tolist() == [0, 0, 1, 1]
 
 
+@pytest.mark.ci
 def test_epsilon_is_the_accountants() -> None:
     private = digits_like(80)
     spent = {

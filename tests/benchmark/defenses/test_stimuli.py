@@ -137,6 +137,7 @@ def test_stimuli_come_with_soft_labels_and_without_persons(changes):
     assert release.source is None and release.sensitive is None and release.epsilon is None
 
 
+@pytest.mark.ci
 def test_a_student_of_stimuli_meets_real_signals():
     torch.manual_seed(0)
     private, test = signals(), signals(80)

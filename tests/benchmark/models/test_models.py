@@ -312,6 +312,7 @@ def test_the_mnist_network_has_the_papers_parameters_and_vectorises():
     torch.testing.assert_close(net.gradients(params, x, y), loop, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.ci
 def test_vgg16_has_torchvisions_parameters_and_logits():
     torchvision = pytest.importorskip("torchvision")
     theirs = torchvision.models.vgg16()

@@ -59,6 +59,7 @@ def test_controls_bound_the_risk():
     assert bottom < 0.7
 
 
+@pytest.mark.ci
 def test_more_noise_cannot_help_the_attack():
     risks = [
         collaboration(victims=4)

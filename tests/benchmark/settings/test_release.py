@@ -101,6 +101,7 @@ def test_what_is_not_granted_is_hidden(field, grant):
     assert getattr(knowing.seen, field) is not None
 
 
+@pytest.mark.ci
 def test_controls_bound_the_scale():
     mean = setting().play(context(MeanImage())).risk
     copy = setting().play(context(Copy())).risk

@@ -79,6 +79,7 @@ def test_ascent_raises_the_loss_of_the_candidates():
     assert losses(net, after, asked).mean() > losses(net, params, asked).mean()
 
 
+@pytest.mark.ci
 def test_an_overfitted_collaboration_tells_its_members():
     def noisy(threat, defense=None):
         play = context(threat, defense, architecture=TinyMLP)

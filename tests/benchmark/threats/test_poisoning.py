@@ -302,6 +302,7 @@ def test_a_backdoor_works_without_a_defense_and_not_against_multi_krum():
     assert defended.risk["attack_success"] < bare.risk["attack_success"] / 2
 
 
+@pytest.mark.ci
 def test_large_updates_ruin_the_mean_and_not_the_median_krum_or_fltrust():
     setting = collaboration(parties=10, rounds=20)
     threat = SignFlip(scale=8.0, **SHARED)

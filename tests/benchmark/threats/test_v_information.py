@@ -117,12 +117,14 @@ def test_the_attribute_of_people_in_a_table_is_found():
         play(Cell(people, model, setting, OriginalVInformation(victims=8, auxiliary=8), [NoDefense()], seed=0))
 
 
+@pytest.mark.ci
 def test_withheld_layers_have_no_information_and_the_others_have():
     outcome = played(latent(adaptive=True), LayerWithholding(layers=["conv1"]))
     assert outcome.diagnostics["latent_bits_conv1"] == 0
     assert outcome.diagnostics["latent_bits_fc1"] > 0.1
 
 
+@pytest.mark.ci
 def test_single_gradients_have_information_on_images():
     outcome = played(OriginalVInformation(families=["ridge"], victims=60, auxiliary=300, adaptive=False), batch=1)
     assert outcome.risk["original_bits"] > 0.05
