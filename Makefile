@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 UV_INSTALL := pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e
 SWEEP ?= demo
 STORE ?= outputs
+RARE := slow or accelerator or gpu or crosscheck or notebook or fuzz
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-ci fuzz lint audit-dependencies types docs notebooks sweep table leaderboard site check smoke speed bench device
+.PHONY: help setup demo test fuzz lint audit-dependencies types docs notebooks sweep table leaderboard site check smoke speed bench device
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,11 +30,8 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 demo: setup ## a sweep of gradient leakage on digits, with its leaderboard
 	$(BIN)/python -m runners.sweep sweep=demo store=$(STORE)
 
-test: setup ## the default tests, minutes; `make test ARGS='-m slow'` for others
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
-
-test-ci: setup ## what CI plays beside the default tests: each takes some seconds
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m ci $(ARGS)
+test: setup ## the default tests, minutes; TESTS=ci adds what takes some seconds each; `ARGS='-m slow'` for others
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(if $(filter ci,$(TESTS)),-m 'not ($(RARE))') $(ARGS)
 
 fuzz: setup ## twenty thousand made-up inputs, about half an hour on one core
 	$(BIN)/python -m pytest -m fuzz tests/fuzz $(ARGS)
