@@ -33,7 +33,7 @@ def pytest_collection_finish() -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Delete the compositions that the workers shared, once all of them are done."""
-    gc.unfreeze()
+    gc.unfreeze()  # what stays frozen at the exit is reported as leaked by libraries
     if os.environ["GAUNTLET_TEST_RUN"] == str(os.getpid()):
         from tests import options  # not before the hook above
 

@@ -20,16 +20,16 @@ COMPONENTS = [
 @pytest.mark.parametrize("scale", ["smoke", "cpu", "full"])
 @pytest.mark.parametrize("option", COMPONENTS, ids=lambda option: f"{option.group}={option.name}")
 def test_a_component_can_be_built_from_its_file(option: catalogue.Option, scale: str) -> None:
-    node = options.node(option.group, option.name, scale=scale)
+    cell = options.cell(f"{option.group}={option.name}", scale=scale)
+    node = cell.nodes[option.group]
     assert option.description.endswith(".") or len(option.description) > 20, "the first comment line says what it is"
+    assert cell.config[option.group] != [] or option.group == "defense"
+    if option.group == "defense":
+        assert list(node) == [option.name], "the file begins with # @package defense.<its name>"
+        node = node[option.name]
     assert version(node["_target_"]) is not None, f"{node['_target_']} has no module-level VERSION"
     options.need_library(locate(node["_target_"], option.group))
     build(node, option.group)
-
-
-def test_the_file_of_a_defense_begins_with_its_package() -> None:
-    for option in catalogue.options("defense"):
-        assert list(options.cell(f"defense={option.name}").nodes["defense"]) == [option.name], "@package defense.<name>"
 
 
 @pytest.mark.parametrize("option", catalogue.options("threat"), ids=lambda option: option.name)

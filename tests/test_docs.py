@@ -42,6 +42,13 @@ from tests.test_sweeps import globbed, problems
 ROOT = prose.ROOT
 
 
+@pytest.mark.ci
+@pytest.mark.parametrize("name", prose.CHECKS)
+def test_the_check_finds_nothing(name: str) -> None:
+    faults = sorted(prose.CHECKS[name]())
+    assert not faults, "\n".join(map(str, faults))
+
+
 @pytest.mark.parametrize(
     ("line", "check", "fault"),
     [

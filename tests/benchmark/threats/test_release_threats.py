@@ -205,7 +205,6 @@ def test_logit_scaled_confidence():
     assert scaled_confidence(torch.tensor([[800.0, 0.0]]), torch.tensor([0])) == 800.0  # no probability overflows
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_classifiers_of_a_release_memorise_its_rows():
     outcome = cell(LiraLogits(shadows=8, hidden=64, epochs=60, adaptive=True), dataset=WRITERS)
