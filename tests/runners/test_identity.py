@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import os
@@ -95,6 +96,7 @@ def test_a_new_version_or_another_provider_is_a_new_cell(tmp_path: Path, monkeyp
         file = tmp_path / package / f"{module}.py"
         file.parent.mkdir(exist_ok=True)
         file.write_text(f"VERSION = {number}\n")
+        importlib.invalidate_caches()  # the folder may have been listed in the same tick of its clock
         cell = composed(*FAKE_CELL, f"threat._target_={package}.{module}.X")
         keys.append(cell.key)
         assert (cell.config["threat"]["provider"], cell.config["threat"]["version"]) == (package, number)

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.func import grad_and_value, vmap
 
 from benchmark.parameters import Count, CountOrZero, NonNegative, Positive
 from benchmark.settings.collaboration.games.uploads import UploadSurface
@@ -36,8 +36,9 @@ from benchmark.threats.gradient_leakage.matching import (
 )
 from benchmark.training.functional import Layout
 
-VERSION = 4
+VERSION = 5
 DISTANCES = {"cosine": cosine_distance, "euclidean": squared_distance}
+Prior = Callable[[Tensor], tuple[Tensor, Tensor]]
 PATTERN = 4  # side of the tile that a patterned start repeats
 
 
@@ -130,30 +131,25 @@ class RegularisedInversion(MatchingThreat):
         strength = max(1e-3, 1 - iteration / self.iterations)
         return torch.tanh(strength * slope) / strength
 
-    def _prior(  # type: ignore[no-untyped-def]
-        self, surface: UploadSurface, matcher: Matcher, labels: Tensor, smoothness: Tensor
-    ):
+    def _prior(self, surface: UploadSurface, matcher: Matcher, labels: Tensor, smoothness: Tensor) -> Prior:
         """Return the function from x (count, members, batch, ...) to the priors' values (count,) and gradients."""
         wanted, sent = None, surface.net.module
         if self.features and hasattr(sent, "features"):
             wanted = matcher.for_each(features_of(matcher.targets.gradients, surface.net.layout, labels))
-            sent = copy.deepcopy(sent)  # the module's own weights are those before any training
+            sent = copy.deepcopy(sent).requires_grad_(False)  # the module's own weights are those before any training
             sent.load_state_dict(surface.net.layout.split(surface.params), strict=False)
 
-        def single(x: Tensor, weight: Tensor, wanted: Tensor | None) -> Tensor:
-            value = self.l2 * x.square().mean()
-            if len(surface.shape) == 3:
-                value = value + weight * smooth_variation(x)
-            if wanted is not None:
-                seen = sent.features(x.flatten(0, 1))  # type: ignore[operator]
-                value = value + self.features * (seen - wanted).square().mean()
-            return value
-
-        both = vmap(grad_and_value(single), in_dims=(0, 0, None if wanted is None else 0))
-
         def prior(x: Tensor) -> tuple[Tensor, Tensor]:
-            slope, value = both(x, smoothness, wanted)
-            return value, slope
+            with torch.enable_grad():
+                x = x.detach().requires_grad_()
+                value = self.l2 * x.square().flatten(1).mean(dim=1)
+                if len(surface.shape) == 3:
+                    value = value + smoothness * smooth_variation(x)
+                if wanted is not None:
+                    seen = sent.features(x.flatten(0, 2)).view_as(wanted)  # type: ignore[operator]
+                    value = value + self.features * (seen - wanted).square().flatten(1).mean(dim=1)
+                (slope,) = torch.autograd.grad(value.sum(), x)
+            return value.detach(), slope
 
         return prior
 
@@ -171,15 +167,15 @@ def features_of(
     return torch.where(divisor != 0, rows / divisor, 0.0)
 
 
-def smooth_variation(x: Float[Tensor, "... channels height width"]) -> Float[Tensor, ""]:
-    """Return the total variation of images, colour differences included.
+def smooth_variation(x: Float[Tensor, "count *batch channels height width"]) -> Float[Tensor, " count"]:
+    """Return the total variation of each inversion's images, colour differences included.
 
     It is the mean root of the squared differences of neighbours.
     """
     images = x if x.shape[-3] == 1 else torch.cat([x, x - x.roll(1, dims=-3)], dim=-3)
     down = images[..., 1:, :-1] - images[..., :-1, :-1]
     right = images[..., :-1, 1:] - images[..., :-1, :-1]
-    return (down.square() + right.square() + 1e-8).sqrt().mean()
+    return (down.square() + right.square() + 1e-8).sqrt().flatten(1).mean(dim=1)
 
 
 def patterned(count: int, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:

@@ -75,26 +75,33 @@ Attack = Callable[[], torch.Tensor]
 
 
 def ours(surface: UploadSurface, evaluations: int = EVALUATIONS, starts: int = STARTS) -> dict[str, Attack]:
-    """Return our attacks by name; ``starts`` of each, as many for every weight of the prior as can be."""
+    """Return our attacks by name; each is given the gradients of ``starts`` that take ``evaluations``."""
     told = {"observations": 1, "adaptive": False}
+    trials = 2 if starts > 1 else 1
     # A search takes up to 12 gradients an iteration where it fails, which it does once: 100 are set aside for it.
-    newton = {"iterations": max(starts * evaluations - 100, 1), "restarts": 1, **told}
-    adam = {"iterations": evaluations, "step": 0.1, **told}
+    newton = {"iterations": max(starts * evaluations // trials - 100, 1), "restarts": trials, **told}
+    adam = {"step": 0.1, **told}
     modern = {"warmup": evaluations // 10, "soft_sign": True, "distance": "cosine", "l2": 0.0, "langevin": 0.0}
     attacks = {
         "dlg": DLG(labels="joint", **newton),
         "idlg": DLG(labels="restored", **newton),
-        "inverting_gradients": InvertingGradients(**adam, **spread(TOTAL_VARIATION, starts)),
-        "modern": RegularisedInversion(**adam, **modern, features=0.1, **spread(MODERN, starts)),
+        "inverting_gradients": InvertingGradients(**adam, **spread(TOTAL_VARIATION, starts, evaluations)),
+        "modern": RegularisedInversion(**adam, **modern, features=0.1, **spread(MODERN, starts, evaluations)),
     }
     return {name: partial(lambda attack: attack(surface, seed=0).x, attack) for name, attack in attacks.items()}
 
 
-def spread(weights: tuple[float, ...], starts: int) -> dict:
-    """Return how ``starts`` are shared by the weights; where there are fewer starts, those in the middle get them."""
+def spread(weights: tuple[float, ...], starts: int, evaluations: int) -> dict:
+    """Return how the gradients of all starts are shared by the weights, as many starts for each.
+
+    Where there are fewer starts than weights, those in the middle get them; starts that are left over make the others
+    longer.
+    """
     middle = weights[len(weights) // 2]
     used = sorted(weights, key=lambda weight: abs(math.log(weight / middle)))[:starts]
-    return {"total_variation": used, "restarts": starts // len(used)}
+    restarts = starts // len(used)
+    iterations = starts * evaluations // (restarts * len(used))
+    return {"total_variation": used, "restarts": restarts, "iterations": iterations}
 
 
 def theirs(surface: UploadSurface, starts: int = STARTS) -> dict[str, Attack]:

@@ -111,7 +111,9 @@ def test_starts_repeat_a_tile_and_variation_counts_edges():
     assert torch.equal(start[..., :4, :4], start[..., 4:, 4:])
     flat, edge = torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)
     edge[..., 4:] = 1
-    assert smooth_variation(edge) > 10 * smooth_variation(flat)
+    of_edge, of_flat = smooth_variation(torch.cat([edge, flat]))
+    assert of_edge > 10 * of_flat
+    assert torch.equal(of_edge[None], smooth_variation(edge)), "of each inversion alone"
 
 
 def test_an_unknown_distance_is_refused():

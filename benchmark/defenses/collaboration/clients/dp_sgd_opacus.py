@@ -81,17 +81,20 @@ class Engine:
     def __init__(self, step: LocalStep, max_norm: float, noise_multiplier: float) -> None:
         module = copy.deepcopy(step.net.module).to(step.x.device).requires_grad_(True).train()
         batch = DataLoader(TensorDataset(step.x), batch_size=len(step.x))
-        engine = OPACUS.load().PrivacyEngine()
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that its noise is not of a cryptographic generator
-                self.model, self.optimizer, _ = engine.make_private(
-                    module=module,
-                    optimizer=torch.optim.SGD(module.parameters(), lr=1.0),
-                    data_loader=batch,
-                    noise_multiplier=noise_multiplier,
-                    max_grad_norm=max_norm,
-                    poisson_sampling=False,
+                warnings.simplefilter("ignore")  # of noise from no cryptographic generator
+                self.model, self.optimizer, _ = (
+                    OPACUS.load()
+                    .PrivacyEngine()
+                    .make_private(
+                        module=module,
+                        optimizer=torch.optim.SGD(module.parameters(), lr=1.0),
+                        data_loader=batch,
+                        noise_multiplier=noise_multiplier,
+                        max_grad_norm=max_norm,
+                        poisson_sampling=False,
+                    )
                 )
         except (NotImplementedError, OPACUS.load("validators.errors").UnsupportedModuleError) as error:
             raise ConfigError(f"Opacus cannot make {type(module).__name__} private: {_first(error)}") from error
