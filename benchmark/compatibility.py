@@ -27,9 +27,9 @@ def refusal(
     """Return why these do not meet, in one sentence, or None when they do. Nothing is built or loaded.
 
     Args:
-        traits: ``model.*`` and ``dataset.*`` facts to hold against the ``needs`` of threat and defenses, beside
-            ``defense.*``; None leaves those out, and whether the libraries are installed that components adapt. A need
-            may name several values: ``"image|signal"``.
+        traits: ``model.*`` and ``dataset.*`` facts to hold against the ``needs`` of setting, threat and defenses,
+            beside ``defense.*``; None leaves those out, and whether the libraries are installed that components adapt.
+            A need may name several values: ``"image|signal"``.
         anywhere: do not ask for libraries: another machine may have them.
     """
     if threat.setting != setting.name:
@@ -48,11 +48,12 @@ def refusal(
     if traits is None:
         return None
     present = {**traits, **released(defenses)}
-    for name, needs in [(threat.__name__, threat.needs), *((d.__name__, d.needs) for d in defenses)]:
-        for trait, wanted in needs.items():
+    chosen: tuple[type[Threat] | type[Defense], ...] = (threat, *defenses)
+    for part in (setting, *chosen):
+        for trait, wanted in part.needs.items():
             if present.get(trait) not in (UNREAD, *wanted.split("|")):
-                return f"{name} needs {trait}={wanted}, but here it is {present.get(trait)}."
-    for part in (threat, *defenses):
+                return f"{part.__name__} needs {trait}={wanted}, but here it is {present.get(trait)}."
+    for part in chosen:
         if not anywhere and part.library and (lacking := part.library.missing()):
             return f"{part.__name__} {lacking}."
     return None

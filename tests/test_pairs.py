@@ -72,9 +72,10 @@ MODEL = {
 
 
 @cache
-def parts(threat: str) -> dict[str, Any]:
-    """Return the shrunk nodes of a cell without a defense."""
-    return shrink(options.cell(f"threat={threat}", *MODEL.get(threat, ())).nodes)
+def parts(threat: str, model: str = "") -> dict[str, Any]:
+    """Return the shrunk nodes of a cell without a defense, with this ``model`` or the threat's own."""
+    another = (f"model={model}",) if model else ()
+    return shrink(options.cell(f"threat={threat}", *MODEL.get(threat, ()), *another).nodes)
 
 
 @cache
@@ -83,10 +84,11 @@ def defense_node(defense: str) -> dict[str, Any]:
 
 
 @cache  # as are those of defenses: thousands of pairs ask
-def classes(threat: str) -> tuple[Any, Any, Any]:
+def classes(threat: str, model: str = "") -> tuple[Any, Any, Any]:
     """Return the classes of the threat and of its setting, and the traits of its data and model."""
-    dataset, model, setting, attack = (locate(parts(threat)[group]["_target_"], group) for group in SINGLE)
-    return setting, attack, traits(dataset, model)
+    nodes = parts(threat, model)
+    dataset, network, setting, attack = (locate(nodes[group]["_target_"], group) for group in SINGLE)
+    return setting, attack, traits(dataset, network)
 
 
 @cache
@@ -94,9 +96,9 @@ def guard_of(defense: str) -> Any:
     return locate(defense_node(defense)["_target_"], "defense")
 
 
-def reason_of(threat: str, defense: str) -> str | None:
+def reason_of(threat: str, defense: str, model: str = "") -> str | None:
     """Why the two do not meet, from their classes; None when they do."""
-    setting, attack, found = classes(threat)
+    setting, attack, found = classes(threat, model)
     return refusal(setting, attack, [guard_of(defense)], found)
 
 
@@ -134,20 +136,26 @@ def shared_by_defenses() -> ArtifactCache:
 
 
 def check(
-    threat: str, defense: str, memo: ArtifactCache = no_cache, *, adaptive: bool = False, device: str = "cpu"
+    threat: str,
+    defense: str,
+    memo: ArtifactCache = no_cache,
+    *,
+    adaptive: bool = False,
+    device: str = "cpu",
+    model: str = "",
 ) -> None:
-    reason = reason_of(threat, defense)
+    reason = reason_of(threat, defense, model)
     if reason is not None:
         explained(reason)
         return
-    nodes = parts(threat)
+    nodes = parts(threat, model)
     if adaptive:
         nodes = nodes | {"threat": nodes["threat"] | {"adaptive": True}}
-    dataset, model, setting, attack = (build(nodes[group], group) for group in SINGLE)
+    dataset, network, setting, attack = (build(nodes[group], group) for group in SINGLE)
     guard = build(defense_node(defense), "defense")
     try:
         outcome, digest = play(
-            Cell(dataset, model, setting, attack, [guard], seed=0), root=ROOT, device=device, cache=memo
+            Cell(dataset, network, setting, attack, [guard], seed=0), root=ROOT, device=device, cache=memo
         )
     except Diverged:
         return  # an honest answer, shown as such
@@ -189,3 +197,12 @@ def test_every_pair_plays_or_is_refused(threat: str) -> None:
     memo = shared_by_defenses()
     for defense in DEFENSES:
         check(threat, defense, memo)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("threat", THREATS)
+def test_a_model_without_gradients_plays_or_is_refused(threat: str) -> None:
+    options.need_library(locate(parts(threat)["threat"]["_target_"], "threat"))
+    for defense in {"none", *covering()[threat]}:
+        check(threat, defense, model="random_forest")

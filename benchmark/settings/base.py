@@ -195,6 +195,7 @@ class Setting(Checked, ABC):
         name: its noun.
         games: one class for each surface.
         surfaces: surface -> the defense hooks that act on it; derived from ``games``.
+        needs: traits that the model or dataset must have, whatever the threat.
 
     Attributes:
         honest: the honest side, with which each game is built.
@@ -204,6 +205,7 @@ class Setting(Checked, ABC):
     name: ClassVar[str]
     games: ClassVar[tuple[type[Game[Any]], ...]] = ()
     surfaces: ClassVar[Mapping[str, frozenset[str]]] = {}
+    needs: ClassVar[Mapping[str, str]] = {}
     honest: Any
 
     def __init_subclass__(cls, **options: Any) -> None:

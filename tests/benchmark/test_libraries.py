@@ -73,7 +73,8 @@ def test_a_plan_refuses_its_cells_and_a_matrix_keeps_its_pairs(
     setting: type[Any], threat: type[Any], defense: type[Any], lacking: type[Any]
 ) -> None:
     assert refusal(setting, threat, [defense]) is None
-    assert str(refusal(setting, threat, [defense], {})).startswith(f"{lacking.__name__} needs gauntlet-nowhere")
+    known = {"model.gradients": "yes"}
+    assert str(refusal(setting, threat, [defense], known)).startswith(f"{lacking.__name__} needs gauntlet-nowhere")
 
 
 def test_plans_are_made_anew_after_an_installation(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,8 @@ class AdversarialTraining(DeploymentDefense):
         steps, step_size: of the inner ascent.
     """
 
+    needs = {"model.gradients": "yes"}
+
     def __init__(self, *, eps: Positive = 0.3, steps: Count = 40, step_size: Positive = 0.01) -> None:
         self.eps, self.steps, self.step_size = eps, steps, step_size
 

@@ -32,6 +32,8 @@ class DefensiveDistillation(DeploymentDefense):
         student: False deploys the teacher, an ablation that isolates the effect of the temperature.
     """
 
+    needs = {"model.gradients": "yes"}
+
     def __init__(self, *, temperature: Positive = 100.0, warmup_epochs: CountOrZero = 1, student: bool = True) -> None:
         self.temperature, self.warmup_epochs, self.student = temperature, warmup_epochs, student
 

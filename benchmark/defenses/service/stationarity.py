@@ -28,6 +28,8 @@ class Stationarity(ServiceDefense):
         steps, lr: full-batch Adam steps of ``gain``.
     """
 
+    needs = {"model.gradients": "yes"}
+
     def __init__(
         self, *, measure: Literal["gradient", "gain"] = "gradient", steps: Count = 20, lr: Positive = 0.001
     ) -> None:

@@ -45,6 +45,7 @@ class Collaboration(Setting):
     """
 
     name = "collaboration"
+    needs = {"model.gradients": "yes"}
     games = (
         UploadsGame,
         ContributionsGame,

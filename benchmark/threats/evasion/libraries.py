@@ -121,7 +121,7 @@ class AutoAttack(InputThreat):
     headline = "error_rate"
     floor = Floor("error_rate", 0.1)
     library = AUTOATTACK
-    needs = {"dataset.kind": "image"}
+    needs = InputThreat.needs | {"dataset.kind": "image"}
 
     def __init__(
         self,

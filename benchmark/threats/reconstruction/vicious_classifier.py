@@ -49,7 +49,7 @@ class ViciousClassifier(ProviderThreat):
     family = "reconstruction"
     headline = "explained_variance"
     floor = Floor("explained_variance", 0.5)
-    needs = {"dataset.kind": "image"}
+    needs = {"dataset.kind": "image", "model.gradients": "yes"}
 
     def __init__(
         self,

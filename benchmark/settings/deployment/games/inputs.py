@@ -73,6 +73,7 @@ class InputThreat(Threat):
 
     setting = "deployment"
     surface = "inputs"
+    needs = {"model.gradients": "yes"}
 
 
 class InputsGame(Game[Operator]):
