@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.data.base import Split
-from benchmark.errors import ConfigError
+from benchmark.errors import ConfigError, Refused
 from benchmark.metrics.classification import accuracy
 from benchmark.models.boosted_trees import BoostedTrees
 from benchmark.training.loop import predict
@@ -64,9 +64,12 @@ def train_disagreeing(
 
     Raises:
         ConfigError: trees of more than two classes, or no training sample fits into a batch beside ``x``.
+        Refused: neither a network nor boosted trees.
     """
     if isinstance(model, BoostedTrees):
         return _trees(model, train, x, member)
+    if next(model.parameters(), None) is None:
+        raise Refused(f"{type(model).__name__} has no gradients to disagree by; choose model=xgboost or a network.")
     return _network(model, train, validation, x, tuning, rng)
 
 

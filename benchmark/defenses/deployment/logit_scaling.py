@@ -22,6 +22,8 @@ VERSION = 1
 class LogitScaling(DeploymentDefense):
     """Undefended classifier whose last layer is multiplied by ``factor`` after training."""
 
+    needs = {"model.gradients": "yes"}
+
     def __init__(self, *, factor: Positive = 100.0) -> None:
         self.factor = factor
 

@@ -10,8 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmark.data.base import Split
-from benchmark.errors import ConfigError
+from benchmark.errors import ConfigError, Refused
 from benchmark.models.boosted_trees import BoostedTrees
+from benchmark.models.shallow import Shallow
 from benchmark.training.disagreement import Tuning, disagreement_loss, train_disagreeing
 
 TUNING = Tuning(epochs=20, lr=1e-2, batch_size=64, tolerance=0.05)
@@ -100,6 +101,12 @@ def test_too_large_a_batch_is_refused_with_the_remedy() -> None:
     train = blobs(20, 0)
     with pytest.raises(ConfigError, match=r"raise the detector's batch_size or lower setting\.batch"):
         train_disagreeing(nn.Linear(2, 2), train, train, train.x, Tuning(1, 1e-3, 16, None), torch.Generator(), 1)
+
+
+def test_a_model_that_neither_descends_nor_grows_by_weights_is_refused() -> None:
+    train = blobs(20, 0)
+    with pytest.raises(Refused, match=r"Shallow has no gradients to disagree by; choose model=xgboost or a network"):
+        train_disagreeing(Shallow(shape=(2,), num_classes=2), train, train, train.x[:4], TUNING, torch.Generator(), 1)
 
 
 def test_trees_survive_their_state_dict_and_give_log_odds() -> None:
