@@ -68,7 +68,7 @@ def train_disagreeing(
     """
     if isinstance(model, BoostedTrees):
         return _trees(model, train, x, member)
-    if next(model.parameters(), None) is None:
+    if getattr(model, "gradients", "yes") == "no":
         raise Refused(f"{type(model).__name__} has no gradients to disagree by; choose model=xgboost or a network.")
     return _network(model, train, validation, x, tuning, rng)
 

@@ -83,18 +83,15 @@ class Engine:
         batch = DataLoader(TensorDataset(step.x), batch_size=len(step.x))
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of noise from no cryptographic generator
-                self.model, self.optimizer, _ = (
-                    OPACUS.load()
-                    .PrivacyEngine()
-                    .make_private(
-                        module=module,
-                        optimizer=torch.optim.SGD(module.parameters(), lr=1.0),
-                        data_loader=batch,
-                        noise_multiplier=noise_multiplier,
-                        max_grad_norm=max_norm,
-                        poisson_sampling=False,
-                    )
+                warnings.simplefilter("ignore")  # that its noise is not of a cryptographic generator
+                engine = OPACUS.load().PrivacyEngine()
+                self.model, self.optimizer, _ = engine.make_private(
+                    module=module,
+                    optimizer=torch.optim.SGD(module.parameters(), lr=1.0),
+                    data_loader=batch,
+                    noise_multiplier=noise_multiplier,
+                    max_grad_norm=max_norm,
+                    poisson_sampling=False,
                 )
         except (NotImplementedError, OPACUS.load("validators.errors").UnsupportedModuleError) as error:
             raise ConfigError(f"Opacus cannot make {type(module).__name__} private: {_first(error)}") from error
