@@ -1,4 +1,4 @@
-"""Layers that draw random numbers in training, which updates of several parties cannot be computed with."""
+"""Layers that draw random numbers in training, with which a gradient is no function of parameters and batch."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def of_chance(module: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
 
 
 def without_chance(module: nn.Module) -> nn.Module:
-    """Return ``module``, which several parties train by updates.
+    """Return ``module``, whose gradients have to be functions of parameters and batch.
 
     Raises:
         ConfigError: it draws random numbers in training.
     """
     for name, layer, _ in of_chance(module):
         raise ConfigError(
-            f"{type(module).__name__} draws random numbers in training ({name}: {type(layer).__name__}), which updates "
-            "of several parties cannot be computed with; set its dropout to 0 or false."
+            f"{type(module).__name__} draws random numbers in training ({name}: {type(layer).__name__}), with which "
+            "the gradients wanted here cannot be computed; set its dropout to 0 or false."
         )
     return module

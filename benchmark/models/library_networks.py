@@ -33,7 +33,7 @@ class TorchvisionNet(WholeNetwork):
         shape: (channels, height, width).
         num_classes: number of logits.
         net: its name in ``torchvision.models``.
-        norm: ``group`` has group in place of batch normalisation, whose running statistics updates cannot carry;
+        norm: ``group`` has group in place of batch normalisation, whose running statistics gradients cannot carry;
             ``own``: as torchvision builds it.
         stem: ``small`` halves images below 64 pixels once or twice less: the first convolution gets stride 1, if its
             windows overlap, and a pooling ``maxpool`` is left out. ``own``: as torchvision builds it.

@@ -20,7 +20,7 @@ class ResNet18(Classifier):
     Args:
         shape: (channels, height, width).
         num_classes: number of logits.
-        norm: ``group``, or ``batch``, which keeps running statistics and so cannot be trained through updates.
+        norm: ``group``, or ``batch``, which keeps running statistics: uploads carry them, gradients cannot.
         stem: ``small`` is a 3x3 convolution without pooling, as is usual for images of 32x32 and below;
             ``imagenet`` is the paper's 7x7 with stride 2 and pooling.
     """

@@ -72,7 +72,7 @@ class Net:
         stateful = [name for name, _ in module.named_buffers() if "running" in name or "num_batches" in name]
         if stateful:
             raise ConfigError(
-                f"{type(module).__name__} keeps running statistics ({stateful[0]}, ...), which updates cannot carry; "
+                f"{type(module).__name__} keeps running statistics ({stateful[0]}, ...), which gradients cannot carry; "
                 "use its group-normalised form (norm: group)."
             )
         self.module = module

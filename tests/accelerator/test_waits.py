@@ -37,6 +37,7 @@ from benchmark.training.functional import Net
 from benchmark.training.loop import train
 from benchmark.training.recipe import Recipe
 from benchmark.training.side_by_side import Training, train_side_by_side
+from benchmark.training.stateful import StatefulNet
 from runners.config.build import build
 from runners.config.identity import SINGLE
 from tests.accelerator.pretended_device import PretendedDevice
@@ -74,13 +75,24 @@ def adversarial_training(epochs: int) -> None:
     train_adversarially(module, images(64 * BATCHES), fit, eps=0.1, steps=3, step_size=0.05)
 
 
-def rounds_with(defense: Callable[[], FederatedDefense], steps: int) -> Callable[[int], None]:
+def plain() -> Net:
+    return Net(ConvNet(shape=SHAPE, num_classes=CLASSES))
+
+
+def stateful() -> Net:
+    return StatefulNet(
+        nn.Sequential(nn.BatchNorm2d(SHAPE[0]), nn.Dropout(0.5), ConvNet(shape=SHAPE, num_classes=CLASSES))
+    )
+
+
+def rounds_with(
+    defense: Callable[[], FederatedDefense], steps: int, model: Callable[[], Net] = plain
+) -> Callable[[int], None]:
     def run(rounds: int) -> None:
         data = images(20 * PARTIES)
         shares = [data[party::PARTIES] for party in range(PARTIES)]
         plan = LocalPlan(batch_size=8, local_steps=steps, lr=0.1)
-        net = Net(ConvNet(shape=SHAPE, num_classes=CLASSES))
-        federate(net, shares, defense(), plan=plan, rounds=rounds, fraction=1.0, seed=0)
+        federate(model(), shares, defense(), plan=plan, rounds=rounds, fraction=1.0, seed=0)
 
     return run
 
@@ -149,6 +161,7 @@ BUDGETS: dict[str, tuple[Callable[[int], None], int, float]] = {
     "epoch of adversarial training": (adversarial_training, 1, 1),
     "federated round": (rounds_with(FederatedDefense, STEPS), 1, 4),
     "federated round with DP-SGD": (rounds_with(DPSGD, 1), 1, 4),
+    "federated round with batch normalisation": (rounds_with(FederatedDefense, STEPS, stateful), 1, 4),
     "fragmented round": (rounds_with(FragmentedFL, 1), 1, 4),
     "round of a GAN insider": (gan_insider, 1, 4),
     "iteration of inverting gradients": (inverting_gradients, 8, 1),

@@ -13,11 +13,12 @@ from torch import Tensor
 from benchmark import clock
 from benchmark.data.base import Split
 from benchmark.rendezvous import meet
-from benchmark.seeds import generator
+from benchmark.seeds import child, generator, isolated
 from benchmark.settings.collaboration.defense import FederatedDefense, Federation, LocalPlan, LocalStep, Round
 from benchmark.training.client_gradients import client_gradients
 from benchmark.training.functional import Net
 from benchmark.training.side_by_side import structure
+from benchmark.training.stateful import StatefulNet
 
 BYTES_PER_FLOAT = 4
 ADAM_BETAS, ADAM_EPS = (0.9, 0.999), 1e-8  # as in torch.optim.Adam
@@ -67,9 +68,11 @@ def local_updates(
         (n, d) updates in gradient units, (params before - params after) / lr: by SGD without momentum and weight decay
         the sum of the local gradients.
     """
+    alone = zip(params.expand(len(x), -1), x, y, rngs, strict=True)
+    if isinstance(net, StatefulNet):
+        return torch.stack([_with_state(net, *party, plan) for party in alone])
     if defense.overrides("local_step"):
-        starts = params.expand(len(x), -1)
-        return torch.stack([_one_party(net, defense, *party, plan) for party in zip(starts, x, y, rngs, strict=True)])
+        return torch.stack([_one_party(net, defense, *party, plan) for party in alone])
     return meet(_LocalWork(net, params, x, y, plan), _moved, _moved_together)
 
 
@@ -126,12 +129,27 @@ def _one_party(
     return _descend(gradient, params, len(x), plan)
 
 
-def _descend(gradient: Callable[[Tensor, int], Tensor], params: Tensor, steps: int, plan: LocalPlan) -> Tensor:
-    """Return the sum of all steps from ``params``, (n, d) or (d,), by ``gradient(here, step)`` at each step's start."""
+def _with_state(
+    net: StatefulNet, params: Tensor, x: Tensor, y: Tensor, rng: torch.Generator, plan: LocalPlan
+) -> Tensor:
+    def slope(here: Tensor, step: int) -> Tensor:
+        return net.slope(here, x[step], y[step])
+
+    with isolated(child(rng), "layers"):
+        return _descend(slope, params, len(x), plan, net.carried)
+
+
+def _descend(
+    gradient: Callable[[Tensor, int], Tensor], params: Tensor, steps: int, plan: LocalPlan, carried: int = 0
+) -> Tensor:
+    """Return the sum of all steps from ``params``, (n, d) or (d,), by ``gradient(here, step)`` at each step's start.
+
+    The first ``carried`` coordinates are running statistics, which move by their slope whatever the optimiser.
+    """
     here = params
     moved = mean = square = torch.zeros_like(params)
     for step in range(steps):
-        slope = gradient(here, step)
+        slope = plain = gradient(here, step)
         if plan.weight_decay:
             slope = slope + plan.weight_decay * here
         if plan.optimizer == "adam":
@@ -141,6 +159,8 @@ def _descend(gradient: Callable[[Tensor, int], Tensor], params: Tensor, steps: i
             move = unbiased[0] / (unbiased[1].sqrt() + ADAM_EPS)
         else:
             mean = move = plan.momentum * mean + slope if plan.momentum else slope
+        if carried:
+            move = torch.cat([plain[:carried] / plan.lr, move[carried:]])
         moved = moved + move
         here = params - plan.lr * moved
     return moved
@@ -162,6 +182,7 @@ def federate(
     unmixed: Tensor | None = None,
     root: Split | None = None,
     watch: Callable[[Tensor], Tensor] | None = None,
+    averaged: int = 1,
 ) -> Federation:
     """Train together for ``rounds`` rounds.
 
@@ -179,6 +200,7 @@ def federate(
         root: samples that nobody trains on: the server's own, for defenses that want a trusted update, or the parties'
             validation samples, for those that want to know what they may do to an update.
         watch: returns a number () for the global model after each round; they are read after the last one.
+        averaged: the result is the mean of the global models of this many last turns.
     """
     params = net.initial().to(shares[0].x.device)
     plan = defense.local_plan(plan)
@@ -188,6 +210,7 @@ def federate(
     turns = rounds if order == "fedavg" else rounds * len(shares)
     last: Tensor | None = None
     curve: list[Tensor] = []
+    ending: list[Tensor] = []
     started = clock.now()
     for index in range(turns):
         candidates = _candidates(order, len(shares), fraction, seed, index)
@@ -216,7 +239,8 @@ def federate(
             updates = defense.protect(updates, turn)
             last = receive(defense, deviate(turn, updates), turn, unmixed, overhear)
             params = params - plan.lr * last
-        result.params = params
+        if index >= turns - averaged:
+            ending.append(params)
         there = turn.parties[turn.active]
         result.contributed[there] += 1
         result.late[there] += index >= turns - turns // 4
@@ -224,6 +248,7 @@ def federate(
         result.messages += turn.messages + 2 * len(turn.parties)
         if watch and (index + 1) % (turns // rounds) == 0:
             curve.append(watch(params))
+    result.params = ending[-1] if averaged == 1 else torch.stack(ending).mean(dim=0)
     result.curve = torch.stack(curve).tolist() if curve else []
     result.seconds = clock.now() - started
     return result

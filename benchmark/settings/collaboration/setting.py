@@ -42,6 +42,8 @@ class Collaboration(Setting):
         missing: a class of which no party has samples, or None.
         spectator: before an insider's eyes, one party more, the insider, which holds no samples at all.
         order: ``fedavg`` or ``roundrobin``, see :func:`benchmark.settings.collaboration.rounds.federate`.
+        averaged_rounds: the deployed model is the mean of the global models after this many last rounds (of the turns,
+            where parties take turns).
     """
 
     name = "collaboration"
@@ -77,9 +79,12 @@ class Collaboration(Setting):
         momentum: BelowOne = 0.0,
         weight_decay: NonNegative = 0.0,
         optimizer: Literal["sgd", "adam"] = "sgd",
+        averaged_rounds: Count = 1,
     ) -> None:
         if optimizer == "adam" and momentum:
             raise ConfigError("setting.momentum is of SGD and setting.optimizer=adam has moments of its own; drop one.")
+        if averaged_rounds > rounds:
+            raise ConfigError(f"setting.averaged_rounds={averaged_rounds} is more than setting.rounds={rounds}.")
         if partition != "mixed" and dirichlet_alpha is not None:
             raise ConfigError(
                 f"setting.dirichlet_alpha mixes classes and setting.partition={partition} parts them; drop one."
@@ -95,5 +100,6 @@ class Collaboration(Setting):
             apart=apart,
             missing=missing,
             spectator=spectator,
+            averaged_rounds=averaged_rounds,
             victims=Victims(victims, LocalPlan(victim_batch_size, 1, lr), model_state),
         )

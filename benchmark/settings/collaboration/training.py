@@ -24,6 +24,7 @@ from benchmark.settings.collaboration.rounds import federate
 from benchmark.settings.collaboration.victims import Victims
 from benchmark.training.functional import Net
 from benchmark.training.loop import predict
+from benchmark.training.stateful import StatefulNet
 
 
 def unchanged(party: int, samples: Split) -> Split:
@@ -36,8 +37,8 @@ class JointTraining:
     """Parties that train one model together.
 
     Attributes:
-        parties, fraction, rounds, order, dirichlet_alpha, partition, apart, missing, spectator: as the arguments of
-            :class:`benchmark.settings.collaboration.setting.Collaboration`.
+        parties, fraction, rounds, order, dirichlet_alpha, partition, apart, missing, spectator, averaged_rounds: as the
+            arguments of :class:`benchmark.settings.collaboration.setting.Collaboration`.
         plan: of one upload in training, before a defense changes it.
         victims: parties whose uploads are attacked.
         insider: whether a party watches the others' training from inside. It is the last one, and the model gets one
@@ -56,11 +57,20 @@ class JointTraining:
     spectator: bool
     victims: Victims
     insider: bool = False
+    averaged_rounds: int = 1
 
     def net(self, context: CellContext) -> Net:
-        """Return the model that is trained together."""
+        """Return the model that is trained together.
+
+        Raises:
+            ConfigError: it has batch normalisation or dropout, and the defense takes gradients of its own.
+        """
         outputs = context.data.num_classes + int(self.insider)
-        return Net(without_chance(context.fresh_model(owners=True, num_classes=outputs)))
+        module = context.fresh_model(owners=True, num_classes=outputs)
+        own_gradients = context.defense.overrides("learn") or context.defense.overrides("local_step")
+        if StatefulNet.suits(module) and not own_gradients:
+            return StatefulNet(module)
+        return Net(without_chance(module))
 
     def shares(self, context: CellContext) -> list[Split]:
         """Return each party's own samples."""
@@ -111,6 +121,7 @@ class JointTraining:
             fraction=self.fraction,
             seed=context.seed,
             order=self.order,
+            averaged=self.averaged_rounds,
             root=context.data.calibration,
             watch=lambda params: share_right(predict(partial(net.logits, params), test.x), test.y),
             **interference,

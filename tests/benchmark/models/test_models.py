@@ -19,6 +19,7 @@ from benchmark.models.convnet import ConvNet
 from benchmark.models.convnet_bn import ConvNetBN
 from benchmark.models.hitaj_cnn import HitajCNN
 from benchmark.models.jebreel_cnn import JebreelCNN
+from benchmark.models.jebreel_mlp import JebreelMLP
 from benchmark.models.leaky_convnet import LeakyConvNet
 from benchmark.models.lenet import LeNet
 from benchmark.models.lstm import LSTM
@@ -303,13 +304,29 @@ def test_a_forest_is_fitted_once_for_the_same_training_and_anew_for_another():
 
 
 # -- Networks of fragmented federated learning: their sizes, their fixed standardisation, and images that they refuse
-def test_the_mnist_network_has_the_papers_parameters_and_vectorises():
-    net = Net(JebreelCNN(shape=(1, 28, 28), num_classes=10))
+def test_the_mnist_network_has_the_papers_parameters() -> None:
+    model = JebreelCNN(shape=(1, 28, 28), num_classes=10)
     # 5*5*10 + 10, 5*5*10*20 + 20, 320*50 + 50, 50*10 + 10
-    assert net.layout.size == 260 + 5020 + 16050 + 510
-    x, y, params = torch.rand(2, 3, 1, 28, 28), torch.randint(10, (2, 3)), net.initial()
-    loop = torch.stack([net.gradient(params, a, b) for a, b in zip(x, y, strict=True)])
-    torch.testing.assert_close(net.gradients(params, x, y), loop, atol=1e-5, rtol=1e-4)
+    assert sum(p.numel() for p in model.parameters()) == 260 + 5020 + 16050 + 510
+
+
+def test_the_network_for_tables_has_the_papers_parameters_and_bar() -> None:
+    model = JebreelMLP(shape=(10,), num_classes=2)
+    assert sum(p.numel() for p in model.parameters()) == 640 + 64 + 4096 + 64 + 64 + 1 + 2 * 2 * 64
+    assert sum(b.numel() for name, b in model.named_buffers() if "running" in name) == 256
+    x = torch.randn(50, 10)
+    logits = model.eval()(x)
+    raw = nn.functional.linear(model.features(x), model.head.weight, model.head.bias)[:, 0]
+    assert torch.equal(logits.argmax(dim=1), (raw > 0.5).long())  # their rule of use
+    y = torch.arange(50) % 2
+    model.train()
+    torch.manual_seed(0)
+    found = nn.functional.cross_entropy(model(x), y)
+    torch.manual_seed(0)
+    theirs = nn.functional.binary_cross_entropy_with_logits(model(x)[:, 1], y.float())
+    torch.testing.assert_close(found, theirs)  # their loss
+    with pytest.raises(ConfigError, match="tells two classes apart, and here are 3"):
+        JebreelMLP(shape=(10,), num_classes=3)
 
 
 @pytest.mark.ci
