@@ -135,6 +135,7 @@ PLANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any], set[str]]] = {
         {
             "utility_drop",
             "p2_gate3_selective_useful",
+            "gate4_noise_useful",
             "gate1_passive_far",
         },  # it harms nobody, and is far from any image
     ),
