@@ -21,8 +21,9 @@ from hydra.types import RunMode
 
 from benchmark.cell import Cell, play, traits
 from benchmark.compatibility import refusal
-from benchmark.errors import DataMissing, Diverged, Refused
+from benchmark.errors import ConfigError, DataMissing, Diverged, Refused
 from benchmark.settings.base import Artifact, ArtifactCache, no_cache
+from benchmark.settings.collaboration import training
 from runners.config import catalogue
 from runners.config.build import build, locate
 from runners.config.compose import register
@@ -197,6 +198,17 @@ def test_every_pair_plays_or_is_refused(threat: str) -> None:
     memo = shared_by_defenses()
     for defense in DEFENSES:
         check(threat, defense, memo)
+
+
+@pytest.mark.parametrize(
+    "threat", ["leakage_labels", "leakage_v_control_told", "leakage_robbing_the_fed", "member_participant"]
+)
+def test_a_model_whose_gradients_are_attacked_is_refused_before_it_is_trained(
+    threat: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "federate", lambda *_, **__: pytest.fail("trained in vain"))
+    with pytest.raises(ConfigError, match="running statistics"):
+        check(threat, "none", model="convnet_bn")
 
 
 @pytest.mark.slow

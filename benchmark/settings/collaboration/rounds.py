@@ -248,7 +248,7 @@ def federate(
         result.messages += turn.messages + 2 * len(turn.parties)
         if watch and (index + 1) % (turns // rounds) == 0:
             curve.append(watch(params))
-    result.params = ending[-1] if averaged == 1 else torch.stack(ending).mean(dim=0)
+    result.params = torch.stack(ending).mean(dim=0)
     result.curve = torch.stack(curve).tolist() if curve else []
     result.seconds = clock.now() - started
     return result

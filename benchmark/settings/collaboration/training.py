@@ -43,6 +43,8 @@ class JointTraining:
         victims: parties whose uploads are attacked.
         insider: whether a party watches the others' training from inside. It is the last one, and the model gets one
             output more than there are classes.
+        stateful: whether models with batch normalisation or dropout may be trained, which have no gradient of a batch
+            alone that could be attacked.
     """
 
     parties: int
@@ -56,19 +58,20 @@ class JointTraining:
     missing: int | None
     spectator: bool
     victims: Victims
-    insider: bool = False
     averaged_rounds: int = 1
+    insider: bool = False
+    stateful: bool = False
 
     def net(self, context: CellContext) -> Net:
         """Return the model that is trained together.
 
         Raises:
-            ConfigError: it has batch normalisation or dropout, and the defense takes gradients of its own.
+            ConfigError: it has batch normalisation or dropout, and the game or the defense takes gradients of its own.
         """
         outputs = context.data.num_classes + int(self.insider)
         module = context.fresh_model(owners=True, num_classes=outputs)
         own_gradients = context.defense.overrides("learn") or context.defense.overrides("local_step")
-        if StatefulNet.suits(module) and not own_gradients:
+        if self.stateful and StatefulNet.suits(module) and not own_gradients:
             return StatefulNet(module)
         return Net(without_chance(module))
 

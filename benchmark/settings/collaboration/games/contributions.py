@@ -246,6 +246,9 @@ class ContributionsGame(Game[JointTraining]):
     hooks = frozenset({"local_step", "protect", "select", "exchange", "preaggregate", "aggregate"})
     guess = Contribution
 
+    def __init__(self, honest: JointTraining) -> None:
+        super().__init__(replace(honest, stateful=True))
+
     def play(self, context: CellContext) -> Outcome:
         threat, test, training = context.threat, context.data.test, self.honest
         assert isinstance(threat, ContributionThreat)

@@ -235,7 +235,7 @@ class GlobalModelsGame(Game[JointTraining]):
     guess = InsiderMove
 
     def __init__(self, honest: JointTraining) -> None:
-        super().__init__(replace(honest, insider=True))
+        super().__init__(replace(honest, insider=True, stateful=True))
 
     def play(self, context: CellContext) -> Outcome:
         """Attack the collaboration from inside.
